@@ -1,0 +1,400 @@
+"""what three tools and more share: behaviour, places, ids, footprint, git, lock, read, write"""
+import argparse
+import errno
+import json
+import os
+import re
+import stat
+import sys
+import time
+
+VERSION = "0.1.0"
+DONE, FAILED, MISUSE, ABSENT, RETRY = 0, 1, 2, 3, 75
+TOOL = re.sub(r"\.(py|exe)$", "", os.path.basename(sys.argv[0]))
+UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
+BLOCK = 1 << 20
+TMP = ".csb-tmp-"
+ENCODE = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
+GIT = ["git", "-c", "core.hooksPath=/dev/null", "-c", "core.fsync=all", "-c", "gc.auto=0",
+       "-c", "core.bigFileThreshold=1m", "-c", "log.showRoot=true", "-c", "log.showSignature=false"]
+KEPT = ("GIT_CONFIG_GLOBAL", "GIT_CONFIG_SYSTEM", "GIT_CONFIG_NOSYSTEM", "GIT_EXEC_PATH")
+worst = DONE
+if sys.version_info < (3, 10):
+    sys.exit(f"{TOOL}: cannot run on Python {sys.version.split()[0]}: 3.10 or newer is needed")
+
+class Error(Exception):
+    """Stops the tool: its text is the one line on stderr, status the exit status."""
+    def __init__(self, text, status=FAILED):
+        super().__init__(text)
+        self.status = status
+
+class Options(argparse.ArgumentParser):
+    """The command line; the tool's docstring is its manual. Misuse is status 2, in one line."""
+    def __init__(self, doc, store=False):
+        first, _, rest = doc.strip().partition("\n")
+        style = lambda prog: argparse.RawDescriptionHelpFormatter(prog, width=79)
+        super().__init__(TOOL, None, first, rest.strip("\n"), [], style, allow_abbrev=False)
+        self.add_argument("--version", action="version", version=f"{TOOL} {VERSION}")
+        if store:
+            self.add_argument("--claude-dir", metavar="DIR", help="instead of ~/.claude")
+            self.add_argument("--git-dir", metavar="DIR", help="the store, if not the usual one")
+
+    def error(self, message):
+        """Stop with status 2."""
+        raise Error(f"{message} ({TOOL} --help lists the options)", MISUSE)
+
+def printable(text):
+    """text without what a terminal would obey: control characters and stray bytes as \\x1b."""
+    return re.sub("[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]",
+                  lambda match: match[0].encode("unicode_escape").decode(), text)
+def say(text):
+    """One line of news on stderr; the exit status stays."""
+    try:
+        print(f"{TOOL}: {printable(text)}", file=sys.stderr, flush=True)
+    except OSError:
+        pass
+def warn(text, status=FAILED):
+    """Report a failure in one line and go on; the tool exits with status (or a higher one)."""
+    global worst
+    worst = max(worst, status)
+    say(text)
+def why(error):
+    """The reason of an OSError in the system's words, without number and path."""
+    return getattr(error, "strerror", None) or str(error)
+def emit(record):
+    """One record (a dict, kind first) as a line on stdout."""
+    sys.stdout.write(ENCODE(record) + "\n")
+
+def records(stream=None, bare="session_id"):
+    """The records of a pipe, a dict a line; what is none is reported and passed over. A line
+    [0-9a-f-]{4,36} is {"session_id": line}; with bare="path" any line without { is a path."""
+    for number, line in enumerate(stream or sys.stdin.buffer, 1):
+        line = (line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line).rstrip(b"\r\n")
+        if bare == "path" and line and not line.startswith(b"{"):
+            yield {"path": os.fsdecode(line)}
+        elif re.fullmatch(rb"\s*[0-9a-f-]{4,36}\s*", line):
+            yield {"session_id": line.decode().strip()}
+        elif line.strip():
+            try:
+                record = json.loads(line)
+                record.keys()
+            except (ValueError, AttributeError, RecursionError) as error:
+                warn(f"cannot read line {number} of the input as a record: {error}")
+                continue
+            yield record
+def operands(options, words, bare="session_id"):
+    """The operands as records, else the records on stdin; a terminal there is misuse."""
+    if not words and (sys.stdin is None or sys.stdin.isatty()):
+        options.error("operands are missing, and nothing is piped in")
+    return ({bare: word} for word in words) if words else records(bare=bare)
+
+def run(main):
+    """Run a tool: what main returns (None is 0) or the worst that happened is the exit status."""
+    os.umask(0o077)
+    try:
+        status = main() or DONE
+        sys.stdout.flush()
+    except SystemExit as stop:
+        status = stop.code or DONE
+    except Error as error:
+        say(str(error))
+        status = error.status
+    except (KeyboardInterrupt, BrokenPipeError) as error:
+        status = 130 if isinstance(error, KeyboardInterrupt) else 141
+    except Exception as error:
+        if os.environ.get("CSB_DEBUG"):
+            raise
+        name = os.fsdecode(getattr(error, "filename", None) or type(error).__name__)
+        say(f"cannot go on with '{name}': {why(error)}")
+        status = FAILED
+    try:
+        sys.stdout.flush()
+    except (OSError, ValueError, AttributeError) as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        status = status or (141 if isinstance(error, BrokenPipeError) else FAILED)
+    sys.exit(status or worst)
+
+def sibling(name):
+    """The command (a list) that starts another tool: beside this one's real path, else on PATH."""
+    path = os.path.join(os.path.dirname(os.path.realpath(sys.modules["__main__"].__file__)), name)
+    if os.path.isfile(path):
+        return [sys.executable, "-I", *(["-S"] if sys.flags.no_site else []), path]
+    import shutil
+    if not (path := shutil.which(name)):
+        raise Error(f"cannot find '{name}' beside {TOOL} or on PATH", ABSENT)
+    return [path]
+
+def utc(seconds):
+    """RFC 3339 UTC to the second."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
+def utc_ns(ns):
+    """RFC 3339 UTC with nine digits, from nanoseconds (st_mtime_ns)."""
+    return f"{utc(ns // 10**9)[:-1]}.{ns % 10**9:09d}Z"
+def from_utc(text):
+    """Nanoseconds since 1970 of an RFC 3339 UTC time; ValueError if it is none."""
+    from datetime import datetime
+    whole = int(datetime.fromisoformat(text[:19] + "+00:00").timestamp())
+    return whole * 10**9 + int(text[19:].strip(".Z")[:9].ljust(9, "0"))
+
+def claude_dir(options):
+    """The Claude directory's absolute path: --claude-dir, CLAUDE_CONFIG_DIR, ~/.claude."""
+    path = options.claude_dir or os.environ.get("CLAUDE_CONFIG_DIR") or "~/.claude"
+    return os.path.abspath(os.path.expanduser(path))
+def csb_home(options):
+    """CSB_HOME, by default the Claude directory's path + -backup; never inside that directory."""
+    claude = claude_dir(options)
+    path = os.path.abspath(os.path.expanduser(os.environ.get("CSB_HOME") or claude + "-backup"))
+    if (os.path.realpath(path) + os.sep).startswith(os.path.realpath(claude) + os.sep):
+        raise Error(f"cannot keep a backup inside what it protects: CSB_HOME is '{path}'")
+    return path
+def config(options):
+    """config.json of CSB_HOME as a dict; one that cannot be read is said and counts as empty."""
+    path = os.path.join(csb_home(options), "config.json")
+    try:
+        with open(path, encoding="utf-8-sig") as file:
+            return dict(json.load(file))
+    except FileNotFoundError:
+        pass
+    except (OSError, ValueError, TypeError, RecursionError) as error:
+        say(f"cannot read '{path}', going on without it: {why(error)}")
+    return {}
+def git_dir(options):
+    """The path where the store is, or would be made: --git-dir, CSB_GIT_DIR, config.json,
+    CSB_HOME/git, the repository of the Claude directory itself, else CSB_HOME/git."""
+    given = options.git_dir or os.environ.get("CSB_GIT_DIR") or config(options).get("git_dir")
+    own = os.path.join(csb_home(options), "git")
+    path = os.path.abspath(os.path.expanduser(given)) if isinstance(given, str) and given else own
+    top = path if given or os.path.exists(own) else os.path.realpath(claude_dir(options))
+    if os.path.lexists(os.path.join(top, ".git")):
+        path = os.fsdecode(git(None, "-C", top, "rev-parse", "--absolute-git-dir").rstrip(b"\n"))
+    return path
+def find_store(options):
+    """git_dir() of a store that is there; without one status 3."""
+    path = git_dir(options)
+    if not os.path.isdir(path):
+        raise Error(f"cannot find a store at '{path}': 'csb backup' makes one", ABSENT)
+    return path
+def own_ref(path):
+    """Where backups go: main in our own store, refs/csb/main in somebody's repository."""
+    own = git(path, "config", "--bool", "csb.store", ok=(0, 1)) == b"true\n"
+    return "refs/heads/main" if own else "refs/csb/main"
+def tip(path, ref):
+    """The commit that ref names, '' if there is none."""
+    return git(path, "rev-parse", "-q", "--verify", ref + "^{commit}", ok=(0, 1)).decode().strip()
+def reading_refs(path):
+    """The store's refs in the order of reading: refs/csb/main, else main, then all the others."""
+    names = git(path, "for-each-ref", "--format=%(refname)").decode().split()
+    first = [name for name in ("refs/csb/main", "refs/heads/main") if name in names][:1]
+    return first + [name for name in names if name not in first and name != "refs/stash"]
+
+def git_start(path, *args, env=None, **streams):
+    """A running git (subprocess.Popen) in the repository at path, its environment made clean."""
+    import subprocess
+    clean = {k: v for k, v in os.environ.items() if not k.startswith("GIT_") or k in KEPT}
+    clean.update(GIT_OPTIONAL_LOCKS="0", GIT_LITERAL_PATHSPECS="1", GIT_NO_REPLACE_OBJECTS="1",
+                 GIT_TERMINAL_PROMPT="0", LC_ALL="C", **(env or {}))
+    try:
+        return subprocess.Popen([*GIT, *([f"--git-dir={path}"] if path else []), *args],
+                                env=clean, **streams)
+    except FileNotFoundError:
+        raise Error("cannot run git: it is not installed") from None
+
+def git(path, *args, stdin=b"", env=None, ok=(0,)):
+    """git's stdout (bytes); Error in git's own words when its status is not among ok."""
+    process = git_start(path, *args, env=env, stdin=-1, stdout=-1, stderr=-1)
+    out, err = process.communicate(stdin)
+    if process.returncode not in ok:
+        words = os.fsdecode(err).strip().replace("\n", ": ") or f"status {process.returncode}"
+        status = ABSENT if "not a git repository" in words else FAILED
+        raise Error(f"cannot run git {args[0]}: {words}", status)
+    return out
+
+class Blobs:
+    """Objects of a store, read one after the other as streams (git cat-file --batch)."""
+    def __init__(self, path):
+        self.pipe = git_start(path, "cat-file", "--batch", stdin=-1, stdout=-1)
+        self.rest = 0
+
+    def find(self, name):
+        """(oid, type, size) of an object by id or COMMIT:PATH, None if the store has none."""
+        for _ in self.blocks():
+            pass
+        self.pipe.stdin.write(os.fsencode(name) + b"\n")
+        self.pipe.stdin.flush()
+        head = self.pipe.stdout.readline().split()
+        if not head:
+            raise Error(f"cannot read object {name}: git cat-file ended")
+        if len(head) != 3 or not head[2].isdigit():
+            return None
+        self.rest = int(head[2]) + 1
+        return head[0].decode(), head[1].decode(), self.rest - 1
+
+    def blocks(self):
+        """The bytes of the object found last, in blocks; what is left of it."""
+        while self.rest:
+            block = self.pipe.stdout.read(min(BLOCK, self.rest))
+            if not block:
+                raise Error("cannot read an object to its end: git cat-file ended")
+            self.rest -= len(block)
+            if self.rest or len(block) > 1:
+                yield block if self.rest else block[:-1]
+def oid_hash(length, size):
+    """A running hash that becomes the id (length hex digits) of a blob of size bytes."""
+    import hashlib
+    return hashlib.new("sha1" if length == 40 else "sha256", b"blob %d\0" % size)
+
+def history(path, *revs):
+    """What each commit changed, newest first: (commit, seconds, [(status, mode, old, new, path)]);
+    status A, M, T or D (mode: what was), old and new ids. A merge comes once for each parent."""
+    pipe = git_start(path, "log", "--topo-order", "--format=%x00%H %ct", "--raw", "-z", "-r", "-m",
+                     "--no-renames", "--no-abbrev", "--no-color", "--end-of-options", *revs,
+                     stdin=-3, stdout=-1)
+    fields, commit, changes = split(pipe.stdout), (), []
+    for field in fields:
+        if field.lstrip(b"\n").startswith(b":"):
+            *modes, old, new, status = field.decode().strip("\n:").split(" ")
+            changes.append((status, modes[status != "D"], old, new, os.fsdecode(next(fields))))
+        elif field:
+            if commit:
+                yield (*commit, changes)
+            name, seconds = field.decode().split()
+            commit, changes = (name, int(seconds)), []
+    if commit:
+        yield (*commit, changes)
+    if pipe.wait():
+        raise Error("cannot read the store's history: git log failed")
+def split(stream):
+    """The parts of a byte stream between NULs, without reading it whole."""
+    rest = b""
+    while block := stream.read1(BLOCK):
+        *parts, rest = (rest + block).split(b"\0")
+        yield from parts
+    yield from filter(None, [rest])
+
+def belongs(path, session_id, project):
+    """Is path (relative to the Claude directory) of the session's footprint, by its name?"""
+    parts = path.split("/")
+    return (any(part.startswith(session_id) for part in parts)
+            and (parts[0] != "projects" or parts[1:2] == [project]))
+def agent_owner(first_line):
+    """The session that a flat agent-*.jsonl belongs to: its first record's sessionId, or None."""
+    try:
+        owner = json.loads(first_line)["sessionId"]
+        return owner if UUID.fullmatch(owner) else None
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return None
+def plan_slugs(blocks):
+    """The plans that a transcript names: the set of the words in its "slug" fields."""
+    found, rest = set(), b""
+    for block in blocks:
+        found.update(re.findall(rb'"slug": ?"([\w-]{1,200})"', rest + block))
+        rest = (rest + block)[-220:]
+    return {word.decode() for word in found}
+def pick(word, ids):
+    """The one id of ids that word names: whole, or a prefix or suffix of 4 hex digits and more."""
+    found = [i for i in ids if i == word] or sorted(
+        {i for i in ids if len(word) >= 4 and (i.startswith(word) or i.endswith(word))})
+    if len(set(found)) == 1:
+        return found[0]
+    text = f"'{word}' names {len(found)} sessions: {' '.join(found[:20])}"
+    raise Error(text if found else f"cannot find session '{word}'", MISUSE if found else FAILED)
+
+def lock(path, wait=60.0):
+    """Hold the lock file at path (made, never deleted) until the file returned is closed. The
+    kernel owns the lock, its text is for people. Held by another for wait seconds: status 75, with
+    wait=0 None at once."""
+    file = open(os.open(path, os.O_RDWR | os.O_CREAT, 0o600), "r+", errors="replace")
+    deadline = time.monotonic() + wait
+    while True:
+        try:
+            if os.name == "nt":
+                import msvcrt
+                msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+            else:
+                import fcntl
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            break
+        except OSError as error:
+            if error.errno not in (errno.EAGAIN, errno.EACCES, errno.EDEADLK):
+                raise Error(f"cannot lock '{path}': {why(error)}") from None
+        if not wait:
+            return file.close()
+        if time.monotonic() >= deadline:
+            holder = file.read(200).strip()
+            raise Error(f"cannot get the lock '{path}' in {wait:g} s: held by {holder}", RETRY)
+        time.sleep(0.05)
+    file.truncate(0)
+    file.write(f"{TOOL}, process {os.getpid()}, since {utc(time.time())}\n")
+    file.flush()
+    return file
+
+class Changed(Error):
+    """The file was not one thing while it was read."""
+
+def stable(path, follow=True, strict=True):
+    """Yield the fstat of the file at path, then exactly that many bytes in blocks; no mmap, no
+    hanging on a FIFO. OSError if it cannot be read, Changed if it was truncated, rewritten,
+    replaced or removed meanwhile (not strict: the last two are fine once all was read)."""
+    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+    fd = os.open(path, flags | (0 if follow else getattr(os, "O_NOFOLLOW", 0)))
+    try:
+        before = os.fstat(fd)
+        if not stat.S_ISREG(before.st_mode):
+            raise OSError(errno.EINVAL, "not a regular file", path)
+        yield before
+        rest, what = before.st_size, None
+        while rest and (block := os.read(fd, min(BLOCK, rest))):
+            rest -= len(block)
+            yield block
+        after = os.fstat(fd)
+    finally:
+        os.close(fd)
+    try:
+        now = os.stat(path, follow_symlinks=follow)
+        if strict and (now.st_dev, now.st_ino) != (after.st_dev, after.st_ino):
+            what = "replaced"
+    except OSError:
+        what = "removed" if strict else None
+    if rest or after.st_size < before.st_size:
+        what = "truncated"
+    elif after.st_size == before.st_size and after.st_mtime_ns != before.st_mtime_ns:
+        what = "rewritten"
+    if what:
+        raise Changed(f"cannot read '{path}': it was {what} meanwhile")
+def fsync_dir(path):
+    """Make the names in a directory (a path or a descriptor) durable, where the system can."""
+    fd = os.open(path, os.O_RDONLY) if isinstance(path, str) else os.dup(path)
+    try:
+        os.fsync(fd)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
+            raise
+    finally:
+        os.close(fd)
+
+def put(path, blocks, mode=0o600, mtime_ns=None, replace=False, dir_fd=None):
+    """Put a file at path: whole, durable, mode and mtime set, or not at all. One that is there is
+    FileExistsError, unless replace. With dir_fd, path is a name in that directory."""
+    tmp = os.path.join(os.path.dirname(path), f"{TMP}{os.getpid()}-{os.urandom(4).hex()}")
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
+    fd = os.open(tmp, flags, 0o600, dir_fd=dir_fd)
+    try:
+        with open(fd, "wb") as file:
+            file.writelines(blocks)
+            file.flush()
+            os.fchmod(fd, mode)
+            if mtime_ns is not None:
+                os.utime(fd, ns=(mtime_ns, mtime_ns))
+            os.fsync(fd)
+        if replace:
+            os.replace(tmp, path, src_dir_fd=dir_fd, dst_dir_fd=dir_fd)
+        else:
+            os.link(tmp, path, src_dir_fd=dir_fd, dst_dir_fd=dir_fd, follow_symlinks=False)
+            os.unlink(tmp, dir_fd=dir_fd)
+    except BaseException:
+        try:
+            os.unlink(tmp, dir_fd=dir_fd)
+        except OSError:
+            pass
+        raise
+    fsync_dir(dir_fd if dir_fd is not None else os.path.dirname(path) or ".")

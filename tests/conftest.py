@@ -1,0 +1,128 @@
+"""How every test runs a tool: as a stranger would, in a home of its own.
+
+sh("csb-list | jq .title") runs a shell line with pipefail, the tools on PATH and nothing of the
+caller's environment. CSB_BIN=dist tests the one-file forms, copied to an empty directory.
+CSB_PYTHON names another interpreter for the tools.
+"""
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import pytest
+
+ROOT = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
+FORM = os.environ.get("CSB_BIN", "bin")
+PYTHON = os.environ.get("CSB_PYTHON") or os.path.realpath(sys.executable)
+SHARED = os.path.join(os.path.dirname(ROOT), "shared")
+OURS = ("HOME", "CLAUDE_CONFIG_DIR", "CSB_HOME", "GIT_CONFIG_GLOBAL", "GIT_CONFIG_SYSTEM")
+# As root nothing is unreadable: take that power away, so that chmod 000 means what it says.
+POWERLESS = ["setpriv", "--bounding-set=-dac_override,-dac_read_search",
+             "--inh-caps=-dac_override,-dac_read_search"] if os.geteuid() == 0 else []
+
+
+@pytest.fixture(scope="session")
+def tools(tmp_path_factory):
+    """The directory that holds the tools under test, python3 among them."""
+    folder = tmp_path_factory.mktemp("tools")
+    if FORM == "dist":
+        shutil.copytree(os.path.join(ROOT, "dist"), folder, dirs_exist_ok=True)
+        where = str(folder)
+    else:
+        where = os.path.join(ROOT, "bin")
+    python = tmp_path_factory.mktemp("python")
+    (python / "python3").symlink_to(PYTHON)
+    return SimpleNamespace(bin=where, path=f"{where}:{python}:/usr/bin:/bin", python=PYTHON)
+
+
+@pytest.fixture
+def home(tmp_path, tools):
+    """A home of the test's own: .path, .claude (the Claude directory), .backup (CSB_HOME), .env."""
+    path = tmp_path / "home"
+    claude = path / ".claude"
+    claude.mkdir(parents=True)
+    env = {"PATH": tools.path, "HOME": str(path), "LC_ALL": "C", "TZ": "UTC",
+           "TMPDIR": str(tmp_path), "CLAUDE_CONFIG_DIR": str(claude),
+           "CSB_HOME": str(path / ".claude-backup"), "GIT_CONFIG_GLOBAL": str(path / ".gitconfig"),
+           "GIT_CONFIG_SYSTEM": os.devnull}
+    return SimpleNamespace(path=path, claude=claude, backup=path / ".claude-backup", env=env)
+
+
+@pytest.fixture
+def sh(home, tmp_path):
+    """Run a shell line: sh(line, stdin=b"", cwd=None, timeout=60, NAME=value) -> rc, out, err.
+
+    out and err are text (surrogateescape), .records the JSON lines of out. A value of None takes
+    the variable out of the environment.
+    """
+    def run(line, stdin=b"", cwd=None, timeout=60, **env):
+        env = {k: v for k, v in {**home.env, **env}.items() if v is not None}
+        for name in ("HOME", "GIT_CONFIG_GLOBAL", "GIT_CONFIG_SYSTEM"):
+            assert env.get(name), f"a test must not run without its own {name}"
+        assert env["HOME"].startswith(str(tmp_path)), "a test must not run in a real home"
+        done = subprocess.run([*POWERLESS, "bash", "-o", "pipefail", "-c", line], input=stdin,
+                              env=env, cwd=cwd or home.path, timeout=timeout, capture_output=True)
+        out = done.stdout.decode("utf-8", "surrogateescape")
+        err = done.stderr.decode("utf-8", "surrogateescape")
+        assert "Traceback (most recent call last)" not in err, err
+        return Result(done.returncode, out, err)
+    return run
+
+
+class Result(SimpleNamespace):
+    """What a shell line did."""
+
+    def __init__(self, rc, out, err):
+        super().__init__(rc=rc, out=out, err=err)
+
+    @property
+    def records(self):
+        """stdout as records."""
+        return [json.loads(line) for line in self.out.splitlines()]
+
+    def ok(self):
+        """Itself, if it succeeded and said nothing on stderr."""
+        assert (self.rc, self.err) == (0, ""), self
+        return self
+
+
+@pytest.fixture(scope="session")
+def real(tmp_path_factory):
+    """Real transcripts, unpacked: .claude are the Claude directories, .growth the snapshots of
+    growing files, a list of files (oldest first) a session."""
+    archives = [f"{SHARED}/data/{name}.tar.xz" for name in ("transcripts", "growth")]
+    if not all(map(os.path.exists, archives)):
+        pytest.skip(f"the real transcripts are not at {SHARED}/data")
+    folder = tmp_path_factory.mktemp("real")
+    for archive in archives:
+        subprocess.run(["tar", "-xJf", archive, "-C", folder], check=True)
+    sessions = sorted((folder / "growth").glob("*/*"))
+    return SimpleNamespace(claude=sorted(path.parent for path in folder.glob("*/projects")),
+                           growth=[sorted(path.iterdir()) for path in sessions])
+
+
+@pytest.fixture
+def listing():
+    """A function: everything below a directory, {path: (type, mode, mtime, bytes or link)}."""
+    def entry(path):
+        st = os.lstat(path)
+        what = "dir"
+        if os.path.islink(path):
+            what = os.readlink(path)
+        elif os.path.isfile(path):
+            with open(path, "rb") as file:
+                what = hashlib.sha256(file.read()).hexdigest()
+        return oct(st.st_mode), st.st_mtime_ns, what
+
+    def walk(top, skip=()):
+        found = {}
+        for folder, folders, names in os.walk(top):
+            folders[:] = [name for name in folders if name not in skip]
+            for name in folders + names:
+                path = os.path.join(folder, name)
+                found[os.path.relpath(path, top)] = entry(path)
+        return found
+    return walk
