@@ -1,0 +1,83 @@
+# make test is all that a fresh machine needs; make install PREFIX=$HOME/.local puts the tools there.
+#
+#   PREFIX DESTDIR   where make install puts bin/
+#   PYTHON           the first line of the installed tools (their interpreter)
+#   PY               the interpreter that builds and tests
+
+PREFIX = /usr/local
+DESTDIR =
+PYTHON = /usr/bin/env -S python3 -I
+PY = python3
+
+BINDIR = $(DESTDIR)$(PREFIX)/bin
+TOOLS := $(filter-out %~ %+,$(notdir $(wildcard bin/*)))
+DIST := $(TOOLS:%=dist/%)
+STRANGE = $(filter-out $(DIST),$(wildcard dist/*))
+DEV = pytest pytest-xdist ruff setuptools
+# The commands of the .venv where they are, else those of the machine. Four at a time: many tests
+# wait for a clock.
+WITH = export PATH="$(CURDIR)/.venv/bin:$$PATH" PYTHONDONTWRITEBYTECODE=1
+N = $$(python3 -c 'import xdist' 2>/dev/null && echo "-n 4")
+
+all: dist
+
+dist: $(DIST)
+	@rm -rf $(STRANGE)
+
+# Made again when the text or PYTHON changed; written aside, so that no half file is ever there.
+dist/%: bin/% lib/csb.py lib/squash dist/.python
+	@PYTHON='$(PYTHON)' $(PY) lib/squash $< >$@+ && chmod 755 $@+ && mv $@+ $@
+
+dist/.python: FORCE
+	@mkdir -p dist
+	@echo '$(PYTHON)' | cmp -s - $@ || echo '$(PYTHON)' >$@
+
+test: lint dist
+	@$(WITH) && CSB_BIN=bin python3 -m pytest $(N)
+	@$(WITH) && CSB_BIN=dist python3 -m pytest $(N)
+
+check: lint
+	@$(WITH) && CSB_BIN=bin python3 -m pytest $(N)
+
+lint: .venv/ready
+	@$(WITH) && ruff check bin lib tests
+
+# What the tests need, made anew when that or PY changed. Where pip reaches no registry the pytest and ruff
+# that the machine has will do.
+.venv/ready: $(if $(subst <$(PY) $(DEV)>,,<$(shell cat .venv/ready 2>/dev/null)>),FORCE)
+	@rm -rf .venv
+	@if $(PY) -c 'import ensurepip' 2>/dev/null && $(PY) -m venv .venv \
+	&& .venv/bin/python3 -m pip install -q -U $(DEV); then :; \
+	elif $(PY) -m pytest --version 2>/dev/null && ruff --version; then \
+		rm -rf .venv && mkdir -p .venv/bin && ln -s "$$(command -v $(PY))" .venv/bin/python3; \
+	else \
+		rm -rf .venv; \
+		echo "make: cannot prepare the tests: apt-get install python3-venv, or let pip reach a" \
+			"registry, or install pytest and ruff" >&2; \
+		exit 1; \
+	fi
+	@echo '$(PY) $(DEV)' >$@
+
+install: dist
+	@mkdir -p '$(BINDIR)'
+	@for tool in $(TOOLS); do \
+		install -m 755 "dist/$$tool" '$(BINDIR)'/"$$tool+" && \
+		mv '$(BINDIR)'/"$$tool+" '$(BINDIR)'/"$$tool" || exit 1; \
+	done
+	@echo 'installed in $(BINDIR): $(TOOLS)'
+
+uninstall:
+	@rm -f $(TOOLS:%='$(BINDIR)/%')
+
+demo:
+	@$(PY) tests/demo
+
+bench:
+	@$(PY) tests/bench
+
+clean:
+	@rm -rf dist build .venv .pytest_cache .ruff_cache *.egg-info lib/*.egg-info lib/__pycache__ \
+		tests/__pycache__
+
+FORCE:
+.PHONY: all dist test check lint install uninstall demo bench clean FORCE

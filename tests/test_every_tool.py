@@ -1,0 +1,315 @@
+"""What every tool has in common: its manual, its exit status, what it loads, how it is copied.
+
+The tools are those in bin/: a new one is tested from its first day, and needs a row in WORKS.
+"""
+import ast
+import fcntl
+import glob
+import os
+import re
+import shutil
+import signal
+import struct
+import subprocess
+import termios
+import time
+import tokenize
+
+import pytest
+from conftest import FORM, POWERLESS, ROOT
+
+TOOLS = sorted(name for name in os.listdir(os.path.join(ROOT, "bin"))
+               if not name.startswith((".", "__")))
+SLOW = set("pathlib dataclasses typing logging tempfile asyncio concurrent".split())
+HEAVY = set("sqlite3 hashlib subprocess gzip zlib datetime shutil".split())
+SHEBANG = "#!/usr/bin/env -S python3 -I"
+ID = "11111111-2222-4333-8444-{:012d}"
+FIRST = ID.format(1)
+PATH = f"$CLAUDE_CONFIG_DIR/projects/-work/{FIRST}.jsonl"
+STORED = "csb-changes | csb-gitcommit >/dev/null"
+INDEXED = "csb-find | csb-index >/dev/null"
+
+
+# tool: what must have run before, then a line in which the tool writes to stdout
+WORKS = {
+    "csb": (INDEXED, "csb list -n 0"),
+    "csb-backup": ("", "csb-backup"),
+    "csb-changes": ("", "csb-changes"),
+    "csb-facts": ("csb-find >in", "csb-facts <in"),
+    "csb-find": ("", "csb-find"),
+    "csb-fmt": ("csb-find >in", "csb-fmt <in"),
+    "csb-gitblob": ("csb-changes >in", "csb-gitblob <in"),
+    "csb-gitcommit": ("csb-changes >in", "csb-gitcommit <in"),
+    "csb-index": ("csb-find >in", "csb-index <in"),
+    "csb-list": (INDEXED, "csb-list"),
+    "csb-lost": (f"{STORED} && rm {os.path.dirname(PATH)}/*", "csb-lost"),
+    "csb-restore": (STORED, f"csb-restore --target-dir there {FIRST}"),
+    "jsonl_snapshot": ("", f"jsonl_snapshot --source {PATH} --dest-dir there"),
+    "session_snapshot": ("", f"session_snapshot --source {PATH} --dest-dir there"),
+}
+SOURCES = [name for name in TOOLS
+           if name in "csb csb-backup csb-changes csb-find csb-list csb-lost".split()]
+FILTERS = [name for name in TOOLS if name not in SOURCES]
+CLOSED_PIPE = "exec 3> >(:); wait $!; "
+
+each = pytest.mark.parametrize("tool", TOOLS)
+
+
+@pytest.fixture(autouse=True)
+def sessions(home):
+    """Thirty sessions of two lines, an hour old."""
+    folder = home.claude / "projects" / "-work"
+    folder.mkdir(parents=True)
+    for number in range(1, 31):
+        path = folder / (ID.format(number) + ".jsonl")
+        path.write_text("".join(
+            f'{{"type":"user","uuid":"{ID.format(n)}","sessionId":"{ID.format(number)}",'
+            f'"cwd":"/work/a project with quite a long name/{number}","timestamp":'
+            f'"2026-01-02T03:04:{n:02d}.000Z","message":{{"role":"user","content":"word {n}"}}}}\n'
+            for n in (1, 2)))
+        os.utime(path, (time.time() - 3600,) * 2)
+
+
+def source(tool):
+    """A tool's path in bin/ and its text, whatever form is under test."""
+    path = os.path.join(ROOT, "bin", tool)
+    with open(path, encoding="utf-8") as file:
+        return path, file.read()
+
+
+def manual(tool):
+    """The docstring of a tool."""
+    return ast.get_docstring(ast.parse(source(tool)[1]), clean=False).strip()
+
+
+def prepare(sh, tool):
+    """Run what the tool needs; its line."""
+    before, line = WORKS[tool]
+    if before:
+        done = sh(before)
+        assert done.rc == 0, done
+    return line
+
+
+def works(sh, tool, tail=""):
+    """Prepare what the tool needs, then run its line, with tail for its stdout."""
+    line = prepare(sh, tool)
+    return sh(f"{CLOSED_PIPE if '3' in tail else ''}{line} {tail}")
+
+
+def one_line(err, tool):
+    """Is this what a tool says when it gives up: one line, 'tool: ...'?"""
+    return err.count("\n") == 1 and err.startswith(f"{tool}: ")
+
+
+@each
+def test_help_is_the_manual(sh, tool):
+    """--help prints the docstring: what it does, examples, and the records in and out."""
+    doc, done = manual(tool), sh(f"{tool} --help").ok()
+    first, *rest = doc.split("\n")
+    assert first in done.out.split("\n")
+    assert "\n".join(rest).strip("\n") in done.out
+    assert "\nexamples:\n" in doc
+    assert re.search("^record: " if tool != "csb" else " records", doc, re.M)
+    assert not first.endswith(".") and first[0].islower()
+    assert all(len(line) <= 100 for line in done.out.split("\n"))
+
+
+@each
+def test_version(sh, tool):
+    with open(os.path.join(ROOT, "lib", "csb.py"), encoding="utf-8") as file:
+        version = re.search('^VERSION = "(.+)"$', file.read(), re.M)[1]
+    assert sh(f"{tool} --version").ok().out == f"{tool} {version}\n"
+
+
+@each
+@pytest.mark.parametrize("word", ["--no-such-option", "-?", "--versio"])
+def test_misuse_is_2_and_one_line(sh, tool, word):
+    done = sh(f"{tool} {word}")
+    assert (done.rc, done.out) == (2, "") and one_line(done.err, tool), done
+
+
+@each
+def test_reader_that_left(sh, tool):
+    """A pipe that nobody reads any more ends the tool without a word."""
+    done = sh(f"{CLOSED_PIPE}{tool} --help >&3")
+    assert (done.rc, done.err) == (141, "")
+    done = works(sh, tool, ">&3")
+    assert done.rc in ((0, 141) if tool == "csb" else (141,)) and done.err == "", done
+
+
+@each
+def test_full_disk(sh, tool):
+    """Output that cannot be written is an error, in one line."""
+    done = sh(f"{tool} --help >/dev/full")
+    assert done.rc == 1 and one_line(done.err, tool), done
+    done = works(sh, tool, ">/dev/full")
+    assert done.rc == 1 and done.err.count("No space left on device") == 1, done
+
+
+@each
+def test_closed_streams(sh, tool):
+    """Without stdin, stdout or stderr at all: the same work, or an error, never a mess."""
+    assert sh(f"{tool} --version <&-").ok()
+    assert sh(f"{tool} --version >&-").rc == 1
+    assert sh(f"{tool} --no-such-option 2>&-").out == ""
+    done = works(sh, tool, ">&-")
+    assert done.rc == 1 and done.err, done
+    done = sh(f"{tool} <&-")
+    assert done.rc == (0 if tool in SOURCES and tool != "csb-list" else done.rc)
+    assert done.rc in (0, 2, 3), done
+
+
+def start(home, line, **streams):
+    """A shell line in a process group of its own, in which Ctrl-C works."""
+    return subprocess.Popen(
+        [*POWERLESS, "bash", "-o", "pipefail", "-c", line], env=home.env, cwd=home.path,
+        start_new_session=True, stderr=subprocess.PIPE,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL), **streams)
+
+
+def interrupt(process):
+    """Press Ctrl-C until it works; (what was said, exit status).
+
+    Once may not do: Python sees a signal that comes as a read ends only after the next write,
+    and that one may block.
+    """
+    for _ in range(20):
+        try:
+            os.killpg(process.pid, signal.SIGINT)
+            return process.communicate(timeout=1)[1], process.returncode
+        except subprocess.TimeoutExpired:
+            pass
+    os.killpg(process.pid, signal.SIGKILL)
+    raise AssertionError(f"Ctrl-C does not end it: {process.communicate()}")
+
+
+@pytest.mark.parametrize("tool", FILTERS)
+def test_ctrl_c_while_reading(home, sh, tool):
+    """130 and not a word. (The tool reads its input once it complains of the first line.)"""
+    prepare(sh, tool)
+    process = start(home, f"exec {tool}", stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
+    process.stdin.write(b"{no record\n")
+    process.stdin.flush()
+    said = process.stderr.readline().decode()
+    assert said.startswith(f"{tool}: cannot read line 1 of the input"), said
+    assert interrupt(process) == (b"", 130)
+
+
+@pytest.mark.parametrize("tool", SOURCES)
+def test_ctrl_c_while_writing(home, sh, tool):
+    """130 and not a word, into a pipe too small for the output, that nobody reads."""
+    line = prepare(sh, tool)
+    reader, writer = os.pipe()
+    fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, 4096)
+    process = start(home, f"exec {line}", stdin=subprocess.DEVNULL, stdout=writer)
+    waiting, deadline = 0, time.monotonic() + 20
+    while waiting < 3000 and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.02)
+        waiting = struct.unpack("i", fcntl.ioctl(reader, termios.FIONREAD, b"1234"))[0]
+    assert waiting >= 3000 and process.poll() is None
+    assert interrupt(process) == (b"", 130)
+    os.close(reader)
+    os.close(writer)
+
+
+@each
+def test_it_loads_little(tools, tool):
+    """Nothing slow to import, and nothing heavy that the tool does not name itself."""
+    def loaded(*words):
+        done = subprocess.run([tools.python, "-I", "-S", "-X", "importtime", *words],
+                              capture_output=True, text=True, check=True)
+        return {line.split("|")[2].strip().partition(".")[0] for line in done.stderr.splitlines()
+                if line.startswith("import time:")}
+    names = loaded(f"{tools.bin}/{tool}", "--version") - loaded("-c", "pass")
+    top = {alias.name for node in ast.parse(source(tool)[1]).body for alias in
+           getattr(node, "names", ()) if isinstance(node, ast.Import)}
+    top |= {node.module for node in ast.parse(source(tool)[1]).body
+            if isinstance(node, ast.ImportFrom)}
+    assert "json" in names and not names & SLOW
+    assert "shutil" in top or not names & HEAVY - top
+
+
+@pytest.mark.parametrize("name, cap", [(f"bin/{tool}", 300) for tool in TOOLS]
+                         + [("lib/csb.py", 400)])
+def test_it_stays_small(name, cap):
+    path = os.path.join(ROOT, name)
+    with tokenize.open(path) as file:
+        tokens = list(tokenize.generate_tokens(file.readline))
+        file.seek(0)
+        lines = file.read().splitlines()
+    assert len(lines) <= cap
+    assert max(map(len, lines)) <= 100
+    assert not [token.start for token in tokens if token.string == ";"]
+
+
+@each
+def test_it_can_be_started(tools, tool):
+    """A #! line and the executable bits, in both forms."""
+    path = os.path.join(tools.bin, tool)
+    with open(path, encoding="utf-8") as file:
+        assert file.readline().rstrip() == SHEBANG
+    assert os.stat(path).st_mode & 0o777 == 0o755
+
+
+def old_pythons():
+    """Interpreters that are too old, as far as the machine has them."""
+    names = [shutil.which(f"python3.{minor}") for minor in (8, 9)]
+    for minor in (8, 9):
+        names += glob.glob(os.path.expanduser(f"~/.pyenv/versions/3.{minor}.*/bin/python3"))
+    found = {os.path.realpath(name) for name in names if name}
+    return sorted(path for path in found if subprocess.run(
+        [path, "-c", "import sys; assert (3, 8) <= sys.version_info < (3, 10)"],
+        capture_output=True).returncode == 0)
+
+
+@each
+def test_too_old_a_python(tools, tool):
+    """One line instead of a riddle: the syntax has to be good for 3.8."""
+    pythons = old_pythons()
+    if not pythons:
+        pytest.skip("no Python 3.8 or 3.9 on this machine")
+    for python in pythons:
+        done = subprocess.run([python, "-I", os.path.join(tools.bin, tool), "--version"],
+                              capture_output=True, text=True)
+        assert (done.returncode, done.stdout) == (1, "") and one_line(done.stderr, tool), done
+        assert "3.10 or newer" in done.stderr
+
+
+def copy(tools, tool, there):
+    """Copy a tool as people do: alone in the one-file form, else with the helper beside it."""
+    shutil.copy(os.path.join(tools.bin, tool), there)
+    if FORM != "dist":
+        shutil.copy(os.path.join(ROOT, "lib", "csb.py"), there)
+
+
+@each
+def test_a_copied_tool_ignores_what_lies_beside_it(sh, tools, tool, tmp_path):
+    """A json.py in the same directory is not imported, however the tool is started."""
+    there = tmp_path / "there"
+    there.mkdir()
+    copy(tools, tool, there)
+    for name in ("abc argparse ast datetime errno fnmatch functools gettext gzip hashlib json os "
+                 "re shutil sqlite3 stat struct subprocess threading time zlib").split():
+        (there / f"{name}.py").write_text(f"raise SystemExit('{name}.py was imported')\n")
+    for line in (f"./{tool}", f"python3 ./{tool}", f"python3 {there}/{tool}", f"../there/{tool}"):
+        done = sh(f"{line} --version", cwd=there)
+        assert done.ok().out.startswith(f"{tool} ")
+        done = sh(f"{line} --no-such-option", cwd=there)
+        assert done.rc == 2 and one_line(done.err, tool), done
+
+
+@each
+@pytest.mark.skipif(FORM == "dist", reason="in the one-file form a tool needs no helper")
+def test_a_tool_without_the_helper(sh, tools, tool, tmp_path):
+    """Copied alone it says how to make the form that can be."""
+    shutil.copy(os.path.join(tools.bin, tool), tmp_path)
+    done = sh(f"./{tool} --version", cwd=tmp_path)
+    assert (done.rc, done.out) == (1, "") and one_line(done.err, tool), done
+    assert f"lib/squash bin/{tool} > {tool}" in done.err
+
+
+@each
+def test_a_link_to_a_tool(sh, tools, tool, tmp_path):
+    (tmp_path / tool).symlink_to(os.path.join(tools.bin, tool))
+    assert sh(f"{tmp_path}/{tool} --version").ok().out.startswith(f"{tool} ")
