@@ -1,0 +1,984 @@
+"""session_snapshot and jsonl_snapshot: names, proof, retention, restore, bad input.
+
+Most tests run for both tools. What is said of gzip and sidecars is jsonl_snapshot's alone.
+"""
+import datetime
+import gzip
+import hashlib
+import json
+import os
+import random
+import re
+import shutil
+import stat
+import subprocess
+import zlib
+
+import pytest
+from conftest import ROOT, SHARED
+
+SESSION, JSONL = "session_snapshot", "jsonl_snapshot"
+ID = "c84f8b1c-ad37-40a0-8e01-fc28915273a4"
+OLD = "20200101T{:06d}Z"
+STAMP = re.compile(r"[0-9]{8}T[0-9]{6}Z")
+INTACT = "archive integrity:   OK  ("
+MATCH = "source-match:        OK  ("
+LOST = "source-match:        [WARNING] UNVERIFIABLE — sidecar .sha256 missing\n"
+OTHER = "source-match:        FAIL  ("
+BROKEN = "archive integrity:   FAIL  ("
+NASTY = [b"plain.jsonl", b"two words", b"new\nline.jsonl", b"back\\slash\\n", b"caf\xe9 \xff",
+         "été".encode(), b"a__b", b"tab\tbell\x07esc\x1b[31m\x7f", b" x ", b"-rf", b"x (5 bytes)",
+         b"20200101T000000Z__again.md", b"%b%s{}{0}", b"'quote\"", b"..md", b"r\rn", b"n" * 220,
+         b"a.gz", b"b.sha256"]
+both = pytest.mark.parametrize("tool", [SESSION, JSONL])
+
+
+@pytest.fixture
+def source(home):
+    """A file worth a snapshot."""
+    path = home.path / "notes.md"
+    path.write_bytes(b"".join(b'{"n":%d}\n' % n for n in range(5000)))
+    return path
+
+
+@pytest.fixture
+def out(home):
+    """Where snapshots go, not made yet."""
+    return home.path / "out"
+
+
+@pytest.fixture
+def repo(sh, home):
+    """A git repository with a directory in it."""
+    sh("git init -q repo && mkdir repo/deep").ok()
+    return home.path / "repo"
+
+
+def sha(data):
+    return hashlib.sha256(data).hexdigest()
+
+
+def content(path):
+    """The bytes that a snapshot holds, read by another program."""
+    data = path.read_bytes()
+    return gzip.decompress(data) if path.name.endswith(".gz") else data
+
+
+def names(folder):
+    """Everything in a directory but sidecars, in the order of names."""
+    return sorted(name for name in os.listdir(folder) if not name.endswith(".sha256"))
+
+
+def fake(tool, folder, root, data=b"old", base="notes.md", sidecar=True, spoil=False):
+    """A snapshot as an earlier run made it; the path of its data."""
+    folder.mkdir(exist_ok=True)
+    if tool == SESSION:
+        path, packed = folder / f"{root}__{base}", data
+    else:
+        path, packed = folder / f"{root}__{base}.gz", gzip.compress(data)
+        if sidecar:
+            (folder / f"{root}__{base}.sha256").write_text(
+                f"raw_sha256:   {sha(data)}  {base} ({len(data)} bytes)\n"
+                f"gz_sha256:    {sha(packed)}  {path.name} ({len(packed)} bytes)\n"
+                f"snapshot_at:  {root}\nsource_path:  /somewhere/{base}\n")
+    path.write_bytes(packed[:-3] + b"???" if spoil else packed)
+    return path
+
+
+def take(sh, tool, source, out, more="", **env):
+    """Make a snapshot without a word on stderr; its record."""
+    done = sh(f'{tool} --source "$S" --dest-dir "$D" {more}', S=str(source), D=str(out), **env).ok()
+    return done.records[0]
+
+
+def back(sh, tool, path, target, more=""):
+    """Restore."""
+    return sh(f'{tool} --restore "$P" --target-dir "$D" {more}', P=str(path), D=str(target))
+
+
+# -- the snapshot -------------------------------------------------------------------------------
+
+@both
+def test_snapshot(sh, tool, source, out):
+    data, before = source.read_bytes(), source.stat()
+    record = take(sh, tool, source, out)
+    assert list(record)[0] == "kind" and record["kind"] == "snapshot"
+    path = out / os.path.basename(record["path"])
+    assert str(path) == record["path"] and content(path) == data
+    match = STAMP.match(path.name)
+    assert path.name == f"{match[0]}__notes.md" + (".gz" if tool == JSONL else "")
+    at = datetime.datetime.strptime(match[0], "%Y%m%dT%H%M%SZ").replace(
+        tzinfo=datetime.timezone.utc)
+    now = datetime.datetime.now(datetime.timezone.utc)
+    assert abs((now - at).total_seconds()) < 60
+    assert record["snapshot_at"] == f"{at:%Y-%m-%dT%H:%M:%SZ}"
+    assert (record["source"], record["size"], record["raw_sha256"], record["purged"]) == (
+        str(source), len(data), sha(data), [])
+    assert "dry_run" not in record
+    after = source.stat()
+    assert (after.st_mtime_ns, after.st_ctime_ns) == (before.st_mtime_ns, before.st_ctime_ns)
+    if tool == JSONL:
+        assert record["gz_sha256"] == sha(path.read_bytes())
+        assert record["gz_size"] == path.stat().st_size < len(data)
+        assert path.with_name(f"{match[0]}__notes.md.sha256").read_text() == (
+            f"raw_sha256:   {sha(data)}  notes.md ({len(data)} bytes)\n"
+            f"gz_sha256:    {record['gz_sha256']}  {path.name} ({record['gz_size']} bytes)\n"
+            f"snapshot_at:  {match[0]}\nsource_path:  {source}\n")
+    assert len(os.listdir(out)) == (2 if tool == JSONL else 1)
+
+
+@both
+@pytest.mark.parametrize("zone", ["PST8", "IST-5:30"])
+def test_the_stamp_is_utc(sh, tool, source, out, zone):
+    name = os.path.basename(take(sh, tool, source, out, TZ=zone)["path"])
+    now = datetime.datetime.now(datetime.timezone.utc)
+    assert abs((now - datetime.datetime.strptime(name[:16] + "+0000", "%Y%m%dT%H%M%SZ%z"))
+               .total_seconds()) < 60
+
+
+@both
+def test_modes_under_any_umask(sh, tool, source, repo):
+    """Files 0600, directories 0700, whatever the umask says."""
+    for umask in ("000", "027", "777"):
+        sh(f'umask {umask}; {tool} --source "$S" --dest-dir "$PWD/own{umask}"', S=str(source),
+           cwd=repo).ok()
+        sh(f'umask {umask}; {tool} --source "$S"', S=str(source), cwd=repo).ok()
+    found = [top for top, _, _ in os.walk(repo) if "/.git" not in top and top != str(repo)]
+    assert len(found) == (7 if tool == JSONL else 6)
+    for top in found:
+        if not top.endswith("/deep"):
+            assert stat.S_IMODE(os.stat(top).st_mode) == 0o700, top
+            for name in set(os.listdir(top)) - {"sessions", "raw"}:
+                assert stat.S_IMODE(os.stat(f"{top}/{name}").st_mode) == 0o600, name
+
+
+@both
+def test_default_place(sh, tool, source, repo):
+    """Below the top of the repository, from anywhere in it; what lies there is left alone."""
+    record = sh(f'{tool} --source "$S"', S=str(source), cwd=repo / "deep").ok().records[0]
+    place = repo / "backup/sessions" / ("raw" if tool == JSONL else "")
+    assert os.path.dirname(record["path"]) == str(place)
+    status = sh("git status --porcelain -uall", cwd=repo).ok().out
+    assert status == ("" if tool == JSONL else f"?? backup/sessions/{names(place)[0]}\n")
+    ignores = [str(path.relative_to(repo)) for path in repo.rglob(".gitignore")]
+    assert ignores == (["backup/sessions/raw/.gitignore"] if tool == JSONL else [])
+    if tool == JSONL:
+        assert (place / ".gitignore").read_text() == "*\n"
+        (place / ".gitignore").write_text("# mine\n")
+        sh(f'{tool} --source "$S"', S=str(source), cwd=repo).ok()
+        assert (place / ".gitignore").read_text() == "# mine\n"
+
+
+@both
+def test_default_place_is_that_of_the_working_directory(sh, tool, source, repo, home):
+    """Not of the source, nor of what a calling hook left in the environment."""
+    sh("git init -q other").ok()
+    record = sh(f'{tool} --source "$S"', S=str(source), cwd=home.path / "other",
+                GIT_DIR=str(repo / ".git"), GIT_WORK_TREE=str(repo)).ok().records[0]
+    assert record["path"].startswith(f"{home.path}/other/backup/sessions/")
+    assert sorted(os.listdir(repo)) == [".git", "deep"]
+
+
+@both
+def test_no_ignore_file_where_the_user_says(sh, tool, source, repo):
+    take(sh, tool, source, repo / "mine")
+    assert not (repo / "mine/.gitignore").exists()
+
+
+@both
+def test_no_default_outside_git(sh, tool, source, home):
+    done = sh(f"{tool} --source notes.md")
+    assert (done.rc, done.out) == (3, "")
+    assert re.fullmatch(f"{tool}: cannot .*--dest-dir.*not a git repository.*\n", done.err)
+    sh("git init -q --bare bare").ok()
+    assert sh(f'{tool} --source "$S"', S=str(source), cwd=home.path / "bare").rc == 3
+    assert sh(f"{tool}", stdin=b"notes.md\nnotes.md\n").rc == 3
+    assert sh(f"{tool} --source missing").rc == 2
+    assert sh(f"{tool}", stdin=b"").ok().out == ""
+
+
+@both
+@pytest.mark.parametrize("name", ["--dest-dir", "--target-dir"])
+def test_directory_of_the_user(sh, tool, source, home, name):
+    """It is made, its parent is not; the two options are one."""
+    sh(f"{tool} --source notes.md {name} rel").ok()
+    assert len(names(home.path / "rel")) == 1
+    done = sh(f"{tool} --source notes.md {name} unmounted/disk")
+    assert (done.rc, done.out) == (1, "")
+    assert done.err == (f"{tool}: cannot copy '{source}' to '{home.path}/unmounted/disk': "
+                        "No such file or directory\n")
+    assert not (home.path / "unmounted").exists()
+    done = sh(f"{tool} --source notes.md {name} notes.md")
+    assert done.rc == 1 and "Not a directory" in done.err
+    assert sh(f"{tool} --source notes.md {name} ''").rc == 2
+    shot = home.path / "rel" / names(home.path / "rel")[0]
+    sh(f'{tool} --restore "$P" {name} again', P=str(shot))
+    assert (home.path / "again/notes.md").read_bytes() == source.read_bytes()
+
+
+@both
+def test_any_name_comes_back(sh, tool, home, out, tmp_path):
+    """Also through a pipe of records; a sidecar keeps its four lines and tells the name."""
+    for name in NASTY:
+        (home.path / os.fsdecode(name)).write_bytes(b"what it held\n" + name)
+    done = sh(f"{tool} --dest-dir out -- " + " ".join(
+        "$'" + "".join(f"\\x{byte:02x}" for byte in name) + "'" for name in NASTY)).ok()
+    assert [r["source"] for r in done.records] == [
+        f"{home.path}/{os.fsdecode(name)}" for name in NASTY]
+    for name, record in zip(NASTY, done.records, strict=True):
+        base, path = os.fsdecode(name), record["path"]
+        assert os.path.basename(path)[18:] == base + (".gz" if tool == JSONL else "")
+        again = back(sh, tool, path, tmp_path / "target")
+        assert again.rc == 0 and again.records[0]["path"] == str(tmp_path / "target" / base)
+        assert (tmp_path / "target" / base).read_bytes() == b"what it held\n" + name
+        if tool == JSONL:
+            check_sidecar(path[:-3] + ".sha256", os.fsencode(record["source"]))
+    stdin = b"".join(json.dumps({"path": r["source"]}).encode() + b"\n" for r in done.records
+                     if tool == JSONL or not r["source"].endswith(".jsonl"))
+    assert len(sh(tool + " --dest-dir out2", stdin=stdin).ok().records) == stdin.count(b"\n")
+
+
+def check_sidecar(path, source):
+    """Four lines without control characters, and a shell reads the source's name from them."""
+    with open(path, "rb") as file:
+        lines = file.read().split(b"\n")
+    assert [line[:14] for line in lines] == [
+        b"raw_sha256:   ", b"gz_sha256:    ", b"snapshot_at:  ", b"source_path:  ", b""]
+    assert not re.search(rb"[\x00-\x1f\x7f]", b"".join(lines))
+    line = """printf '%b.' "$(sed -n 's/^source_path:  //p' "$P")" """
+    assert subprocess.run(["bash", "-c", line], env={"P": path, "PATH": "/usr/bin:/bin"},
+                          capture_output=True, check=True).stdout == source + b"."
+
+
+def test_a_name_that_is_too_long(sh, home, out):
+    long = "n" * 250
+    (home.path / long).write_text("x")
+    for tool in (SESSION, JSONL):
+        done = sh(f"{tool} --source {long} --dest-dir out")
+        assert done.rc == 1 and "File name too long" in done.err
+    assert os.listdir(out) == []
+
+
+@both
+@pytest.mark.parametrize("size", [0, 1, (1 << 20) - 1, 1 << 20, (1 << 20) + 1, 5 << 20])
+def test_sizes(sh, tool, home, out, tmp_path, size):
+    (home.path / "f").write_bytes(random.Random(size).randbytes(size))
+    record = take(sh, tool, home.path / "f", out)
+    assert record["size"] == size
+    assert back(sh, tool, record["path"], tmp_path / "t").rc == 0
+    assert (tmp_path / "t/f").read_bytes() == (home.path / "f").read_bytes()
+
+
+def test_by_hand(sh, home, out):
+    """gunzip and sha256sum restore a snapshot; it is one member, as gzip itself makes it."""
+    path = home.path / "big.jsonl"
+    path.write_bytes(b"".join(b'{"n":%d,"x":"%s"}\n' % (n, sha(b"%d" % n).encode())
+                              for n in range(120_000)))
+    record = take(sh, JSONL, path, out)
+    assert sh("cd out && gunzip -t *.gz && gunzip -c *.gz | cmp - ../big.jsonl").ok()
+    assert sh("cd out && sha256sum <*.gz && gunzip -c *.gz | sha256sum").ok().out.split() == [
+        record["gz_sha256"], "-", record["raw_sha256"], "-"]
+    with open(out / sorted(os.listdir(out))[0], "rb") as file:
+        data = file.read()
+    unpack = zlib.decompressobj(31)
+    assert unpack.decompress(data) == path.read_bytes()
+    assert unpack.eof and not unpack.unused_data
+    assert len(data) < 1.03 * len(gzip.compress(path.read_bytes(), 6))
+
+
+# -- what is no source --------------------------------------------------------------------------
+
+@both
+@pytest.mark.parametrize("make, rc", [
+    (":", 2), ("mkdir f", 2), ("mkfifo f", 2), ("ln -s nowhere f", 2), ("ln -s f f", 2),
+    ("ln -s /dev/null f", 2), ("touch x && ln -s x/y f", 2), ("touch f && chmod 000 f", 1),
+    ("mkdir d && touch d/f && ln -s d/f f && chmod 000 d", 1)])
+@pytest.mark.parametrize("option", ["--source", "--restore"])
+def test_no_file(sh, tool, home, option, make, rc):
+    """One line, nothing on stdout, nothing made; 2 if FILE is no file, 1 if a pipe names it."""
+    sh(make).ok()
+    done = sh(f"timeout 10 {tool} {option} f --dest-dir out")
+    assert (done.rc, done.out) == (rc, "")
+    assert re.fullmatch(rf"{tool}: cannot read '{home.path}/f': [^\n]+\n", done.err)
+    if option == "--source":
+        done = sh(f"timeout 10 {tool} --dest-dir out", stdin=b"f\n")
+        assert (done.rc, done.out, done.err.count("\n")) == (1, "", 1)
+    sh("chmod 700 d 2>/dev/null; true")
+    assert not (home.path / "out").exists()
+
+
+@both
+def test_a_link_is_followed(sh, tool, source, out):
+    sh("ln -s notes.md link.md").ok()
+    record = take(sh, tool, source.parent / "link.md", out)
+    assert "__link.md" in record["path"] and content(out / names(out)[0]) == source.read_bytes()
+
+
+@both
+@pytest.mark.parametrize("line", [
+    "--retain -1 --source notes.md", "--retain x --source notes.md", "--retain 1.5",
+    "--source notes.md --restore notes.md", "--source", "--wrong", "--source notes.md notes.md",
+    "--restore notes.md notes.md", "--source ''", "--restore ''", "--dry", "--sou notes.md"])
+def test_misuse(sh, tool, source, line):
+    done = sh(f"{tool} --dest-dir out {line}")
+    assert (done.rc, done.out) == (2, "") and done.err.startswith(f"{tool}: ")
+    assert done.err.count("\n") == 1
+    assert os.listdir(source.parent).count("out") == 0
+
+
+@both
+def test_places_that_cannot_be_written(sh, tool, source, home):
+    sh("mkdir ro && chmod 500 ro").ok()
+    done = sh(f"{tool} --source notes.md --dest-dir ro")
+    assert (done.rc, done.out) == (1, "")
+    assert done.err == f"{tool}: cannot copy '{source}' to '{home.path}/ro': Permission denied\n"
+    assert os.listdir(home.path / "ro") == []
+    done = sh(f"{tool} --source notes.md --dest-dir ro/below")
+    assert done.rc == 1 and "Permission denied" in done.err
+    sh("chmod 700 ro")
+
+
+@both
+def test_a_full_disk_leaves_nothing(sh, tool, home, out):
+    """A file size limit stands for it: the write fails half-way."""
+    (home.path / "f").write_bytes(random.Random(1).randbytes(3 << 20))
+    done = sh(f"ulimit -f 1024; {tool} --source f --dest-dir out")
+    assert (done.rc, done.out) == (1, "") and "File too large" in done.err
+    assert os.listdir(out) == []
+
+
+@both
+def test_no_stdout_to_write_to(sh, tool, source, out):
+    assert sh(f"{tool} --source notes.md --dest-dir out >/dev/full").rc == 1
+    assert len(names(out)) == 1
+    assert sh(f"{tool} --source notes.md --dest-dir out 2>/dev/full").rc == 0
+
+
+# -- several of them ----------------------------------------------------------------------------
+
+@both
+def test_paths_and_records_on_stdin(sh, tool, home, out):
+    """Bare lines, records with path; a bad one does not stop the rest; each file once."""
+    for name in ("a.md", "b.md", "c.md"):
+        (home.path / name).write_text(name)
+    lines = ["a.md", "missing.md", json.dumps({"kind": "x", "path": str(home.path / "b.md")}),
+             '{"kind":"end","count":3}', "{broken", "./a.md", '{"path":"no\\u0000name"}',
+             '{"path":"\\ud83d"}', '{"path":null}', "", "c.md"]
+    done = sh(f"{tool} --dest-dir out", stdin="\n".join(lines).encode())
+    assert done.rc == 1 and done.err.count("\n") == 4, done.err
+    assert "missing.md" in done.err and "line 5" in done.err
+    made = [record for record in done.records if record.get("kind") == "snapshot"]
+    assert [os.path.basename(r["source"]) for r in made] == ["a.md", "b.md", "c.md"]
+    assert {"kind": "end", "count": 3} in done.records and {"path": None} in done.records
+    assert len(names(out)) == 3
+
+
+@both
+def test_operands_are_sources(sh, tool, home):
+    (home.path / "a.md").write_text("a")
+    (home.path / "b.md").write_text("b")
+    done = sh(f"{tool} a.md b.md --dest-dir out").ok()
+    assert [os.path.basename(r["source"]) for r in done.records] == ["a.md", "b.md"]
+    done = sh(f"{tool} a.md nowhere b.md --dest-dir out")
+    assert done.rc == 2 and len(done.records) == 2
+
+
+def payload(path):
+    """What a hook gets on stdin."""
+    return json.dumps({"session_id": ID, "transcript_path": str(path), "cwd": "/",
+                       "hook_event_name": "SessionEnd", "reason": "exit"}).encode() + b"\n"
+
+
+@pytest.fixture
+def transcript(home):
+    """A transcript with two memory files beside it, and files there that are none."""
+    folder = home.claude / "projects/-w"
+    (folder / "memory").mkdir(parents=True)
+    for name in ("MEMORY.md", "b topic.md", ".hidden.md", "data.json", "x.md.swp"):
+        (folder / "memory" / name).write_text(name)
+    (folder / f"{ID}.jsonl").write_text("{}\n")
+    return folder / f"{ID}.jsonl"
+
+
+def test_a_hook_payload(sh, transcript, out):
+    done = sh(f"{JSONL} --dest-dir out", stdin=payload(transcript)).ok()
+    assert done.records[0]["source"] == str(transcript)
+    sh("rm -r out").ok()
+    done = sh(f"{SESSION} --dest-dir out", stdin=payload(transcript)).ok()
+    assert [os.path.basename(r["source"]) for r in done.records] == ["MEMORY.md", "b topic.md"]
+    assert [name.split("__")[1] for name in names(out)] == ["MEMORY.md", "b topic.md"]
+
+
+@pytest.mark.parametrize("line", ["payload", "bare", "path", "tilde", "twice"])
+def test_memory_never_the_transcript(sh, transcript, out, line):
+    """However a pipe names the transcript: what goes to a tracked directory is the memory."""
+    short = f"~/.claude/projects/-w/{ID}.jsonl"
+    stdin = {"payload": payload(transcript), "bare": f"{transcript}\n".encode(),
+             "path": json.dumps({"path": str(transcript)}).encode(),
+             "tilde": payload(short), "twice": payload(transcript) * 2}[line]
+    done = sh(f"{SESSION} --dest-dir out", stdin=stdin).ok()
+    assert len(done.records) == len(names(out)) == 2
+    assert not any(ID in name for name in names(out))
+
+
+def test_no_memory_is_nothing_to_do(sh, transcript, home):
+    """Nor need the transcript be there yet."""
+    shutil.rmtree(transcript.parent / "memory")
+    assert sh(f"{SESSION} --dest-dir out", stdin=payload(transcript)).ok().out == ""
+    transcript.unlink()
+    assert sh(f"{SESSION} --dest-dir out", stdin=payload(transcript)).ok().out == ""
+    (transcript.parent / "memory").mkdir(mode=0)
+    done = sh(f"{SESSION} --dest-dir out", stdin=payload(transcript) + b"\n{}\n")
+    assert done.rc == 1 and "Permission denied" in done.err and done.out == "{}\n"
+    done = sh(f"{JSONL} --dest-dir out", stdin=payload(transcript))
+    assert done.rc == 1 and "No such file" in done.err
+
+
+def test_memory_of_two_projects(sh, transcript, home, out):
+    """Two files of one name in one second and one run: both are there, none evicts the other."""
+    shutil.copytree(transcript.parent, home.claude / "projects/-v")
+    other = home.claude / "projects/-v" / transcript.name
+    (other.parent / "memory/MEMORY.md").write_text("the other")
+    done = sh(f"{SESSION} --retain 1 --dest-dir out",
+              stdin=payload(transcript) + payload(other)).ok()
+    assert len({r["path"] for r in done.records}) == len(names(out)) == 4
+    assert {content(out / n) for n in names(out) if "MEMORY" in n} == {b"MEMORY.md", b"the other"}
+
+
+# -- names and retention ------------------------------------------------------------------------
+
+@both
+def test_a_second_one_in_the_same_second(sh, tool, source, out, home):
+    """.1, .2 ... .10 after .9, in the order in which they were made."""
+    texts = [f"version {n}" for n in range(13)]
+    made = []
+    for text in texts:
+        source.write_text(text)
+        made.append(take(sh, tool, source, out, "--retain 0")["path"])
+
+    def order(path):
+        stamp, number = re.match(r"([0-9TZ]+)(?:\.([0-9]+))?__", os.path.basename(path)).groups()
+        return stamp, int(number or 0)
+    assert sorted(made, key=order) == made and len(set(made)) == 13
+    assert [content(out / os.path.basename(path)).decode() for path in made] == texts
+    assert any(order(path)[1] for path in made), "no two of them fell into one second"
+    if tool == JSONL:
+        assert all(os.path.exists(path[:-3] + ".sha256") for path in made)
+
+
+def many(sh, tool, out, count, sidecars=True):
+    """Snapshots whose roots are all of the seconds that the next run may fall into."""
+    now = datetime.datetime.now(datetime.timezone.utc)
+    roots = [f"{now + datetime.timedelta(seconds=n):%Y%m%dT%H%M%SZ}" for n in range(20)]
+    return [fake(tool, out, root + (f".{n}" if n else ""), b"taken %d" % n, sidecar=sidecars)
+            for root in roots for n in count]
+
+
+@both
+def test_ten_comes_after_nine(sh, tool, source, out):
+    """As numbers: the next of .1 and .9 is .10, and of .10 and .9 it is .11."""
+    taken = many(sh, tool, out, [0, 1, 9])
+    record = take(sh, tool, source, out, "--retain 0")
+    assert ".10__" in record["path"]
+    many(sh, tool, out, [10])
+    assert ".11__" in take(sh, tool, source, out, "--retain 0")["path"]
+    assert all(content(path).startswith(b"taken") for path in taken)
+
+
+@both
+@pytest.mark.parametrize("kind", ["file", "directory", "dangling link"])
+def test_what_is_there_is_never_overwritten(sh, tool, source, out, home, kind):
+    """Whatever it is that has the name already; nor is a sidecar that lost its .gz."""
+    out.mkdir()
+    for path in many(sh, tool, out, [0]):
+        path.unlink()
+        if kind == "file" and tool == JSONL:
+            continue  # the sidecar alone holds the name
+        if kind == "directory":
+            path.mkdir()
+        elif kind == "file":
+            path.write_bytes(b"foreign")
+        else:
+            path.symlink_to(home.path / "victim")
+        if tool == JSONL:
+            os.unlink(str(path)[:-3] + ".sha256")
+    before = set(os.listdir(out))
+    record = take(sh, tool, source, out)
+    assert ".1__" in record["path"] and content(out / os.path.basename(record["path"]))
+    assert not (home.path / "victim").exists()
+    new = set(os.listdir(out)) - before
+    assert all(".1__" in name for name in new) and len(new) == (2 if tool == JSONL else 1)
+
+
+@both
+@pytest.mark.parametrize("retain, there, left", [
+    ("", 2, 3), ("--retain 3", 2, 3), ("--retain 3", 3, 3), ("--retain 3", 9, 9),
+    ("--retain 1", 1, 1), ("--retain 1", 4, 4), ("--retain 0", 9, 10), ("--retain 99", 9, 10),
+    ("", 4, None), ("", 5, None)])
+def test_retention(sh, tool, source, out, retain, there, left):
+    """The single oldest goes, with its sidecar: one a run."""
+    if left is None:
+        keep = 3 if tool == JSONL else 5
+        left = there + 1 if there < keep else there
+    old = [fake(tool, out, OLD.format(n)) for n in range(there)]
+    record = take(sh, tool, source, out, retain)
+    gone = [str(old[0])] if left == there else []
+    assert record["purged"] == gone
+    expected = [path.name for path in old if str(path) not in gone]
+    expected.append(os.path.basename(record["path"]))
+    assert names(out) == expected and len(expected) == left
+    if tool == JSONL:
+        assert {n[:-7] for n in os.listdir(out) if n.endswith(".sha256")} == {
+            n[:-3] for n in expected}
+
+
+@both
+def test_the_oldest_by_number(sh, tool, source, out):
+    root = OLD.format(1)
+    old = [fake(tool, out, root + end) for end in ("", ".1", ".2", ".9", ".10", ".11")]
+    for path in old:
+        assert take(sh, tool, source, out, "--retain 2")["purged"] == [str(path)]
+
+
+@both
+def test_only_snapshots_of_this_source_count(sh, tool, source, out):
+    """Other names, and all that does not parse as a snapshot, are neither counted nor deleted."""
+    out.mkdir()
+    end = ".gz" if tool == JSONL else ""
+    fake(tool, out, OLD.format(1), base="other.md")
+    fake(tool, out, OLD.format(1), base="my notes.md")
+    fake(tool, out, OLD.format(1), base="notes.md.md")
+    foreign = [f"20200101T000000Z_notes.md{end}", f"20200101T000000__notes.md{end}",
+               f"99990101T000000z__notes.md{end}", f"20209901T000000Z__notes.md{end}",
+               f"20200101T000000Z.x__notes.md{end}", f"20200101T000000Z.01__notes.md{end}",
+               f"20200101T000000Z.0__notes.md{end}", f"x20200101T000000Z__notes.md{end}",
+               f"20200101T000000Z__notes.md{end}~", f"notes.md{end}", "README", ".csb-tmp-x",
+               "20200101T000000Z__"]
+    for name in foreign:
+        (out / name).write_text("foreign")
+    (out / f"20200101T000009Z__notes.md{end}").mkdir()
+    (out / f"20200101T000008Z__notes.md{end}").symlink_to(source)
+    before = {name: os.lstat(out / name).st_ino for name in os.listdir(out)}
+    record = take(sh, tool, source, out, "--retain 1")
+    assert record["purged"] == []
+    old = fake(tool, out, OLD.format(1))
+    assert take(sh, tool, source, out, "--retain 2")["purged"] == [str(old)]
+    after = {name: os.lstat(out / name).st_ino for name in os.listdir(out)}
+    assert {name: after.get(name) for name in before} == before
+
+
+@both
+def test_clock_set_back(sh, tool, source, out):
+    """Snapshots from the future do not make the new one the oldest."""
+    future = [fake(tool, out, f"2999010{n}T000000Z") for n in range(1, 4)]
+    record = take(sh, tool, source, out, "--retain 3")
+    assert record["purged"] == [str(future[0])]
+    assert content(out / os.path.basename(record["path"])) == source.read_bytes()
+    record = take(sh, tool, source, out, "--retain 1")
+    assert os.path.exists(record["path"]) and record["path"] not in record["purged"]
+
+
+@both
+def test_one_a_run_of_each_name(sh, tool, home, out):
+    """Also when a run brings several of one name, from several directories."""
+    for folder in "abc":
+        (home.path / folder).mkdir()
+        (home.path / folder / "notes.md").write_text(folder)
+    (home.path / "a/else.md").write_text("else")
+    old = [fake(tool, out, OLD.format(n)) for n in range(5)]
+    fake(tool, out, OLD.format(9), base="else.md")
+    done = sh(f"{tool} --retain 1 --dest-dir out",
+              stdin=b"a/notes.md\nb/notes.md\na/else.md\nc/notes.md\n").ok()
+    assert [len(r["purged"]) for r in done.records] == [1, 0, 1, 0]
+    assert done.records[0]["purged"] == [str(old[0])]
+    assert all(os.path.exists(r["path"]) for r in done.records)
+
+
+@pytest.mark.parametrize("sidecars", [True, False])
+def test_the_last_one_that_verifies_stays(sh, source, out, sidecars):
+    """While another can go: a sound old snapshot outlives spoilt newer ones."""
+    sound = fake(JSONL, out, OLD.format(0), sidecar=sidecars)
+    spoilt = [fake(JSONL, out, OLD.format(n), sidecar=sidecars, spoil=True) for n in (1, 2)]
+    for retain, gone in ((3, spoilt[0]), (1, spoilt[1]), (1, sound)):
+        record = take(sh, JSONL, source, out, f"--retain {retain}")
+        assert record["purged"] == [str(gone)]
+        os.unlink(record["path"])
+
+
+def test_a_spoilt_sidecar_does_not_verify(sh, source, out):
+    old = [fake(JSONL, out, OLD.format(n)) for n in range(3)]
+    for path in old[1:]:
+        (out / (path.name[:-3] + ".sha256")).write_text("nonsense")
+    assert take(sh, JSONL, source, out)["purged"] == [str(old[1])]
+
+
+def test_a_snapshot_that_cannot_be_deleted(sh, source, out):
+    """The new one stays and is told; the old one is named."""
+    old = fake(JSONL, out, OLD.format(1), sidecar=False)
+    (out / f"{OLD.format(1)}__notes.md.sha256").mkdir()
+    done = sh(f"{JSONL} --retain 1 --source notes.md --dest-dir out")
+    assert done.rc == 1 and done.err.startswith(f"{JSONL}: cannot delete '{out}/")
+    assert len(done.records) == 1 and not old.exists()
+
+
+@both
+@pytest.mark.parametrize("there", [False, True])
+def test_dry_run(sh, tool, source, out, repo, listing, there):
+    """It says what it would write and delete, and touches nothing at all."""
+    if there:
+        old = [fake(tool, out, OLD.format(n)) for n in range(2)]
+    before = listing(source.parent)
+    record = take(sh, tool, source, out, "--dry-run --retain 2")
+    assert record["dry_run"] is True and record["size"] == source.stat().st_size
+    assert record["purged"] == ([str(old[0])] if there else [])
+    assert re.fullmatch(rf"{out}/{STAMP.pattern}__notes.md(\.gz)?", record["path"])
+    assert "raw_sha256" not in record
+    done = sh(f'{tool} --dry-run --source "$S"', S=str(source), cwd=repo).ok()
+    assert done.records[0]["path"].startswith(f"{repo}/backup/sessions/")
+    assert listing(source.parent) == before
+
+
+@both
+def test_dry_run_of_several(sh, tool, home, out):
+    """The names that it tells are all different, as the real ones would be."""
+    for folder in "abc":
+        (home.path / folder).mkdir()
+        (home.path / folder / "notes.md").write_text(folder)
+    done = sh(f"{tool} --dry-run --dest-dir out a/notes.md b/notes.md c/notes.md").ok()
+    assert len({r["path"] for r in done.records}) == 3 and not out.exists()
+
+
+# -- restore ------------------------------------------------------------------------------------
+
+@both
+def test_restore(sh, tool, source, out, tmp_path):
+    path = take(sh, tool, source, out)["path"]
+    done = back(sh, tool, path, tmp_path / "t")
+    assert done.rc == 0 and (tmp_path / "t/notes.md").read_bytes() == source.read_bytes()
+    record = done.records[0]
+    st = os.stat(tmp_path / "t/notes.md")
+    written = datetime.datetime.fromtimestamp(int(st.st_mtime), datetime.timezone.utc)
+    assert record.pop("mtime") == f"{written:%FT%T}.{st.st_mtime_ns % 10**9:09d}Z"
+    assert record == {"kind": "file", "path": str(tmp_path / "t/notes.md"), "size": st.st_size,
+                      "mode": "0600", "result": "restored",
+                      **({"source_match": "ok"} if tool == JSONL else {})}
+    assert stat.S_IMODE(st.st_mode) == 0o600
+    assert stat.S_IMODE(os.stat(tmp_path / "t").st_mode) == 0o700
+    lines = done.err.splitlines()
+    assert lines[0].startswith(INTACT) and len(lines) == (2 if tool == JSONL else 1)
+    if tool == JSONL:
+        assert lines[0] == "archive integrity:   OK  (gunzip round-trip succeeded)"
+        assert lines[1].startswith(MATCH)
+    assert os.listdir(tmp_path / "t") == ["notes.md"]
+
+
+def test_default_target(sh, source, out, tmp_path):
+    """The backup's own directory; /tmp for what was compressed."""
+    path = take(sh, SESSION, source, out)["path"]
+    assert sh(f'{SESSION} --restore "$P"', P=path, cwd="/").rc == 0
+    assert (out / "notes.md").read_bytes() == source.read_bytes()
+    name = f"csb-test-{os.getpid()}-{random.randbytes(6).hex()}.jsonl"
+    (tmp_path / name).write_text("x")
+    path = take(sh, JSONL, tmp_path / name, out)["path"]
+    try:
+        assert sh(f'{JSONL} --restore "$P"', P=path).records[0]["path"] == f"/tmp/{name}"
+        with open(f"/tmp/{name}") as file:
+            assert file.read() == "x"
+    finally:
+        os.unlink(f"/tmp/{name}")
+
+
+@both
+def test_restore_onto_a_file(sh, tool, source, out, tmp_path):
+    """The same bytes: kept. Others: refused, unless --force."""
+    path = take(sh, tool, source, out)["path"]
+    target = tmp_path / "t/notes.md"
+    target.parent.mkdir()
+    target.write_bytes(source.read_bytes())
+    inode = target.stat().st_ino
+    for more in ("", "--force"):
+        done = back(sh, tool, path, tmp_path / "t", more)
+        assert done.rc == 0 and done.records[0]["result"] == "kept"
+        assert target.stat().st_ino == inode
+    target.write_bytes(b"mine")
+    done = back(sh, tool, path, tmp_path / "t")
+    assert done.rc == 1 and done.records[0]["result"] == "refused"
+    assert "--force" in done.records[0]["reason"] and "--force" in done.err.splitlines()[-1]
+    assert target.read_bytes() == b"mine"
+    done = back(sh, tool, path, tmp_path / "t", "--force")
+    assert done.rc == 0 and done.records[0]["result"] == "restored"
+    assert target.read_bytes() == source.read_bytes()
+    assert os.listdir(tmp_path / "t") == ["notes.md"]
+
+
+@both
+def test_restore_onto_a_link_or_a_directory(sh, tool, source, out, tmp_path):
+    """A link is another file, even to the same bytes, and is never written through."""
+    path = take(sh, tool, source, out)["path"]
+    (tmp_path / "t").mkdir()
+    victim = tmp_path / "victim"
+    for data in (source.read_bytes(), b"mine", None):
+        if data is not None:
+            victim.write_bytes(data)
+        else:
+            victim.unlink()
+        (tmp_path / "t/notes.md").symlink_to(victim)
+        assert back(sh, tool, path, tmp_path / "t").rc == 1
+        done = back(sh, tool, path, tmp_path / "t", "--force")
+        assert done.rc == 0 and (tmp_path / "t/notes.md").read_bytes() == source.read_bytes()
+        assert victim.read_bytes() == data if data is not None else not victim.exists()
+        os.unlink(tmp_path / "t/notes.md")
+    (tmp_path / "t/notes.md").mkdir()
+    for more in ("", "--force"):
+        done = back(sh, tool, path, tmp_path / "t", more)
+        assert done.rc == 1 and os.path.isdir(tmp_path / "t/notes.md")
+    assert os.listdir(tmp_path / "t") == ["notes.md"]
+
+
+@both
+@pytest.mark.parametrize("name", ["notes.md", "notes.md.gz", "20200101T000000Z_notes.md.gz",
+                                  "20200101T000000Z__.gz", "20200101T000000Z__", "T__x.gz",
+                                  "20200101T000000Z__.", "20200101T000000Z__..",
+                                  "20200101T000000Z__..gz", "20200101T000000Z__...gz"])
+def test_a_backup_must_say_what_it_was(sh, tool, home, tmp_path, name):
+    if tool == SESSION and name.endswith("..gz") and not name.endswith("Z__..gz"):
+        pytest.skip("a name like any other here")
+    if tool == SESSION and name in ("20200101T000000Z__..gz", "20200101T000000Z__.gz"):
+        pytest.skip("a name like any other here")
+    (home.path / name).write_bytes(gzip.compress(b"x"))
+    done = back(sh, tool, home.path / name, tmp_path / "t")
+    assert (done.rc, done.out) == (1, "") and "is not named" in done.err
+    assert not (tmp_path / "t").exists()
+
+
+@both
+def test_dry_run_of_a_restore(sh, tool, source, out, home, listing):
+    path = take(sh, tool, source, out)["path"]
+    before = listing(home.path)
+    done = back(sh, tool, path, home.path / "t", "--dry-run")
+    assert done.rc == 0 and done.records == [{
+        "kind": "file", "path": f"{home.path}/t/notes.md", "dry_run": True, "result": "restored",
+        **({"source_match": "ok"} if tool == JSONL else {})}]
+    assert listing(home.path) == before
+
+
+@pytest.mark.parametrize("force", ["", "--force"])
+def test_without_its_sidecar(sh, source, out, tmp_path, force):
+    path = take(sh, JSONL, source, out)["path"]
+    os.unlink(path[:-3] + ".sha256")
+    done = back(sh, JSONL, path, tmp_path / "t", force)
+    assert done.rc == 0 and done.records[0]["source_match"] == "unverifiable"
+    assert done.err.startswith(INTACT) and LOST in done.err
+    assert len(done.err.splitlines()) > 3, "what it means is told"
+    assert (tmp_path / "t/notes.md").read_bytes() == source.read_bytes()
+
+
+SPOILT = {
+    "other digest": lambda text: re.sub("raw_sha256:   .", lambda m: m[0][:-1] + (
+        "0" if m[0][-1] != "0" else "1"), text),
+    "empty": lambda text: "", "nonsense": lambda text: "\0\1\2", "sha256sum": lambda text: (
+        text.split()[1] + "  notes.md\n"), "short": lambda text: text[:40],
+    "twice": lambda text: text + "raw_sha256:   " + "0" * 64 + "  x (1 bytes)\n",
+    "without raw": lambda text: text.split("\n", 1)[1],
+    "swapped": lambda text: text.replace("raw_", "tmp_").replace("gz_", "raw_")}
+
+
+@pytest.mark.parametrize("how", [*SPOILT, "directory", "fifo", "unreadable", "loop"])
+def test_a_sidecar_that_differs(sh, out, tmp_path, how):
+    """Or that cannot be read: nothing is put in place, not even over a file."""
+    path = fake(JSONL, out, OLD.format(1))
+    sidecar = out / f"{OLD.format(1)}__notes.md.sha256"
+    if how in SPOILT:
+        sidecar.write_text(SPOILT[how](sidecar.read_text()))
+    elif how == "unreadable":
+        sidecar.chmod(0)
+    else:
+        sidecar.unlink()
+        {"directory": os.mkdir, "fifo": os.mkfifo,
+         "loop": lambda path: os.symlink(path, path)}[how](sidecar)
+    done = back(sh, JSONL, path, tmp_path / "t")
+    assert done.rc == 1 and INTACT in done.err and OTHER in done.err
+    assert [r["result"] for r in done.records] == ["refused"]
+    assert "source_match" not in done.records[0]
+    assert done.err.splitlines()[-1].startswith(f"{JSONL}: cannot restore '{path}': ")
+    assert not (tmp_path / "t").exists()
+    (tmp_path / "t").mkdir()
+    (tmp_path / "t/notes.md").write_bytes(b"mine")
+    assert back(sh, JSONL, path, tmp_path / "t", "--force").rc == 1
+    assert (tmp_path / "t/notes.md").read_bytes() == b"mine"
+
+
+DAMAGE = {
+    "garbage": lambda d: d + b"garbage", "one byte": lambda d: d + b"\n",
+    "zeros": lambda d: d + b"\0" * 8, "two members": lambda d: d + gzip.compress(b"more"),
+    "empty member": lambda d: d + gzip.compress(b""), "twice": lambda d: d + d,
+    "empty": lambda d: b"", "header": lambda d: d[:10], "no trailer": lambda d: d[:-8],
+    "half a trailer": lambda d: d[:-4], "last byte": lambda d: d[:-1],
+    "half": lambda d: d[:len(d) // 2], "crc": lambda d: d[:-8] + bytes([d[-8] ^ 1]) + d[-7:],
+    "size": lambda d: d[:-1] + bytes([d[-1] ^ 1]), "a bit": lambda d: (
+        d[:len(d) // 2] + bytes([d[len(d) // 2] ^ 16]) + d[len(d) // 2 + 1:]),
+    "plain": lambda d: b"not gzip at all", "first byte": lambda d: b"x" + d[1:]}
+
+
+@pytest.mark.parametrize("how", DAMAGE)
+def test_a_damaged_archive(sh, out, tmp_path, how):
+    """With a sidecar or without: refused, nothing left behind."""
+    path = fake(JSONL, out, OLD.format(1), b"some text\n" * 500, sidecar=len(how) % 2)
+    path.write_bytes(DAMAGE[how](path.read_bytes()))
+    done = back(sh, JSONL, path, tmp_path / "t")
+    assert done.rc == 1 and done.err.startswith(BROKEN) and "source-match" not in done.err
+    assert done.records[0]["result"] == "refused" and done.records[0]["reason"] in done.err
+    assert done.err.splitlines()[-1].startswith(f"{JSONL}: cannot restore '{path}': ")
+    assert not (tmp_path / "t").exists()
+
+
+@pytest.mark.parametrize("size", [(1 << 20) - 400, (2 << 20) - 400])
+@pytest.mark.parametrize("more", [b"x", gzip.compress(b"second")])
+def test_what_follows_a_member_at_a_block_s_end(sh, home, tmp_path, size, more):
+    """The member ends where the reader's block does."""
+    seed = random.Random(size)
+    for rest in range(1 << 20):
+        raw = seed.randbytes(size + rest)
+        data = gzip.compress(raw, 0)
+        if len(data) % (1 << 20) == 0:
+            break
+        assert rest < 2000
+        size += (-len(data)) % (1 << 20) - 1 if (-len(data)) % (1 << 20) < 2000 else 0
+    path = home.path / f"{OLD.format(1)}__x.gz"
+    path.write_bytes(data)
+    assert back(sh, JSONL, path, tmp_path / "good").rc == 0
+    assert (tmp_path / "good/x").read_bytes() == raw
+    path.write_bytes(data + more)
+    assert back(sh, JSONL, path, tmp_path / "t").rc == 1
+
+
+@pytest.mark.parametrize("command", ["gzip -1", "gzip -9", "gzip -n", "gzip --rsyncable"])
+def test_what_gzip_itself_made(sh, source, out, tmp_path, command):
+    """A .gz of another program is as good; so is one that unpacks to a thousand times its size."""
+    out.mkdir()
+    (out / "x").write_bytes(b"\0" * 50_000_000 if command == "gzip -9" else source.read_bytes())
+    path = out / f"{OLD.format(1)}__x.gz"
+    sh(f'{command} <out/x >"$P"', P=str(path)).ok()
+    assert back(sh, JSONL, path, tmp_path / "t").rc == 0
+    sh("cmp out/x ../t/x").ok()
+
+
+def test_a_moved_pair_is_restored(sh, source, out, tmp_path):
+    """On other storage, under another root."""
+    path = take(sh, JSONL, source, out)["path"]
+    (tmp_path / "disk").mkdir()
+    for old, new in ((path, "20210101T000000Z.7__renamed.gz"),
+                     (path[:-3] + ".sha256", "20210101T000000Z.7__renamed.sha256")):
+        shutil.move(old, tmp_path / "disk" / new)
+    done = back(sh, JSONL, tmp_path / "disk/20210101T000000Z.7__renamed.gz", tmp_path / "t")
+    assert done.rc == 0 and done.records[0]["source_match"] == "ok"
+    assert (tmp_path / "t/renamed").read_bytes() == source.read_bytes()
+
+
+@both
+def test_restore_where_nothing_can_be_written(sh, tool, source, out, home):
+    path = take(sh, tool, source, out)["path"]
+    sh("mkdir ro && chmod 500 ro").ok()
+    for target, reason in (("ro", "Permission denied"), ("no/such", "No such file or directory"),
+                           ("notes.md", "Not a directory")):
+        done = back(sh, tool, path, home.path / target)
+        assert (done.rc, done.out) == (1, "") and done.err.endswith(f"{reason}\n")
+    assert os.listdir(home.path / "ro") == [] and not (home.path / "no").exists()
+
+
+def test_claims_go_to_stderr_and_nowhere_else(sh, source, out):
+    """A closed or full stderr costs the claims, not the restore, and never dirties stdout."""
+    path = take(sh, JSONL, source, out)["path"]
+    for where in ("2>&-", "2>/dev/full", "2>/dev/null"):
+        done = sh(f'{JSONL} --restore "$P" --target-dir t {where}; cat t/notes.md | cmp - notes.md',
+                  P=path)
+        assert done.rc == 0 and [r["kind"] for r in done.records] == ["file"]
+
+
+# -- as modules, as printed ---------------------------------------------------------------------
+
+@both
+def test_as_a_module(sh, tool, source, out, home):
+    """python -m, with lib/ on the path; the exit status comes through."""
+    lib = {"PYTHONPATH": os.path.join(ROOT, "lib")}
+    done = sh(f"python3 -m {tool} --source notes.md --dest-dir out", **lib).ok()
+    assert content(out / names(out)[0]) == source.read_bytes()
+    assert done.records[0]["kind"] == "snapshot"
+    for line, rc in (("--wrong", 2), ("--source missing", 2), ("--source notes.md", 3),
+                     ("--restore notes.md", 1), ("--help", 0), ("x --retain -1", 2)):
+        done = sh(f"python3 -m {tool} {line}", **lib)
+        assert done.rc == rc
+        assert not rc or done.err.startswith(f"{tool}: ")
+    assert sh(f"cd / && python3 -c 'import {tool}'", **lib).ok().out == ""
+
+
+def printed():
+    """The command lines of the published document."""
+    path = os.path.join(SHARED, "contract", "jsonl_snapshot.txt")
+    if not os.path.exists(path):
+        return []
+    with open(path, encoding="utf-8") as file:
+        text = file.read().replace(" \\\n", " ")
+    found = re.findall(r"^(?:(?:python -m )?jsonl_snapshot|gunzip|sha256sum) .*", text, re.M)
+    return [line for line in found if "[--source" not in line]
+
+
+@pytest.fixture
+def published(sh, repo, home, tmp_path):
+    """A repository with a snapshot of a session in it, and a function that fills in a line."""
+    path = home.claude / "projects/-w" / f"{ID}.jsonl"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b'{"type":"user"}\n' * 1000)
+    shot = sh(f'{JSONL} --source "$S"', S=str(path), cwd=repo).ok().records[0]["path"]
+
+    def fill(line):
+        line = line.replace("/tmp/", f"{tmp_path}/").replace("<uuid>", ID)
+        line = line.replace("~/.claude/projects/.../c84f8b1c-....jsonl", str(path))
+        line = re.sub(r"\S*20260414T173000Z__\S+?\.jsonl\.gz|<backup\.gz>", shot, line)
+        line = line.replace("<file>", str(path)).replace("/Volumes/External", str(tmp_path))
+        return line.replace("python ", "python3 ")
+    return fill, path, shot
+
+
+@pytest.mark.skipif(not printed(), reason="the published document is not there")
+@pytest.mark.parametrize("line", printed() or [""])
+def test_printed_lines(sh, published, repo, tmp_path, line):
+    """Each command line of the document, typed as printed, does what it says."""
+    fill, path, shot = published
+    (tmp_path / f"{ID}.jsonl").write_bytes(path.read_bytes() if line.startswith("sha") else b"")
+    os.unlink(tmp_path / f"{ID}.jsonl") if not line.startswith("sha") else None
+    count = len(os.listdir(repo / "backup/sessions/raw"))
+    done = sh(fill(line), cwd=repo, PYTHONPATH=os.path.join(ROOT, "lib"))
+    try:
+        assert done.rc == 0, done
+        grown = len(os.listdir(repo / "backup/sessions/raw")) - count
+        if "--restore" in line:
+            target = done.records[0]["path"]
+            assert target.endswith(f"/{ID}.jsonl")
+            with open(target, "rb") as file:
+                assert file.read() == path.read_bytes()
+            assert INTACT in done.err and MATCH in done.err
+            assert os.path.dirname(target) == (
+                f"{tmp_path}/recovery" if "--target-dir" in line else "/tmp")
+        elif "--source" in line:
+            assert grown == (0 if "--dry-run" in line else 2) and done.err == ""
+            assert done.records[0].get("dry_run", False) == ("--dry-run" in line)
+        elif line.startswith("gunzip"):
+            assert (tmp_path / f"{ID}.jsonl").read_bytes() == path.read_bytes()
+        else:
+            with open(shot[:-3] + ".sha256") as file:
+                assert done.out.split()[0] in file.readline()
+    finally:
+        if os.path.exists(f"/tmp/{ID}.jsonl"):
+            os.unlink(f"/tmp/{ID}.jsonl")
+
+
+@pytest.mark.skipif(not os.path.isdir(os.path.join(SHARED, "data")), reason="no real transcripts")
+def test_real_transcripts(sh, real, out, tmp_path):
+    """What users' files really hold comes back byte for byte."""
+    paths = [path for folder in real.claude for path in sorted(folder.rglob("*.jsonl"))][:40]
+    stdin = b"".join(os.fsencode(str(path)) + b"\n" for path in paths)
+    done = sh(f"{JSONL} --retain 0 --dest-dir out", stdin=stdin).ok()
+    assert len(done.records) == len(paths)
+    for record, path in zip(done.records, paths, strict=True):
+        assert content(out / os.path.basename(record["path"])) == path.read_bytes()
