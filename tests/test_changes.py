@@ -1,0 +1,340 @@
+"""csb-changes: what the store does not hold as it is, and csb-gitcommit making it so"""
+import os
+import socket
+import time
+
+import pytest
+
+ID = "11111111-2222-4333-8444-555555555555"
+PLANTED = """.credentials.json .claude.json .claude.json.backup backups/a sessions/1.json
+    channels/x/.env ide/1.lock daemon/roster.json daemon.log jobs/1/state.json secrets/a
+    remote-settings.json policy-limits.json policy-limits.json.old mcp-needs-auth-cache.json
+    plugins/cache/a plugins/marketplaces/m/a statsig/a cache/a local/a downloads/a telemetry/a
+    .env skills/.env skills/.env.local skills/x/server.pem hooks/deep/er/a.key agents/id_rsa
+    id_rsa.old rules/id_ed25519 id_ecdsa themes/cert.p12 .netrc""".split()
+STORED = """skills/x/cache/a skills/.env.example projects/-p/secrets/server.pem a-new-thing/b
+    projects/-p/.env settings.json todos/x.json commands/backups/a""".split()
+
+
+def write(path, data=b"{}\n", age=60):
+    """A file, last modified age seconds ago (its ctime stays young)."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(data)
+    os.utime(path, (time.time() - age,) * 2)
+    return path
+
+
+def backup(sh):
+    """Back everything up; the records of csb-gitcommit."""
+    return sh("csb-changes | csb-gitcommit").ok().records
+
+
+def settle(sh):
+    """Back up until every stat is old enough to be trusted."""
+    time.sleep(2.1)
+    return backup(sh)
+
+
+def paths(records, kind="change"):
+    """The paths of the records of a kind."""
+    return sorted(record["path"] for record in records if record["kind"] == kind)
+
+
+def stored(sh, home):
+    """{path: bytes} of the newest commit of our own store, by plain git."""
+    names = sh(f"git --git-dir={home.backup}/git ls-tree -r -z --name-only main").out
+    return {name: sh(f"git --git-dir={home.backup}/git show 'main:{name}'").out
+            for name in names.split("\0") if name and not name.startswith(".csb/")}
+
+
+def test_everything_is_new_at_first_and_nothing_is_later(sh, home):
+    write(home.claude / f"projects/-p/{ID}.jsonl")
+    write(home.claude / "skills/a/SKILL.md")
+    (home.claude / f"session-env/{ID}").mkdir(parents=True)
+    (home.claude / "link").symlink_to("nowhere")
+    first = sh("csb-changes").ok().records
+    assert paths(first) == ["link", f"projects/-p/{ID}.jsonl", f"session-env/{ID}/",
+                            "skills/a/SKILL.md"]
+    assert {record["change"] for record in first} == {"new"}
+    assert {r["path"]: r["class"] for r in first}["skills/a/SKILL.md"] == "user"
+    assert first[0]["link"] == "nowhere"
+    assert all(r["mtime"].count(".") == 1 and len(r["mtime"]) == 30 for r in first)
+    assert [r["class"] for r in backup(sh)] == ["noise", "user"]
+    assert {r["change"] for r in sh("csb-changes").ok().records} == {"recheck"}
+    assert settle(sh) == []
+    assert sh("csb-changes").ok().records == []
+
+
+@pytest.mark.parametrize("change, act", [
+    ("grew", lambda path: path.write_bytes(b"{}\n{}\n")),
+    ("changed", lambda path: path.write_bytes(b"")),
+    ("changed", lambda path: os.utime(path, (1, 1))),
+    ("meta", lambda path: path.chmod(0o640)),
+    ("deleted", lambda path: path.unlink()),
+    ("changed", lambda path: (path.unlink(), path.symlink_to("x.jsonl")))])
+def test_each_change_is_named_and_committed_once(sh, home, change, act):
+    path = write(home.claude / f"projects/-p/{ID}.jsonl")
+    write(home.claude / "projects/-p/other.txt")
+    backup(sh)
+    settle(sh)
+    act(path)
+    found = sh("csb-changes").ok().records
+    assert [(r["path"], r["change"]) for r in found] == [(f"projects/-p/{ID}.jsonl", change)]
+    assert "old_oid" in found[0]
+    assert [r["files"] for r in backup(sh)] == [1]
+    assert settle(sh) == []
+
+
+def test_refused_by_rule_never_reaches_an_object(sh, home):
+    for name in PLANTED:
+        write(home.claude / name, b"canary-" + name.encode())
+    for name in STORED:
+        write(home.claude / name, b"stored-" + name.encode())
+    found = sh("csb-changes").ok().records
+    refused = paths(found, "refused")
+    for name in PLANTED:
+        parts = name.split("/")
+        assert {"/".join(parts[:n]) for n in range(1, len(parts) + 1)} & set(refused), name
+    assert paths(found) == sorted(STORED)
+    backup(sh)
+    objects = sh(f"git --git-dir={home.backup}/git cat-file --batch-all-objects --batch").out
+    assert "canary" not in objects
+    assert all(f"stored-{name}" in objects for name in STORED)
+
+
+def test_config_adds_to_the_refused(sh, home):
+    write(home.claude / "mine/a")
+    write(home.claude / "projects/-p/huge.bin")
+    home.backup.mkdir()
+    (home.backup / "config.json").write_text('{"refuse": ["mine/", "projects/*/*.bin", 5]}')
+    assert paths(sh("csb-changes").ok().records, "refused") == ["mine", "projects/-p/huge.bin"]
+
+
+def test_what_is_no_file_is_refused_by_name_and_not_read(sh, home):
+    os.mkfifo(home.claude / "fifo")
+    with socket.socket(socket.AF_UNIX) as unix:
+        old = os.getcwd()
+        os.chdir(home.claude)
+        unix.bind("socket")
+        os.chdir(old)
+    write(home.claude / "skills/x/.git/config", b"canary")
+    write(home.claude / "skills/x/SKILL.md")
+    write(home.claude / ".csb-tmp-1-2")
+    found = sh("csb-changes").ok().records
+    assert paths(found, "refused") == [".csb-tmp-1-2", "fifo", "skills/x/.git", "socket"]
+    assert paths(found) == ["skills/x/SKILL.md"]
+
+
+def test_unreadable_files_and_folders_keep_their_last_version(sh, home):
+    write(home.claude / f"projects/-p/{ID}.jsonl", b"1\n")
+    write(home.claude / "projects/-q/a.txt", b"2\n")
+    write(home.claude / "todos/b", b"3\n")
+    backup(sh)
+    write(home.claude / f"projects/-p/{ID}.jsonl", b"1\n1\n").chmod(0)
+    (home.claude / "projects/-q").chmod(0)
+    write(home.claude / "todos/b", b"33\n")
+    done = sh("csb-changes | csb-gitcommit")
+    (home.claude / "projects/-q").chmod(0o700)
+    assert done.rc == 1
+    assert sorted(done.err.splitlines()) == [
+        "csb-changes: cannot list 'projects/-q': Permission denied",
+        f"csb-gitblob: cannot read 'projects/-p/{ID}.jsonl': Permission denied"]
+    assert stored(sh, home) == {f"projects/-p/{ID}.jsonl": "1\n", "projects/-q/a.txt": "2\n",
+                                "todos/b": "33\n"}
+
+
+def test_nothing_is_deleted_when_projects_is_gone_or_empty(sh, home):
+    write(home.claude / f"projects/-p/{ID}.jsonl")
+    write(home.claude / "todos/a")
+    backup(sh)
+    os.rename(home.claude / "projects", home.path / "away")
+    for _ in range(2):
+        done = sh("csb-changes")
+        assert done.rc == 1 and done.err.count("\n") == 1
+        assert "the store knows 1 transcripts" in done.err
+        assert "deleted" not in done.out
+        (home.claude / "projects").mkdir(exist_ok=True)
+    assert [r["change"] for r in sh("csb-changes --accept-deletions").ok().records
+            if r["path"].endswith("jsonl")] == ["deleted"]
+
+
+def test_deleted_is_applied_only_if_it_is_still_true(sh, home):
+    path = write(home.claude / f"projects/-p/{ID}.jsonl")
+    write(home.claude / "projects/-p/b")
+    backup(sh)
+    path.rename(home.path / "away")
+    changes = sh("csb-changes").out.encode()
+    os.rename(home.path / "away", path)
+    assert "deleted" in changes.decode()
+    assert sh("csb-gitcommit", changes).ok().records == []
+    assert f"projects/-p/{ID}.jsonl" in stored(sh, home)
+
+
+def test_links_are_followed_below_projects_and_stored_as_links_elsewhere(sh, home):
+    away = home.path / "away"
+    write(away / f"{ID}.jsonl", b"far\n")
+    write(home.path / "one.jsonl", b"one\n")
+    write(home.claude / "projects/-p/a.txt")
+    (home.claude / "projects/far").symlink_to(away)
+    (home.claude / "projects/far2").symlink_to(away)
+    (away / "loop").symlink_to(home.claude)
+    (home.claude / f"projects/-p/{ID}.jsonl").symlink_to(home.path / "one.jsonl")
+    (home.claude / "projects/inside").symlink_to("-p")
+    (home.claude / "skills").symlink_to(away)
+    (home.claude / "projects/-p/dangling").symlink_to("gone")
+    backup(sh)
+    assert stored(sh, home) == {
+        "projects/-p/a.txt": "{}\n", f"projects/far/{ID}.jsonl": "far\n",
+        "projects/far2": str(away), "projects/far/loop": str(home.claude),
+        f"projects/-p/{ID}.jsonl": "one\n", "projects/inside": "-p", "skills": str(away),
+        "projects/-p/dangling": "gone"}
+    away.rename(home.path / "unmounted")
+    done = sh("csb-changes")
+    assert done.rc == 1 and "cannot follow 'projects/far'" in done.err
+    assert "deleted" not in done.out
+
+
+def test_a_symlinked_projects_directory_is_followed(sh, home):
+    write(home.path / f"disk/-p/{ID}.jsonl", b"far\n")
+    (home.claude / "projects").symlink_to(home.path / "disk")
+    backup(sh)
+    assert stored(sh, home) == {f"projects/-p/{ID}.jsonl": "far\n"}
+
+
+def test_one_session_only(sh, home):
+    other = "99999999-2222-4333-8444-555555555555"
+    agent = b'{"sessionId":"%s"}\n'
+    write(home.claude / f"projects/-p/{ID}.jsonl", b'{"slug":"my-fine-plan"}\n')
+    write(home.claude / f"projects/-p/{ID}/subagents/agent-1.jsonl")
+    write(home.claude / "projects/-p/agent-2.jsonl", agent % ID.encode())
+    write(home.claude / "projects/-p/agent-3.jsonl", agent % other.encode())
+    write(home.claude / f"projects/-p/{other}.jsonl")
+    write(home.claude / f"file-history/{ID}/a@v1")
+    write(home.claude / f"todos/{ID}-agent-{ID}.json")
+    write(home.claude / "plans/my-fine-plan.md")
+    write(home.claude / "plans/other.md")
+    expected = [f"file-history/{ID}/a@v1", "plans/my-fine-plan.md", f"projects/-p/{ID}.jsonl",
+                f"projects/-p/{ID}/subagents/agent-1.jsonl", "projects/-p/agent-2.jsonl",
+                f"todos/{ID}-agent-{ID}.json"]
+    for word in (ID, ID[:4], ID[-6:]) if ID[:4] != other[:4] else ():
+        done = sh(f"csb-changes --session {word}")
+        if word == ID[-6:]:
+            assert (done.rc, "names 2 sessions" in done.err) == (2, True)
+        else:
+            assert paths(done.ok().records) == expected
+    sh(f"csb-changes --session {ID} | csb-gitcommit").ok()
+    rest = paths(sh("csb-changes").ok().records)
+    assert f"projects/-p/{other}.jsonl" in rest
+    assert sh("csb-changes --session abcd").rc == 1
+
+
+NASTY = [b"new\nline", b'quo"te', b"back\\slash", b"\xff\xfe", b" ", b"tab\t", b"-dash", b"*?[",
+         "é".encode(), "e\u0301".encode(), b"x" * 255, b"\x1b[31m", b":(glob)", b"~", b"@{u}"]
+
+
+def test_any_name_is_stored_as_it_is(sh, home):
+    for name in NASTY:
+        (home.claude / "todos").mkdir(exist_ok=True)
+        with open(os.path.join(os.fsencode(home.claude), b"todos", name), "wb") as file:
+            file.write(name)
+    backup(sh)
+    names = sh(f"git --git-dir={home.backup}/git ls-tree -r -z --name-only main").out.split("\0")
+    assert set(names) - {"", ".csb/changes.jsonl"} == {"todos/" + os.fsdecode(n) for n in NASTY}
+    settle(sh)
+    assert sh("csb-changes").ok().records == []
+
+
+@pytest.mark.parametrize("name", [".git", ".GIT", "git~1", ".git.", ".git ", ".gi\u200ct"])
+def test_a_name_that_git_refuses_is_said(sh, home, name):
+    write(home.claude / "todos/b", b"fine\n")
+    write(home.claude / "todos" / name, b"canary\n")
+    done = sh("csb-changes | csb-gitcommit")
+    assert list(stored(sh, home)) == ["todos/b"]
+    if name.lower() == ".git":
+        assert (done.rc, done.err) == (0, "") and "belongs to a git repository" in done.out
+    else:
+        assert done.rc == 1 and "git refuses the name" in done.err
+        assert done.err.startswith("csb-gitblob: cannot store 'todos/")
+
+
+def test_a_path_damaged_in_a_pipe_is_an_error_and_no_deletion(sh, home):
+    with open(os.path.join(os.fsencode(home.claude), b"\xff"), "wb") as file:
+        file.write(b"1")
+    backup(sh)
+    os.unlink(os.path.join(os.fsencode(home.claude), b"\xff"))
+    record = b'{"kind":"change","path":"\\ufffd","change":"deleted"}\n'
+    done = sh("csb-gitcommit", record)
+    assert done.rc == 1 and "damaged" in done.err and done.out == ""
+
+
+@pytest.mark.parametrize("path", ["../x", "/etc/passwd", "a/../../x", "", ".", "a//b", "a\\u0000b",
+                                  ".csb/changes.jsonl", 5, None])
+def test_a_path_outside_is_never_stored(sh, home, path):
+    write(home.claude / "a")
+    write(home.path / "x")
+    text = f'"{path}"' if isinstance(path, str) else {None: "null"}.get(path, path)
+    done = sh("csb-gitcommit", f'{{"kind":"change","path":{text},"change":"new"}}\n'.encode())
+    assert done.rc == 1 and done.err.count("\n") == 1 and done.out == ""
+
+
+def test_class_filter_in_the_pipe(sh, home):
+    write(home.claude / "settings.json")
+    write(home.claude / f"projects/-p/{ID}.jsonl")
+    sh("csb-changes | grep '\"user\"' | csb-gitcommit").ok()
+    assert list(stored(sh, home)) == ["settings.json"]
+    assert f"projects/-p/{ID}.jsonl" in paths(sh("csb-changes").ok().records)
+    (home.claude / f"projects/-p/{ID}.jsonl").unlink()
+    sh("rm -r ~/.claude/projects")
+    assert "deleted" not in sh("csb-changes").ok().out
+
+
+def test_csb_seen_is_disposable(sh, home):
+    write(home.claude / f"projects/-p/{ID}.jsonl").chmod(0o640)
+    (home.claude / f"session-env/{ID}").mkdir(parents=True)
+    (home.claude / "link").symlink_to("nowhere")
+    backup(sh)
+    settle(sh)
+    seen = home.backup / "git/csb.seen"
+    for damage in (seen.unlink, lambda: seen.write_bytes(b""), lambda: seen.write_bytes(b"rot\0"),
+                   lambda: seen.write_bytes(seen.read_bytes()[:-9])):
+        damage()
+        assert {r["change"] for r in sh("csb-changes").ok().records} == {"recheck"}
+        assert backup(sh) == []
+        assert sh("csb-changes").ok().records == []
+
+
+def test_a_deletion_is_seen_without_csb_seen(sh, home):
+    write(home.claude / f"projects/-p/{ID}.jsonl").chmod(0o640)
+    write(home.claude / "projects/-p/b")
+    backup(sh)
+    settle(sh)
+    (home.backup / "git/csb.seen").unlink()
+    (home.claude / "projects/-p/b").unlink()
+    assert ("projects/-p/b", "deleted") in [
+        (r["path"], r["change"]) for r in sh("csb-changes").ok().records]
+    backup(sh)
+    assert list(stored(sh, home)) == [f"projects/-p/{ID}.jsonl"]
+
+
+def test_a_file_becomes_a_directory_and_back(sh, home):
+    write(home.claude / "todos/a", b"1")
+    backup(sh)
+    (home.claude / "todos/a").unlink()
+    write(home.claude / "todos/a/b", b"2")
+    backup(sh)
+    assert stored(sh, home) == {"todos/a/b": "2"}
+    sh("rm -r ~/.claude/todos/a")
+    write(home.claude / "todos/a", b"3")
+    backup(sh)
+    assert stored(sh, home) == {"todos/a": "3"}
+
+
+@pytest.mark.parametrize("line, status", [
+    ("csb-changes", 1), ("csb-changes --claude-dir ~/nowhere", 1), ("csb-changes </dev/null", 1),
+    ("csb-gitcommit </dev/null", 0), ("echo '{\"kind\":\"session\"}' | csb-gitcommit", 1),
+    ("echo rubbish | csb-gitcommit", 1), ("csb-changes --session", 2), ("csb-changes x", 2)])
+def test_bad_input(sh, home, line, status):
+    done = sh(line)
+    assert done.rc == status
+    assert done.err.count("\n") == (1 if status else 0)
+    assert not home.backup.exists()

@@ -1,0 +1,320 @@
+"""csb-gitcommit: where the store is, what it leaves alone, what nothing may change"""
+import fcntl
+import json
+import os
+import random
+import threading
+import time
+
+import pytest
+
+ID = "11111111-2222-4333-8444-555555555555"
+WHO = "-c user.name=u -c user.email=u@x"
+NASTY = [b"", b"a\r\nb\r\n", b"\0" * 9, b"\xef\xbb\xbf{}\n", b"$Id$ \xe2\x80\xa8\n", b"\xff\xfe",
+         b"no newline"]
+
+
+def fill(home):
+    """A small Claude directory with bytes that filters like to change; {path: bytes}."""
+    data = {f"projects/-p/{ID}.jsonl": b'{"a":1}\n', "settings.json": b"{}\r\n"}
+    data.update({f"todos/{number}.txt": value for number, value in enumerate(NASTY)})
+    for name, value in data.items():
+        (home.claude / name).parent.mkdir(parents=True, exist_ok=True)
+        (home.claude / name).write_bytes(value)
+    return data
+
+
+def held(sh, git_dir, ref):
+    """{path: bytes} that a ref holds, by plain git."""
+    names = sh(f"git --git-dir={git_dir} ls-tree -r -z --name-only {ref}").ok().out.split("\0")
+    return {name: sh(f"git --git-dir={git_dir} cat-file blob '{ref}:{name}'").out.encode(
+        "utf-8", "surrogateescape") for name in names if name and not name.startswith(".csb/")}
+
+
+def backup(sh, more=""):
+    """csb-changes | csb-gitcommit, without the records of what is refused."""
+    return sh(f"csb-changes {more} | csb-gitcommit {more} | (grep -v '\"refused\"' || :)")
+
+
+def test_our_own_store(sh, home):
+    data = fill(home)
+    records = backup(sh).ok().records
+    assert [(r["class"], r["ref"]) for r in records] == [("noise", "refs/heads/main"),
+                                                         ("user", "refs/heads/main")]
+    assert records[0]["files"] == 8 and records[0]["bytes"] == sum(
+        len(value) for name, value in data.items() if name != "settings.json")
+    store = home.backup / "git"
+    assert held(sh, store, "main") == data
+    assert sh(f"git --git-dir={store} fsck --full --strict").rc == 0
+    subjects = sh(f"git --git-dir={store} log --format=%s").out.splitlines()
+    assert subjects == ["user: 1 new (4 bytes)", f"noise: 8 new ({records[0]['bytes']} bytes)"]
+    assert json.loads((home.backup / "config.json").read_text()) == {"git_dir": str(store)}
+    assert sh(f"git --git-dir={store} config csb.claudeDir").out.strip() == str(home.claude)
+    for folder, folders, names in os.walk(home.backup):
+        for name in folders + names:
+            path = os.path.join(folder, name)
+            assert os.stat(path).st_mode & 0o077 == 0, path
+    journal = sh(f"git --git-dir={store} show main:.csb/changes.jsonl").records
+    assert [(r["path"], r["change"], r["size"]) for r in journal] == [("settings.json", "new", 4)]
+    assert set(journal[0]) == {"kind", "path", "class", "change", "size", "mtime", "mode", "oid"}
+
+
+HOSTILE = """[core]\n autocrlf = true\n eol = crlf\n safecrlf = true\n attributesFile = {home}/attr
+ hooksPath = {home}/hooks\n fileMode = false\n symlinks = false\n quotePath = true
+ bigFileThreshold = 1\n logAllRefUpdates = always\n fsyncMethod = writeout-only\n[commit]
+ gpgSign = true\n[tag]\n gpgSign = true\n[gpg]\n program = false\n[user]\n useConfigOnly = true
+[color]\n ui = always\n[log]\n showSignature = true\n showRoot = false\n[diff]\n renames = copies
+ noprefix = true\n[i18n]\n commitEncoding = latin1\n[filter "x"]\n clean = false\n smudge = false
+ required = true\n[gc]\n auto = 1\n[init]\n defaultBranch = odd\n templateDir = {home}/hooks
+[transfer]\n fsckObjects = true\n[fastimport]\n unpackLimit = 1\n[alias]\n log = !false\n"""
+
+
+def test_hostile_configuration_changes_no_byte(sh, home):
+    data = fill(home)
+    (home.path / ".gitconfig").write_text(HOSTILE.replace("{home}", str(home.path)))
+    (home.path / "attr").write_text(
+        "* text=auto eol=crlf ident filter=x working-tree-encoding=UTF-16\n")
+    (home.path / "hooks").mkdir()
+    for hook in ("pre-commit", "reference-transaction", "post-index-change", "commit-msg"):
+        (home.path / "hooks" / hook).write_text("#!/bin/sh\necho hook >&2\nexit 1\n")
+        (home.path / "hooks" / hook).chmod(0o755)
+    (home.claude / ".gitattributes").write_text("* text eol=crlf\n")
+    (home.claude / ".gitignore").write_text("*\n")
+    leak = {"GIT_DIR": str(home.path / "victim"), "GIT_INDEX_FILE": str(home.path / "index"),
+            "GIT_WORK_TREE": "/", "GIT_OBJECT_DIRECTORY": "/nowhere", "GIT_NAMESPACE": "x",
+            "GIT_AUTHOR_DATE": "rubbish"}
+    sh("csb-changes | csb-gitcommit", **leak).ok()
+    assert not (home.path / "victim").exists() and not (home.path / "index").exists()
+    (home.path / ".gitconfig").unlink()
+    found = held(sh, home.backup / "git", "main")
+    assert {name: value for name, value in found.items() if ".git" not in name} == data
+    assert sh("csb-restore --target-dir ~/out " + ID).ok()
+    assert (home.path / f"out/projects/-p/{ID}.jsonl").read_bytes() == b'{"a":1}\n'
+
+
+STATES = {
+    "unborn": "",
+    "clean": "git add -A; git commit -qm one",
+    "staged": "git add -A; git commit -qm one; echo s > s; git add s; echo t > t",
+    "merge": "git add -A; git commit -qm one; git checkout -qb b; echo b > f; git add f;"
+             "git commit -qm b; git checkout -q main; echo m > f; git add f; git commit -qm m;"
+             "git merge -q b || true",
+    "rebase": "git add -A; git commit -qm one; git checkout -qb b; echo b > f; git add f;"
+              "git commit -qm b; git checkout -q main; echo m > f; git add f; git commit -qm m;"
+              "git rebase -q b || true",
+    "cherry-pick": "git add -A; git commit -qm one; git checkout -qb b; echo b > f; git add f;"
+                   "git commit -qm b; git checkout -q main; echo m > f; git add f;"
+                   "git commit -qm m; git cherry-pick b || true",
+    "detached": "git add -A; git commit -qm one; git checkout -q --detach",
+    "index.lock": "git add -A; git commit -qm one; touch .git/index.lock",
+    "bisect": "git add -A; git commit -qm one; echo 2 > 2; git add 2; git commit -qm 2;"
+              "git bisect start -q HEAD HEAD~1",
+    "stash": "git add -A; git commit -qm one; echo 9 > settings.json; git stash -q",
+    "failing hooks": "git add -A; git commit -qm one; mkdir -p .git/hooks; for h in pre-commit "
+                     "reference-transaction; do printf '#!/bin/sh\\nexit 1' > .git/hooks/$h;"
+                     "chmod +x .git/hooks/$h; done"}
+
+
+@pytest.mark.parametrize("state", STATES)
+def test_the_users_repository_is_left_as_it_was(sh, home, listing, state):
+    data = fill(home)
+    (home.path / ".gitconfig").write_text(
+        "[user]\nname=u\nemail=u\n[init]\ndefaultBranch=main\n[advice]\ndetachedHead=false\n")
+    sh(f"git init -q; {STATES[state]}", cwd=home.claude)
+    before = listing(home.claude)
+    status = sh("GIT_OPTIONAL_LOCKS=0 git status --porcelain=v2 --branch", cwd=home.claude).out
+    records = backup(sh).ok().records
+    assert {r["ref"] for r in records} == {"refs/csb/main"}
+    after = listing(home.claude)
+    mine = (".git/objects", ".git/refs/csb", ".git/csb", ".git/config", ".git/logs/refs/csb")
+    differ = {path for path in before.keys() | after.keys() if before.get(path) != after.get(path)}
+    assert {p for p in differ if not p.startswith(mine)} <= {".git", ".git/refs"}
+    assert sh("GIT_OPTIONAL_LOCKS=0 git status --porcelain=v2 --branch",
+              cwd=home.claude).out == status
+    found = held(sh, home.claude / ".git", "refs/csb/main")
+    assert data.items() <= found.items() or state in ("merge", "rebase", "cherry-pick", "stash")
+    assert not any(name.startswith(".git/") for name in found)
+    assert not (home.backup / "git").exists()
+    time.sleep(2.1)
+    assert backup(sh).ok().records == [] or backup(sh).ok().out == ""
+
+
+def test_a_later_git_init_changes_nothing(sh, home):
+    fill(home)
+    backup(sh).ok()
+    sh("git init -q", cwd=home.claude)
+    (home.claude / "todos/new").write_text("x")
+    assert backup(sh).ok().records[0]["ref"] == "refs/heads/main"
+    (home.backup / "git").rename(home.backup / "moved")
+    done = backup(sh)
+    assert done.rc == 0 and "is gone: a new one is made" in done.err
+    assert {r["ref"] for r in done.records} == {"refs/heads/main"}
+    assert (home.backup / "git").is_dir()
+
+
+def test_a_linked_git_dir_of_the_claude_directory_is_found(sh, home):
+    fill(home)
+    sh("git init -q --separate-git-dir ~/real.git .", cwd=home.claude).ok()
+    assert backup(sh).ok().records[0]["ref"] == "refs/csb/main"
+    assert held(sh, home.path / "real.git", "refs/csb/main")[f"projects/-p/{ID}.jsonl"]
+
+
+def test_a_repository_around_the_claude_directory_is_not_used(sh, home):
+    fill(home)
+    sh("git init -q ~").ok()
+    assert backup(sh).ok().records[0]["ref"] == "refs/heads/main"
+    assert (home.backup / "git/HEAD").exists()
+
+
+def test_a_given_git_dir_is_used_once_and_not_remembered(sh, home):
+    data = fill(home)
+    backup(sh, "--git-dir ~/elsewhere").ok()
+    assert held(sh, home.path / "elsewhere", "main") == data
+    assert not home.backup.exists()
+    sh("csb-changes | csb-gitcommit", CSB_GIT_DIR=str(home.path / "third")).ok()
+    assert held(sh, home.path / "third", "main") == data and not home.backup.exists()
+
+
+def test_a_store_of_another_directory_is_refused(sh, home):
+    fill(home)
+    backup(sh).ok()
+    home.claude.rename(home.path / "moved")
+    env = {"CLAUDE_CONFIG_DIR": str(home.path / "moved")}
+    (home.path / "moved/todos/new").write_text("x")
+    done = sh("csb-changes | csb-gitcommit", **env)
+    assert (done.rc, done.err.count("\n")) == (3, 1) and "--adopt" in done.err
+    assert sh("csb-changes | csb-gitcommit --adopt", **env).ok().records
+    (home.path / "moved/todos/new2").write_text("x")
+    assert sh("csb-changes | csb-gitcommit", **env).ok().records
+
+
+def test_a_store_inside_the_claude_directory_is_refused(sh, home):
+    fill(home)
+    done = sh("csb-changes", CSB_HOME=str(home.claude / "backup"))
+    assert done.rc == 1 and "inside what it protects" in done.err
+    sh("csb-changes --git-dir ~/.claude/store.git | csb-gitcommit --git-dir ~/.claude/store.git")
+    found = sh("csb-changes --git-dir ~/.claude/store.git").ok().records
+    assert [r["path"] for r in found if r["kind"] == "refused"] == ["store.git"]
+
+
+def test_sha256_and_bare_repositories(sh, home):
+    data = fill(home)
+    sh("git init -q --bare --object-format=sha256 ~/256").ok()
+    backup(sh, "--git-dir ~/256").ok()
+    assert held(sh, home.path / "256", "refs/csb/main") == data
+    (home.claude / "todos/0.txt").write_bytes(b"more")
+    assert [r["files"] for r in backup(sh, "--git-dir ~/256").ok().records] == [1]
+    assert len(backup(sh, "--git-dir ~/256").ok().out) == 0
+    sh(f"csb-restore --git-dir ~/256 --target-dir ~/out {ID}").ok()
+
+
+def test_dry_run_writes_nothing(sh, home, listing):
+    fill(home)
+    before = listing(home.path)
+    records = sh("csb-changes | csb-gitcommit --dry-run").ok().records
+    assert [(r["class"], r["files"], r["dry_run"]) for r in records] == [
+        ("noise", 8, True), ("user", 1, True)]
+    assert all("commit" not in record for record in records)
+    assert listing(home.path) == before
+    backup(sh).ok()
+    (home.claude / "todos/0.txt").write_bytes(b"1")
+    before = listing(home.path)
+    records = sh("csb-changes | csb-gitcommit --dry-run").ok().records
+    assert [(r["class"], r["files"], r["bytes"]) for r in records] == [("noise", 1, 1)]
+    assert listing(home.path) == before
+
+
+def test_a_held_lock_is_status_75_and_says_who(sh, home, monkeypatch):
+    fill(home)
+    backup(sh).ok()
+    (home.claude / "todos/0.txt").write_bytes(b"1")
+    changes = sh("csb-changes").out.encode()
+    with open(home.backup / "git/csb.lock", "r+") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        file.write("somebody\n")
+        file.flush()
+        timer = threading.Timer(1, fcntl.flock, (file, fcntl.LOCK_UN))
+        timer.start()
+        assert sh("csb-gitcommit", changes).ok().records
+        timer.join()
+
+
+def test_runs_side_by_side_lose_nothing(sh, home):
+    seed = random.randrange(10**6)
+    print("seed", seed)
+    chance = random.Random(seed)
+    fill(home)
+    results = []
+
+    def work(number):
+        for turn in range(4):
+            name = home.claude / f"todos/{number}-{turn}"
+            name.write_bytes(chance.randbytes(chance.randrange(5000)))
+            results.append(backup(sh))
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [(r.rc, r.err) for r in results if r.rc or r.err] == []
+    backup(sh).ok()
+    found = held(sh, home.backup / "git", "main")
+    for number in range(4):
+        for turn in range(4):
+            name = f"todos/{number}-{turn}"
+            assert found[name] == (home.claude / name).read_bytes()
+    assert sh(f"git --git-dir={home.backup}/git fsck --full --strict").rc == 0
+
+
+def test_growing_and_truncated_files_are_stored_as_they_were_at_one_instant(sh, home):
+    fill(home)
+    path = home.claude / f"projects/-p/{ID}.jsonl"
+    line = b'{"n":%08d}' + b"x" * 5000 + b"\n"
+    stop = threading.Event()
+
+    def append():
+        number = 0
+        with open(path, "ab", buffering=0) as file:
+            while not stop.is_set():
+                file.write(line % number)
+                number += 1
+                time.sleep(0.0005)
+    thread = threading.Thread(target=append)
+    thread.start()
+    try:
+        versions = []
+        for _ in range(6):
+            backup(sh).ok()
+            versions.append(held(sh, home.backup / "git", "main")[f"projects/-p/{ID}.jsonl"])
+    finally:
+        stop.set()
+        thread.join()
+    final = path.read_bytes()
+    assert all(final.startswith(version) for version in versions)
+    assert len(set(versions)) > 2
+
+
+@pytest.mark.parametrize("program, text, status", [
+    ("git", "#!/bin/sh\nexec /nowhere", 1),
+    ("git", '#!/bin/sh\n[ "$*" = "${*#*version}" ] || { echo git version 2.30.2; exit; }\n'
+            'exec /usr/bin/git "$@"\n', 1)])
+def test_a_missing_or_old_git_is_one_line(sh, home, tools, program, text, status):
+    fill(home)
+    (home.path / "fake").mkdir()
+    (home.path / "fake" / program).write_text(text)
+    (home.path / "fake" / program).chmod(0o755)
+    done = sh("csb-changes | csb-gitcommit", PATH=f"{home.path}/fake:{home.env['PATH']}")
+    assert (done.rc, done.err.count("\n"), done.out) == (status, 1, "")
+    assert not (home.backup / "git").exists()
+
+
+def test_a_full_disk_is_said_and_the_next_run_succeeds(sh, home):
+    data = fill(home)
+    (home.claude / "todos/big").write_bytes(os.urandom(3 << 20))
+    done = sh("csb-changes > ~/c; ulimit -f 1024; csb-gitcommit < ~/c")
+    assert done.rc == 1 and done.out == "" and done.err
+    assert held(sh, home.backup / "git", "main") == {} if sh(
+        f"git --git-dir={home.backup}/git rev-parse -q --verify main").rc == 0 else True
+    backup(sh).ok()
+    assert data.items() <= held(sh, home.backup / "git", "main").items()
+    assert sh(f"git --git-dir={home.backup}/git fsck --full --strict").rc == 0
