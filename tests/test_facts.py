@@ -1,0 +1,370 @@
+"""csb-facts: what a transcript says, the same in any number of parts, whatever is wrong in it."""
+import hashlib
+import json
+import os
+import random
+import re
+import tarfile
+
+import pytest
+from conftest import SHARED
+
+DATA = os.path.join(SHARED, "data", "transcripts.tar.xz")
+GROWTH = os.path.join(SHARED, "data", "growth.tar.xz")
+SAME = ("facts", "parsed", "prefix", "size", "torn", "shown")
+
+
+def name(number):
+    return f"3f4a9b10-0000-4000-8000-{number:012d}"
+
+
+def line(text="hello", kind="user", **fields):
+    """One record of a transcript, as a line."""
+    content = text if kind == "user" else [{"type": "text", "text": text}]
+    return json.dumps({"type": kind, "cwd": "/w", "timestamp": "2026-01-02T03:04:05.678Z",
+                       "message": {"role": kind, "content": content}, **fields}).encode() + b"\n"
+
+
+def other(kind, **fields):
+    """One record that is no message."""
+    return json.dumps({"type": kind, **fields}).encode() + b"\n"
+
+
+@pytest.fixture
+def facts(sh, tmp_path):
+    """facts([bytes or (bytes, what csb-facts said before), ...]): what it says now of each."""
+    def run(texts, rc=0, **fields):
+        lines = []
+        for number, text in enumerate(texts):
+            text, before = text if isinstance(text, tuple) else (text, {})
+            path = tmp_path / "facts" / f"{name(number)}.jsonl"
+            path.parent.mkdir(exist_ok=True)
+            path.write_bytes(text)
+            lines.append(json.dumps({**before, "kind": "session", "session_id": name(number),
+                                     "project": "-w", "root": str(tmp_path),
+                                     "transcript_path": str(path), **fields}))
+        done = sh("csb-facts", "\n".join(lines).encode())
+        assert (done.rc, done.err) == (rc, ""), done
+        assert [r["session_id"] for r in done.records] == [name(n) for n in range(len(texts))]
+        return done.records
+    return run
+
+
+def shown(record):
+    return {k: v for k, v in record["shown"].items() if k not in ("folders", "cwd")}
+
+
+def test_a_transcript(facts):
+    text = (other("mode", mode="normal") + line("  What   is\nthis? ", cwd="/b")
+            + line("A test.", "assistant", cwd="/a", timestamp="2026-01-02T03:04:01Z")
+            + line("and\tnow", timestamp="2026-01-02T05:04:09.5+02:00", cwd="/a")
+            + line("meta", isMeta=True) + line("side", isSidechain=True)
+            + line("x", "progress") + b"\r\n" + b"  \n")
+    record = facts([text])[0]
+    assert record["shown"] == {
+        "title": "What is this?", "title_from": "prompt", "cwd": "/b", "messages": 3,
+        "started": "2026-01-02T03:04:01.000Z", "last_active": "2026-01-02T03:04:09.500Z",
+        "folders": [{"path": path, "work": work} for path, work in (("/w", 3), ("/a", 2), ("/b", 1))],
+        "bad_lines": 0, "events": 7}
+    assert record["parsed"] == record["size"] == len(text) and record["torn"] is False
+    assert record["prefix"] == hashlib.sha1(text).hexdigest() and record["rewritten"] is False
+
+
+BLOCKS = [{"type": "text", "text": "<ide_opened_file>x</ide_opened_file>"},
+          {"type": "image", "source": {}}, {"type": "text", "text": "real"}]
+RESULT = [{"type": "tool_result", "content": "x"}, {"type": "text", "text": "no"}]
+TITLES = {
+    "nothing": (b"", None), "only metadata": (other("mode", mode="x"), None),
+    "the last custom title": (line() + other("custom-title", customTitle="a")
+                              + other("ai-title", aiTitle="z")
+                              + other("custom-title", customTitle="b"), ("b", "custom")),
+    "a custom title taken back": (other("custom-title", customTitle="a") + line("p")
+                                  + other("custom-title", customTitle=""), ("p", "prompt")),
+    "the last ai title": (line() + other("ai-title", aiTitle="a") + other("ai-title", aiTitle="b"),
+                          ("b", "ai")),
+    "a foreign summary": (other("summary", summary="s", leafUuid="x") + line("p", uuid="y"),
+                          ("p", "prompt")),
+    "a local summary": (other("summary", summary="s", leafUuid="x") + line("p", uuid="x"),
+                        ("s", "summary")),
+    "a local summary after it": (line("p", uuid="x") + other("summary", summary="s", leafUuid="x"),
+                                 ("s", "summary")),
+    "the last local summary": (other("summary", summary="1", leafUuid="x")
+                               + other("summary", summary="2", leafUuid="y")
+                               + other("summary", summary="3", leafUuid="z")
+                               + line(uuid="y") + line(uuid="x"), ("2", "summary")),
+    "an id that is only quoted": (other("summary", summary="s", leafUuid="x")
+                                  + line("p", "user", data={"uuid": "x"}), ("p", "prompt")),
+    "an id in a bad line": (line(uuid="x", cwd=1) + other("summary", summary="s", leafUuid="x")
+                            + line("p"), ("p", "prompt")),
+    "a summary without newline": (line("p", uuid="x")
+                                  + other("summary", summary="s", leafUuid="x")[:-1],
+                                  ("s", "summary")),
+    "a title without newline": (line() + other("custom-title", customTitle="t")[:-1],
+                                ("t", "custom")),
+    "a torn title": (line("p") + other("custom-title", customTitle="t")[:-2], ("p", "prompt")),
+    "not the first record": (line("<local-command-stdout>x") + line("[Request interrupted by user]")
+                             + line("  <tick>") + line("m", isMeta=True)
+                             + line("c", isCompactSummary=True) + line("s", isSidechain=True)
+                             + line("<session-start-hook>") + line("p") + line("q"),
+                             ("p", "prompt")),
+    "blocks": (line(message={"content": RESULT}) + line(message={"content": BLOCKS}),
+               ("real", "prompt")),
+    "odd blocks": (line(message={"content": [1, None, "x", {"type": "text"}, {"text": "x"},
+                                             {"type": "text", "text": 1}]}) + line("p"),
+                   ("p", "prompt")),
+    "a slash command": (line("<command-message>do</command-message>\n<command-name>/do"
+                             "</command-name><command-args>it  now</command-args>")
+                        + line("<command-name>/clear</command-name>"), ("/do it now", "command")),
+    "a prompt after a slash command": (line("<command-name>/clear</command-name>") + line("p"),
+                                       ("p", "prompt")),
+    "a long one": (line("x" * 1000), ("x" * 199 + "\u2026", "prompt")),
+    "a lone surrogate": (line("a\ud83db \x00c"), ("a?b c", "prompt")),
+    "U+2028": (line("").replace(b'""', '"a\u2028b\u0085c"'.encode()), ("a b c", "prompt")),
+    "other types": (other("custom-title", aiTitle="x") + other("ai-title", customTitle="y")
+                    + other("summary", summary="z") + other("tag", customTitle=1), None),
+}
+
+
+def test_titles(facts):
+    """In one go, and parsed up to the end of every line first."""
+    texts = [(text, at) for text, _ in TITLES.values()
+             for at in (0, *(at + 1 for at, byte in enumerate(text) if byte == 10))]
+    whats = [what for what, (text, _) in TITLES.items() for _ in range(1 + text.count(b"\n"))]
+    first = facts([text[:at] for text, at in texts])
+    last = facts([(text, before) for (text, _), before in zip(texts, first, strict=True)])
+    for what, record in zip(whats, last, strict=True):
+        title = record["shown"].get("title"), record["shown"].get("title_from")
+        assert title == (TITLES[what][1] or (None, None)), what
+
+
+@pytest.mark.parametrize("path, text", [
+    (f"facts/{name(0)}/custom-title.json", '{"customTitle":" a  b "}'),
+    (f"session-states/{name(0)}.json", '\ufeff{"current_name":"a b"}')])
+def test_a_title_beside_the_transcript(facts, tmp_path, path, text):
+    (tmp_path / path).parent.mkdir(parents=True)
+    (tmp_path / path).write_text(text)
+    title = lambda texts: [r["shown"].get("title") for r in facts(texts)]
+    assert title([line("p") + other("ai-title", aiTitle="x")]) == ["a b"]
+    assert title([line("p") + other("custom-title", customTitle="c")]) == ["c"]
+    for wrong in ("", "[]", "{", '{"customTitle":1,"current_name":1}', "[" * 100000):
+        (tmp_path / path).write_text(wrong)
+        assert title([line("p")]) == ["p"], wrong
+
+
+BAD = {
+    "torn": line()[:40] + b"\n", "two records": line().strip() + line(), "text": b"x\n",
+    "NUL": b"\0" * 5000 + b"\n", "NUL in front": b"\0\0" + line(), "a list": b"[]\n",
+    "a number": b"1\n", "null": b"null\n", "a string": b'"x"\n',
+    "not UTF-8": line("?").replace(b"?", b"\xe9"), "a surrogate as UTF-8": line("?").replace(b"?", b"\xed\xa0\x80"),
+    "message null": line(message=None), "message a string": line(message="x"),
+    "content a number": line(message={"content": 1}), "an integer timestamp": line(timestamp=1),
+    "no time": line(timestamp="yesterday"), "no such day": line(timestamp="2026-02-30T00:00:00Z"),
+    "no such hour": line(timestamp="2026-02-03T24:00:01Z"),
+    "before the first year": line(timestamp="0001-01-01T00:00:00+02:00"),
+    "cwd a number": line(cwd=1), "cwd a list": line(cwd=["/"]), "type a list": line(type=[]),
+    "a title that is a number": other("custom-title", customTitle=1),
+    "an ai title that is a list": other("ai-title", aiTitle=["x"]),
+    "a summary that is none": other("summary", summary={}, leafUuid="x"),
+    "deep": b'{"a":' * 100000 + b"1" + b"}" * 100000 + b"\n", "a tab in a string": b'{"a":"\t"}\n',
+    "a huge number": b'{"type":"user","cwd":1' + b"0" * 5000 + b"}\n",
+    "redacted": b'{"a":[REDACTED]312}\n',
+}
+
+
+def test_a_bad_line_costs_itself_only(facts):
+    """In front, in the middle, at the end, without newline: it is counted, all else stands."""
+    good = line("p", uuid="1") + other("custom-title", customTitle="t")
+    more = line("q", "assistant", cwd="/v")
+    whole = shown(facts([good + more])[0])
+    texts = [text for bad in BAD.values()
+             for text in (bad + good + more, good + bad + more, good + more + bad)]
+    for number, record in enumerate(facts(texts)):
+        assert shown(record) == {**whole, "bad_lines": 1}, list(BAD)[number // 3]
+    for what, record in zip(BAD, facts([good + bad.rstrip(b"\n") for bad in BAD.values()]),
+                            strict=True):
+        assert record["torn"] and record["shown"]["bad_lines"] == 1, what
+        assert record["shown"]["title"] == "t" and record["parsed"] == len(good)
+
+
+FINE = {"CRLF": line().replace(b"\n", b"\r\n"), "spaces": b" " + line(), "null fields": line(
+    cwd=None, timestamp=None, uuid=None), "no content": line(message={}), "empty": b"{}\n",
+    "unknown": other("brand-new", message=None, customTitle=1, summary=[]),
+    "escapes": line("\ud800 \x1b[31m"), "raw U+2028": line("?").replace(b"?", b"\xe2\x80\xa8")}
+
+
+def test_what_is_unusual_but_fine(facts):
+    for what, record in zip(FINE, facts(list(FINE.values())), strict=True):
+        assert (record["shown"]["bad_lines"], record["shown"]["events"]) == (0, 1), what
+
+
+def test_all_parts_make_the_same_whole(facts):
+    """Cut after any byte, parsed up to there and then on: nothing tells that it was two times."""
+    text = (other("summary", summary="s", leafUuid="u2") + line("\u00e9", uuid="u1") + b"\xff\n\n"
+            + other("summary", summary="t", leafUuid="u1") + line("a", "assistant", uuid="u2",
+            timestamp="2025-01-01T00:00:00Z") + b"\0\0\n" + other("ai-title", aiTitle="x")
+            + line("end", cwd="/z").rstrip())
+    whole = facts([text])[0]
+    first = facts([text[:cut] for cut in range(len(text))])
+    for cut, record in enumerate(facts([(text, before) for before in first])):
+        assert {k: record[k] for k in SAME} == {k: whole[k] for k in SAME}, cut
+        assert record["rewritten"] is False, cut
+    assert whole["shown"]["title"] == "x" and whole["facts"]["summary"][1] == "t"
+    after = facts([(text + b"\n", whole)])[0]
+    assert after["shown"] == whole["shown"] and after["parsed"] == len(text) + 1
+
+
+def test_only_what_was_appended_is_parsed(facts):
+    """Facts that were handed in are taken as they are: the bytes before are hashed, no more."""
+    text = line("one") + line("two")
+    before = facts([text])[0]
+    before["facts"].update(messages=40, prompt="told")
+    after = facts([(text + line("three", cwd="/v"), before)])[0]["shown"]
+    assert (after["messages"], after["title"]) == (41, "told")
+
+
+@pytest.mark.parametrize("change, rewritten", [
+    (lambda text: text, False), (lambda text: text + line(), False),
+    (lambda text: text + b"x", False),
+    (lambda text: text[:-5], False),                    # what followed the last newline
+    (lambda text: text[:-5] + b"{}\n", False), (lambda text: text[:text.rindex(b"\n") + 1], False),
+    (lambda text: text[:text.rindex(b"\n")], True), (lambda text: b"", True),
+    (lambda text: b"\0" * len(text), True), (lambda text: b"\0" * 2 * len(text), True),
+    (lambda text: b" " + text, True), (lambda text: text.replace(b"one", b"ONE"), True),
+    (lambda text: text[:100], True), (lambda text: line("x") * 9, True)])
+def test_a_rewrite_is_noticed(facts, change, rewritten):
+    text = line("one") + line("two" * 500000) + line("tail").rstrip()
+    before = facts([text])[0]
+    after, fresh = facts([(change(text), before), change(text)])
+    assert after["rewritten"] is rewritten
+    assert {k: after[k] for k in SAME} == {k: fresh[k] for k in SAME}
+
+
+@pytest.mark.parametrize("text, shown_as", [
+    (b'{"x":"' + b"x" * (100 << 20) + b'"}\n' + line("p"), (1, 1, "p")),
+    (b"\0" * (100 << 20), (1, 0, None)),
+    (line("x" * 3000) * 25000, (0, 25000, "x" * 199 + "\u2026")),
+    (line("").replace(b'""', '"\u00e9\U0001f600'.encode() + b"x" * 8300000 + b'"') * 2,
+     (0, 2, "\u00e9\U0001f600" + "x" * 197 + "\u2026")),
+    (b'{"x":"' + b"x" * ((8 << 20) - 8) + b'"}\n', (0, 1, None)),
+    (b'{"x":"' + b"x" * ((8 << 20) - 7) + b'"}\n', (1, 0, None))], ids=range(6))
+def test_memory(sh, tmp_path, text, shown_as):
+    """Whatever the file, 64 MB at most; a line above 8 MB is not decoded."""
+    path = tmp_path / f"{name(1)}.jsonl"
+    path.write_bytes(text)
+    record = {"kind": "session", "session_id": name(1), "project": "-w", "root": str(tmp_path),
+              "transcript_path": str(path)}
+    measure = ("import resource, subprocess; subprocess.run(['csb-facts']); "
+               "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)")
+    done = sh(f'python3 -c "{measure}"', json.dumps(record).encode()).ok()
+    result, peak = done.out.splitlines()
+    found = json.loads(result)["shown"]
+    assert (found["bad_lines"], found["events"], found.get("title")) == shown_as
+    assert int(peak) <= 64 << 10
+
+
+def test_files_that_cannot_be_read(sh, tmp_path):
+    """A line each, the others are parsed; what is gone is no failure."""
+    lines = []
+    for number, make in enumerate((lambda p: p.write_bytes(line("p")), lambda p: os.mkfifo(p),
+                                   lambda p: (p.write_bytes(b"x"), p.chmod(0)), lambda p: p.mkdir(),
+                                   lambda p: None, lambda p: p.symlink_to("nowhere"),
+                                   lambda p: p.write_bytes(b""))):
+        path = tmp_path / f"{name(number)}.jsonl"
+        make(path)
+        lines.append(json.dumps({"kind": "session", "session_id": name(number), "project": "-w",
+                                 "root": str(tmp_path), "transcript_path": str(path)}))
+    lines += ['{"kind":"session"}', '{"kind":"end"}', json.dumps({**json.loads(lines[0]),
+                                                                "state": "husk"})]
+    done = sh("csb-facts", "\n".join(lines).encode(), timeout=20)
+    assert done.rc == 1 and [r["session_id"] for r in done.records] == [name(0), name(6)]
+    assert [name(n) in done.err for n in range(7)] == [False, True, True, True, False, False, False]
+    assert done.err.count("\n") == 4, done.err
+
+
+def test_a_version_in_the_store(sh, tmp_path):
+    """By its object id, whole; one that is missing is said."""
+    sh("git init -q --bare store").ok()
+    text = line("p") * 3 + line("tail").rstrip()
+    oid = sh("git --git-dir=store hash-object -w --stdin", text).ok().out.strip()
+    record = {"kind": "session", "session_id": name(1), "project": "-w", "root": "/nowhere",
+              "transcript_path": "/nowhere/x.jsonl"}
+    lines = [json.dumps({**record, "oid": value}).encode() for value in (oid, "0" * 40, oid)]
+    done = sh("csb-facts --git-dir store", b"\n".join(lines))
+    assert done.rc == 1 and "0" * 40 in done.err and done.err.count("\n") == 1
+    assert [r["size"] for r in done.records] == [len(text)] * 2
+    assert done.records[1]["shown"]["messages"] == 4
+    assert sh("csb-facts --git-dir none", lines[0]).rc == 3
+
+
+def slow(path):
+    """What csb-facts should find, as simply and as slowly as can be."""
+    count = {"messages": 0, "bad_lines": 0, "events": 0}
+    times, folders = [], {}
+    with open(path, "rb") as file:
+        for text in file.read().split(b"\n"):
+            if not text.strip():
+                continue
+            try:
+                record = json.loads(text.decode("utf-8"))
+                assert isinstance(record, dict)
+            except (ValueError, AssertionError):
+                count["bad_lines"] += 1
+                continue
+            count["events"] += 1
+            if record.get("type") in ("user", "assistant"):
+                count["messages"] += not record.get("isMeta") and not record.get("isSidechain")
+            if record.get("timestamp"):
+                assert re.fullmatch(r"[-0-9]{10}T[:0-9]{8}\.\d{3}Z", record["timestamp"])
+                times.append(record["timestamp"])
+            if record.get("cwd"):
+                folders[record["cwd"]] = folders.get(record["cwd"], 0) + 1
+    if times:
+        count.update(started=min(times), last_active=max(times))
+    if folders:
+        count["cwd"] = next(iter(folders))
+    return count, folders
+
+
+@pytest.mark.skipif(not os.path.exists(DATA), reason="the real transcripts are not here")
+def test_real_transcripts(sh, tmp_path):
+    with tarfile.open(DATA) as file:
+        file.extractall(tmp_path / "data")
+    roots = sorted(path.parent for path in (tmp_path / "data").glob("*/projects"))
+    assert len(roots) == 5
+    done = sh(f"csb-find {' '.join(map(str, roots))} | csb-facts").ok()
+    assert len(done.records) > 100
+    for record in done.records:
+        count, folders = slow(record["transcript_path"])
+        found = record["shown"]
+        assert {k: found.get(k) for k in count} == count
+        assert set(found) - set(count) <= {"title", "title_from", "folders"}
+        assert {f["path"]: f["work"] for f in found["folders"]} == folders
+        work = [f["work"] for f in found["folders"]]
+        assert work == sorted(work, reverse=True)
+
+
+@pytest.mark.skipif(not os.path.exists(GROWTH), reason="the real transcripts are not here")
+def test_real_files_that_grow(sh, facts, tmp_path):
+    """Snapshot after snapshot, and cut at random as well: the end is the same."""
+    with tarfile.open(GROWTH) as file:
+        file.extractall(tmp_path)
+    seed = random.randrange(10**6)
+    print("seed", seed)
+    chance = random.Random(seed)
+    sessions = [sorted(path.glob("*.jsonl")) for path in sorted((tmp_path / "growth").glob("*/*"))]
+    assert len(sessions) == 8
+    texts = [paths[-1].read_bytes() for paths in sessions]
+    whole = facts(texts)
+    for cut in ("as they were", "at random"):
+        known, lengths = [{}] * 8, [0] * 8
+        for step in range(5):
+            if cut == "at random":
+                lengths = [chance.randint(length, len(text)) if step < 4 else len(text)
+                           for length, text in zip(lengths, texts, strict=True)]
+            else:
+                lengths = [os.path.getsize(paths[min(step, len(paths) - 1)]) for paths in sessions]
+            now = [text[:length] for text, length in zip(texts, lengths, strict=True)]
+            known = facts(list(zip(now, known, strict=True)))
+            assert not any(record["rewritten"] for record in known)
+        for one, other_one in zip(known, whole, strict=True):
+            assert {k: one[k] for k in SAME} == {k: other_one[k] for k in SAME}
