@@ -1,0 +1,325 @@
+"""csb-backup: both pipelines, one run at a time, whatever breaks."""
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+SLUG = "-srv-app"
+LOCK = 'exec 9>"$CSB_HOME/lock"; flock 9;'
+NEXT = 'exec 8>"$CSB_HOME/next"; flock 8;'
+
+
+def name(number):
+    return f"3f4a9b10-0000-4000-8000-{number:012d}"
+
+
+def line(number, text):
+    """One line of a transcript."""
+    return json.dumps({"type": "user", "sessionId": name(number), "cwd": "/srv/app",
+                       "uuid": f"{text}", "timestamp": "2026-01-02T03:04:05.678Z",
+                       "message": {"role": "user", "content": text}}) + "\n"
+
+
+@pytest.fixture
+def claude(home):
+    """A Claude directory with three sessions and settings."""
+    folder = home.claude / "projects" / SLUG
+    folder.mkdir(parents=True)
+    for number in range(3):
+        (folder / f"{name(number)}.jsonl").write_text(line(number, f"question {number}"))
+    (home.claude / "settings.json").write_text("{}\n")
+    return folder
+
+
+@pytest.fixture
+def stages(tools, tmp_path, home):
+    """A copy of the tools whose stages can be replaced: stages(name, python code)."""
+    folder = tmp_path / "copy" / "bin"
+    shutil.copytree(tools.bin, folder)
+    helper = os.path.join(os.path.dirname(tools.bin), "lib")
+    if os.path.isdir(helper):
+        shutil.copytree(helper, tmp_path / "copy" / "lib")
+    home.env["PATH"] = f"{folder}:" + home.env["PATH"].removeprefix(tools.bin + ":")
+
+    def replace(stage, code):
+        (folder / stage).unlink(missing_ok=True)
+        if code is not None:
+            (folder / stage).write_text(f"import os, signal, sys, time\n{code}\n")
+    return replace
+
+
+def stored(sh):
+    """The paths that the store's tip holds."""
+    return sh('git --git-dir="$CSB_HOME/git" ls-tree -r --name-only main').ok().out.split("\n")
+
+
+def kinds(done):
+    return [(r["kind"], r.get("class") or r.get("change")) for r in done.records]
+
+
+def test_it_stores_and_indexes_and_says_what_is_new(sh, claude):
+    done = sh("csb-backup").ok()
+    commits = [("commit", "noise"), ("commit", "user")]
+    assert sorted(kinds(done)) == commits + [("session", "new")] * 3
+    for number in range(3):
+        assert f"projects/{SLUG}/{name(number)}.jsonl" in stored(sh)
+    assert sh("csb-backup").ok().out == "", "nothing changed, nothing to say"
+    with open(claude / f"{name(1)}.jsonl", "a") as file:
+        file.write(line(1, "more"))
+    assert sorted(kinds(sh("csb-backup").ok())) == [("commit", "noise"), ("session", "grew")]
+    (claude / f"{name(2)}.jsonl").unlink()
+    assert sorted(kinds(sh("csb-backup").ok())) == [("commit", "noise"), ("session", "deleted")]
+
+
+def test_it_does_what_the_pipelines_do_by_hand(sh, claude, tmp_path):
+    sh("csb-backup").ok()
+    other = {"CSB_HOME": str(tmp_path / "other")}
+    sh("csb-find | csb-index && csb-changes | csb-gitcommit", **other).ok()
+    tree = 'git --git-dir="$CSB_HOME/git" ls-tree -r main | grep -v .csb/'
+    assert sh(tree).ok().out == sh(tree, **other).ok().out
+    assert sh("csb-list --sort started").ok().out == sh("csb-list --sort started", **other).ok().out
+
+
+def test_the_index_alone(sh, claude, home):
+    assert kinds(sh("csb-backup --no-commit").ok()) == [("session", "new")] * 3
+    assert not (home.backup / "git").exists()
+    assert len(sh("csb-list").ok().records) == 3
+    assert os.stat(home.backup).st_mode & 0o777 == 0o700
+
+
+def test_quiet(sh, claude):
+    assert sh("csb-backup --quiet").ok().out == ""
+    assert sh("csb-backup --quiet").ok().out == ""
+    path = claude / f"{name(1)}.jsonl"
+    path.write_text(path.read_text() + line(1, "more"))
+    path.chmod(0)
+    done = sh("csb-backup --quiet")
+    assert (done.rc, done.out) == (1, "")
+    assert f"{name(1)}.jsonl" in done.err and "Permission denied" in done.err
+    loud = sh("csb-backup")
+    assert (loud.rc, sorted(loud.err.splitlines())) == (1, sorted(done.err.splitlines()))
+    path.chmod(0o600)
+    (claude / f"{name(2)}.jsonl").write_text("")
+    assert sh("csb-backup --quiet").ok().out == "", "a rewrite is news, not a failure"
+
+
+@pytest.mark.parametrize("make", ["rmdir ~/.claude", "rmdir ~/.claude && touch ~/.claude", "true",
+                                  "mkdir -p ~/.claude/projects/-x && git init -q ~/.claude"])
+def test_no_claude_directory_is_one_line(sh, home, make):
+    sh(make).ok()
+    options = ["", "--no-commit", "--quiet", "--accept-deletions"]
+    for option in options if "rmdir" in make else options[:3]:
+        done = sh(f"csb-backup {option}")
+        assert (done.rc, done.out, done.err.count("\n")) == (1, "", 1), done
+        assert str(home.claude) in done.err
+        assert not home.backup.exists()
+
+
+def test_projects_behind_a_link(sh, home, tmp_path):
+    (tmp_path / "big" / SLUG).mkdir(parents=True)
+    (tmp_path / "big" / SLUG / f"{name(0)}.jsonl").write_text(line(0, "x"))
+    (home.claude / "projects").symlink_to(tmp_path / "big")
+    assert ("session", "new") in kinds(sh("csb-backup").ok())
+
+
+def test_a_lock_that_is_held_past_the_wait(sh, claude, home):
+    home.backup.mkdir()
+    for option in ("--wait 0", "--wait 0.1", "--quiet --wait 0"):
+        done = sh(f"{LOCK} csb-backup {option}")
+        assert (done.rc, done.out, done.err.count("\n")) == (75, "", 1), done
+    assert not (home.backup / "git").exists()
+    assert sh("csb-backup").ok().out, "a lock file that nobody holds is no lock"
+
+
+def test_while_another_waits_there_is_nothing_to_do(sh, claude, home):
+    home.backup.mkdir()
+    done = sh(f"{LOCK} {NEXT} csb-backup --wait 0.1")
+    assert (done.rc, done.out, done.err.count("\n")) == (0, "", 1)
+    assert sh(f"{LOCK} {NEXT} csb-backup --wait 0.1 --quiet").ok().out == ""
+    other = f"--git-dir {home.path}/other.git"
+    for special in ("--no-commit", "--accept-deletions", "--adopt", other):
+        assert sh(f"{LOCK} {NEXT} csb-backup --wait 0.1 {special}").rc == 75, special
+    assert sh(f"{NEXT} csb-backup").ok().out, "only the lock keeps a run from starting"
+
+
+def test_the_one_that_waits_covers_what_came_before(sh, claude, home):
+    home.backup.mkdir()
+    script = LOCK + """
+        csb-backup 9>&- & first=$!
+        until grep -q csb-backup "$CSB_HOME/next" 2>/dev/null; do sleep 0.01; done
+        echo late >~/.claude/late
+        csb-backup --quiet 9>&-; second=$?
+        flock -u 9
+        wait $first && exit $second"""
+    assert ("commit", "noise") in kinds(sh(script).ok())
+    assert "late" in stored(sh)
+    sh('flock -n "$CSB_HOME/next" true && flock -n "$CSB_HOME/lock" true').ok()
+
+
+def test_many_at_once(sh, claude, home):
+    script = "pids=; for n in 1 2 3 4 5 6; do echo $n >~/.claude/file$n; csb-backup --quiet & "
+    script += 'pids="$pids $!"; done; for p in $pids; do wait $p || exit $?; done'
+    sh(script).ok()
+    assert {f"file{n}" for n in range(1, 7)} <= set(stored(sh))
+    sh('git --git-dir="$CSB_HOME/git" fsck --strict 2>/dev/null').ok()
+
+
+@pytest.mark.parametrize("line, rc, err", [
+    ("{ sleep 0.3; csb-backup; } | true", 141, 0), ("csb-backup >/dev/full", 1, 1),
+    ("csb-backup 2>/dev/full", 0, 0)])
+def test_a_broken_stdout_does_not_stop_the_backup(sh, claude, line, rc, err):
+    done = sh(line)
+    assert (done.rc, done.err.count("\n")) == (rc, err), done
+    assert f"projects/{SLUG}/{name(2)}.jsonl" in stored(sh)
+    assert len(sh("csb-list").ok().records) == 3
+
+
+FATES = [("sys.exit(2)", 1, None), ("sys.exit(3)", 3, None),
+         ("sys.exit(75)", 75, None), ("sys.exit(5)", 1, "ended with status 5"),
+         ("os.kill(os.getpid(), signal.SIGKILL)", 1, "was killed by signal 9"),
+         ("sys.exit('csb-x: no')", 1, "csb-x: no"), (None, 3, "cannot find")]
+
+
+@pytest.mark.parametrize("stage, code, rc, words", [
+    *(("csb-index", *fate) for fate in FATES), ("csb-find", *FATES[4])])
+def test_an_index_that_fails_does_not_keep_the_commit_from_happening(
+        sh, claude, stages, stage, code, rc, words):
+    stages(stage, code)
+    done = sh("csb-backup")
+    assert (done.rc, done.err.count("\n")) == (rc, 1 if words else 0), done
+    assert (words or "") in done.err
+    assert {("commit", "noise"), ("commit", "user")} <= set(kinds(done))
+    assert f"projects/{SLUG}/{name(2)}.jsonl" in stored(sh)
+    if stage == "csb-index":
+        quiet = sh("csb-backup --quiet")
+        assert (quiet.rc, quiet.out, quiet.err) == (rc, "", done.err)
+
+
+@pytest.mark.parametrize("stage, code, rc, words", [
+    *(("csb-gitcommit", *fate) for fate in FATES), ("csb-changes", *FATES[4])])
+def test_a_commit_that_fails_does_not_keep_the_index_from_being_made(
+        sh, claude, stages, stage, code, rc, words):
+    stages(stage, code)
+    done = sh("csb-backup")
+    assert (done.rc, done.err.count("\n")) == (rc, 1 if words else 0), done
+    assert (words or "") in done.err
+    assert kinds(done) == [("session", "new")] * 3
+
+
+def test_the_worst_status_wins(sh, claude, stages):
+    stages("csb-index", "sys.exit(75)")
+    stages("csb-gitcommit", "sys.exit(1)")
+    assert sh("csb-backup").rc == 1, "trying again would not help"
+    stages("csb-gitcommit", "sys.exit(3)")
+    assert sh("csb-backup").rc == 3
+
+
+def test_much_of_both_pipelines_comes_out_in_whole_lines(sh, claude, stages):
+    record = '{{"kind":"{}","change":"new","n":%d,"x":"{}"}}\\n'
+    for stage, kind in (("csb-index", "session"), ("csb-gitcommit", "commit")):
+        text = record.format(kind, kind[0] * 900)
+        stages(stage, f"sys.stdin.read()\nfor n in range(3000): sys.stdout.write('{text}' % n)")
+    done = sh("csb-backup").ok()
+    for kind in ("session", "commit"):
+        assert [r["n"] for r in done.records if r["kind"] == kind] == list(range(3000))
+
+
+def test_only_commits_and_sessions_that_changed_come_out(sh, claude, stages):
+    stages("csb-index", """sys.stdin.read()\nprint('''{"kind":"session","n":1,"change":"same"}
+{"kind": "session", "n": 2, "change": "same"}
+{"kind":"session","n":3,"title":"\\\\"change\\\\":\\\\"same\\\\"","change":"new"}
+{"kind":"end"}
+[1]
+garbage''')""")
+    stages("csb-gitcommit", """sys.stdin.read()\nprint('{"kind":"refused","path":"x"}')""")
+    assert [r.get("n") for r in sh("csb-backup").ok().records] == [3]
+
+
+def test_a_rewrite_is_told(sh, claude):
+    sh("csb-backup").ok()
+    (claude / f"{name(0)}.jsonl").write_text(line(0, "another question"))
+    (claude / f"{name(1)}.jsonl").write_text("")
+    done = sh("csb-backup")
+    assert (done.rc, done.err.count("\n")) == (0, 2), done
+    for number in (0, 1):
+        text = f"csb-backup: session {name(number)} was rewritten (both versions are kept)\n"
+        assert text in done.err
+    assert {("session", "rewritten"), ("session", "shrunk")} <= set(kinds(done))
+    assert sh("csb-backup").ok().out == ""
+
+
+def test_options_reach_the_stages(sh, claude, home, tmp_path):
+    moved = tmp_path / "moved"
+    shutil.copytree(home.claude, moved)
+    store = tmp_path / "store.git"
+    sh(f"csb-backup --claude-dir {moved} --git-dir {store}", CLAUDE_CONFIG_DIR=None).ok()
+    assert store.is_dir() and not (home.backup / "git").exists()
+    assert {r["root"] for r in sh("csb-list").ok().records} == {str(moved)}
+    refused = sh(f"csb-backup --git-dir {store}")
+    assert refused.rc == 3, "a store of another directory"
+    sh(f"csb-backup --git-dir {store} --adopt").ok()
+
+
+def test_deletions_of_everything_must_be_confirmed(sh, claude, home):
+    sh("csb-backup").ok()
+    shutil.rmtree(home.claude / "projects")
+    done = sh("csb-backup")
+    assert done.rc == 1 and f"projects/{SLUG}/{name(0)}.jsonl" in stored(sh)
+    assert len(sh("csb-list").ok().records) == 3
+    done = sh("csb-backup --accept-deletions").ok()
+    assert kinds(done).count(("session", "deleted")) == 3
+    assert f"projects/{SLUG}/{name(0)}.jsonl" not in stored(sh)
+
+
+@pytest.mark.parametrize("number, rc", [("SIGINT", 130), ("SIGTERM", 143), ("SIGHUP", 129)])
+def test_a_signal_ends_the_stages_too(sh, claude, home, stages, number, rc, tmp_path):
+    stages("csb-index", f"open({str(tmp_path / 'there')!r}, 'w')\ntime.sleep(60)")
+    tool = subprocess.Popen(["csb-backup"], env=home.env, stderr=subprocess.PIPE)
+    while not (tmp_path / "there").exists():
+        assert tool.poll() is None
+        time.sleep(0.01)
+    tool.send_signal(getattr(signal, number))
+    assert (tool.wait(30), tool.stderr.read()) == (rc, b"")
+    sh('flock -n "$CSB_HOME/lock" true').ok()
+    for process in filter(str.isdigit, os.listdir("/proc") if sys.platform == "linux" else []):
+        try:
+            with open(f"/proc/{process}/cmdline", "rb") as file:
+                assert os.fsencode(tmp_path / "copy") not in file.read()
+        except OSError:
+            pass
+
+
+def test_killed_outright_it_leaves_no_lock(sh, claude, home, stages, tmp_path):
+    stages("csb-index", f"open({str(tmp_path / 'there')!r}, 'w')\nsys.stdin.read()\ntime.sleep(9)")
+    tool = subprocess.Popen(["csb-backup"], env=home.env, stderr=subprocess.DEVNULL)
+    while not (tmp_path / "there").exists():
+        assert tool.poll() is None
+        time.sleep(0.01)
+    tool.kill()
+    tool.wait()
+    sh('flock -n "$CSB_HOME/lock" true').ok()
+
+
+@pytest.mark.parametrize("options", ["--wait x", "--wait -1", "--wait nan", "word", "--nope"])
+def test_misuse(sh, claude, home, options):
+    done = sh(f"csb-backup {options}")
+    assert (done.rc, done.out, done.err.count("\n")) == (2, "", 1)
+    assert not home.backup.exists()
+
+
+@pytest.mark.parametrize("make", ["touch ~/.claude-backup", "mkdir -m 500 ~/.claude-backup",
+                                  "mkdir -p ~/.claude-backup/lock"])
+def test_a_home_that_cannot_be_used(sh, claude, make):
+    done = sh(f"{make}; csb-backup")
+    assert (done.rc, done.out, done.err.count("\n")) == (1, "", 1), done
+    assert "cannot make or lock" in done.err
+
+
+def test_a_home_inside_the_claude_directory(sh, claude, home):
+    assert sh("csb-backup", CSB_HOME=str(home.claude / "backup")).rc == 1
+    assert not (home.claude / "backup").exists()
