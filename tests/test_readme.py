@@ -1,0 +1,80 @@
+"""what README says is so"""
+import os
+import re
+import shutil
+
+import pytest
+from conftest import ROOT
+
+ID = "3f4a9b2c-2222-4333-8444-555555555555"
+OLD = "99999999-2222-4333-8444-555555555555"
+
+with open(os.path.join(ROOT, "README.md"), encoding="utf-8") as file:
+    README = file.read()
+SECTIONS = {part.split("\n")[0]: part for part in README.split("\n## ")[1:]}
+PIPELINES = re.search(r"```sh\n(.*?)```", SECTIONS["Ten pipelines"], re.S)[1].splitlines()
+LINE = b'{"type":"user","cwd":"/w/parser","timestamp":"2026-11-01T00:00:00.000Z",' \
+       b'"message":{"role":"user","content":"fix the parser bug"}}\n'
+
+
+@pytest.fixture
+def lived_in(home, sh):
+    """A home with a backup, a deleted session and one that has changed since."""
+    folder = home.claude / "projects/-p"
+    folder.mkdir(parents=True)
+    for name in (ID, OLD):
+        (folder / f"{name}.jsonl").write_bytes(LINE * 101)
+    (home.claude / "settings.json").write_text("{}\n")
+    sh("csb-backup").ok()
+    (folder / f"{OLD}.jsonl").unlink()
+    sh("csb-backup").ok()
+    (folder / f"{ID}.jsonl").write_bytes(LINE * 102)
+    (home.claude / "settings.json").write_text('{"a": 1}\n')
+    return home
+
+
+def test_there_are_ten():
+    assert len(PIPELINES) == 10
+
+
+@pytest.mark.parametrize("line", PIPELINES)
+def test_every_pipeline_runs_as_printed(lived_in, sh, line, tmp_path):
+    for program in re.findall(r"(?:^|\| )([\w-]+)", line.split("#")[0]):
+        if not program.startswith("csb") and not shutil.which(program, path=lived_in.env["PATH"]):
+            pytest.skip(f"{program} is not installed")
+    line = line.replace("/tmp/look", str(tmp_path / "look"))
+    done = sh(line).ok()
+    assert done.out, "it printed nothing"
+
+
+def test_every_tool_stands_in_the_table(tools):
+    names = re.findall(r"^\| `([\w-]+)` \|", SECTIONS["Tools"], re.M)
+    assert sorted(names) == sorted(name for name in os.listdir(tools.bin)
+                                   if os.path.isfile(os.path.join(tools.bin, name)))
+    assert names[:5] == ["session_snapshot", "jsonl_snapshot", "csb-index", "csb-gitcommit",
+                         "csb-restore"]
+
+
+def test_the_set_up_commands_work(sh, home, tools):
+    (home.claude / "settings.json").write_text("{}\n")
+    commands = re.findall(r"^    (\S.*?)\s+#", SECTIONS["Start"], re.M)
+    assert commands == ["bin/csb backup", "make test"]
+    sh(f"{tools.bin}/csb backup").ok()
+    with open(os.path.join(ROOT, "Makefile"), encoding="utf-8") as file:
+        assert re.search(r"^test:", file.read(), re.M)
+    with open(os.path.join(ROOT, ".ci/run"), encoding="utf-8") as file:
+        assert "make test" in file.read()
+
+
+def test_the_records_have_the_fields_that_the_table_says(lived_in, sh):
+    seen = {}
+    sh(f"rm ~/.claude/projects/-p/{ID}.jsonl; mkdir ~/.claude/projects/-q")
+    for line in ("csb-changes | csb-gitcommit", "csb-changes", "csb-find | csb-index",
+                 "csb-list --all", "csb-lost", "csb-list --all | csb-restore --target-dir ~/out"):
+        for record in sh(line).records:
+            seen.setdefault(record["kind"], set()).update(record)
+    table = dict(re.findall(r"^\| `(\w+)` \| .*? \| (.*) \|$", SECTIONS["Records"], re.M))
+    for kind in ("change", "commit", "session", "end", "file"):
+        documented = set(re.findall(r"\w+", table[kind])) | {"kind"}
+        extra = {"session": {"oid", "empty"}, "end": {"empty"}}.get(kind, set())
+        assert seen[kind] <= documented | extra, kind
