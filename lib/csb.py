@@ -212,7 +212,7 @@ def git(path, *args, stdin=b"", env=None, ok=(0,)):
 class Blobs:
     """Objects of a store, read one after the other as streams (git cat-file --batch)."""
     def __init__(self, path):
-        self.pipe = git_start(path, "cat-file", "--batch", stdin=-1, stdout=-1)
+        self.pipe = git_start(path, "cat-file", "--batch", stdin=-1, stdout=-1, stderr=-3)
         self.rest = 0
 
     def find(self, name):

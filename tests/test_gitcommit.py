@@ -318,3 +318,36 @@ def test_a_full_disk_is_said_and_the_next_run_succeeds(sh, home):
     backup(sh).ok()
     assert data.items() <= held(sh, home.backup / "git", "main").items()
     assert sh(f"git --git-dir={home.backup}/git fsck --full --strict").rc == 0
+
+
+@pytest.mark.parametrize("damage", [b"", b"rubbish"])
+def test_a_damaged_object_is_noticed_and_stored_anew(sh, home, damage):
+    fill(home)
+    backup(sh).ok()
+    data = b"a new thought\n"
+    store = f"{home.backup}/git"
+    oid = sh(f"git --git-dir={store} hash-object -w --stdin", data).ok().out.strip()
+    loose = home.backup / "git/objects" / oid[:2] / oid[2:]
+    loose.chmod(0o600)
+    loose.write_bytes(damage)
+    (home.claude / "todos/thought").write_bytes(data)
+    old = sh(f"git --git-dir={store} rev-parse main").out
+    done = backup(sh)
+    assert done.rc == 1 and oid in done.err and done.err.count("\n") == 1
+    assert sh(f"git --git-dir={store} rev-parse main").out == old
+    backup(sh).ok()
+    assert held(sh, store, "main")["todos/thought"] == data
+    assert sh(f"git --git-dir={store} fsck --full --strict").rc == 0
+
+
+def test_what_a_killed_git_left_is_swept_after_a_day(sh, home):
+    fill(home)
+    backup(sh).ok()
+    pack = home.backup / "git/objects/pack"
+    pack.mkdir(exist_ok=True)
+    for name, age in (("tmp_pack_old", 90000), ("tmp_pack_new", 10)):
+        (pack / name).write_bytes(b"x")
+        os.utime(pack / name, (time.time() - age,) * 2)
+    (home.claude / "todos/0.txt").write_bytes(b"1")
+    backup(sh).ok()
+    assert [path.name for path in pack.glob("tmp_*")] == ["tmp_pack_new"]
