@@ -1,19 +1,21 @@
 """what three tools and more share: behaviour, places, ids, footprint, git, lock, read, write"""
+import os
+import sys
+
+sys.excepthook = lambda kind, *rest: (  # Ctrl-C: not a word, and nothing more written
+    os._exit(130) if kind is KeyboardInterrupt else sys.__excepthook__(kind, *rest))
 import argparse
 import errno
 import json
-import os
 import re
 import stat
-import sys
 import time
 
 VERSION = "0.1.0"
 DONE, FAILED, MISUSE, ABSENT, RETRY = 0, 1, 2, 3, 75
 TOOL = re.sub(r"\.(py|exe)$", "", os.path.basename(sys.argv[0]))
 UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
-BLOCK = 1 << 20
-TMP = ".csb-tmp-"
+BLOCK, TMP = 1 << 20, ".csb-tmp-"
 ENCODE = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
 GIT = ["git", "-c", "core.hooksPath=/dev/null", "-c", "core.fsync=all", "-c", "gc.auto=0",
        "-c", "core.bigFileThreshold=1m", "-c", "log.showRoot=true", "-c", "log.showSignature=false"]
@@ -50,8 +52,8 @@ def printable(text):
 def say(text):
     """One line of news on stderr; the exit status stays."""
     try:
-        print(f"{TOOL}: {printable(text)}", file=sys.stderr, flush=True)
-    except OSError:
+        sys.stderr.write(f"{TOOL}: {printable(text)}\n")
+    except (OSError, AttributeError):
         pass
 def warn(text, status=FAILED):
     """Report a failure in one line and go on; the tool exits with status (or a higher one)."""
@@ -80,8 +82,8 @@ def records(stream=None, bare="session_id"):
                 record.keys()
             except (ValueError, AttributeError, RecursionError) as error:
                 warn(f"cannot read line {number} of the input as a record: {error}")
-                continue
-            yield record
+            else:
+                yield record
 def operands(options, words, bare="session_id"):
     """The operands as records, else the records on stdin; a terminal there is misuse."""
     if not words and (sys.stdin is None or sys.stdin.isatty()):
@@ -93,14 +95,13 @@ def run(main):
     os.umask(0o077)
     try:
         status = main() or DONE
-        sys.stdout.flush()
     except SystemExit as stop:
         status = stop.code or DONE
     except Error as error:
         say(str(error))
         status = error.status
-    except (KeyboardInterrupt, BrokenPipeError) as error:
-        status = 130 if isinstance(error, KeyboardInterrupt) else 141
+    except BrokenPipeError:
+        status = 141
     except Exception as error:
         if os.environ.get("CSB_DEBUG"):
             raise
@@ -111,6 +112,8 @@ def run(main):
         sys.stdout.flush()
     except (OSError, ValueError, AttributeError) as error:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        if status == DONE and not isinstance(error, BrokenPipeError):
+            say(f"cannot write the output: {why(error)}")
         status = status or (141 if isinstance(error, BrokenPipeError) else FAILED)
     sys.exit(status or worst)
 
@@ -151,10 +154,9 @@ def config(options):
     """config.json of CSB_HOME as a dict; one that cannot be read is said and counts as empty."""
     path = os.path.join(csb_home(options), "config.json")
     try:
-        with open(path, encoding="utf-8-sig") as file:
-            return dict(json.load(file))
-    except FileNotFoundError:
-        pass
+        if os.path.lexists(path):
+            with open(path, encoding="utf-8-sig") as file:
+                return dict(json.load(file))
     except (OSError, ValueError, TypeError, RecursionError) as error:
         say(f"cannot read '{path}', going on without it: {why(error)}")
     return {}
@@ -390,11 +392,9 @@ def put(path, blocks, mode=0o600, mtime_ns=None, replace=False, dir_fd=None):
             os.replace(tmp, path, src_dir_fd=dir_fd, dst_dir_fd=dir_fd)
         else:
             os.link(tmp, path, src_dir_fd=dir_fd, dst_dir_fd=dir_fd, follow_symlinks=False)
-            os.unlink(tmp, dir_fd=dir_fd)
-    except BaseException:
+    finally:
         try:
             os.unlink(tmp, dir_fd=dir_fd)
-        except OSError:
+        except FileNotFoundError:
             pass
-        raise
     fsync_dir(dir_fd if dir_fd is not None else os.path.dirname(path) or ".")
