@@ -13,10 +13,16 @@ BINDIR = $(DESTDIR)$(PREFIX)/bin
 TOOLS := $(filter-out %~ %+,$(notdir $(wildcard bin/*)))
 DIST := $(TOOLS:%=dist/%)
 STRANGE = $(filter-out $(DIST),$(wildcard dist/*))
+HASH := \#
+# What was made for another PYTHON.
+OTHER := $(shell for file in dist/*; do \
+	head -n 1 "$$file" 2>/dev/null | grep -qxF '$(HASH)!$(PYTHON)' || echo "$$file"; done)
 DEV = pytest pytest-xdist ruff setuptools
 # The commands of the .venv where they are, else those of the machine. Four at a time: many tests
 # wait for a clock.
 WITH = export PATH="$(CURDIR)/.venv/bin:$$PATH" PYTHONDONTWRITEBYTECODE=1
+# The tools run on the system's python3, as they do for users, or on the PY that was asked for.
+ON = $(if $(filter-out python3,$(PY)),CSB_PYTHON="$$(command -v $(PY))")
 N = $$(python3 -c 'import xdist' 2>/dev/null && echo "-n 4")
 
 all: dist
@@ -25,19 +31,18 @@ dist: $(DIST)
 	@rm -rf $(STRANGE)
 
 # Made again when the text or PYTHON changed; written aside, so that no half file is ever there.
-dist/%: bin/% lib/csb.py lib/squash dist/.python
+dist/%: bin/% lib/csb.py lib/squash
+	@mkdir -p dist
 	@PYTHON='$(PYTHON)' $(PY) lib/squash $< >$@+ && chmod 755 $@+ && mv $@+ $@
 
-dist/.python: FORCE
-	@mkdir -p dist
-	@echo '$(PYTHON)' | cmp -s - $@ || echo '$(PYTHON)' >$@
+$(filter $(DIST),$(OTHER)): FORCE
 
 test: lint dist
-	@$(WITH) && CSB_BIN=bin python3 -m pytest $(N)
-	@$(WITH) && CSB_BIN=dist python3 -m pytest $(N)
+	@$(WITH) && $(ON) CSB_BIN=bin python3 -m pytest $(N)
+	@$(WITH) && $(ON) CSB_BIN=dist python3 -m pytest $(N)
 
 check: lint
-	@$(WITH) && CSB_BIN=bin python3 -m pytest $(N)
+	@$(WITH) && $(ON) CSB_BIN=bin python3 -m pytest $(N)
 
 lint: .venv/ready
 	@$(WITH) && ruff check bin lib tests

@@ -16,9 +16,19 @@ import pytest
 
 ROOT = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
 FORM = os.environ.get("CSB_BIN", "bin")
-PYTHON = os.environ.get("CSB_PYTHON") or os.path.realpath(sys.executable)
+SYSTEM = "/usr/bin/python3"
 SHARED = os.path.join(os.path.dirname(ROOT), "shared")
 OURS = ("HOME", "CLAUDE_CONFIG_DIR", "CSB_HOME", "GIT_CONFIG_GLOBAL", "GIT_CONFIG_SYSTEM")
+
+
+def interpreter():
+    """What runs the tools: CSB_PYTHON, else the system's python3 as for users, else ours."""
+    test = "import sqlite3, sys; sys.exit(sys.version_info < (3, 10))"
+    good = os.path.exists(SYSTEM) and not subprocess.run([SYSTEM, "-I", "-c", test]).returncode
+    return os.environ.get("CSB_PYTHON") or (SYSTEM if good else os.path.realpath(sys.executable))
+
+
+PYTHON = interpreter()
 # As root nothing is unreadable: take that power away, so that chmod 000 means what it says.
 POWERLESS = ["setpriv", "--bounding-set=-dac_override,-dac_read_search",
              "--inh-caps=-dac_override,-dac_read_search"] if os.geteuid() == 0 else []
