@@ -64,7 +64,8 @@ def test_a_transcript(facts):
     assert record["shown"] == {
         "title": "What is this?", "title_from": "prompt", "cwd": "/b", "messages": 3,
         "started": "2026-01-02T03:04:01.000Z", "last_active": "2026-01-02T03:04:09.500Z",
-        "folders": [{"path": path, "work": work} for path, work in (("/w", 3), ("/a", 2), ("/b", 1))],
+        "folders": [{"path": "/w", "work": 3}, {"path": "/a", "work": 2},
+                    {"path": "/b", "work": 1}],
         "bad_lines": 0, "events": 7}
     assert record["parsed"] == record["size"] == len(text) and record["torn"] is False
     assert record["prefix"] == hashlib.sha1(text).hexdigest() and record["rewritten"] is False
@@ -155,7 +156,8 @@ BAD = {
     "torn": line()[:40] + b"\n", "two records": line().strip() + line(), "text": b"x\n",
     "NUL": b"\0" * 5000 + b"\n", "NUL in front": b"\0\0" + line(), "a list": b"[]\n",
     "a number": b"1\n", "null": b"null\n", "a string": b'"x"\n',
-    "not UTF-8": line("?").replace(b"?", b"\xe9"), "a surrogate as UTF-8": line("?").replace(b"?", b"\xed\xa0\x80"),
+    "not UTF-8": line("?").replace(b"?", b"\xe9"),
+    "a surrogate as UTF-8": line("?").replace(b"?", b"\xed\xa0\x80"),
     "message null": line(message=None), "message a string": line(message="x"),
     "content a number": line(message={"content": 1}), "an integer timestamp": line(timestamp=1),
     "no time": line(timestamp="yesterday"), "no such day": line(timestamp="2026-02-30T00:00:00Z"),
@@ -242,7 +244,7 @@ def test_a_rewrite_is_noticed(facts, change, rewritten):
 @pytest.mark.parametrize("text, shown_as", [
     (b'{"x":"' + b"x" * (100 << 20) + b'"}\n' + line("p"), (1, 1, "p")),
     (b"\0" * (100 << 20), (1, 0, None)),
-    (line("x" * 3000) * 25000, (0, 25000, "x" * 199 + "\u2026")),
+    (line("x" * 3000) * 8000, (0, 8000, "x" * 199 + "\u2026")),
     (line("").replace(b'""', '"\u00e9\U0001f600'.encode() + b"x" * 8300000 + b'"') * 2,
      (0, 2, "\u00e9\U0001f600" + "x" * 197 + "\u2026")),
     (b'{"x":"' + b"x" * ((8 << 20) - 8) + b'"}\n', (0, 1, None)),

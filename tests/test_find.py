@@ -158,9 +158,10 @@ def test_a_transcript_whose_link_leads_nowhere_is_said(sh, home, put):
     put(f"projects/-a/{name(1)}.jsonl", "x")
     (home.claude / "projects/-a" / f"{name(2)}.jsonl").symlink_to("nowhere")
     (home.claude / "projects/-a" / f"{name(3)}.jsonl").symlink_to(f"{name(3)}.jsonl")
+    (home.claude / "projects/-a" / f"{name(4)}.jsonl").symlink_to(home.claude / "projects/-a")
     done = sh("csb-find")
     assert done.rc == 1 and found(done) == [("-a", name(1), None)]
-    assert done.err.count("\n") == 2 and name(2) in done.err and name(3) in done.err
+    assert done.err.count("\n") == 3 and all(name(n) in done.err for n in (2, 3, 4))
 
 
 def test_neither_fifos_nor_directories_are_transcripts(sh, home, put):

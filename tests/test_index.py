@@ -1,0 +1,695 @@
+"""csb-index: what changed is told, what is gone is known, and the index can always be made anew."""
+import json
+import os
+import shutil
+import signal
+import sqlite3
+import subprocess
+import tarfile
+import time
+
+import pytest
+from conftest import SHARED
+
+DATA = os.path.join(SHARED, "data", "transcripts.tar.xz")
+GROWTH = os.path.join(SHARED, "data", "growth.tar.xz")
+INDEX = "csb-find | csb-index"
+STORE = "csb-changes | csb-gitcommit >/dev/null"
+ALL = "csb-list --all --sort size"
+WHEN = 1767323045
+
+
+def name(number):
+    return f"3f4a9b10-0000-4000-8000-{number:012d}"
+
+
+def line(text="hello", **fields):
+    """One record of a transcript, as a line."""
+    return json.dumps({"type": "user", "cwd": "/w", "timestamp": "2026-01-02T03:04:05.678Z",
+                       "message": {"role": "user", "content": text}, **fields}) + "\n"
+
+
+@pytest.fixture
+def put(home):
+    """put(number, text, project): a transcript, with an mtime of its own; its path."""
+    def write(number, text, project="-w", mtime=WHEN):
+        path = home.claude / "projects" / project / f"{name(number)}.jsonl"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(text if isinstance(text, bytes) else text.encode())
+        os.utime(path, (mtime, mtime))
+        return path
+    return write
+
+
+@pytest.fixture
+def watched(home, tools, tmp_path):
+    """Copied tools that count what csb-facts is given: watched() is [lines, ...], one a start."""
+    folder = tmp_path / "copy" / "bin"
+    shutil.copytree(tools.bin, folder)
+    helper = os.path.join(os.path.dirname(tools.bin), "lib")
+    if os.path.isdir(helper):
+        shutil.copytree(helper, tmp_path / "copy" / "lib")
+    os.rename(folder / "csb-facts", folder / "csb-facts-itself")
+    log = tmp_path / "facts.log"
+    (folder / "csb-facts").write_text(
+        "import os, subprocess, sys\ntext = sys.stdin.buffer.read()\n"
+        f"open({str(log)!r}, 'a').write(f'{{text.count(bytes([10]))}}\\n')\n"
+        f"sys.exit(subprocess.run([sys.executable, {str(folder / 'csb-facts-itself')!r}, "
+        "*sys.argv[1:]], input=text).returncode)\n")
+    home.env["PATH"] = f"{folder}:" + home.env["PATH"].removeprefix(tools.bin + ":")
+
+    def starts():
+        counts = [int(count) for count in log.read_text().split()] if log.exists() else []
+        log.unlink(missing_ok=True)
+        return counts
+    return starts
+
+
+def changes(done):
+    """{number: change} of the sessions in what a tool said."""
+    return {int(r["session_id"][-12:]): r["change"] for r in done.records
+            if r["kind"] == "session"}
+
+
+def listed(sh, line=ALL):
+    """{(project, session_id): record} of the index."""
+    return {(r["project"], r["session_id"]): r for r in sh(line).ok().records}
+
+
+def get(sh, number):
+    return listed(sh)["-w", name(number)]
+
+
+def test_from_new_to_revived(sh, put, home):
+    """Everything that can happen to a session, one after the other."""
+    path = put(1, line("first") + line("second"))
+    put(2, line("x"))
+    done = sh(INDEX).ok()
+    assert changes(done) == {1: "new", 2: "new"} and done.records[-1]["kind"] == "end"
+    record = {k: v for k, v in done.records[0].items() if k != "change"}
+    assert record == get(sh, 1) == {
+        **sh("csb-find").ok().records[0], "title": "first", "title_from": "prompt", "cwd": "/w",
+        "started": "2026-01-02T03:04:05.678Z", "last_active": "2026-01-02T03:04:05.678Z",
+        "messages": 2, "folders": [{"path": "/w", "work": 2}], "bad_lines": 0, "state": "present",
+        "purge_at": "2026-02-01T03:04:05Z"}
+    assert changes(sh(INDEX).ok()) == {1: "same", 2: "same"}
+    put(1, path.read_text() + line("third"))
+    assert changes(sh(INDEX).ok()) == {1: "grew", 2: "same"}
+    assert get(sh, 1)["messages"] == 3
+    put(1, path.read_text(), mtime=WHEN + 86400)
+    assert changes(sh(INDEX).ok())[1] == "same"
+    assert get(sh, 1)["purge_at"] == "2026-02-02T03:04:05Z"
+    held, kept = path.read_text(), get(sh, 1)
+    path.unlink()
+    before = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    done = sh(INDEX).ok()
+    assert changes(done) == {1: "deleted", 2: "same"}
+    assert [r["kind"] for r in done.records] == ["session", "session", "end"]
+    gone = get(sh, 1)
+    assert gone["state"] == "deleted" and before <= gone["deleted_at"] <= before[:-9] + "99:99:99Z"
+    kept_of = lambda record: {k: v for k, v in record.items()
+                              if k not in ("state", "deleted_at", "purge_at")}
+    assert kept_of(gone) == kept_of(kept) and "purge_at" not in gone
+    assert changes(sh(INDEX).ok()) == {2: "same"}
+    put(1, held, mtime=WHEN + 86400)
+    assert changes(sh(INDEX).ok()) == {1: "revived", 2: "same"}
+    assert get(sh, 1) == kept
+    assert changes(sh(INDEX).ok()) == {1: "same", 2: "same"}
+
+
+STUBS = ["", "\n", "garbage\n", "[]\n", "\0" * 5000, '{"torn']
+
+
+def test_a_stub_revives_nothing(sh, put, watched):
+    numbers = range(1, len(STUBS) + 1)
+    put(0, line())
+    for number in numbers:
+        put(number, line("first") * 3)
+    sh(INDEX).ok()
+    for number in numbers:
+        put(number, "").unlink()
+    sh(INDEX).ok()
+    gone = listed(sh)
+    for number, stub in zip(numbers, STUBS, strict=True):
+        put(number, stub)
+    watched()
+    for _ in range(2):
+        assert set(changes(sh(INDEX).ok()).values()) == {"same"}
+        assert listed(sh) == gone
+    assert watched() == [len(STUBS)], "the stubs were parsed once"
+    for number in numbers:
+        put(number, line("first") * 3)
+    assert changes(sh(INDEX).ok()) == {0: "same", **dict.fromkeys(numbers, "revived")}
+    assert not any("rewritten_at" in record for record in listed(sh).values())
+
+
+REWRITES = [
+    (line("first"), "shrunk", True), ("", "shrunk", True), ("{}\n", "shrunk", True),
+    (line("FIRST") * 3, "rewritten", True), (line("other") * 9, "rewritten", True),
+    ("\0" * len(line("first")) * 3, "rewritten", True), (line("first") * 4, "grew", False)]
+
+
+def test_a_rewrite_is_news(sh, put):
+    for number in range(len(REWRITES)):
+        put(number, line("first") * 3)
+    sh(INDEX).ok()
+    for number, (text, _, _) in enumerate(REWRITES):
+        put(number, text, mtime=WHEN + 1)
+    assert changes(sh(INDEX).ok()) == {n: change for n, (_, change, _) in enumerate(REWRITES)}
+    before = listed(sh)
+    for number, (text, _, marked) in enumerate(REWRITES):
+        record = before["-w", name(number)]
+        assert ("rewritten_at" in record) is marked, text
+        assert record["title"] and record["cwd"] == "/w", "still to be found by what it was"
+        put(number, text + line("more"), mtime=WHEN + 2)
+    sh(INDEX).ok()
+    for key, record in listed(sh).items():
+        assert record.get("rewritten_at") == before[key].get("rewritten_at")
+
+
+def test_an_unfinished_line_may_change(sh, put):
+    """What must hold is what stood up to the last newline, and what was whole after it."""
+    put(1, line("a") + line("b")[:-5])
+    sh(INDEX).ok()
+    for text, change, marked in ((line("a") + line("b")[:-9], "shrunk", False),
+                                 (line("a") + line("b")[:-1], "grew", False),
+                                 (line("a") + line("b")[:-3], "shrunk", True)):
+        put(1, text, mtime=WHEN + len(text))
+        assert changes(sh(INDEX).ok())[1] == change
+        assert ("rewritten_at" in get(sh, 1)) is marked, text
+
+
+def test_only_what_changed_is_parsed(sh, put, watched):
+    texts = {number: line("x") * number for number in range(1, 40)}
+    for number, text in texts.items():
+        put(number, text)
+    sh(INDEX).ok()
+    assert watched() == [39], "small ones need one process"
+    sh(INDEX).ok()
+    assert watched() == [], "nothing changed: nothing is started"
+    put(7, texts[7] + line("more"))
+    put(8, texts[8], mtime=WHEN + 5)
+    sh(INDEX).ok()
+    assert watched() == [2]
+    put(9, "").unlink()
+    assert changes(sh(INDEX).ok())[9] == "deleted" and watched() == []
+
+
+def test_a_first_index_uses_all_cores(sh, put, watched):
+    for number in range(4):
+        put(number, line("x" * 1000) * 6000)
+    done = sh(INDEX).ok()
+    assert changes(done) == dict.fromkeys(range(4), "new")
+    assert len(watched()) == min(os.cpu_count(), 4)
+    assert all(r["messages"] == 6000 for r in listed(sh).values())
+
+
+def test_deleted_only_if_all_was_seen(sh, put, home):
+    """Part of the sessions, none of the end, an end that does not fit: no deletion."""
+    for number in range(3):
+        put(number, line(), f"-{number}")
+    sh(INDEX).ok()
+    whole = sh("csb-find").ok().out.splitlines(True)
+    for path in (home.claude / "projects").glob("*/*"):
+        path.unlink()
+    for text in ("".join(whole[:2]), "".join(whole[1:]), whole[-1], whole[0] + whole[-1],
+                 whole[0] * 3 + whole[-1], "".join(whole).replace('"complete":true', '"x":1'),
+                 "".join(whole).replace("true", "false"), "".join(whole).replace("true", '"true"')):
+        assert "deleted" not in changes(sh("csb-index", text.encode())).values(), text
+    (home.claude / "projects" / "-0" / f"{name(0)}.jsonl").symlink_to("nowhere")
+    assert changes(sh(INDEX)) == {1: "deleted", 2: "deleted"}, "a dangling link is no deletion"
+
+
+def test_a_directory_that_cannot_be_listed_keeps_its_sessions(sh, put, home):
+    put(1, line(), "-a")
+    path = put(2, line(), "-b")
+    sh(INDEX).ok()
+    path.unlink()
+    (home.claude / "projects/-a").chmod(0)
+    done = sh(INDEX)
+    assert done.rc == 1 and "deleted" not in changes(done).values()
+    (home.claude / "projects/-a").chmod(0o700)
+    assert changes(sh(INDEX).ok()) == {1: "same", 2: "deleted"}
+
+
+@pytest.mark.parametrize("make", ["rm -r ~/.claude/projects", "rm -r ~/.claude/projects/*",
+                                  "mv ~/.claude/projects ~; ln -s nowhere ~/.claude/projects",
+                                  "mv ~/.claude ~/away"])
+def test_projects_that_are_not_there(sh, put, home, make):
+    """Missing or empty: nobody deletes everything; who did must say so."""
+    (home.claude / "settings.json").write_text("{}")
+    put(1, line())
+    put(2, line())
+    sh(INDEX).ok()
+    done = sh(f"{make}; {INDEX}")
+    assert done.rc == 1 and changes(done) == {}
+    said = [text for text in done.err.splitlines() if text.startswith("csb-index: ")]
+    assert len(said) == 1 and "2 sessions" in said[0] and "--accept-deletions" in said[0]
+    assert len(sh("csb-list").ok().records) == 2
+    assert changes(sh(f"{INDEX} --accept-deletions")) == {1: "deleted", 2: "deleted"}
+    assert sh("csb-list").ok().records == []
+    assert "csb-index" not in sh(INDEX).err, "it was said once"
+
+
+def test_unreadable_projects_are_no_deletion(sh, put, home):
+    put(1, line())
+    sh(INDEX).ok()
+    (home.claude / "projects").chmod(0)
+    done = sh(f"{INDEX} --accept-deletions")
+    (home.claude / "projects").chmod(0o700)
+    assert (done.rc, done.err.count("\n")) == (1, 1) and len(sh("csb-list").ok().records) == 1
+
+
+def test_all_gone_from_projects_that_are_there(sh, put):
+    path = put(1, line())
+    (path.parent / "memory").mkdir()
+    sh(INDEX).ok()
+    path.unlink()
+    assert changes(sh(INDEX).ok()) == {1: "deleted"}
+
+
+def test_husks(sh, put, home):
+    folder = home.claude / "projects" / "-w"
+    for number in (1, 2):
+        (folder / name(number)).mkdir(parents=True)
+        (folder / name(number) / "x").write_text("x")
+    put(2, line("had a transcript"))
+    assert {n: r["state"] for (_, n), r in listed(sh, f"{INDEX} >/dev/null; {ALL}").items()} == {
+        name(1): "husk", name(2): "present"}
+    (folder / f"{name(2)}.jsonl").unlink()
+    assert changes(sh(INDEX).ok()) == {1: "same", 2: "deleted"}
+    assert get(sh, 2)["state"] == "deleted" and get(sh, 2)["title"] == "had a transcript"
+    assert changes(sh(INDEX).ok()) == {1: "same", 2: "same"}
+    put(2, line("had a transcript"))
+    assert changes(sh(INDEX).ok()) == {1: "same", 2: "revived"}
+    shutil.rmtree(folder / name(1))
+    assert changes(sh(INDEX).ok()) == {1: "deleted", 2: "same"}
+    (folder / name(1)).mkdir()
+    (folder / name(1) / "x").write_text("x")
+    assert changes(sh(INDEX).ok()) == {1: "revived", 2: "same"}
+    put(1, line("now it has"))
+    assert changes(sh(INDEX).ok()) == {1: "grew", 2: "same"}
+    assert get(sh, 1)["state"] == "present" and get(sh, 1)["title"] == "now it has"
+
+
+def test_a_transcript_never_read_is_no_husk_later(sh, put, home):
+    path = put(1, line("secret"))
+    (path.parent / name(1)).mkdir()
+    (path.parent / name(1) / "x").write_text("x")
+    path.chmod(0)
+    done = sh(INDEX)
+    assert (done.rc, done.err.count("\n")) == (1, 1) and changes(done) == {1: "new"}
+    assert get(sh, 1)["state"] == "present", "listed all the same"
+    path.chmod(0o600)
+    assert changes(sh(INDEX).ok()) == {1: "same"} and get(sh, 1)["title"] == "secret"
+    put(2, line("never read")).chmod(0)
+    (path.parent / name(2)).mkdir()
+    (path.parent / name(2) / "x").write_text("x")
+    assert changes(sh(INDEX)) == {1: "same", 2: "new"}
+    for number in (1, 2):
+        put(number, "").unlink()
+    assert changes(sh(INDEX).ok()) == {1: "deleted", 2: "deleted"}
+
+
+def test_one_bad_file_costs_no_other(sh, put):
+    """Each kind of trouble at once; one line a file that cannot be read."""
+    put(1, line("fine"))
+    put(2, line("fine") + "[]\n" + line("x", message=None) + line("x", timestamp=1))
+    put(3, b"\xff\xfe\0\n" * 10)
+    put(4, "")
+    put(5, line("torn")[:-5])
+    put(6, line("x")).chmod(0)
+    put(7, line("\ud83d lone", cwd="/\udcff"))
+    put(8, b'{"x":"' + b"x" * (9 << 20) + b'"}\n' + line("after").encode())
+    done = sh(INDEX)
+    assert (done.rc, done.err.count("\n")) == (1, 1) and name(6) in done.err
+    assert changes(done) == dict.fromkeys(range(1, 9), "new")
+    records = {int(k[1][-12:]): v for k, v in listed(sh).items()}
+    assert [records[n].get("bad_lines") for n in range(1, 9)] == [0, 3, 10, 0, 1, None, 0, 1]
+    assert [records[n].get("title") for n in (2, 7, 8)] == ["fine", "? lone", "after"]
+
+
+def test_one_id_in_two_projects(sh, put):
+    put(1, line("one"), "-a")
+    put(1, line("two"), "-b")
+    sh(INDEX).ok()
+    assert [(k[0], r["title"]) for k, r in sorted(listed(sh).items())] == [("-a", "one"),
+                                                                          ("-b", "two")]
+    put(1, line("one"), "-a").unlink()
+    done = sh(INDEX).ok()
+    assert [(r["project"], r["change"]) for r in done.records[:-1]] == [("-b", "same"),
+                                                                      ("-a", "deleted")]
+
+
+def test_names_that_are_no_utf8(sh, put, home):
+    projects = [b"-\xff", b"-\xfe\n", "-\u00e9'\"%".encode()]
+    for project in projects:
+        put(1, line("odd"), os.fsdecode(project))
+    sh(INDEX).ok()
+    assert set(changes(sh(INDEX).ok()).values()) == {"same"}
+    assert sorted(os.fsencode(k[0]) for k in listed(sh)) == sorted(projects)
+    shutil.rmtree(home.claude / "projects" / os.fsdecode(projects[0]))
+    assert [os.fsencode(r["project"]) for r in sh(INDEX).ok().records
+            if r.get("change") == "deleted"] == projects[:1]
+
+
+SETTINGS = [
+    (None, "2026-02-01"), ("{}", "2026-02-01"), ('{"cleanupPeriodDays":7}', "2026-01-09"),
+    ('\ufeff{"cleanupPeriodDays":365}', "2027-01-02"), ('{"cleanupPeriodDays":0}', None),
+    ('{"cleanupPeriodDays":"7"}', None), ('{"cleanupPeriodDays":7.5}', None), ("{", None),
+    ('{"cleanupPeriodDays":true}', None), ("[]", None), ('{"cleanupPeriodDays":1e400}', None),
+    ('{"cleanupPeriodDays":99999999999999}', None), ('{"cleanupPeriodDays":null}', None),
+    ("", None), ("[" * 100000, None)]
+
+
+def test_purge_at(sh, put, home):
+    put(1, line())
+    roots = [home.path / f"claude{number}" for number in range(len(SETTINGS))]
+    for root, (settings, _) in zip(roots, SETTINGS, strict=True):
+        shutil.copytree(home.claude, root)
+        if settings is not None:
+            (root / "settings.json").write_text(settings)
+    done = sh(f"csb-find {' '.join(map(str, roots))} | csb-index").ok()
+    found = [r.get("purge_at") for r in done.records if r["kind"] == "session"]
+    assert found == [day and day + "T03:04:05Z" for _, day in SETTINGS]
+
+
+def test_purge_at_follows_the_settings(sh, put, home):
+    put(1, line())
+    sh(INDEX).ok()
+    (home.claude / "settings.json").write_text('{"cleanupPeriodDays":1}')
+    assert changes(sh(INDEX).ok()) == {1: "same"}
+    assert get(sh, 1)["purge_at"] == "2026-01-03T03:04:05Z"
+    (home.claude / "settings.json").chmod(0)
+    sh(INDEX).ok()
+    assert "purge_at" not in get(sh, 1)
+
+
+INPUTS = [(b"", 0, 0), (b"\n\n", 0, 0), (b'{"kind":"change","path":"x"}\n', 1, 1),
+          (name(1).encode() + b"\n", 1, 1), (b"garbage\n", 1, 1),
+          (b'{"kind":"session"}\n', 1, 1), (b'{"kind":"end"}\n', 0, 0),
+          (b'{"kind":"end","root":[],"count":0,"complete":true}\n', 0, 0),
+          (b'{"kind":"session","session_id":[],"root":{},"project":1}\n', 1, 1)]
+
+
+def test_other_input(sh, put):
+    """Empty is nothing to do, only other records are an error, what makes no sense is said."""
+    for text, rc, said in INPUTS:
+        done = sh("csb-index", text)
+        assert (done.rc, done.err.count("\n")) == (rc, said), (text, done)
+    put(1, line())
+    record = sh("csb-find").ok().records[0]
+    odd = [{**record, key: value} for key, value in (
+        ("size", -1), ("size", "1"), ("size", 1 << 70), ("mtime", "now"), ("mtime", 1),
+        ("session_id", "x"), ("root", 1), ("project", None), ("transcript_path", []))]
+    odd += [{k: v for k, v in record.items() if k != gone} for gone in record
+            if gone not in ("kind", "files", "bytes")]
+    done = sh("csb-index", "".join(json.dumps(one) + "\n" for one in odd).encode())
+    assert done.rc == 1 and done.err.count("\n") == len(odd) and done.out == "", done
+    done = sh("csb-index", b'{"kind":"hello","x":[1]}\n' + json.dumps({**record, "note": "\u00e9"})
+              .encode() + b"\n").ok()
+    assert done.records[0] == {"kind": "hello", "x": [1]}
+    assert done.records[1]["note"] == "\u00e9" and done.records[1]["change"] == "new"
+
+
+def test_each_session_once_a_run(sh, put):
+    put(1, line())
+    put(2, line())
+    done = sh("(csb-find; csb-find; csb-find --session 000001) | csb-index").ok()
+    assert [r["kind"] for r in done.records] == ["session", "session", "end", "end"]
+
+
+def test_the_listing_can_be_piped_back(sh, put, home):
+    for number in (1, 2):
+        put(number, line("x"))
+    sh(INDEX).ok()
+    put(2, line("x")).unlink()
+    sh(INDEX).ok()
+    before = sh(ALL).ok().out
+    assert changes(sh(f"{ALL} | csb-index").ok()) == {1: "same", 2: "same"}
+    assert sh(ALL).ok().out == before
+
+
+def test_it_is_for_its_owner_only(sh, put, home):
+    put(1, line())
+    sh(f"umask 0; {INDEX}").ok()
+    path = home.backup / "session-backup.db"
+    assert path.stat().st_mode & 0o777 == 0o600 and home.backup.stat().st_mode & 0o777 == 0o700
+    path.chmod(0o644)
+    sh(INDEX).ok()
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_run_without_news_writes_nothing(sh, put, home):
+    put(1, line())
+    sh(INDEX).ok()
+    before = (home.backup / "session-backup.db").stat()
+    sh(INDEX).ok()
+    after = (home.backup / "session-backup.db").stat()
+    assert before.st_mtime_ns == after.st_mtime_ns and before.st_ino == after.st_ino
+
+
+def test_many_at_once(sh, put):
+    for number in range(20):
+        put(number, line())
+    script = "pids=; for n in 1 2 3 4 5 6; do csb-find | csb-index >/dev/null & "
+    sh(script + 'pids="$pids $!"; done; for p in $pids; do wait $p || exit $?; done').ok()
+    assert len(listed(sh)) == 20
+
+
+def test_a_busy_index_is_75_in_the_end(sh, put, home):
+    put(1, line())
+    sh(INDEX).ok()
+    db = sqlite3.connect(home.backup / "session-backup.db")
+    db.execute("BEGIN EXCLUSIVE")
+    child = subprocess.Popen(["bash", "-c", INDEX], env=home.env, stdout=subprocess.DEVNULL)
+    time.sleep(0.3)
+    assert child.poll() is None, "it waits"
+    db.rollback()
+    assert child.wait(30) == 0
+
+
+def sql(line):
+    """A function that runs a line of SQL on a database file."""
+    def run(path):
+        db = sqlite3.connect(path)
+        db.execute(line)
+        db.commit()
+        db.close()
+    return run
+
+
+def flip(path):
+    """Change many bytes all over a file."""
+    data = bytearray(path.read_bytes())
+    for at in range(120, len(data), 97):
+        data[at] ^= 0x5a
+    path.write_bytes(data)
+
+
+DAMAGES = {
+    "empty": lambda path: path.write_bytes(b""),
+    "noise": lambda path: path.write_bytes(b"x" * 9000),
+    "flip": flip,
+    "foreign": lambda path: (path.unlink(), sql("CREATE TABLE other (x)")(path)),
+    "row": sql("UPDATE session SET record = '{'"),
+    "no table": sql("DROP TABLE session")}
+
+
+def test_a_damaged_index_is_made_anew(sh, put, home):
+    """One line, deleted sessions included; nothing that was there is thrown away."""
+    for number in range(9):
+        put(number, line(f"title {number}") * number)
+    sh(f"{STORE}; {INDEX}").ok()
+    put(3, "").unlink()
+    put(4, "").unlink()
+    sh(f"{STORE}; {INDEX}").ok()
+    before = listed(sh)
+    for kind in ("missing", *DAMAGES):
+        copy = home.path / kind
+        shutil.copytree(home.backup, copy)
+        path = copy / "session-backup.db"
+        path.unlink() if kind == "missing" else DAMAGES[kind](path)
+        left = path.read_bytes() if path.exists() else None
+        if kind in ("noise", "no table"):
+            done = sh("csb-list", CSB_HOME=str(copy))
+            assert done.rc in (1, 3) and done.err.count("\n") == 1, (kind, done)
+        done = sh(INDEX, CSB_HOME=str(copy))
+        assert (done.rc, done.err.count("\n")) == (0, 1), (kind, done)
+        assert {n for n, change in changes(done).items() if change == "deleted"} == {3, 4}, kind
+        done = sh(ALL, CSB_HOME=str(copy)).ok()
+        after = {(r["project"], r["session_id"]): r for r in done.records}
+        for record in (*before.values(), *after.values()):
+            record.pop("deleted_at", None)
+        assert after == before, kind
+        if left is not None:
+            assert (copy / "session-backup.db.bad").read_bytes() == left
+
+
+def test_without_a_store_it_is_made_from_disk(sh, put, home):
+    put(1, line())
+    assert changes(sh("csb-index --rebuild").ok()) == {1: "new"}
+    put(1, line()).unlink()
+    sh(INDEX).ok()
+    assert sh("csb-index --rebuild").ok().records[-1]["count"] == 0
+    assert listed(sh) == {} and not (home.backup / "git").exists()
+
+
+def test_rebuild_is_the_same_index(sh, put, home):
+    """Present, grown, deleted, rewritten, husks, one id twice: as it was, but for rewritten_at."""
+    for number in range(1, 7):
+        put(number, line(f"title {number}") * number)
+    put(6, line("again"), "-v")
+    folder = home.claude / "projects" / "-w"
+    for number in (5, 8, 9):
+        (folder / name(number)).mkdir()
+        (folder / name(number) / "x").write_text("x" * number)
+    sh(f"{STORE}; {INDEX}").ok()
+    put(1, line("title 1") * 5)
+    put(2, line("other") * 2)
+    for path in (f"{name(3)}.jsonl", f"{name(5)}.jsonl", f"{name(9)}/x"):
+        (folder / path).unlink()
+    sh(f"{STORE}; {INDEX}").ok()
+    before = listed(sh)
+    assert [before["-w", name(n)]["state"] for n in (1, 3, 5, 8, 9)] == [
+        "present", "deleted", "deleted", "husk", "deleted"]
+    done = sh("csb-index --rebuild").ok()
+    assert changes(done)[3] == "deleted"
+    after = listed(sh)
+    put(3, line("title 3") * 3)
+    assert changes(sh(INDEX).ok())[3] == "revived", "also with the mtime that it had"
+    put(3, "").unlink()
+    sh(INDEX).ok()
+    assert "rewritten_at" not in after["-w", name(2)]
+    for record in (*before.values(), *after.values()):
+        record.pop("deleted_at", None)
+        record.pop("rewritten_at", None)
+    assert after == before
+    assert set(changes(sh(INDEX).ok()).values()) == {"same"}
+
+
+def test_rebuild_of_a_store_that_is_behind(sh, put, home):
+    """What was deleted since the last backup is deleted; with projects away nothing is."""
+    for number in (1, 2):
+        put(number, line(f"title {number}"))
+    sh(STORE).ok()
+    put(1, "").unlink()
+    assert changes(sh("csb-index --rebuild").ok()) == {1: "deleted", 2: "new"}
+    os.rename(home.claude / "projects", home.path / "away")
+    done = sh("csb-index --rebuild")
+    assert done.rc == 1 and "--accept-deletions" in done.err
+    assert len(sh("csb-list").ok().records) == 2
+    sh("csb-index --rebuild --accept-deletions")
+    assert len(sh("csb-list --deleted").ok().records) == 2
+
+
+def test_a_rebuild_that_is_killed_leaves_the_old_index(sh, put, home, tools):
+    for number in range(4):
+        put(number, line("x" * 1000) * 3000)
+    sh(INDEX).ok()
+    before = sh(ALL).ok().out
+    for pause in (0.05, 0.1, 0.15, 0.2, 0.25):
+        child = subprocess.Popen(["csb-index", "--rebuild"], env=home.env, start_new_session=True,
+                                 stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        time.sleep(pause)
+        os.killpg(child.pid, signal.SIGKILL)
+        child.wait()
+        assert sh(ALL).ok().out == before
+    sh(INDEX).ok()
+
+
+def test_a_rebuild_without_a_readable_store_changes_nothing(sh, put, home):
+    put(1, line())
+    sh(f"{STORE}; {INDEX}").ok()
+    put(1, line()).unlink()
+    sh(INDEX).ok()
+    before = sh(ALL).ok().out
+    shutil.rmtree(home.backup / "git" / "objects")
+    done = sh("csb-index --rebuild")
+    assert done.rc != 0 and sh(ALL).ok().out == before
+    put(2, line())
+    assert changes(sh(INDEX).ok()) == {2: "new"}, "and the disk needs no store"
+
+
+def test_a_rewritten_session_keeps_its_mark(sh, put):
+    put(1, line("a") * 3)
+    sh(INDEX).ok()
+    put(1, line("b"))
+    sh(INDEX).ok()
+    marked = get(sh, 1)["rewritten_at"]
+    put(1, line("b") * 2)
+    sh(INDEX).ok()
+    put(1, "").unlink()
+    sh(INDEX).ok()
+    assert get(sh, 1)["rewritten_at"] == marked
+    put(1, line("b") * 2)
+    sh(INDEX).ok()
+    assert get(sh, 1)["rewritten_at"] == marked
+
+
+def test_a_listing_that_is_out_of_date(sh, put):
+    """It came late: what has grown or come since is neither shrunk nor deleted."""
+    put(1, line("a"))
+    sh("csb-find >old").ok()
+    put(1, line("a") * 3, mtime=WHEN + 1)
+    put(2, line("b"))
+    sh(INDEX).ok()
+    assert changes(sh("csb-index <old").ok()) == {1: "same"}
+    assert "rewritten_at" not in get(sh, 1) and get(sh, 2)["state"] == "present"
+    assert changes(sh(INDEX).ok()) == {1: "grew", 2: "same"}
+    assert get(sh, 1)["messages"] == 3 and "rewritten_at" not in get(sh, 1)
+
+
+def test_an_index_that_cannot_be_written(sh, put, home):
+    put(1, line())
+    (home.backup / "session-backup.db").mkdir(parents=True)
+    done = sh(INDEX)
+    assert (done.rc, done.out, done.err.count("\n")) == (1, "", 1), done
+    done = sh("csb-list")
+    assert done.rc in (1, 3) and done.err.count("\n") == 1
+
+
+@pytest.mark.skipif(not os.path.exists(GROWTH), reason="the real transcripts are not here")
+def test_real_files_that_grow(sh, home, tmp_path):
+    """Snapshot after snapshot makes the same index as the last one at once."""
+    with tarfile.open(GROWTH) as file:
+        file.extractall(tmp_path)
+    sessions = {path.name: sorted(path.glob("*.jsonl"))
+                for path in sorted((tmp_path / "growth").glob("*/*"))}
+    (home.claude / "projects" / "-g").mkdir(parents=True)
+    for step in range(5):
+        for session, paths in sessions.items():
+            to = home.claude / "projects" / "-g" / f"{session}.jsonl"
+            to.write_bytes(paths[min(step, len(paths) - 1)].read_bytes())
+            os.utime(to, (WHEN + step,) * 2)
+        done = sh(INDEX).ok()
+        expected = {"grew", "same"} if step else {"new"}
+        assert {r["change"] for r in done.records[:-1]} <= expected
+    grown = sh(ALL).ok().out
+    (home.backup / "session-backup.db").unlink()
+    sh(INDEX).ok()
+    assert sh(ALL).ok().out == grown and len(listed(sh)) == 8
+
+
+@pytest.mark.skipif(not os.path.exists(DATA), reason="the real transcripts are not here")
+def test_real_directories(sh, home, tmp_path):
+    """Index, back up, delete all, back up, rebuild: the same, from git alone."""
+    with tarfile.open(DATA) as file:
+        file.extractall(tmp_path / "data")
+    roots = [path.parent for path in (tmp_path / "data").glob("*/projects")]
+    weight = lambda root: sum(path.stat().st_size for path in root.rglob("*"))
+    for root in sorted(roots, key=weight)[:2]:      # the big ones would take too long
+        env = {"CLAUDE_CONFIG_DIR": str(root), "CSB_HOME": str(tmp_path / "backup" / root.name)}
+        sh(f"{STORE}; {INDEX}", **env).ok()
+        for path in root.glob("projects/*/*"):
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+        present = sh(ALL, **env).ok().records
+        assert {r["state"] for r in present} <= {"present", "husk"} and present
+        sh(f"{STORE}; {INDEX}", **env).ok()
+        gone = [{**r, "state": "deleted"} for r in present]
+        for expected in gone:
+            expected.pop("purge_at")
+        for again in ("true", "csb-index --rebuild"):
+            records = sh(f"{again} >/dev/null; {ALL}", **env).ok().records
+            assert all(r.pop("deleted_at") for r in records)
+            assert records == gone, (root, again)

@@ -1,0 +1,158 @@
+"""csb-list: what the index holds, the words as they are, in an order that is always the same."""
+import json
+import os
+import sqlite3
+
+import pytest
+
+INDEX = "csb-find | csb-index >/dev/null"
+
+
+def name(number):
+    return f"3f4a9b10-0000-4000-8000-{number:012d}"
+
+
+def line(text, **fields):
+    """One record of a transcript, as a line."""
+    return json.dumps({"type": "user", "cwd": "/w", "timestamp": "2026-01-02T03:04:05.678Z",
+                       "message": {"role": "user", "content": text}, **fields}) + "\n"
+
+
+@pytest.fixture
+def put(home):
+    """put(number, text, project, days): a transcript, its mtime so many days later."""
+    def write(number, text, project="-w", days=0):
+        path = home.claude / "projects" / project / f"{name(number)}.jsonl"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+        os.utime(path, (1767323045 + days * 86400,) * 2)
+        return path
+    return write
+
+
+def numbers(done):
+    """The sessions in what csb-list said."""
+    return [int(r["session_id"][-12:]) for r in done.ok().records]
+
+
+def test_words(sh, put):
+    """All of them, in title, project, start folder, folders and id; nothing is a wildcard."""
+    put(1, line("Fix the PARSER bug", cwd="/home/u/alpha"), "-home-u-alpha")
+    put(2, line("fix 100% of_it", cwd="/srv/%x") + line("x", cwd="/srv/Parser-Lib"), "-srv")
+    put(3, line("Straße ÉCOLE \U0001f600", cwd="/a b"), "-a-b")
+    put(4, line("nul \x00 here") + line("x", cwd="/\ud800"), "-d")
+    put(5, "", "-empty")
+    sh(INDEX).ok()
+    for words, expected in (
+            ("", {1, 2, 3, 4, 5}), ("parser", {1, 2}), ("FIX parser", {1, 2}), ("fix bug", {1}),
+            ("bug fix alpha", {1}), ("fix nothing", set()), ("%", {2}), ("_", {2}), ("'*'", set()),
+            ("'['", set()), ("'100%'", {2}), ("'1%0'", set()), ("straße", {3}), ("STRASSE", {3}),
+            ("école", {3}), ("\U0001f600", {3}), ("/a", {1, 3}), ("'a b'", {3}),
+            ("-- -home-u", {1}), ("fix -n 9 bug --all -- -home", {1}),
+            ("empty", {5}), ("here", {4}), ("3f4a", {1, 2, 3, 4, 5}), ("3f4", set()),
+            ("000003", {3}), ("0003", {3}), ("003", set()), (name(2), {2}), (name(2).upper(), {2}),
+            ("3f4a9b10 parser", {1, 2}), ("000000 parser", set()), ("''", {1, 2, 3, 4, 5}),
+            ("\"' OR 1 --\"", set())):
+        assert set(numbers(sh(f"csb-list {words}"))) == expected, words
+
+
+def test_states_and_projects(sh, put, home):
+    for number, project in ((1, "-a"), (2, "-a"), (3, "-a-b"), (3, "-b"), (4, "-\udcff")):
+        put(number, line("x"), project)
+    (home.claude / "projects" / "-b" / name(5)).mkdir()
+    (home.claude / "projects" / "-b" / name(5) / "x").write_text("x")
+    sh(INDEX).ok()
+    put(2, "", "-a").unlink()
+    sh(INDEX).ok()
+    for options, expected in (
+            ("", [1, 3, 3, 4, 5]), ("--deleted", [2]), ("--all", [1, 2, 3, 3, 4, 5]),
+            ("--project -a", [1]), ("--project=-a --all", [1, 2]), ("--all --project -a x", [1, 2]),
+            ("--project -b", [3, 5]), ("--project a", []), ("--project ''", []),
+            ("--project $'-\\xff'", [4]), ("--deleted --project -b", []), ("--project '-%'", []),
+            ("x --deleted", [2]), ("--deleted --sort size x", [2])):
+        assert sorted(numbers(sh(f"csb-list {options}"))) == expected, options
+    two = sh("csb-list --project -b; csb-list --project -a-b").ok().records
+    assert [(r["project"], r["session_id"]) for r in two if r["session_id"] == name(3)] == [
+        ("-b", name(3)), ("-a-b", name(3))], "one id in two projects is two sessions"
+
+
+def test_order(sh, put):
+    """Each key in its own direction, those without it last, equal ones by id."""
+    put(1, line("one", timestamp="2026-01-01T00:00:00Z")
+        + line("b", timestamp="2026-01-09T00:00:00Z"), days=3)
+    put(2, line("a" * 5000, timestamp="2026-01-05T00:00:00Z"), days=1)
+    put(3, line("a", timestamp="2026-01-05T00:00:00Z") * 3, days=2)
+    put(4, "x\n", days=9)
+    put(6, line("a", timestamp="2026-01-05T00:00:00Z") * 3, "-a", days=2)     # found before 3
+    put(5, line("one", timestamp="2026-01-07T00:00:00Z"))
+    sh(INDEX).ok()
+    put(5, "").unlink()
+    sh(INDEX).ok()
+    for order, expected in (
+            ("last-used", [1, 5, 2, 3, 6, 4]), ("expiration", [2, 3, 6, 1, 4]),
+            ("started", [5, 2, 3, 6, 1, 4]), ("oldest", [1, 2, 3, 6, 5, 4]),
+            ("messages", [3, 6, 1, 2, 5, 4]), ("size", [2, 3, 6, 1, 5, 4])):
+        assert numbers(sh(f"csb-list --all --sort {order}")) == expected, order
+        present = [number for number in expected if number != 5]
+        assert numbers(sh(f"csb-list --sort {order}")) == present, order
+    assert numbers(sh("csb-list")) == [1, 2, 3, 6, 4]
+    assert numbers(sh("csb-list -n 2")) == [1, 2]
+    assert numbers(sh("csb-list -n2 on --all")) == [1, 5]
+    assert numbers(sh("csb-list -n 0")) == numbers(sh("csb-list -n 99")) == [1, 2, 3, 6, 4]
+
+
+def test_every_row_unless_told_otherwise(sh, put):
+    for number in range(60):
+        put(number, line("x"))
+    sh(INDEX).ok()
+    assert numbers(sh("csb-list")) == list(range(60))
+
+
+def test_a_row_is_the_record_that_csb_index_said(sh, put):
+    put(1, line("x", cwd="/\u00e9\u2028"))
+    said = sh("csb-find | csb-index").ok().records[0]
+    listed = sh("csb-list").ok()
+    assert listed.out.isascii()
+    assert said.pop("change") == "new" and listed.records == [said]
+
+
+@pytest.mark.parametrize("options", ["-n -1", "-n x", "-n 1.5", "--sort name", "--deleted --all",
+                                     "--sort expiration --deleted", "--project", "-n"])
+def test_misuse(sh, options):
+    done = sh(f"csb-list {options}")
+    assert (done.rc, done.out, done.err.count("\n")) == (2, "", 1), done
+
+
+@pytest.mark.parametrize("make", ["true", "mkdir $CSB_HOME",
+                                  "mkdir $CSB_HOME; touch $CSB_HOME/session-backup.db"])
+def test_without_an_index(sh, home, make):
+    done = sh(f"{make}; csb-list")
+    assert (done.rc, done.out, done.err.count("\n")) == (3, "", 1), done
+    path = home.backup / "session-backup.db"
+    assert not path.exists() or not path.stat().st_size, "a reader makes nothing"
+
+
+def test_it_reads_while_others_write(sh, put, home):
+    put(1, line("x"))
+    sh(INDEX).ok()
+    db = sqlite3.connect(home.backup / "session-backup.db", isolation_level=None)
+    db.execute("BEGIN IMMEDIATE")
+    db.execute("DELETE FROM session")
+    assert numbers(sh("csb-list")) == [1]
+    db.rollback()
+
+
+def test_odd_places(sh, put, home):
+    """A path with what URIs make something of; an index that only may be read."""
+    put(1, line("x"))
+    odd = home.path / "a?b#c%41 \u00e9;&"
+    sh(INDEX, CSB_HOME=str(odd)).ok()
+    assert numbers(sh("csb-list", CSB_HOME=str(odd))) == [1]
+    where = f"--claude-dir '{home.claude}' --git-dir /x"
+    assert numbers(sh(f"csb-list {where}", CSB_HOME=str(odd))) == [1]
+    (odd / "session-backup.db").chmod(0o400)
+    odd.chmod(0o500)
+    try:
+        assert numbers(sh("csb-list", CSB_HOME=str(odd))) == [1]
+    finally:
+        odd.chmod(0o700)
