@@ -43,14 +43,14 @@ def test_an_entry_has_all_that_people_ask_for(sh, home):
         title="Mend the parser", cwd=f"{home.path}/code", last_active=last, messages=124,
         size=3_400_000, bytes=5_400_000, purge_at=at(12 * DAY + 60), state="present", folders=[
             {"path": "/srv/b", "work": 3}, {"path": f"{home.path}/code/src", "work": 41},
-            {"path": f"{home.path}2", "work": 2}, {"path": "/srv/d", "work": 1}])
+            {"path": "/h/me2", "work": 2}, {"path": "/srv/d", "work": 1}])
     assert sh("csb-fmt", lines(record)).ok().out == f"""\
 Mend the parser
   3 hours ago, {wall(last)}  124 messages  3.4 MB of 5.4 MB  purge in 12d
   start ~/code
       * ~/code/src (41)
         /srv/b (3)
-        {home.path}2 (2)
+        /h/me2 (2)
   {ID}
 
 """

@@ -177,7 +177,8 @@ def test_stores_and_directories_of_ones_own(sh, home, tmp_path):
     home.claude.rename(tmp_path / "elsewhere")
     there = f"--claude-dir {tmp_path}/elsewhere --git-dir {tmp_path}/store"
     assert name(1) in sh(f"csb list {there}").ok().out, "the index is made of that directory"
-    sh(f"csb backup --quiet {there}").ok()
+    assert name(1) in sh(f"csb changes {there}").ok().out
+    sh(f"csb backup {there}").ok()
     assert (tmp_path / "store").is_dir()
 
 
