@@ -205,7 +205,7 @@ def test_directory_of_the_user(sh, tool, source, home, name):
     assert len(names(home.path / "rel")) == 1
     done = sh(f"{tool} --source notes.md {name} unmounted/disk")
     assert (done.rc, done.out) == (1, "")
-    assert done.err == (f"{tool}: cannot copy '{source}' to '{home.path}/unmounted/disk': "
+    assert done.err == (f"{tool}: cannot snapshot '{source}' to '{home.path}/unmounted/disk': "
                         "No such file or directory\n")
     assert not (home.path / "unmounted").exists()
     done = sh(f"{tool} --source notes.md {name} notes.md")
@@ -225,7 +225,7 @@ def test_any_name_comes_back(sh, tool, home, out, tmp_path):
         "$'" + "".join(f"\\x{byte:02x}" for byte in name) + "'" for name in NASTY)).ok()
     assert [r["source"] for r in done.records] == [
         f"{home.path}/{os.fsdecode(name)}" for name in NASTY]
-    for name, record in zip(NASTY, done.records, strict=True):
+    for name, record in list(zip(NASTY, done.records, strict=True))[::1 if tool == JSONL else 3]:
         base, path = os.fsdecode(name), record["path"]
         assert os.path.basename(path)[18:] == base + (".gz" if tool == JSONL else "")
         again = back(sh, tool, path, tmp_path / "target")
@@ -245,6 +245,7 @@ def check_sidecar(path, source):
     assert [line[:14] for line in lines] == [
         b"raw_sha256:   ", b"gz_sha256:    ", b"snapshot_at:  ", b"source_path:  ", b""]
     assert not re.search(rb"[\x00-\x1f\x7f]", b"".join(lines))
+    assert (b"/new\\nline.jsonl" in lines[3]) == (b"\n" in source)
     line = """printf '%b.' "$(sed -n 's/^source_path:  //p' "$P")" """
     assert subprocess.run(["bash", "-c", line], env={"P": path, "PATH": "/usr/bin:/bin"},
                           capture_output=True, check=True).stdout == source + b"."
@@ -273,7 +274,7 @@ def test_by_hand(sh, home, out):
     """gunzip and sha256sum restore a snapshot; it is one member, as gzip itself makes it."""
     path = home.path / "big.jsonl"
     path.write_bytes(b"".join(b'{"n":%d,"x":"%s"}\n' % (n, sha(b"%d" % n).encode())
-                              for n in range(120_000)))
+                              for n in range(40_000)))
     record = take(sh, JSONL, path, out)
     assert sh("cd out && gunzip -t *.gz && gunzip -c *.gz | cmp - ../big.jsonl").ok()
     assert sh("cd out && sha256sum <*.gz && gunzip -c *.gz | sha256sum").ok().out.split() == [
@@ -290,20 +291,19 @@ def test_by_hand(sh, home, out):
 
 @both
 @pytest.mark.parametrize("make, rc", [
-    (":", 2), ("mkdir f", 2), ("mkfifo f", 2), ("ln -s nowhere f", 2), ("ln -s f f", 2),
-    ("ln -s /dev/null f", 2), ("touch x && ln -s x/y f", 2), ("touch f && chmod 000 f", 1),
+    (":", 2), ("mkdir f", 2), ("mkfifo f", 2), ("ln -s f f", 2), ("ln -s /dev/null f", 2),
+    ("touch x && ln -s x/y f", 2), ("touch f && chmod 000 f", 1),
     ("mkdir d && touch d/f && ln -s d/f f && chmod 000 d", 1)])
-@pytest.mark.parametrize("option", ["--source", "--restore"])
-def test_no_file(sh, tool, home, option, make, rc):
+def test_no_file(sh, tool, home, make, rc):
     """One line, nothing on stdout, nothing made; 2 if FILE is no file, 1 if a pipe names it."""
     sh(make).ok()
-    done = sh(f"timeout 10 {tool} {option} f --dest-dir out")
-    assert (done.rc, done.out) == (rc, "")
-    assert re.fullmatch(rf"{tool}: cannot read '{home.path}/f': [^\n]+\n", done.err)
-    if option == "--source":
-        done = sh(f"timeout 10 {tool} --dest-dir out", stdin=b"f\n")
-        assert (done.rc, done.out, done.err.count("\n")) == (1, "", 1)
-    sh("chmod 700 d 2>/dev/null; true")
+    name = "--source" if len(make) % 2 else "--restore"
+    for done in (sh(f"timeout 10 {tool} {name} f --dest-dir out"),
+                 sh(f"timeout 10 {tool} --dest-dir out", stdin=b"f\n")):
+        assert (done.rc, done.out) == (rc, "")
+        assert re.fullmatch(rf"{tool}: cannot read '{home.path}/f': [^\n]+\n", done.err)
+        rc = 1
+    sh("chmod -f 700 d; true")
     assert not (home.path / "out").exists()
 
 
@@ -316,9 +316,8 @@ def test_a_link_is_followed(sh, tool, source, out):
 
 @both
 @pytest.mark.parametrize("line", [
-    "--retain -1 --source notes.md", "--retain x --source notes.md", "--retain 1.5",
-    "--source notes.md --restore notes.md", "--source", "--wrong", "--source notes.md notes.md",
-    "--restore notes.md notes.md", "--source ''", "--restore ''", "--dry", "--sou notes.md"])
+    "--retain -1 --source notes.md", "--retain x", "--source notes.md --restore notes.md",
+    "--source", "--restore notes.md notes.md", "--source ''", "--sou notes.md"])
 def test_misuse(sh, tool, source, line):
     done = sh(f"{tool} --dest-dir out {line}")
     assert (done.rc, done.out) == (2, "") and done.err.startswith(f"{tool}: ")
@@ -331,7 +330,8 @@ def test_places_that_cannot_be_written(sh, tool, source, home):
     sh("mkdir ro && chmod 500 ro").ok()
     done = sh(f"{tool} --source notes.md --dest-dir ro")
     assert (done.rc, done.out) == (1, "")
-    assert done.err == f"{tool}: cannot copy '{source}' to '{home.path}/ro': Permission denied\n"
+    assert done.err == (f"{tool}: cannot snapshot '{source}' to '{home.path}/ro': "
+                        "Permission denied\n")
     assert os.listdir(home.path / "ro") == []
     done = sh(f"{tool} --source notes.md --dest-dir ro/below")
     assert done.rc == 1 and "Permission denied" in done.err
@@ -448,39 +448,38 @@ def test_memory_of_two_projects(sh, transcript, home, out):
 # -- names and retention ------------------------------------------------------------------------
 
 @both
-def test_a_second_one_in_the_same_second(sh, tool, source, out, home):
+def test_more_in_the_same_second(sh, tool, home, out):
     """.1, .2 ... .10 after .9, in the order in which they were made."""
-    texts = [f"version {n}" for n in range(13)]
-    made = []
-    for text in texts:
-        source.write_text(text)
-        made.append(take(sh, tool, source, out, "--retain 0")["path"])
+    for number in range(13):
+        (home.path / f"{number}").mkdir()
+        (home.path / f"{number}/notes.md").write_text(f"version {number}")
+    done = sh(f"{tool} --retain 0 --dest-dir out {{0..12}}/notes.md").ok()
+    made = [os.path.basename(record["path"]) for record in done.records]
 
-    def order(path):
-        stamp, number = re.match(r"([0-9TZ]+)(?:\.([0-9]+))?__", os.path.basename(path)).groups()
+    def order(name):
+        stamp, number = re.match(r"([0-9TZ]+)(?:\.([0-9]+))?__", name).groups()
         return stamp, int(number or 0)
-    assert sorted(made, key=order) == made and len(set(made)) == 13
-    assert [content(out / os.path.basename(path)).decode() for path in made] == texts
-    assert any(order(path)[1] for path in made), "no two of them fell into one second"
+    assert sorted(names(out), key=order) == made and len(made) == 13
+    assert [content(out / name).decode() for name in made] == [f"version {n}" for n in range(13)]
     if tool == JSONL:
-        assert all(os.path.exists(path[:-3] + ".sha256") for path in made)
+        assert all((out / (name[:-3] + ".sha256")).exists() for name in made)
 
 
-def many(sh, tool, out, count, sidecars=True):
+def many(tool, out, count):
     """Snapshots whose roots are all of the seconds that the next run may fall into."""
     now = datetime.datetime.now(datetime.timezone.utc)
     roots = [f"{now + datetime.timedelta(seconds=n):%Y%m%dT%H%M%SZ}" for n in range(20)]
-    return [fake(tool, out, root + (f".{n}" if n else ""), b"taken %d" % n, sidecar=sidecars)
+    return [fake(tool, out, root + (f".{n}" if n else ""), b"taken %d" % n)
             for root in roots for n in count]
 
 
 @both
 def test_ten_comes_after_nine(sh, tool, source, out):
     """As numbers: the next of .1 and .9 is .10, and of .10 and .9 it is .11."""
-    taken = many(sh, tool, out, [0, 1, 9])
+    taken = many(tool, out, [0, 1, 9])
     record = take(sh, tool, source, out, "--retain 0")
     assert ".10__" in record["path"]
-    many(sh, tool, out, [10])
+    many(tool, out, [10])
     assert ".11__" in take(sh, tool, source, out, "--retain 0")["path"]
     assert all(content(path).startswith(b"taken") for path in taken)
 
@@ -490,7 +489,7 @@ def test_ten_comes_after_nine(sh, tool, source, out):
 def test_what_is_there_is_never_overwritten(sh, tool, source, out, home, kind):
     """Whatever it is that has the name already; nor is a sidecar that lost its .gz."""
     out.mkdir()
-    for path in many(sh, tool, out, [0]):
+    for path in many(tool, out, [0]):
         path.unlink()
         if kind == "file" and tool == JSONL:
             continue  # the sidecar alone holds the name
@@ -592,6 +591,8 @@ def test_one_a_run_of_each_name(sh, tool, home, out):
     assert [len(r["purged"]) for r in done.records] == [1, 0, 1, 0]
     assert done.records[0]["purged"] == [str(old[0])]
     assert all(os.path.exists(r["path"]) for r in done.records)
+    done = sh(f"{tool} --retain 1 --dest-dir new {{a,b,c}}/notes.md").ok()
+    assert len(names(home.path / "new")) == 3, "what a run made it does not delete"
 
 
 @pytest.mark.parametrize("sidecars", [True, False])
@@ -603,6 +604,11 @@ def test_the_last_one_that_verifies_stays(sh, source, out, sidecars):
         record = take(sh, JSONL, source, out, f"--retain {retain}")
         assert record["purged"] == [str(gone)]
         os.unlink(record["path"])
+
+
+def test_where_none_verifies_the_oldest_goes(sh, source, out):
+    spoilt = [fake(JSONL, out, OLD.format(n), spoil=True) for n in range(3)]
+    assert take(sh, JSONL, source, out)["purged"] == [str(spoilt[0])]
 
 
 def test_a_spoilt_sidecar_does_not_verify(sh, source, out):
@@ -618,7 +624,7 @@ def test_a_snapshot_that_cannot_be_deleted(sh, source, out):
     (out / f"{OLD.format(1)}__notes.md.sha256").mkdir()
     done = sh(f"{JSONL} --retain 1 --source notes.md --dest-dir out")
     assert done.rc == 1 and done.err.startswith(f"{JSONL}: cannot delete '{out}/")
-    assert len(done.records) == 1 and not old.exists()
+    assert done.records[0]["purged"] == [str(old)] and not old.exists()
 
 
 @both
@@ -736,15 +742,13 @@ def test_restore_onto_a_link_or_a_directory(sh, tool, source, out, tmp_path):
 
 
 @both
-@pytest.mark.parametrize("name", ["notes.md", "notes.md.gz", "20200101T000000Z_notes.md.gz",
-                                  "20200101T000000Z__.gz", "20200101T000000Z__", "T__x.gz",
-                                  "20200101T000000Z__.", "20200101T000000Z__..",
-                                  "20200101T000000Z__..gz", "20200101T000000Z__...gz"])
+@pytest.mark.parametrize("name", [
+    "notes.md.gz", "20200101T000000Z_notes.md.gz", "20200101T000000Z__", "T__x.gz",
+    "20200101T000000Z__..", "20200101T000000Z__...gz"])
 def test_a_backup_must_say_what_it_was(sh, tool, home, tmp_path, name):
-    if tool == SESSION and name.endswith("..gz") and not name.endswith("Z__..gz"):
-        pytest.skip("a name like any other here")
-    if tool == SESSION and name in ("20200101T000000Z__..gz", "20200101T000000Z__.gz"):
-        pytest.skip("a name like any other here")
+    """Nor may it say that it was .. or the directory itself."""
+    if tool == SESSION and name.endswith("...gz"):
+        name = "20200101T000000Z__."
     (home.path / name).write_bytes(gzip.compress(b"x"))
     done = back(sh, tool, home.path / name, tmp_path / "t")
     assert (done.rc, done.out) == (1, "") and "is not named" in done.err
@@ -800,7 +804,7 @@ def test_a_sidecar_that_differs(sh, out, tmp_path, how):
     assert done.rc == 1 and INTACT in done.err and OTHER in done.err
     assert [r["result"] for r in done.records] == ["refused"]
     assert "source_match" not in done.records[0]
-    assert done.err.splitlines()[-1].startswith(f"{JSONL}: cannot restore '{path}': ")
+    assert done.err.splitlines()[-1].startswith(f"{JSONL}: cannot restore '{path}' to ")
     assert not (tmp_path / "t").exists()
     (tmp_path / "t").mkdir()
     (tmp_path / "t/notes.md").write_bytes(b"mine")
@@ -828,12 +832,12 @@ def test_a_damaged_archive(sh, out, tmp_path, how):
     done = back(sh, JSONL, path, tmp_path / "t")
     assert done.rc == 1 and done.err.startswith(BROKEN) and "source-match" not in done.err
     assert done.records[0]["result"] == "refused" and done.records[0]["reason"] in done.err
-    assert done.err.splitlines()[-1].startswith(f"{JSONL}: cannot restore '{path}': ")
+    assert done.err.splitlines()[-1].startswith(f"{JSONL}: cannot restore '{path}' to ")
     assert not (tmp_path / "t").exists()
 
 
 @pytest.mark.parametrize("size", [(1 << 20) - 400, (2 << 20) - 400])
-@pytest.mark.parametrize("more", [b"x", gzip.compress(b"second")])
+@pytest.mark.parametrize("more", [b"x", gzip.compress(b"second", mtime=0)])
 def test_what_follows_a_member_at_a_block_s_end(sh, home, tmp_path, size, more):
     """The member ends where the reader's block does."""
     seed = random.Random(size)
