@@ -78,9 +78,8 @@ def records(stream=None, bare="session_id"):
             yield {"session_id": line.decode().strip()}
         elif line.strip():
             try:
-                record = json.loads(line)
-                record.keys()
-            except (ValueError, AttributeError, RecursionError) as error:
+                record = {**json.loads(line)}
+            except (ValueError, TypeError, RecursionError) as error:
                 warn(f"cannot read line {number} of the input as a record: {error}")
             else:
                 yield record
@@ -105,7 +104,8 @@ def run(main):
     except Exception as error:
         if os.environ.get("CSB_DEBUG"):
             raise
-        name = os.fsdecode(getattr(error, "filename", None) or type(error).__name__)
+        what = "the output" if isinstance(error, OSError) else type(error).__name__
+        name = os.fsdecode(getattr(error, "filename", None) or what)
         say(f"cannot go on with '{name}': {why(error)}")
         status = FAILED
     try:

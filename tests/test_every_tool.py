@@ -45,11 +45,12 @@ WORKS = {
     "csb-list": (INDEXED, "csb-list"),
     "csb-lost": (f"{STORED} && rm {os.path.dirname(PATH)}/*", "csb-lost"),
     "csb-restore": (STORED, f"csb-restore --target-dir there {FIRST}"),
+    "csb-verify": (STORED, "csb-verify"),
     "jsonl_snapshot": ("", f"jsonl_snapshot --source {PATH} --dest-dir there"),
     "session_snapshot": ("", f"session_snapshot --source {PATH} --dest-dir there"),
 }
 SOURCES = [name for name in TOOLS
-           if name in "csb csb-backup csb-changes csb-find csb-list csb-lost".split()]
+           if name in "csb csb-backup csb-changes csb-find csb-list csb-lost csb-verify".split()]
 FILTERS = [name for name in TOOLS if name not in SOURCES]
 CLOSED_PIPE = "exec 3> >(:); wait $!; "
 

@@ -159,7 +159,8 @@ KINDS = [
     ({"session_id": ID, "cwd": "/x"}, f'{{"session_id":"{ID}","cwd":"/x"}}\n'),
     ({"kind": "commit", "commit": 7, "files": "many", "bytes": -1}, "commit  7  many  -1\n"),
     ({"kind": "refused", "path": "a\n\x1b[2J\udcff\x9b", "reason": "\u2028"},
-     "refused  a\\n\\x1b[2J\\udcff\\x9b  \\u2028\n")]
+     "refused  a\\n\\x1b[2J\\udcff\\x9b  \\u2028\n"),
+    ({"kind": "end"}, "1 of 2\n")]     # the checks that were good, last
 
 
 def test_other_kinds_take_one_line(sh):

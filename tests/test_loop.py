@@ -62,8 +62,9 @@ def test_what_is_deleted_comes_back_byte_for_byte(sh, home, real, listing, numbe
     assert without_dates(listing(home.claude)) == without_dates(before)
 
 
-def test_the_same_in_an_empty_environment(sh, home, real, listing, tools):
-    take(real, 0, home)
+@pytest.mark.parametrize("number", range(PROJECTS))
+def test_the_same_in_an_empty_environment(sh, home, real, listing, tools, number):
+    take(real, number, home)
     before = listing(home.claude)
     clean = f"env -i PATH={tools.bin}:/usr/bin:/bin HOME={home.path}"
     sh(f"{clean} csb-backup").ok()
@@ -75,25 +76,49 @@ def test_the_same_in_an_empty_environment(sh, home, real, listing, tools):
 
 
 def test_every_version_of_a_growing_transcript_comes_back(sh, home, real):
-    for versions in real.growth[:3]:
-        name = versions[0].parent.name
-        path = home.claude / f"projects/-p/{name}.jsonl"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        commits = []
-        for version in versions:
-            shutil.copy(version, path)
-            records = sh("csb-backup").ok().records
-            commits += [r["commit"] for r in records if r["kind"] == "commit"]
-        assert len(commits) == len(versions)
+    folder = home.claude / "projects/-p"
+    folder.mkdir(parents=True)
+    sessions = {versions[0].parent.name: versions for versions in real.growth}
+    assert len(sessions) == 8
+    commits = []
+    for turn in range(max(map(len, real.growth))):
+        for name, versions in sessions.items():
+            if turn < len(versions):
+                shutil.copy(versions[turn], folder / f"{name}.jsonl")
+        commits.append(sh("csb-changes | csb-gitcommit").ok().records[-1]["commit"])
+    for path in folder.iterdir():
         path.unlink()
-        for commit, version in zip(commits, versions, strict=True):
-            sh("csb-restore --target-dir ~/out",
-               f'{{"session_id":"{name}","commit":"{commit}"}}'.encode()).ok()
-            restored = home.path / f"out/projects/-p/{name}.jsonl"
-            assert restored.read_bytes() == version.read_bytes()
-            restored.unlink()
-        assert sh(f"csb-restore {name}").rc == 0
-        assert path.read_bytes() == versions[-1].read_bytes()
+    for turn, commit in enumerate(commits):
+        wanted = "".join(f'{{"session_id":"{name}","commit":"{commit}"}}\n' for name in sessions)
+        sh(f"csb-restore --target-dir ~/{turn}", wanted.encode()).ok()
+        for name, versions in sessions.items():
+            restored = home.path / f"{turn}/projects/-p/{name}.jsonl"
+            assert restored.read_bytes() == versions[min(turn, len(versions) - 1)].read_bytes()
+    assert sh("csb-restore", "\n".join(sessions).encode()).rc == 0
+    for name, versions in sessions.items():
+        assert (folder / f"{name}.jsonl").read_bytes() == versions[-1].read_bytes()
+
+
+def test_the_way_to_a_new_machine(sh, home, listing):
+    """README: clone the store, bring the sessions back, go on with it."""
+    folder = home.claude / "projects/-p"
+    folder.mkdir(parents=True)
+    (folder / f"{ID}.jsonl").write_text("{}\n")
+    (home.claude / "settings.json").write_text("{}\n")
+    sh("csb-backup").ok()
+    home.backup.rename(home.path / "old")
+    home.claude.rename(home.path / "dead")
+    sh("umask 022; git clone -q --bare ~/old/git ~/.claude-backup/git").ok()
+    assert sh("csb-lost | csb-restore").rc == 0
+    assert (folder / f"{ID}.jsonl").read_text() == "{}\n"
+    sh("mkdir ~/look; git --git-dir ~/.claude-backup/git archive main | tar -x -C ~/look").ok()
+    assert (home.path / "look/settings.json").read_text() == "{}\n"
+    (folder / f"{ID}.jsonl").write_text("{}\n{}\n")
+    assert {r["ref"] for r in sh("csb-backup").records if r["kind"] == "commit"} == {
+        "refs/heads/main"}
+    assert os.stat(home.backup).st_mode & 0o777 == 0o700
+    assert sh(f"git --git-dir ~/.claude-backup/git show main:projects/-p/{ID}.jsonl").out == (
+        "{}\n{}\n")
 
 
 def test_sessions_that_an_older_tool_committed_are_found_and_restored(sh, home, real):
@@ -124,7 +149,9 @@ def test_only_the_restore_writes_into_the_claude_directory(sh, home, real, listi
                  "csb list", "csb backup --quiet", f"csb-restore {ID[:4]}",
                  "csb-list | csb-restore --dry-run", "csb-list | csb-restore --target-dir ~/out",
                  "csb-list | jsonl_snapshot --dest-dir ~/shots",
-                 "csb-list | session_snapshot --dest-dir ~/notes"):
+                 "csb-list | session_snapshot --dest-dir ~/notes", "csb-lost", "csb-verify",
+                 "csb-find | csb-facts", "csb-changes | csb-gitblob --dry-run",
+                 "csb-changes | csb-gitcommit --dry-run", "csb-changes | csb-gitcommit"):
         sh(line)
         assert listing(home.claude) == before, line
 

@@ -89,7 +89,7 @@ def test_dry_run_and_target_dir(sh, home, listing):
     backup(sh)
     lose(home)
     before = listing(home.path)
-    assert {r["reason"] for r in sh(f"csb-restore --dry-run {ID}").ok().records} == {"dry run"}
+    assert {r["dry_run"] for r in sh(f"csb-restore --dry-run {ID}").ok().records} == {True}
     assert listing(home.path) == before
     sh(f"csb-restore {ID} --target-dir ~/look").ok()
     assert files_only(listing(home.path / "look")) == wanted
@@ -157,7 +157,7 @@ def test_a_second_copy_under_another_project_is_refused(sh, home):
     (home.claude / "projects/-moved").mkdir(parents=True)
     (home.claude / f"projects/-moved/{ID}.jsonl").write_text("{}\n")
     done = sh(f"csb-restore {ID}")
-    assert done.rc == 1 and "'-moved' has it" in done.err
+    assert done.rc == 1 and "'-moved' has it already" in done.err
     assert not (home.claude / FOOTPRINT[0]).exists()
 
 

@@ -401,8 +401,9 @@ def transcript(home):
 
 
 def test_a_hook_payload(sh, transcript, out):
-    done = sh(f"{JSONL} --dest-dir out", stdin=payload(transcript)).ok()
-    assert done.records[0]["source"] == str(transcript)
+    for path in (transcript, f"~/.claude/projects/-w/{ID}.jsonl"):
+        done = sh(f"{JSONL} --dest-dir out", stdin=payload(path)).ok()
+        assert done.records[0]["source"] == str(transcript)
     sh("rm -r out").ok()
     done = sh(f"{SESSION} --dest-dir out", stdin=payload(transcript)).ok()
     assert [os.path.basename(r["source"]) for r in done.records] == ["MEMORY.md", "b topic.md"]

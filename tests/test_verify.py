@@ -1,0 +1,147 @@
+"""csb-verify: damage is found, named, and mended from what is still on disk"""
+import json
+import os
+import random
+import shutil
+
+import pytest
+
+IDS = [f"{number}1111111-2222-4333-8444-555555555555" for number in range(1, 7)]
+
+
+@pytest.fixture
+def backed_up(sh, home):
+    """Six sessions and a setting in the store; the paths of all."""
+    paths = ["settings.json"]
+    for number, name in enumerate(IDS):
+        paths += [f"projects/-p/{name}.jsonl", f"tasks/{name}/1.json"]
+        for path in paths[-2:]:
+            (home.claude / path).parent.mkdir(parents=True, exist_ok=True)
+            (home.claude / path).write_text(f'{{"n":{number},"path":"{path}"}}\n' * 50)
+    (home.claude / "settings.json").write_text("{}\n")
+    (home.claude / "link").symlink_to("settings.json")
+    sh("csb-changes | csb-gitcommit").ok()
+    return [*paths, "link"]
+
+
+def oid_of(sh, home, path):
+    """The id of the blob that a path is stored as."""
+    return sh(f"git --git-dir={home.backup}/git rev-parse main:{path}").ok().out.strip()
+
+
+def loose(sh, home, path):
+    """The file of the loose object that a path is stored as."""
+    oid = oid_of(sh, home, path)
+    file = home.backup / "git/objects" / oid[:2] / oid[2:]
+    file.chmod(0o600)
+    return file
+
+
+def test_all_is_well(sh, home, backed_up):
+    records = sh("csb-verify").ok().records
+    assert sorted(r["path"] for r in records) == sorted(backed_up)
+    assert all(r["ok"] and r["kind"] == "check" and len(r["commit"]) == 40 for r in records)
+    assert {r.get("session_id") for r in records} == {*IDS, None}
+    assert sh("csb-verify --deep").ok().records == records
+    assert [r["path"] for r in sh(f"csb-verify {IDS[0][:8]}").ok().records] == backed_up[1:3]
+    assert [r["path"] for r in sh("csb-verify -", IDS[0].encode()).ok().records] == backed_up[1:3]
+
+
+def test_parts_make_the_whole(sh, home, backed_up):
+    parts = [r["path"] for n in (1, 2, 3) for r in sh(f"csb-verify --subset {n}/3").records]
+    assert sorted(parts) == sorted(backed_up)
+    assert len(sh("csb-verify --percent 1").ok().records) in (2, len(backed_up) - 2 * len(IDS))
+    for wrong in ("0/3", "4/3", "x", "1/"):
+        assert sh(f"csb-verify --subset {wrong}").rc == 2
+
+
+def test_nothing_to_check_is_no_success(sh, home):
+    assert sh("csb-verify").rc == 3
+    sh("git init -q --bare ~/empty")
+    done = sh("csb-verify --git-dir ~/empty")
+    assert (done.rc, done.out, done.err) == (1, "", "csb-verify: there was nothing to check\n")
+    assert sh("csb-verify --git-dir ~/empty abcd1234").rc == 1
+
+
+def rot(data):
+    """The bytes with one bit in the middle turned."""
+    middle = len(data) // 2
+    return data[:middle] + bytes([data[middle] ^ 16]) + data[middle + 1:]
+
+
+@pytest.mark.parametrize("damage", [lambda data: b"", lambda data: data[:-9], rot,
+                                    lambda data: b"rubbish", None])
+def test_a_damaged_object_is_named_and_mended(sh, home, backed_up, damage):
+    path = backed_up[1]
+    file = loose(sh, home, path)
+    if damage:
+        file.write_bytes(damage(file.read_bytes()))
+    else:
+        file.unlink()
+    done = sh("csb-verify")
+    assert done.rc == 1 and done.err.count("\n") == 1 and path in done.err
+    assert [r["path"] for r in done.records if not r["ok"]] == [path]
+    restored = sh(f"csb-restore --target-dir ~/out {IDS[0]}")
+    assert restored.rc == 1 and not (home.path / "out" / path).exists()
+    mended = sh("csb-verify --repair")
+    assert mended.rc == 0 and "stored anew" in mended.err
+    assert sh("csb-verify --deep").ok()
+    sh(f"csb-restore --target-dir ~/out {IDS[0]}").ok()
+    assert (home.path / "out" / path).read_bytes() == (home.claude / path).read_bytes()
+
+
+def test_what_is_lost_on_disk_too_cannot_be_mended(sh, home, backed_up):
+    loose(sh, home, backed_up[1]).unlink()
+    (home.claude / backed_up[1]).write_text("other\n")
+    done = sh("csb-verify --repair")
+    assert done.rc == 1 and backed_up[1] in done.err
+    assert [r["reason"] for r in done.records if not r["ok"]] == ["the store has lost it"]
+
+
+def test_every_flipped_bit_of_a_pack_is_found_and_mended(sh, home, backed_up):
+    store = f"{home.backup}/git"
+    sh(f"git --git-dir={store} repack -adq").ok()
+    pack, = (home.backup / "git/objects/pack").glob("*.pack")
+    good = pack.read_bytes()
+    pack.chmod(0o600)
+    seed = random.randrange(10**6)
+    print("seed", seed)
+    chance = random.Random(seed)
+    for place in chance.sample(range(12, len(good) - 20), 12):
+        pack.write_bytes(good[:place] + bytes([good[place] ^ 1 << chance.randrange(8)])
+                         + good[place + 1:])
+        done = sh("csb-verify --deep")
+        assert done.rc == 1, place
+    pack.write_bytes(good)
+    sh("csb-verify --deep").ok()
+
+
+def test_disk_and_store_that_differ_under_one_date_are_said(sh, home, backed_up):
+    path = home.claude / backed_up[1]
+    st = os.stat(path)
+    data = path.read_bytes()
+    path.write_bytes(data[:-2] + b"X\n")
+    os.utime(path, ns=(st.st_atime_ns, st.st_mtime_ns))
+    done = sh("csb-verify")
+    assert done.rc == 1 and "the disk has other bytes" in done.err
+    path.write_bytes(data + b"more\n")
+    sh("csb-verify").ok()
+
+
+def test_deleted_sessions_and_older_tools_are_verified(sh, home):
+    (home.path / ".gitconfig").write_text("[user]\nname=u\nemail=u\n")
+    (home.claude / "projects/-p").mkdir(parents=True)
+    (home.claude / f"projects/-p/{IDS[0]}.jsonl").write_text("{}\n")
+    sh("git init -q; git add -A; git commit -qm 1; git rm -q projects/-p/*; git commit -qm 2",
+       cwd=home.claude).ok()
+    assert [r["path"] for r in sh("csb-verify").ok().records] == [f"projects/-p/{IDS[0]}.jsonl"]
+
+
+def test_a_clone_is_as_good(sh, home, backed_up):
+    sh("git clone -q --bare ~/.claude-backup/git ~/clone").ok()
+    shutil.rmtree(home.claude)
+    records = sh("csb-verify --git-dir ~/clone").ok().records
+    assert sorted(r["path"] for r in records) == sorted(backed_up)
+    assert sh("csb-verify --git-dir ~/clone | csb-fmt").ok().out.endswith(
+        f"{len(backed_up)} of {len(backed_up)}\n")
+    assert json.dumps(records)
