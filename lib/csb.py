@@ -66,7 +66,6 @@ def why(error):
 def emit(record):
     """One record (a dict, kind first) as a line on stdout."""
     sys.stdout.write(ENCODE(record) + "\n")
-
 def records(stream=None, bare="session_id"):
     """The records of a pipe, a dict a line; what is none is reported and passed over. A line
     [0-9a-f-]{4,36} is {"session_id": line}; with bare="path" any line without { is a path."""
@@ -131,7 +130,8 @@ def utc(seconds):
     """RFC 3339 UTC to the second."""
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
 def utc_ns(ns):
-    """RFC 3339 UTC with nine digits, from nanoseconds (st_mtime_ns)."""
+    """RFC 3339 UTC with nine digits, from nanoseconds (st_mtime_ns); years 1000 to 9999."""
+    ns = min(max(ns, -30610224000 * 10**9), 253402300800 * 10**9 - 1)
     return f"{utc(ns // 10**9)[:-1]}.{ns % 10**9:09d}Z"
 def from_utc(text):
     """Nanoseconds since 1970 of an RFC 3339 UTC time; ValueError if it is none."""
@@ -151,24 +151,27 @@ def csb_home(options):
         raise Error(f"cannot keep a backup inside what it protects: CSB_HOME is '{path}'")
     return path
 def config(options):
-    """config.json of CSB_HOME as a dict; one that cannot be read is said and counts as empty."""
+    """config.json of CSB_HOME as a dict; Error if it cannot be read: it may refuse files."""
     path = os.path.join(csb_home(options), "config.json")
     try:
         if os.path.lexists(path):
             with open(path, encoding="utf-8-sig") as file:
                 return dict(json.load(file))
     except (OSError, ValueError, TypeError, RecursionError) as error:
-        say(f"cannot read '{path}', going on without it: {why(error)}")
+        raise Error(f"cannot read '{path}': {why(error)}") from None
     return {}
 def git_dir(options):
     """The path where the store is, or would be made: --git-dir, CSB_GIT_DIR, config.json,
     CSB_HOME/git, the repository of the Claude directory itself, else CSB_HOME/git."""
-    given = options.git_dir or os.environ.get("CSB_GIT_DIR") or config(options).get("git_dir")
+    given, saved = options.git_dir or os.environ.get("CSB_GIT_DIR"), config(options).get("git_dir")
     own = os.path.join(csb_home(options), "git")
-    path = os.path.abspath(os.path.expanduser(given)) if isinstance(given, str) and given else own
+    if not given and isinstance(saved, str) and (os.path.isdir(saved) or not os.path.isdir(own)):
+        given = saved       # else the home has moved, and the store with it
+    path = os.path.abspath(os.path.expanduser(given or own))
     top = path if given or os.path.exists(own) else os.path.realpath(claude_dir(options))
-    if os.path.lexists(os.path.join(top, ".git")):
-        path = os.fsdecode(git(None, "-C", top, "rev-parse", "--absolute-git-dir").rstrip(b"\n"))
+    if os.path.isfile(top + "/.git") or os.path.exists(top + "/.git/HEAD"):
+        path = os.fsdecode(git(None, "-C", top, "rev-parse", "--path-format=absolute",
+                               "--git-common-dir")[:-1])
     return path
 def find_store(options):
     """git_dir() of a store that is there; without one status 3."""
@@ -200,7 +203,6 @@ def git_start(path, *args, env=None, **streams):
                                 env=clean, **streams)
     except FileNotFoundError:
         raise Error("cannot run git: it is not installed") from None
-
 def git(path, *args, stdin=b"", env=None, ok=(0,)):
     """git's stdout (bytes); Error in git's own words when its status is not among ok."""
     process = git_start(path, *args, env=env, stdin=-1, stdout=-1, stderr=-1)
@@ -244,13 +246,12 @@ def oid_hash(length, size):
     """A running hash that becomes the id (length hex digits) of a blob of size bytes."""
     import hashlib
     return hashlib.new("sha1" if length == 40 else "sha256", b"blob %d\0" % size)
-
 def history(path, *revs):
     """What each commit changed, newest first: (commit, seconds, [(status, mode, old, new, path)]);
     status A, M, T or D (mode: what was), old and new ids. A merge comes once for each parent."""
     pipe = git_start(path, "log", "--topo-order", "--format=%x00%H %ct", "--raw", "-z", "-r", "-m",
                      "--no-renames", "--no-abbrev", "--no-color", "--end-of-options", *revs,
-                     stdin=-3, stdout=-1)
+                     stdin=-3, stdout=-1, stderr=-3)
     fields, commit, changes = split(pipe.stdout), (), []
     for field in fields:
         if field.lstrip(b"\n").startswith(b":"):
@@ -373,7 +374,6 @@ def fsync_dir(path):
             raise
     finally:
         os.close(fd)
-
 def put(path, blocks, mode=0o600, mtime_ns=None, replace=False, dir_fd=None):
     """Put a file at path: whole, durable, mode and mtime set, or not at all. One that is there is
     FileExistsError, unless replace. With dir_fd, path is a name in that directory."""

@@ -71,7 +71,7 @@ def test_everything_is_new_at_first_and_nothing_is_later(sh, home):
     ("changed", lambda path: os.utime(path, (1, 1))),
     ("meta", lambda path: path.chmod(0o640)),
     ("deleted", lambda path: path.unlink()),
-    ("changed", lambda path: (path.unlink(), path.symlink_to("x.jsonl")))])
+    ("changed", lambda path: (path.unlink(), path.symlink_to("..")))])
 def test_each_change_is_named_and_committed_once(sh, home, change, act):
     path = write(home.claude / f"projects/-p/{ID}.jsonl")
     write(home.claude / "projects/-p/other.txt")
@@ -106,7 +106,11 @@ def test_config_adds_to_the_refused(sh, home):
     write(home.claude / "mine/a")
     write(home.claude / "projects/-p/huge.bin")
     home.backup.mkdir()
-    (home.backup / "config.json").write_text('{"refuse": ["mine/", "projects/*/*.bin", 5]}')
+    for wrong in ('{"refuse": ["mine/", 5]}', '{"refuse": "mine/"}', '{"refuse": [],}', "[1]"):
+        (home.backup / "config.json").write_text(wrong)
+        done = sh("csb-changes")
+        assert (done.rc, done.out, done.err.count("\n")) == (1, "", 1)
+    (home.backup / "config.json").write_text('{"refuse": ["mine/", "projects/*/*.bin"]}')
     assert paths(sh("csb-changes").ok().records, "refused") == ["mine", "projects/-p/huge.bin"]
 
 

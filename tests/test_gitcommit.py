@@ -147,7 +147,7 @@ def test_a_later_git_init_changes_nothing(sh, home):
     assert backup(sh).ok().records[0]["ref"] == "refs/heads/main"
     (home.backup / "git").rename(home.backup / "moved")
     done = backup(sh)
-    assert done.rc == 0 and "is gone: a new one is made" in done.err
+    assert done.rc == 1 and "cannot find the store" in done.err
     assert {r["ref"] for r in done.records} == {"refs/heads/main"}
     assert (home.backup / "git").is_dir()
 
@@ -351,3 +351,60 @@ def test_what_a_killed_git_left_is_swept_after_a_day(sh, home):
     (home.claude / "todos/0.txt").write_bytes(b"1")
     backup(sh).ok()
     assert [path.name for path in pack.glob("tmp_*")] == ["tmp_pack_new"]
+
+
+def test_a_home_that_has_moved_takes_its_store_along(sh, home):
+    fill(home)
+    unset = {"CLAUDE_CONFIG_DIR": None, "CSB_HOME": None}
+    sh("csb-backup", **unset).ok()
+    new = home.path / "moved"
+    new.mkdir()
+    for name in (".claude", ".claude-backup"):
+        (home.path / name).rename(new / name)
+    (new / ".claude/todos/0.txt").write_text("more")
+    done = sh("csb-backup --quiet", HOME=str(new), **unset)
+    assert done.rc == 3 and "--adopt" in done.err
+    assert sh("csb-backup --adopt", HOME=str(new), **unset).rc == 0
+    assert not (home.path / ".claude-backup").exists()
+    assert sh(f"csb-restore --dry-run {ID}", HOME=str(new), **unset).ok().records
+
+
+def test_a_linked_worktree_and_a_broken_git_directory(sh, home):
+    (home.path / ".gitconfig").write_text("[user]\nname=u\nemail=u\n")
+    sh("git init -q ~/repo; cd ~/repo; git commit -q --allow-empty -m 1; rmdir ~/.claude;"
+       "git worktree add -q ~/.claude -b w").ok()
+    fill(home)
+    assert {r["ref"] for r in backup(sh).ok().records} == {"refs/csb/main"}
+    assert held(sh, home.path / "repo/.git", "refs/csb/main")["settings.json"]
+
+
+def test_an_empty_git_directory_is_no_repository(sh, home):
+    fill(home)
+    sh("git init -q ~; mkdir ~/.claude/.git").ok()
+    assert {r["ref"] for r in backup(sh).ok().records} == {"refs/heads/main"}
+    assert (home.backup / "git/HEAD").exists()
+
+
+@pytest.mark.parametrize("year", ["12000", "0900"])
+def test_an_odd_date_stops_nothing(sh, home, year):
+    data = fill(home)
+    done = sh(f"touch -d {year}-01-01 ~/.claude/settings.json")
+    if done.rc:
+        pytest.skip(f"this file system keeps no date of the year {year}")
+    backup(sh).ok()
+    assert held(sh, home.backup / "git", "main") == data
+    time.sleep(2.1)
+    backup(sh).ok()
+    assert backup(sh).ok().out == ""
+
+
+def test_a_directory_becomes_a_link(sh, home):
+    fill(home)
+    (home.claude / "skills/x").mkdir(parents=True)
+    (home.claude / "skills/x/f").write_text("1")
+    backup(sh).ok()
+    sh("mv ~/.claude/skills/x ~/x; ln -s ~/x ~/.claude/skills/x")
+    backup(sh).ok()
+    found = held(sh, home.backup / "git", "main")
+    assert "skills/x/f" not in found and found["skills/x"] == str(home.path / "x").encode()
+    assert "skills/x/f" not in backup(sh).ok().out

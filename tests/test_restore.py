@@ -325,3 +325,66 @@ def test_a_crafted_store_writes_nothing_outside(sh, home, listing, entries):
 def test_without_a_store(sh, home, line, status):
     done = sh(line)
     assert (done.rc, done.out, done.err.count("\n")) == (status, "", 1)
+
+
+def test_forced_twice_in_one_second_keeps_both(sh, home):
+    main = home.claude / f"projects/-p/{ID}.jsonl"
+    main.parent.mkdir(parents=True)
+    records = ""
+    for text in ("one\n", "one\ntwo\n"):
+        main.write_text(text)
+        commit = backup(sh)[0]["commit"]
+        records += json.dumps({"session_id": ID, "commit": commit}) + "\n"
+    main.write_text("unsaved\n")
+    sh("csb-restore --force", records.encode()).ok()
+    kept = {path.read_text() for path in main.parent.iterdir() if path != main}
+    assert kept == {"unsaved\n", "one\n"} and main.read_text() == "one\ntwo\n"
+
+
+def test_a_full_disk_takes_nothing_away(sh, home):
+    main = home.claude / f"projects/-p/{ID}.jsonl"
+    main.parent.mkdir(parents=True)
+    main.write_bytes(os.urandom(3 << 20))
+    backup(sh)
+    main.write_text("unsaved\n")
+    done = sh(f"ulimit -f 1024; csb-restore --force {ID}")
+    assert done.rc == 1 and main.read_text() == "unsaved\n"
+
+
+def test_a_transcript_behind_a_lost_link_comes_back_as_a_file(sh, home):
+    away = home.path / "disk"
+    away.mkdir()
+    (away / "t.jsonl").write_text("far\n" * 9)
+    main = home.claude / f"projects/-p/{ID}.jsonl"
+    main.parent.mkdir(parents=True)
+    (main.parent / "stay").touch()
+    main.symlink_to(away / "t.jsonl")
+    backup(sh)
+    away.rename(home.path / "off")
+    done = sh("csb-changes | csb-gitcommit")
+    assert done.rc == 1 and "cannot follow" in done.err
+    main.unlink()
+    backup(sh)
+    sh(f"csb-restore {ID}").ok()
+    assert main.read_text() == "far\n" * 9 and not main.is_symlink()
+
+
+def test_one_bad_ref_blocks_no_restore(sh, home):
+    sh("git init -q", cwd=home.claude).ok()
+    make_session(home)
+    backup(sh)
+    (home.claude / ".git/refs/heads/brk").write_text("0123456789" * 4 + "\n")
+    lose(home)
+    done = sh(f"csb-restore {ID}")
+    assert (home.claude / FOOTPRINT[0]).exists() and done.err.count("\n") <= 2
+
+
+@pytest.mark.parametrize("more", ['"commit":"nonsense"', '"commit":["x"]', '"project":["x"]',
+                                  '"commit":5', '"session_id":7'])
+def test_a_bad_record_costs_itself(sh, home, more):
+    make_session(home)
+    make_session(home, OTHER)
+    backup(sh)
+    done = sh("csb-restore --dry-run", f'{{"session_id":"{ID}",{more}}}\n{OTHER}\n'.encode())
+    assert {r["session_id"] for r in done.records} >= {OTHER}
+    assert done.err.count("\n") <= 2
