@@ -294,9 +294,14 @@ def test_the_order_of_what_reaches_the_disk(tool, home, tools):
         pytest.skip("strace may not trace here")
     subprocess.run(trace + words, env=home.env, cwd=home.path, check=True,
                    stdout=subprocess.DEVNULL)
-    said = []
+    said, begun = [], {}
     for line in (home.path / "trace").read_text().splitlines():
-        if not (call := re.match(r"\d+ +(fsync|link|unlink)(?:at)?\((.*)\) += 0$", line)):
+        thread, line = line.split(None, 1)
+        if line.endswith("<unfinished ...>"):       # another thread's line came in between
+            begun[thread] = line.removesuffix("<unfinished ...>").rstrip()
+        if rest := re.match(r"<\.\.\. \w+ resumed>\s*(.*)", line):
+            line = begun.pop(thread) + rest[1]
+        if not (call := re.match(r"(fsync|link|unlink)(?:at)?\((.*)\) += 0$", line)):
             continue
         what = re.findall(r'<([^>]*)>|"([^"]*)"', call[2])
         name = os.path.basename([a or b for a, b in what if (a or b) not in (".", "")][-1])
