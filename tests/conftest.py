@@ -136,3 +136,21 @@ def listing():
                 found[os.path.relpath(path, top)] = entry(path)
         return found
     return walk
+
+
+@pytest.fixture
+def stages(tools, tmp_path, home):
+    """A copy of the tools where they can be replaced: stages(name, python code or None: gone)."""
+    folder = tmp_path / "copy" / "bin"
+    shutil.copytree(tools.bin, folder)
+    helper = os.path.join(os.path.dirname(tools.bin), "lib")
+    if os.path.isdir(helper):
+        shutil.copytree(helper, tmp_path / "copy" / "lib")
+    home.env["PATH"] = f"{folder}:" + home.env["PATH"].removeprefix(tools.bin + ":")
+    start = '"""a\n\nrecord: x\n"""\nimport os, signal, sys, time\n'
+
+    def replace(stage, code):
+        (folder / stage).unlink(missing_ok=True)
+        if code is not None:
+            (folder / stage).write_text(f"{start}{code}\n")
+    return replace

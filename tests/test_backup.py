@@ -36,23 +36,6 @@ def claude(home):
     return folder
 
 
-@pytest.fixture
-def stages(tools, tmp_path, home):
-    """A copy of the tools whose stages can be replaced: stages(name, python code)."""
-    folder = tmp_path / "copy" / "bin"
-    shutil.copytree(tools.bin, folder)
-    helper = os.path.join(os.path.dirname(tools.bin), "lib")
-    if os.path.isdir(helper):
-        shutil.copytree(helper, tmp_path / "copy" / "lib")
-    home.env["PATH"] = f"{folder}:" + home.env["PATH"].removeprefix(tools.bin + ":")
-
-    def replace(stage, code):
-        (folder / stage).unlink(missing_ok=True)
-        if code is not None:
-            (folder / stage).write_text(f"import os, signal, sys, time\n{code}\n")
-    return replace
-
-
 def stored(sh):
     """The paths that the store's tip holds."""
     return sh('git --git-dir="$CSB_HOME/git" ls-tree -r --name-only main').ok().out.split("\n")

@@ -25,23 +25,6 @@ def write(home, *numbers, title="question"):
     return folder
 
 
-@pytest.fixture
-def stages(tools, tmp_path, home):
-    """A copy of the tools where they can be replaced: stages(name, python code or None)."""
-    folder = tmp_path / "copy" / "bin"
-    shutil.copytree(tools.bin, folder)
-    helper = os.path.join(os.path.dirname(tools.bin), "lib")
-    if os.path.isdir(helper):
-        shutil.copytree(helper, tmp_path / "copy" / "lib")
-    home.env["PATH"] = f"{folder}:" + home.env["PATH"].removeprefix(tools.bin + ":")
-
-    def replace(stage, code):
-        (folder / stage).unlink(missing_ok=True)
-        if code is not None:
-            (folder / stage).write_text(f'"""a\n\nrecord: x\n"""\nimport os, signal, sys\n{code}\n')
-    return replace
-
-
 def names(tools):
     return sorted(filter(re.compile("csb|csb-[a-z-]+|[a-z]+_[a-z]+").fullmatch,
                          os.listdir(tools.bin)))
