@@ -44,6 +44,12 @@ test: lint dist
 check: lint
 	@$(WITH) && $(ON) CSB_BIN=bin python3 -m pytest $(N)
 
+# The tests of TRUST.md at full length, and their figures.
+soak: .venv/ready
+	@$(WITH) && figures=$$(mktemp) && trap 'rm -f "$$figures"' EXIT && \
+		{ $(ON) CSB_SOAK="$$figures" python3 -m pytest $$(python3 -c 'import xdist' 2>/dev/null \
+		&& echo "-n 2") -m soak; status=$$?; sort "$$figures"; exit $$status; }
+
 lint: .venv/ready
 	@$(WITH) && ruff check bin lib tests
 
@@ -85,4 +91,4 @@ clean:
 		tests/__pycache__
 
 FORCE:
-.PHONY: all dist test check lint install uninstall demo bench clean FORCE
+.PHONY: all dist test check soak lint install uninstall demo bench clean FORCE

@@ -2,11 +2,14 @@
 
 sh("csb-list | jq .title") runs a shell line with pipefail, the tools on PATH and nothing of the
 caller's environment. CSB_BIN=dist tests the one-file forms, copied to an empty directory.
-CSB_PYTHON names another interpreter for the tools.
+CSB_PYTHON names another interpreter for the tools. CSB_SOAK, the name of a file for the figures
+(make soak), has the tests that repeat something do it as often as TRUST.md says; CSB_SEED repeats
+a run of theirs.
 """
 import hashlib
 import json
 import os
+import random
 import shutil
 import subprocess
 import sys
@@ -18,6 +21,7 @@ ROOT = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
 FORM = os.environ.get("CSB_BIN", "bin")
 SYSTEM = "/usr/bin/python3"
 SHARED = os.path.join(os.path.dirname(ROOT), "shared")
+SOAK = os.environ.get("CSB_SOAK")
 OURS = ("HOME", "CLAUDE_CONFIG_DIR", "CSB_HOME", "GIT_CONFIG_GLOBAL", "GIT_CONFIG_SYSTEM")
 
 
@@ -154,3 +158,28 @@ def stages(tools, tmp_path, home):
         if code is not None:
             (folder / stage).write_text(f"{start}{code}\n")
     return replace
+
+
+@pytest.fixture
+def rounds():
+    """A function: rounds(few, many), how often to repeat: few in make test, many in make soak."""
+    return lambda few, many: many if SOAK else few
+
+
+@pytest.fixture
+def seeded(request):
+    """A random.Random of the test's own; its seed is in what pytest prints when the test fails."""
+    seed = int(os.environ.get("CSB_SEED") or random.randrange(10**9))
+    print(f"{request.node.name}: CSB_SEED={seed}")
+    return random.Random(seed)
+
+
+@pytest.fixture
+def figure(request):
+    """A function: figure("8 x 25 backups at once, 0 lost") notes a figure for TRUST.md."""
+    def note(text):
+        print(text)
+        if SOAK:
+            with open(SOAK, "a", encoding="utf-8") as file:
+                file.write(f"{request.node.name}: {text}\n")
+    return note
