@@ -29,7 +29,6 @@ class Error(Exception):
     def __init__(self, text, status=FAILED):
         super().__init__(text)
         self.status = status
-
 class Options(argparse.ArgumentParser):
     """The command line; the tool's docstring is its manual. Misuse is status 2, in one line."""
     def __init__(self, doc, store=False):
@@ -40,11 +39,8 @@ class Options(argparse.ArgumentParser):
         if store:
             self.add_argument("--claude-dir", metavar="DIR", help="instead of ~/.claude")
             self.add_argument("--git-dir", metavar="DIR", help="the store, if not the usual one")
-
     def error(self, message):
-        """Stop with status 2."""
         raise Error(f"{message} ({TOOL} --help lists the options)", MISUSE)
-
 def printable(text):
     """text without what a terminal would obey: control characters and stray bytes as \\x1b."""
     return re.sub("[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]",
@@ -87,10 +83,10 @@ def operands(options, words, bare="session_id"):
     if not words and (sys.stdin is None or sys.stdin.isatty()):
         options.error("operands are missing, and nothing is piped in")
     return ({bare: word} for word in words) if words else records(bare=bare)
-
 def run(main):
     """Run a tool: what main returns (None is 0) or the worst that happened is the exit status."""
     os.umask(0o077)
+    sys.stdout = sys.stdout or open(os.open(os.devnull, os.O_RDONLY), "w")     # closed: no writing
     try:
         status = main() or DONE
     except SystemExit as stop:
@@ -115,7 +111,6 @@ def run(main):
             say(f"cannot write the output: {why(error)}")
         status = status or (141 if isinstance(error, BrokenPipeError) else FAILED)
     sys.exit(status or worst)
-
 def sibling(name):
     """The command (a list) that starts another tool: beside this one's real path, else on PATH."""
     path = os.path.join(os.path.dirname(os.path.realpath(sys.modules["__main__"].__file__)), name)
@@ -125,7 +120,6 @@ def sibling(name):
     if not (path := shutil.which(name)):
         raise Error(f"cannot find '{name}' beside {TOOL} or on PATH", ABSENT)
     return [path]
-
 def utc(seconds):
     """RFC 3339 UTC to the second."""
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
@@ -138,7 +132,6 @@ def from_utc(text):
     from datetime import datetime
     whole = int(datetime.fromisoformat(text[:19] + "+00:00").timestamp())
     return whole * 10**9 + int(text[19:].strip(".Z")[:9].ljust(9, "0"))
-
 def claude_dir(options):
     """The Claude directory's absolute path: --claude-dir, CLAUDE_CONFIG_DIR, ~/.claude."""
     path = options.claude_dir or os.environ.get("CLAUDE_CONFIG_DIR") or "~/.claude"
@@ -154,12 +147,9 @@ def config(options):
     """config.json of CSB_HOME as a dict; Error if it cannot be read: it may refuse files."""
     path = os.path.join(csb_home(options), "config.json")
     try:
-        if os.path.lexists(path):
-            with open(path, encoding="utf-8-sig") as file:
-                return dict(json.load(file))
-    except (OSError, ValueError, TypeError, RecursionError) as error:
+        return read_json(path) if os.path.lexists(path) else {}
+    except (OSError, ValueError) as error:
         raise Error(f"cannot read '{path}': {why(error)}") from None
-    return {}
 def git_dir(options):
     """The path where the store is, or would be made: --git-dir, CSB_GIT_DIR, config.json,
     CSB_HOME/git, the repository of the Claude directory itself, else CSB_HOME/git."""
@@ -186,12 +176,6 @@ def own_ref(path):
 def tip(path, ref):
     """The commit that ref names, '' if there is none."""
     return git(path, "rev-parse", "-q", "--verify", ref + "^{commit}", ok=(0, 1)).decode().strip()
-def reading_refs(path):
-    """The store's refs in the order of reading: refs/csb/main, else main, then all the others."""
-    names = git(path, "for-each-ref", "--format=%(refname)").decode().split()
-    first = [name for name in ("refs/csb/main", "refs/heads/main") if name in names][:1]
-    return first + [name for name in names if name not in first and name != "refs/stash"]
-
 def git_start(path, *args, env=None, **streams):
     """A running git (subprocess.Popen) in the repository at path, its environment made clean."""
     import subprocess
@@ -212,13 +196,11 @@ def git(path, *args, stdin=b"", env=None, ok=(0,)):
         status = ABSENT if "not a git repository" in words else FAILED
         raise Error(f"cannot run git {args[0]}: {words}", status)
     return out
-
 class Blobs:
     """Objects of a store, read one after the other as streams (git cat-file --batch)."""
     def __init__(self, path):
         self.pipe = git_start(path, "cat-file", "--batch", stdin=-1, stdout=-1, stderr=-3)
         self.rest = 0
-
     def find(self, name):
         """(oid, type, size) of an object by id or COMMIT:PATH, None if the store has none."""
         for _ in self.blocks():
@@ -232,7 +214,6 @@ class Blobs:
             return None
         self.rest = int(head[2]) + 1
         return head[0].decode(), head[1].decode(), self.rest - 1
-
     def blocks(self):
         """The bytes of the object found last, in blocks; what is left of it."""
         while self.rest:
@@ -266,14 +247,22 @@ def history(path, *revs):
         yield (*commit, changes)
     if pipe.wait():
         raise Error("cannot read the store's history: git log failed")
-def split(stream):
-    """The parts of a byte stream between NULs, without reading it whole."""
+def all_history(path):
+    """history() of all refs: refs/csb/main first, else main. One that cannot be read is said."""
+    done, order = [], lambda ref: (ref != "refs/csb/main", ref != "refs/heads/main", ref)
+    for ref in sorted(git(path, "for-each-ref", "--format=%(refname)").decode().split(), key=order):
+        try:
+            yield from history(path, ref, *done)
+            done.append("^" + ref)
+        except Error as error:
+            warn(f"cannot read '{ref}': {error}")
+def split(blocks, end=b"\0"):
+    """The parts of a stream (blocks of bytes, or a pipe) between NULs, without reading it whole."""
     rest = b""
-    while block := stream.read1(BLOCK):
-        *parts, rest = (rest + block).split(b"\0")
+    for block in blocks if not hasattr(blocks, "read1") else iter(lambda: blocks.read1(BLOCK), b""):
+        *parts, rest = (rest + block).split(end)
         yield from parts
     yield from filter(None, [rest])
-
 def belongs(path, session_id, project):
     """Is path (relative to the Claude directory) of the session's footprint, by its name?"""
     parts = path.split("/")
@@ -301,11 +290,9 @@ def pick(word, ids):
         return found[0]
     text = f"'{word}' names {len(found)} sessions: {' '.join(found[:20])}"
     raise Error(text if found else f"cannot find session '{word}'", MISUSE if found else FAILED)
-
 def lock(path, wait=60.0):
-    """Hold the lock file at path (made, never deleted) until the file returned is closed. The
-    kernel owns the lock, its text is for people. Held by another for wait seconds: status 75, with
-    wait=0 None at once."""
+    """Hold the lock file at path (never deleted) until the file returned is closed; its text is for
+    people. Held by another for wait seconds: status 75, with wait=0 None at once."""
     file = open(os.open(path, os.O_RDWR | os.O_CREAT, 0o600), "r+", errors="replace")
     deadline = time.monotonic() + wait
     while True:
@@ -323,39 +310,32 @@ def lock(path, wait=60.0):
         if not wait:
             return file.close()
         if time.monotonic() >= deadline:
-            holder = file.read(200).strip()
-            raise Error(f"cannot get the lock '{path}' in {wait:g} s: held by {holder}", RETRY)
+            raise Error(f"cannot get the lock '{path}' in {wait:g} s: held by "
+                        f"{file.read(200).strip()}", RETRY)
         time.sleep(0.05)
     file.truncate(0)
-    file.write(f"{TOOL}, process {os.getpid()}, since {utc(time.time())}\n")
-    file.flush()
+    print(f"{TOOL}, process {os.getpid()}, since {utc(time.time())}", file=file, flush=True)
     return file
-
 class Changed(Error):
     """The file was not one thing while it was read."""
-
 def stable(path, follow=True, strict=True):
     """Yield the fstat of the file at path, then exactly that many bytes in blocks; no mmap, no
     hanging on a FIFO. OSError if it cannot be read, Changed if it was truncated, rewritten,
     replaced or removed meanwhile (not strict: the last two are fine once all was read)."""
-    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
-    fd = os.open(path, flags | (0 if follow else getattr(os, "O_NOFOLLOW", 0)))
-    try:
-        before = os.fstat(fd)
+    more = getattr(os, "O_NONBLOCK", 0) | (0 if follow else getattr(os, "O_NOFOLLOW", 0))
+    with open(path, "rb", 0, opener=lambda name, flags: os.open(name, flags | more)) as file:
+        before = os.fstat(file.fileno())
         if not stat.S_ISREG(before.st_mode):
             raise OSError(errno.EINVAL, "not a regular file", path)
         yield before
-        rest, what = before.st_size, None
-        while rest and (block := os.read(fd, min(BLOCK, rest))):
+        rest = before.st_size
+        while rest and (block := file.read(min(BLOCK, rest))):
             rest -= len(block)
             yield block
-        after = os.fstat(fd)
-    finally:
-        os.close(fd)
+        after = os.fstat(file.fileno())
     try:
-        now = os.stat(path, follow_symlinks=follow)
-        if strict and (now.st_dev, now.st_ino) != (after.st_dev, after.st_ino):
-            what = "replaced"
+        same = os.path.samestat(os.stat(path, follow_symlinks=follow), after)
+        what = "replaced" if strict and not same else None
     except OSError:
         what = "removed" if strict else None
     if rest or after.st_size < before.st_size:
@@ -364,6 +344,23 @@ def stable(path, follow=True, strict=True):
         what = "rewritten"
     if what:
         raise Changed(f"cannot read '{path}': it was {what} meanwhile")
+def read_json(path):
+    """The object in a small JSON file, as a dict; OSError or ValueError if there is none."""
+    try:
+        return {**json.loads(b"".join(list(stable(path))[1:]).decode("utf-8-sig"))}
+    except (TypeError, RecursionError, Changed) as error:
+        raise ValueError(str(error)) from None
+def sweep(folder):
+    """Remove from a directory (path or descriptor) what runs that died a day ago left there."""
+    with os.scandir(folder) as entries:
+        found = [entry for entry in entries if entry.name.startswith(TMP)]
+    for entry in found:
+        try:
+            old = entry.stat(follow_symlinks=False).st_mtime < time.time() - 86400
+            if old and not os.path.exists("/proc/" + entry.name[len(TMP):].split("-")[0]):
+                os.unlink(entry.path, dir_fd=None if isinstance(folder, str) else folder)
+        except OSError:
+            pass
 def fsync_dir(path):
     """Make the names in a directory (a path or a descriptor) durable, where the system can."""
     fd = os.open(path, os.O_RDONLY) if isinstance(path, str) else os.dup(path)
@@ -374,24 +371,27 @@ def fsync_dir(path):
             raise
     finally:
         os.close(fd)
+def make_dirs(path):
+    """Make a directory and what is missing above it, durably."""
+    if not os.path.lexists(path):
+        make_dirs(os.path.dirname(path))
+        os.makedirs(path, 0o700, exist_ok=True)
+        fsync_dir(os.path.dirname(path))
 def put(path, blocks, mode=0o600, mtime_ns=None, replace=False, dir_fd=None):
     """Put a file at path: whole, durable, mode and mtime set, or not at all. One that is there is
     FileExistsError, unless replace. With dir_fd, path is a name in that directory."""
     tmp = os.path.join(os.path.dirname(path), f"{TMP}{os.getpid()}-{os.urandom(4).hex()}")
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
-    fd = os.open(tmp, flags, 0o600, dir_fd=dir_fd)
+    opener = lambda name, flags: os.open(name, flags, 0o600, dir_fd=dir_fd)
     try:
-        with open(fd, "wb") as file:
+        with open(tmp, "xb", opener=opener) as file:
             file.writelines(blocks)
             file.flush()
-            os.fchmod(fd, mode)
+            os.fchmod(file.fileno(), mode)
             if mtime_ns is not None:
-                os.utime(fd, ns=(mtime_ns, mtime_ns))
-            os.fsync(fd)
-        if replace:
-            os.replace(tmp, path, src_dir_fd=dir_fd, dst_dir_fd=dir_fd)
-        else:
-            os.link(tmp, path, src_dir_fd=dir_fd, dst_dir_fd=dir_fd, follow_symlinks=False)
+                os.utime(file.fileno(), ns=(mtime_ns, mtime_ns))
+            os.fsync(file.fileno())
+        move = os.replace if replace else os.link
+        move(tmp, path, src_dir_fd=dir_fd, dst_dir_fd=dir_fd)
     finally:
         try:
             os.unlink(tmp, dir_fd=dir_fd)

@@ -340,17 +340,27 @@ def test_a_damaged_object_is_noticed_and_stored_anew(sh, home, damage):
     assert sh(f"git --git-dir={store} fsck --full --strict").rc == 0
 
 
-def test_what_a_killed_git_left_is_swept_after_a_day(sh, home):
+def test_what_a_killed_run_left_is_swept_after_a_day(sh, home):
+    """Temporary files of git and of ours go once they are a day old and their process is dead."""
     fill(home)
     backup(sh).ok()
     pack = home.backup / "git/objects/pack"
     pack.mkdir(exist_ok=True)
-    for name, age in (("tmp_pack_old", 90000), ("tmp_pack_new", 10)):
-        (pack / name).write_bytes(b"x")
-        os.utime(pack / name, (time.time() - age,) * 2)
+    (home.backup / "git.4194305.tmp/objects/00").mkdir(parents=True)
+    (home.backup / "git/csb.repair.4194305.tmp/00").mkdir(parents=True)
+    old = [pack / "tmp_pack_old", home.backup / ".csb-tmp-4194305-00ff",
+           home.backup / "git/.csb-tmp-4194305-00ff"]
+    new = [pack / "tmp_pack_new", home.backup / ".csb-tmp-4194305-00fe"]
+    alive = home.backup / f".csb-tmp-{os.getpid()}-00ff"
+    for path in (*old, *new, alive):
+        path.write_bytes(b"x")
+    folders = [home.backup / "git.4194305.tmp", home.backup / "git/csb.repair.4194305.tmp"]
+    for path in (*old, *folders, alive):
+        os.utime(path, (time.time() - 90000,) * 2)
     (home.claude / "todos/0.txt").write_bytes(b"1")
     backup(sh).ok()
-    assert [path.name for path in pack.glob("tmp_*")] == ["tmp_pack_new"]
+    assert [path for path in (*old, *folders) if path.exists()] == []
+    assert all(path.exists() for path in (*new, alive))
 
 
 def test_a_home_that_has_moved_takes_its_store_along(sh, home):

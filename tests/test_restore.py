@@ -388,3 +388,32 @@ def test_a_bad_record_costs_itself(sh, home, more):
     done = sh("csb-restore --dry-run", f'{{"session_id":"{ID}",{more}}}\n{OTHER}\n'.encode())
     assert {r["session_id"] for r in done.records} >= {OTHER}
     assert done.err.count("\n") <= 2
+
+
+def test_what_a_killed_restore_left_is_swept_after_a_day(sh, home):
+    """The next restore into the same folder removes it, if its process is dead."""
+    make_session(home)
+    backup(sh)
+    folder = home.claude / os.path.dirname(FOOTPRINT[0])
+    lose(home)
+    folder.mkdir(parents=True, exist_ok=True)
+    names = [".csb-tmp-4194305-00ff", f".csb-tmp-{os.getpid()}-00ff", ".csb-tmp-4194305-00fe"]
+    for name, age in zip(names, (90000, 90000, 10), strict=True):
+        (folder / name).write_bytes(b"half")
+        os.utime(folder / name, (time.time() - age,) * 2)
+    sh(f"csb-restore {ID}").ok()
+    assert [name for name in names if (folder / name).exists()] == names[1:]
+
+
+@pytest.mark.parametrize("name", ["settings.json", "sessions/1.json"])
+def test_a_fifo_where_a_setting_should_be_hangs_nothing(sh, home, name):
+    """No reader waits for somebody to write into what lies under a known name."""
+    make_session(home)
+    backup(sh)
+    lose(home)
+    (home.claude / name).parent.mkdir(exist_ok=True)
+    (home.claude / name).unlink(missing_ok=True)
+    os.mkfifo(home.claude / name)
+    sh(f"csb-restore {ID}")
+    assert (home.claude / FOOTPRINT[0]).exists()
+    assert sh("csb-find | csb-index", timeout=20).rc == 0

@@ -12,6 +12,7 @@ import re
 import shutil
 import stat
 import subprocess
+import time
 import zlib
 
 import pytest
@@ -987,3 +988,15 @@ def test_real_transcripts(sh, real, out, tmp_path):
     assert len(done.records) == len(paths)
     for record, path in zip(done.records, paths, strict=True):
         assert content(out / os.path.basename(record["path"])) == path.read_bytes()
+
+
+@both
+def test_what_a_killed_run_left_is_swept_after_a_day(sh, tool, source, out):
+    """A run that was killed leaves its half copy; a later one removes it, if nobody writes it."""
+    out.mkdir()
+    names = [".csb-tmp-4194305-00ff", f".csb-tmp-{os.getpid()}-00ff", ".csb-tmp-4194305-00fe"]
+    for name, age in zip(names, (90000, 90000, 10), strict=True):
+        (out / name).write_bytes(b"half")
+        os.utime(out / name, (time.time() - age,) * 2)
+    sh(f"{tool} {source} --dest-dir {out}").ok()
+    assert [name for name in names if (out / name).exists()] == names[1:]

@@ -145,3 +145,22 @@ def test_a_clone_is_as_good(sh, home, backed_up):
     assert sh("csb-verify --git-dir ~/clone | csb-fmt").ok().out.endswith(
         f"{len(backed_up)} of {len(backed_up)}\n")
     assert json.dumps(records)
+
+
+def test_one_bad_ref_hides_nothing(sh, home, backed_up):
+    """A ref that cannot be read is named; what the others hold is verified all the same."""
+    refs = home.backup / "git/refs/heads"
+    (refs / "aaa").write_text("0123456789" * 4 + "\n")
+    done = sh("csb-verify")
+    assert {r["path"] for r in done.records if r["ok"]} == set(backed_up)
+    assert done.rc == 1 and "'refs/heads/aaa'" in done.err
+
+
+def test_what_changes_while_it_is_compared_is_no_damage(sh, home, backed_up):
+    """Only a file of the recorded time and size is compared: a live one is simply newer."""
+    path = home.claude / "settings.json"
+    path.write_text("{ }")
+    sh("csb-verify").ok()
+    path.unlink()
+    os.mkfifo(path)
+    sh("csb-verify").ok()
