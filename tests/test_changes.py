@@ -307,6 +307,22 @@ def test_csb_seen_is_disposable(sh, home):
         assert sh("csb-changes").ok().records == []
 
 
+def test_csb_seen_that_lost_a_line_hides_nothing(sh, home):
+    """The checksum at its end tells: no deletion and no new file is hidden by a damaged cache."""
+    write(home.claude / f"projects/-p/{ID}.jsonl")
+    write(home.claude / "projects/-p/gone")
+    backup(sh)
+    settle(sh)
+    (home.claude / "projects/-p/gone").unlink()
+    seen = home.backup / "git/csb.seen"
+    lines = seen.read_bytes().split(b"\0")
+    kept = [line for line in lines if not line.endswith(b" projects/-p/gone")]
+    assert len(kept) == len(lines) - 1
+    seen.write_bytes(b"\0".join(kept))
+    assert [r["files"] for r in backup(sh)] == [1]
+    assert "projects/-p/gone" not in stored(sh, home)
+
+
 def test_a_deletion_is_seen_without_csb_seen(sh, home):
     write(home.claude / f"projects/-p/{ID}.jsonl").chmod(0o640)
     write(home.claude / "projects/-p/b")
