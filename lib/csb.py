@@ -15,12 +15,11 @@ VERSION = "0.1.0"
 DONE, FAILED, MISUSE, ABSENT, RETRY = 0, 1, 2, 3, 75
 TOOL = re.sub(r"\.(py|exe)$", "", os.path.basename(sys.argv[0]))
 UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
-BLOCK, TMP = 1 << 20, ".csb-tmp-"
+worst, BLOCK, TMP = DONE, 1 << 20, ".csb-tmp-"
 ENCODE = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
 GIT = ["git", "-c", "core.hooksPath=/dev/null", "-c", "core.fsync=all", "-c", "gc.auto=0",
        "-c", "core.bigFileThreshold=1m", "-c", "log.showRoot=true", "-c", "log.showSignature=false"]
 KEPT = ("GIT_CONFIG_GLOBAL", "GIT_CONFIG_SYSTEM", "GIT_CONFIG_NOSYSTEM", "GIT_EXEC_PATH")
-worst = DONE
 if sys.version_info < (3, 10):
     sys.exit(f"{TOOL}: cannot run on Python {sys.version.split()[0]}: 3.10 or newer is needed")
 
@@ -43,12 +42,12 @@ class Options(argparse.ArgumentParser):
         raise Error(f"{message} ({TOOL} --help lists the options)", MISUSE)
 def printable(text):
     """text without what a terminal would obey: control characters and stray bytes as \\x1b."""
-    return re.sub("[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]",
+    return re.sub("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]",
                   lambda match: match[0].encode("unicode_escape").decode(), text)
 def say(text):
     """One line of news on stderr; the exit status stays."""
     try:
-        sys.stderr.write(f"{TOOL}: {printable(text)}\n")
+        os.write(sys.stderr.fileno(), f"{TOOL}: {printable(text)}\n".encode())
     except (OSError, AttributeError):
         pass
 def warn(text, status=FAILED):
@@ -65,7 +64,7 @@ def emit(record):
 def records(stream=None, bare="session_id"):
     """The records of a pipe, a dict a line; what is none is reported and passed over. A line
     [0-9a-f-]{4,36} is {"session_id": line}; with bare="path" any line without { is a path."""
-    for number, line in enumerate(stream or sys.stdin.buffer, 1):
+    for number, line in enumerate(sys.stdin.buffer if stream is None else stream, 1):
         line = (line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line).rstrip(b"\r\n")
         if bare == "path" and line and not line.startswith(b"{"):
             yield {"path": os.fsdecode(line)}
@@ -73,11 +72,9 @@ def records(stream=None, bare="session_id"):
             yield {"session_id": line.decode().strip()}
         elif line.strip():
             try:
-                record = {**json.loads(line)}
+                yield {**json.loads(line)}
             except (ValueError, TypeError, RecursionError) as error:
                 warn(f"cannot read line {number} of the input as a record: {error}")
-            else:
-                yield record
 def operands(options, words, bare="session_id"):
     """The operands as records, else the records on stdin; a terminal there is misuse."""
     if not words and (sys.stdin is None or sys.stdin.isatty()):
@@ -97,8 +94,6 @@ def run(main):
     except BrokenPipeError:
         status = 141
     except Exception as error:
-        if os.environ.get("CSB_DEBUG"):
-            raise
         what = "the output" if isinstance(error, OSError) else type(error).__name__
         name = os.fsdecode(getattr(error, "filename", None) or what)
         say(f"cannot go on with '{name}': {why(error)}")
@@ -165,23 +160,21 @@ def git_dir(options):
     return path
 def find_store(options):
     """git_dir() of a store that is there; without one status 3."""
-    path = git_dir(options)
-    if not os.path.isdir(path):
-        raise Error(f"cannot find a store at '{path}': 'csb backup' makes one", ABSENT)
-    return path
+    if os.path.isdir(path := git_dir(options)):
+        return path
+    raise Error(f"cannot find a store at '{path}': 'csb backup' makes one", ABSENT)
 def own_ref(path):
-    """Where backups go: main in our own store, refs/csb/main in somebody's repository."""
+    """(where backups go: main in our own store, refs/csb/main in another's; its commit or '')."""
     own = git(path, "config", "--bool", "csb.store", ok=(0, 1)) == b"true\n"
-    return "refs/heads/main" if own else "refs/csb/main"
-def tip(path, ref):
-    """The commit that ref names, '' if there is none."""
-    return git(path, "rev-parse", "-q", "--verify", ref + "^{commit}", ok=(0, 1)).decode().strip()
+    ref = "refs/heads/main" if own else "refs/csb/main"
+    return ref, git(path, "rev-parse", "-q", "--verify", ref + "^0", ok=(0, 1)).decode().strip()
 def git_start(path, *args, env=None, **streams):
     """A running git (subprocess.Popen) in the repository at path, its environment made clean."""
     import subprocess
     clean = {k: v for k, v in os.environ.items() if not k.startswith("GIT_") or k in KEPT}
     clean.update(GIT_OPTIONAL_LOCKS="0", GIT_LITERAL_PATHSPECS="1", GIT_NO_REPLACE_OBJECTS="1",
-                 GIT_TERMINAL_PROMPT="0", LC_ALL="C", **(env or {}))
+                 GIT_TERMINAL_PROMPT="0", GIT_ALLOW_PROTOCOL="", GIT_NO_LAZY_FETCH="1", LC_ALL="C",
+                 **(env or {}))
     try:
         return subprocess.Popen([*GIT, *([f"--git-dir={path}"] if path else []), *args],
                                 env=clean, **streams)
@@ -197,28 +190,33 @@ def git(path, *args, stdin=b"", env=None, ok=(0,)):
         raise Error(f"cannot run git {args[0]}: {words}", status)
     return out
 class Blobs:
-    """Objects of a store, read one after the other as streams (git cat-file --batch)."""
+    """Objects of a store, read one after the other as streams (git cat-file)."""
     def __init__(self, path):
-        self.pipe = git_start(path, "cat-file", "--batch", stdin=-1, stdout=-1, stderr=-3)
-        self.rest = 0
-    def find(self, name):
-        """(oid, type, size) of an object by id or COMMIT:PATH, None if the store has none."""
+        self.path, self.rest = path, 0
+        self.pipe = git_start(path, "cat-file", "--batch-command", stdin=-1, stdout=-1, stderr=-3)
+    def find(self, name, ask=b"contents"):
+        """(oid, type, size) of an object by id or COMMIT:PATH, None if the store has lost it; with
+        b"info" its bytes are not read."""
         for _ in self.blocks():
             pass
-        self.pipe.stdin.write(os.fsencode(name) + b"\n")
-        self.pipe.stdin.flush()
-        head = self.pipe.stdout.readline().split()
+        try:
+            self.pipe.stdin.write(b"%s %s\n" % (ask, os.fsencode(name)))
+            self.pipe.stdin.flush()
+            head = self.pipe.stdout.readline().split()
+        except BrokenPipeError:
+            head = ()
         if not head:
-            raise Error(f"cannot read object {name}: git cat-file ended")
+            self.__init__(self.path)        # git has given up: the object is damaged
         if len(head) != 3 or not head[2].isdigit():
             return None
-        self.rest = int(head[2]) + 1
-        return head[0].decode(), head[1].decode(), self.rest - 1
+        self.rest = int(head[2]) + 1 if ask == b"contents" else 0
+        return head[0].decode(), head[1].decode(), int(head[2])
     def blocks(self):
         """The bytes of the object found last, in blocks; what is left of it."""
         while self.rest:
             block = self.pipe.stdout.read(min(BLOCK, self.rest))
             if not block:
+                self.__init__(self.path)
                 raise Error("cannot read an object to its end: git cat-file ended")
             self.rest -= len(block)
             if self.rest or len(block) > 1:
@@ -230,9 +228,9 @@ def oid_hash(length, size):
 def history(path, *revs):
     """What each commit changed, newest first: (commit, seconds, [(status, mode, old, new, path)]);
     status A, M, T or D (mode: what was), old and new ids. A merge comes once for each parent."""
-    pipe = git_start(path, "log", "--topo-order", "--format=%x00%H %ct", "--raw", "-z", "-r", "-m",
-                     "--no-renames", "--no-abbrev", "--no-color", "--end-of-options", *revs,
-                     stdin=-3, stdout=-1, stderr=-3)
+    flags = ("log --topo-order --raw -z -r --diff-merges=separate --no-renames --no-abbrev "
+             "--no-color --format=%x00%H%x20%ct --encoding=none -O/dev/null --end-of-options")
+    pipe = git_start(path, *flags.split(), *revs, stdin=-3, stdout=-1, stderr=-3)
     fields, commit, changes = split(pipe.stdout), (), []
     for field in fields:
         if field.lstrip(b"\n").startswith(b":"):
@@ -241,16 +239,17 @@ def history(path, *revs):
         elif field:
             if commit:
                 yield (*commit, changes)
-            name, seconds = field.decode().split()
-            commit, changes = (name, int(seconds)), []
+            name, seconds = (field + b" 0").decode().split()[:2]
+            commit, changes = (name, min(max(int(seconds), 0), 253402300799)), []
     if commit:
         yield (*commit, changes)
+    pipe.stdout.close()
     if pipe.wait():
         raise Error("cannot read the store's history: git log failed")
 def all_history(path):
     """history() of all refs: refs/csb/main first, else main. One that cannot be read is said."""
-    done, order = [], lambda ref: (ref != "refs/csb/main", ref != "refs/heads/main", ref)
-    for ref in sorted(git(path, "for-each-ref", "--format=%(refname)").decode().split(), key=order):
+    done, refs = [], os.fsdecode(git(path, "for-each-ref", "--format=%(refname)")).split("\n")[:-1]
+    for ref in sorted(refs, key=lambda ref: (ref != "refs/csb/main", ref != "refs/heads/main")):
         try:
             yield from history(path, ref, *done)
             done.append("^" + ref)
@@ -262,6 +261,8 @@ def split(blocks, end=b"\0"):
     for block in blocks if not hasattr(blocks, "read1") else iter(lambda: blocks.read1(BLOCK), b""):
         *parts, rest = (rest + block).split(end)
         yield from parts
+        if len(rest) > 8 * BLOCK:
+            return warn(f"cannot read on after a line of {len(rest)} bytes in the store")
     yield from filter(None, [rest])
 def belongs(path, session_id, project):
     """Is path (relative to the Claude directory) of the session's footprint, by its name?"""
@@ -271,22 +272,21 @@ def belongs(path, session_id, project):
 def agent_owner(first_line):
     """The session that a flat agent-*.jsonl belongs to: its first record's sessionId, or None."""
     try:
-        owner = json.loads(first_line)["sessionId"]
-        return owner if UUID.fullmatch(owner) else None
+        return UUID.fullmatch(json.loads(first_line)["sessionId"])[0]
     except (ValueError, TypeError, KeyError, RecursionError):
         return None
 def plan_slugs(blocks):
     """The plans that a transcript names: the set of the words in its "slug" fields."""
     found, rest = set(), b""
     for block in blocks:
-        found.update(re.findall(rb'"slug": ?"([\w-]{1,200})"', rest + block))
-        rest = (rest + block)[-220:]
+        rest = rest[-220:] + block
+        found.update(re.findall(rb'"slug": ?"([\w-]{1,200})"', rest))
     return {word.decode() for word in found}
 def pick(word, ids):
     """The one id of ids that word names: whole, or a prefix or suffix of 4 hex digits and more."""
-    found = [i for i in ids if i == word] or sorted(
-        {i for i in ids if len(word) >= 4 and (i.startswith(word) or i.endswith(word))})
-    if len(set(found)) == 1:
+    found = sorted({i for i in ids if i == word} or {
+        i for i in ids if len(word) >= 4 and word in (i[:len(word)], i[-len(word):])})
+    if len(found) == 1:
         return found[0]
     text = f"'{word}' names {len(found)} sessions: {' '.join(found[:20])}"
     raise Error(text if found else f"cannot find session '{word}'", MISUSE if found else FAILED)
@@ -310,11 +310,10 @@ def lock(path, wait=60.0):
         if not wait:
             return file.close()
         if time.monotonic() >= deadline:
-            raise Error(f"cannot get the lock '{path}' in {wait:g} s: held by "
-                        f"{file.read(200).strip()}", RETRY)
+            raise Error(f"cannot lock '{path}' in {wait:g} s: held by {file.read(200)}", RETRY)
         time.sleep(0.05)
     file.truncate(0)
-    print(f"{TOOL}, process {os.getpid()}, since {utc(time.time())}", file=file, flush=True)
+    print(f"{TOOL}, process {os.getpid()}, since {utc(time.time())}", file=file, flush=True, end="")
     return file
 class Changed(Error):
     """The file was not one thing while it was read."""
@@ -347,7 +346,8 @@ def stable(path, follow=True, strict=True):
 def read_json(path):
     """The object in a small JSON file, as a dict; OSError or ValueError if there is none."""
     try:
-        return {**json.loads(b"".join(list(stable(path))[1:]).decode("utf-8-sig"))}
+        _, *blocks = (part for part, _ in zip(stable(path), range(9), strict=False))
+        return {**json.loads(b"".join(blocks).decode("utf-8-sig"))}
     except (TypeError, RecursionError, Changed) as error:
         raise ValueError(str(error)) from None
 def sweep(folder):
@@ -362,7 +362,7 @@ def sweep(folder):
         except OSError:
             pass
 def fsync_dir(path):
-    """Make the names in a directory (a path or a descriptor) durable, where the system can."""
+    """Make the names in a directory, or a file (path or descriptor), durable, if the system can."""
     fd = os.open(path, os.O_RDONLY) if isinstance(path, str) else os.dup(path)
     try:
         os.fsync(fd)
