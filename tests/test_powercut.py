@@ -1,0 +1,182 @@
+"""The power fails at any moment: what has a name is whole, what was said to be done is there."""
+import hashlib
+import json
+import os
+import re
+import subprocess
+from types import SimpleNamespace
+
+import faults
+import powercut
+import pytest
+from test_faults import ONE, SITUATIONS, Store, files, put
+
+# Names that no tool looks at: a cut that differs in them alone is not another one.
+TEMPORARY = re.compile(r"(^|/)(\.csb-tmp-[^/]*|tmp_(obj|pack)_[^/]*|csb\.lock|COMMIT_EDITMSG|"
+                       r"incoming\.lock)$")
+
+
+def tried(box, situation, given, rounds, seeded, figure, check, name):
+    """Cut one run everywhere; the texts of what check(cut home, acknowledged) finds."""
+    before, cut_home = box.kept, f"{box.folder}/cut"
+    top, events, done = powercut.record(box, situation.words, given)
+    assert done.rc == 0, done
+    assert files(box.home) == final(top), "the trace does not say what the run did"
+    every = list(powercut.states(top, events, seeded, TEMPORARY, *rounds((3, 2, 20), (6, 40, 130))))
+    most = rounds(80, 2000)
+    some = every if len(every) <= most else [
+        *seeded.sample(every[:-most // 2], most // 2), *every[-most // 2:]]
+    wrong = []
+    for state in some:
+        state.make(before, cut_home)
+        bad = check(cut_home, state.cut == len(events), done)
+        if bad:
+            wrong.append((state.cut, len(events), state.story(), bad))
+    figure(f"{name}: {len(some)} of {len(every)} states of {len(events)} events")
+    assert not wrong, f"{len(wrong)} of {len(some)}:\n" + "\n".join(map(str, wrong[:20]))
+
+
+def final(top):
+    """{path: bytes} at the end of the run, as the trace says."""
+    found = {}
+
+    def walk(node, path):
+        for name, child in node.names.items():
+            if child.folder:
+                walk(child, f"{path}{name}/")
+            else:
+                found[path + name] = child.data
+    walk(top, "")
+    return found
+
+
+@pytest.fixture
+def prepared(tmp_path, home, tools):
+    """prepared(situation): (its box, stdin), or a skip."""
+    def prepare(situation):
+        if reason := faults.missing(tmp_path):
+            pytest.skip(reason)
+        box = faults.Box(tmp_path, home, tools)
+        given = situation.prepare(box)
+        box.keep()
+        return box, given
+    return prepare
+
+
+def elsewhere(box, home):
+    """The box as it would be, were its home another directory."""
+    return SimpleNamespace(env=box.env, home=home, backup=home + box.backup[len(box.home):],
+                           claude=home + box.claude[len(box.home):], folder=box.folder)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("tool", ["session_snapshot", "jsonl_snapshot"])
+def test_a_snapshot_is_whole_or_not_there(tool, prepared, rounds, seeded, figure):
+    """No cut leaves a name without all of its bytes (and its sidecar), nor no snapshot at all."""
+    situation = SITUATIONS[tool]()
+    box, given = prepared(situation)
+
+    def check(home, acknowledged, done):
+        shots, bad = situation.seen(elsewhere(box, home)), []
+        for path, data in shots.items():
+            if data not in (situation.old, situation.new):
+                bad.append(f"{path} holds {data!r}")
+            elif situation.end and "2020" not in path:
+                side = files(home).get(os.path.relpath(path[:-3] + ".sha256", home), b"")
+                with open(path, "rb") as file:
+                    if hashlib.sha256(file.read()).hexdigest().encode() not in side:
+                        bad.append(f"{path} has not its sidecar")
+        said = home + json.loads(done.out)["path"][len(box.home):]
+        if acknowledged and shots.get(said) != situation.new:
+            bad.append(f"{said} was said to be there")
+        return bad if shots else [*bad, "no snapshot is left"]
+    tried(box, situation, given, rounds, seeded, figure, check, tool)
+
+
+def whole(box, home, acknowledged, situation, ref="refs/heads/main"):
+    """What is wrong with a store that was cut."""
+    here = elsewhere(box, home)
+    store = situation.store(here) if hasattr(situation, "store") else f"{here.backup}/git"
+    run = lambda *words: subprocess.run(["git", f"--git-dir={store}", *words], env=box.env,
+                                        capture_output=True, text=True)
+    tip = run("rev-parse", "-q", "--verify", ref).stdout.strip()
+    if not acknowledged and not tip and not situation.old:
+        return []       # nothing was ever said to be there
+    if tip not in (situation.old, situation.new):
+        return [f"the ref names {tip!r}, which is neither the old nor the new commit"]
+    if acknowledged and tip != situation.new:
+        return ["the backup was said to be done, and the ref is the old one"]
+    checked = run("fsck", "--full", "--strict", "--no-dangling", "--no-progress")
+    return [checked.stderr or "fsck"] if checked.returncode else []
+
+
+@pytest.mark.soak
+def test_a_backup_is_whole_or_not_there(prepared, rounds, seeded, figure):
+    """The ref names the old commit or the new one, with every object; after the end the new one."""
+    situation = SITUATIONS["csb-gitcommit"]()
+    box, given = prepared(situation)
+    situation.old = tip(box)
+
+    def check(home, acknowledged, done):
+        situation.new = json.loads(done.out.splitlines()[-1])["commit"]
+        return whole(box, home, acknowledged, situation)
+    tried(box, situation, given, rounds, seeded, figure, check, "csb-gitcommit")
+
+
+def tip(box):
+    """The commit of the store's ref."""
+    return subprocess.run(["git", f"--git-dir={box.backup}/git", "rev-parse", "refs/heads/main"],
+                          env=box.env, capture_output=True, text=True).stdout.strip()
+
+
+@pytest.mark.soak
+def test_the_first_backup_is_whole_or_not_there(prepared, rounds, seeded, figure):
+    """The store itself is made in the run: after the end it is a store, with all in it."""
+    situation = Store("csb-gitcommit", first=True)
+    box, given = prepared(situation)
+    situation.old = ""
+
+    def check(home, acknowledged, done):
+        situation.new = json.loads(done.out.splitlines()[-1])["commit"]
+        return whole(box, home, acknowledged, situation)
+    tried(box, situation, given, rounds, seeded, figure, check, "csb-gitcommit, first")
+
+
+class Theirs(Store):
+    """The first backup into the repository that the Claude directory is."""
+
+    def prepare(self, box):
+        subprocess.run(["git", "init", "-q", box.claude], env=box.env, check=True)
+        put(box.claude, "settings.json", "{}\n")
+        self.old = ""
+        return box.tool("csb-changes").out
+
+    def store(self, box):
+        return f"{box.claude}/.git"
+
+
+@pytest.mark.soak
+def test_a_backup_into_their_repository_is_whole_or_not_there(prepared, rounds, seeded, figure):
+    """So is the first one under refs/csb, where no directory of ours was yet."""
+    situation = Theirs("csb-gitcommit")
+    box, given = prepared(situation)
+
+    def check(home, acknowledged, done):
+        situation.new = json.loads(done.out.splitlines()[-1])["commit"]
+        return whole(box, home, acknowledged, situation, "refs/csb/main")
+    tried(box, situation, given, rounds, seeded, figure, check, "csb-gitcommit, their repository")
+
+
+@pytest.mark.soak
+def test_a_restored_file_is_whole_or_not_there(prepared, rounds, seeded, figure):
+    """What has its name has its bytes; after the end all have."""
+    situation = SITUATIONS["csb-restore"]()
+    box, given = prepared(situation)
+
+    def check(home, acknowledged, done):
+        there = files(elsewhere(box, home).claude)
+        bad = [f"{path} has other bytes" for path, data in there.items()
+               if ONE in path and "/.csb-tmp-" not in path and situation.all.get(path) != data]
+        return bad + [f"{path} was said to be there" for path in situation.all
+                      if acknowledged and path not in there]
+    tried(box, situation, given, rounds, seeded, figure, check, "csb-restore")
