@@ -67,20 +67,6 @@ def test_a_path_that_no_system_call_takes_is_named(sh, home, transcript):
     subprocess.run(["rm", "-rf", home.claude / name], check=True)
 
 
-def test_a_repository_of_another_owner(sh, home, transcript):
-    """git's refusal is passed on in its own words, and no second store is made beside it."""
-    if os.geteuid():
-        pytest.skip("only root can give a directory away")
-    sh("git init -q", cwd=home.claude).ok()
-    for folder, _, names in os.walk(home.claude):
-        for path in (folder, *(os.path.join(folder, name) for name in names)):
-            os.lchown(path, 65534, 65534)
-    done = sh("csb-backup")
-    assert done.rc == 1 and "dubious ownership" in done.err
-    assert not (home.backup / "git").exists()
-    assert sh("git config --global --list").out == ""
-
-
 @pytest.mark.parametrize("mask", ["000", "022", "077"])
 def test_nobody_else_can_read_what_is_written(sh, home, transcript, mask):
     """Stores, databases, locks, logs, snapshots and restored files: 0600, folders 0700."""

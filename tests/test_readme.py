@@ -78,3 +78,17 @@ def test_the_records_have_the_fields_that_the_table_says(lived_in, sh):
         documented = set(re.findall(r"\w+", table[kind])) | {"kind"}
         extra = {"session": {"oid", "empty"}, "end": {"empty"}}.get(kind, set())
         assert seen[kind] <= documented | extra, kind
+
+
+def test_every_promise_names_tests_that_are_there():
+    """TRUST.md is linked, and what it calls a proof exists."""
+    with open(os.path.join(ROOT, "tests/TRUST.md"), encoding="utf-8") as file:
+        text = file.read()
+    named = re.findall(r"`(test_\w+\.py)::(test_\w+)`", text)
+    for file, name in named:
+        with open(os.path.join(ROOT, "tests", file), encoding="utf-8") as code:
+            assert re.search(rf"^def {name}\(", code.read(), re.M), f"{file} has no {name}"
+    promises = re.split(r"^\*\*\d+\. ", text.partition("## Limits")[0], flags=re.M)[1:]
+    assert len(promises) == 22 and all("Mechanism:" in one and "::" in one for one in promises)
+    with open(os.path.join(ROOT, "README.md"), encoding="utf-8") as file:
+        assert "(tests/TRUST.md)" in file.read()
