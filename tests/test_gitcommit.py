@@ -224,7 +224,8 @@ def test_dry_run_writes_nothing(sh, home, listing):
     assert listing(home.path) == before
 
 
-def test_a_held_lock_is_status_75_and_says_who(sh, home, monkeypatch):
+def test_a_run_waits_while_another_holds_the_lock(sh, home):
+    """Nothing is committed until the lock is free; then all is."""
     fill(home)
     backup(sh).ok()
     (home.claude / "todos/0.txt").write_bytes(b"1")
@@ -233,10 +234,18 @@ def test_a_held_lock_is_status_75_and_says_who(sh, home, monkeypatch):
         fcntl.flock(file, fcntl.LOCK_EX)
         file.write("somebody\n")
         file.flush()
-        timer = threading.Timer(1, fcntl.flock, (file, fcntl.LOCK_UN))
+        seen = []
+
+        def release():
+            tip = sh("git --git-dir ~/.claude-backup/git rev-parse main").out
+            seen.append(tip == before)
+            fcntl.flock(file, fcntl.LOCK_UN)
+        before = sh("git --git-dir ~/.claude-backup/git rev-parse main").ok().out
+        timer = threading.Timer(3, release)
         timer.start()
         assert sh("csb-gitcommit", changes).ok().records
         timer.join()
+        assert seen == [True]
 
 
 def test_runs_side_by_side_lose_nothing(sh, home):
@@ -418,3 +427,22 @@ def test_a_directory_becomes_a_link(sh, home):
     found = held(sh, home.backup / "git", "main")
     assert "skills/x/f" not in found and found["skills/x"] == str(home.path / "x").encode()
     assert "skills/x/f" not in backup(sh).ok().out
+
+
+@pytest.mark.parametrize("theirs", [False, True])
+def test_the_lock_of_a_killed_git_blocks_no_backup(sh, home, theirs):
+    """git's lock on our ref goes, for csb.lock is ours; those on what is not ours stay."""
+    fill(home)
+    if theirs:
+        sh("git init -q", cwd=home.claude).ok()
+    backup(sh).ok()
+    store = home.claude / ".git" if theirs else home.backup / "git"
+    ours = ["refs/csb/main.lock"] if theirs else [
+        "refs/heads/main.lock", "HEAD.lock", "config.lock", "packed-refs.lock"]
+    others = ["HEAD.lock", "index.lock", "refs/heads/main.lock"] if theirs else []
+    for name in ours + others:
+        (store / name).write_bytes(b"")
+    (home.claude / "todos/0.txt").write_bytes(b"more")
+    backup(sh).ok()
+    assert [name for name in ours + others if (store / name).exists()] == others
+    assert held(sh, store, "refs/csb/main" if theirs else "main")["todos/0.txt"] == b"more"
