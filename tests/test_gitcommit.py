@@ -3,6 +3,8 @@ import fcntl
 import json
 import os
 import random
+import signal
+import subprocess
 import threading
 import time
 
@@ -446,3 +448,99 @@ def test_the_lock_of_a_killed_git_blocks_no_backup(sh, home, theirs):
     backup(sh).ok()
     assert [name for name in ours + others if (store / name).exists()] == others
     assert held(sh, store, "refs/csb/main" if theirs else "main")["todos/0.txt"] == b"more"
+
+
+def test_a_lost_object_of_an_unchanged_file_is_stored_anew(sh, home):
+    """Touched, copied: what the store should have is looked at before it is believed."""
+    fill(home)
+    (home.claude / "link").symlink_to("nowhere")
+    big = home.claude / "todos/big"
+    big.write_bytes(os.urandom(3 << 20))
+    backup(sh).ok()
+    store = home.backup / "git"
+    for name in ("todos/0.txt", "link", "todos/big"):
+        oid = sh(f"git --git-dir={store} rev-parse main:{name}").out.strip()
+        (store / "objects" / oid[:2] / oid[2:]).unlink()
+        os.utime(home.claude / name, (1, 1), follow_symlinks=False)
+    backup(sh).ok()
+    assert all(r["ok"] for r in sh("csb-verify").ok().records)
+
+
+def test_a_damaged_large_object_is_no_proof_of_a_copy(sh, home):
+    """A copy whose bytes the store has already, but spoilt: status 1, the rest is stored."""
+    fill(home)
+    big = home.claude / "todos/big"
+    big.write_bytes(os.urandom(3 << 20))
+    backup(sh).ok()
+    store = home.backup / "git"
+    oid = sh(f"git --git-dir={store} rev-parse main:todos/big").out.strip()
+    loose = store / "objects" / oid[:2] / oid[2:]
+    loose.chmod(0o600)
+    with open(loose, "r+b") as file:
+        file.seek(1 << 20)
+        file.write(b"rot")
+    (home.claude / "todos/copy").write_bytes(big.read_bytes())
+    (home.claude / "todos/other").write_bytes(b"fine")
+    done = backup(sh)
+    assert done.rc == 1 and "cannot prove 'todos/copy'" in done.err
+    assert held(sh, store, "main")["todos/other"] == b"fine"
+    backup(sh).ok()
+    assert held(sh, store, "main")["todos/copy"] == big.read_bytes()
+
+
+def test_a_ref_that_is_gone_is_no_new_start(sh, home):
+    """Who deletes our ref hides all history: that is said, and how to get it back."""
+    fill(home)
+    backup(sh).ok()
+    git = f"git --git-dir={home.backup}/git"
+    old = sh(f"{git} rev-parse main").ok().out.strip()
+    sh(f"{git} update-ref -d refs/heads/main").ok()
+    (home.claude / "todos/0.txt").write_bytes(b"more")
+    done = backup(sh)
+    assert done.rc == 1 and f"update-ref refs/heads/main {old}" in done.err
+    sh(f"{git} update-ref refs/heads/main {old}").ok()
+    assert backup(sh).ok().records
+
+
+@pytest.mark.parametrize("line", [
+    '{"kind":"change","oid":"abc"}', '{"kind":"change","path":["a"],"change":"new"}',
+    '{"kind":"change","path":"a","oid":"0123456789012345678901234567890123456789","change":"new"}',
+    '{"kind":"change","path":"a","oid":"-"}', '{"kind":"change","path":"a\\ud800b","change":"new"}',
+    '{"kind":"change","path":"../a","change":"new","oid":"-","mode":"0700","size":0,'
+    '"mtime":"2026-01-02T03:04:05Z"}'])
+def test_a_record_that_makes_no_sense_costs_itself(sh, home, line):
+    """It is named, and what else is in the input is stored."""
+    fill(home)
+    good = sh("csb-changes").ok().out
+    done = sh("csb-gitcommit", (line + "\n" + good).encode("utf-8", "surrogateescape"))
+    assert done.rc == 1 and done.err.startswith("csb-gitblob: cannot store ")
+    assert done.err.count("\n") == 1 and done.records
+
+
+def test_rewritten_and_longer_while_it_is_read(sh, home, tools):
+    """A file that is replaced in place by a longer one is read again, never stored as a mixture."""
+    path = home.claude / "todos/big"
+    path.parent.mkdir()
+    path.write_bytes(b"A" * (40 << 20))
+    record = sh("csb-changes").ok().out
+    process = subprocess.Popen([tools.python, "-I", f"{tools.bin}/csb-gitblob"], env=home.env,
+                               stdin=-1, stdout=-1, cwd=home.path)
+    process.stdin.write(record.encode())
+    process.stdin.flush()
+    for _ in range(2000):       # until it is in the middle of the file
+        fds = f"/proc/{process.pid}/fd"
+        at = [open(f"/proc/{process.pid}/fdinfo/{fd}").read().split()[1] for fd in os.listdir(fds)
+              if os.path.exists(f"{fds}/{fd}") and os.readlink(f"{fds}/{fd}") == str(path)]
+        if any(int(one) > 4 << 20 for one in at):
+            break
+        time.sleep(0.001)
+    os.kill(process.pid, signal.SIGSTOP)
+    with open(path, "r+b") as file:
+        file.write(b"B" * (50 << 20))
+    os.kill(process.pid, signal.SIGCONT)
+    out = process.communicate()[0]
+    (home.path / "in").write_bytes(out)
+    sh("csb-gitcommit < ~/in").ok()
+    found = held(sh, home.backup / "git", "main")["todos/big"]
+    size, letters = len(found), "".join(sorted(chr(letter) for letter in set(found)))
+    assert (size, letters) in ((40 << 20, "A"), (50 << 20, "B"))
