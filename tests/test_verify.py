@@ -180,3 +180,42 @@ def test_what_changes_while_it_is_compared_is_no_damage(sh, home, backed_up):
     path.unlink()
     os.mkfifo(path)
     sh("csb-verify").ok()
+
+
+def test_a_lost_link_and_a_large_file_of_a_bad_pack_are_mended(sh, home, backed_up):
+    """Whatever was lost, of whatever size: what the disk still has is stored anew."""
+    big = home.claude / f"projects/-p/{IDS[0]}/tool-results/big.txt"
+    big.parent.mkdir(parents=True)
+    big.write_bytes(random.Random(1).randbytes(3 << 20))
+    for number in range(120):       # so many that git keeps them in a pack
+        (home.claude / f"tasks/{IDS[0]}/{number}").write_text(f"{number}\n" * 99)
+    sh("csb-changes | csb-gitcommit").ok()
+    loose(sh, home, "link").unlink()
+    pack = max(home.backup.glob("git/objects/pack/*.pack"), key=lambda path: path.stat().st_size)
+    pack.chmod(0o600)
+    with open(pack, "r+b") as file:
+        file.seek(pack.stat().st_size // 2)
+        file.write(bytes(64))
+    os.utime(pack, (1, 1))      # rot changes no time; git asks the newest pack first
+    assert sh("csb-verify").rc == 1
+    assert sh("csb-verify --repair").rc == 0
+    assert sh("csb-verify").ok()
+    big.unlink()
+    sh(f"csb-restore {IDS[0]}")
+    assert big.read_bytes() == random.Random(1).randbytes(3 << 20)
+
+
+def test_misuse(sh, home, backed_up):
+    for words in ("--percent nan", "--percent 0", "--percent 101", f"--subset 1/2 {IDS[0]}"):
+        assert sh(f"csb-verify {words}").rc == 2, words
+
+
+def test_fsck_says_what_it_found(sh, home, backed_up):
+    """--deep passes on git's words about objects that no last version needs."""
+    old = oid_of(sh, home, "settings.json")
+    (home.claude / "settings.json").write_text('{"new":1}\n')
+    sh("csb-changes | csb-gitcommit").ok()
+    (home.backup / "git/objects" / old[:2] / old[2:]).unlink()
+    assert sh("csb-verify").ok()
+    done = sh("csb-verify --deep")
+    assert done.rc == 1 and f"missing blob {old}" in done.err
