@@ -358,3 +358,17 @@ def test_bad_input(sh, home, line, status):
     assert done.rc == status
     assert done.err.count("\n") == (1 if status else 0)
     assert not home.backup.exists()
+
+
+def test_an_unmounted_disk_behind_a_link_deletes_nothing(sh, home):
+    """A project that links to a directory which is empty now: status 1, and all is kept."""
+    write(home.path / f"disk/{ID}.jsonl")
+    write(home.claude / "projects/-q/other.jsonl")
+    (home.claude / "projects/-p").symlink_to("../../disk")
+    sh("csb-backup").ok()
+    (home.path / f"disk/{ID}.jsonl").unlink()
+    done = sh("csb-backup")
+    assert done.rc == 1 and "'projects/-p'" in done.err
+    assert f"projects/-p/{ID}.jsonl" in stored(sh, home)
+    assert [r["state"] for r in sh("csb-list --all").ok().records if r["session_id"] == ID] == [
+        "present"]
