@@ -17,8 +17,8 @@ TOOL = re.sub(r"\.(py|exe)$", "", os.path.basename(sys.argv[0]))
 UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 worst, BLOCK, TMP = DONE, 1 << 20, ".csb-tmp-"
 ENCODE = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
-GIT = ["git", "-c", "core.hooksPath=/dev/null", "-c", "core.fsync=all", "-c", "gc.auto=0",
-       "-c", "core.bigFileThreshold=1m", "-c", "log.showRoot=true", "-c", "log.showSignature=false"]
+GIT = ("git -c core.hooksPath=/dev/null -c core.fsync=all -c gc.auto=0 -c core.bigFileThreshold=1m "
+       "-c core.packedGitWindowSize=16m -c core.packedGitLimit=32m -c log.showSignature=0").split()
 KEPT = ("GIT_CONFIG_GLOBAL", "GIT_CONFIG_SYSTEM", "GIT_CONFIG_NOSYSTEM", "GIT_EXEC_PATH")
 if sys.version_info < (3, 10):
     sys.exit(f"{TOOL}: cannot run on Python {sys.version.split()[0]}: 3.10 or newer is needed")
@@ -228,7 +228,7 @@ def oid_hash(length, size):
 def history(path, *revs):
     """What each commit changed, newest first: (commit, seconds, [(status, mode, old, new, path)]);
     status A, M, T or D (mode: what was), old and new ids. A merge comes once for each parent."""
-    flags = ("log --topo-order --raw -z -r --diff-merges=separate --no-renames --no-abbrev "
+    flags = ("log --topo-order --raw -z -r --diff-merges=separate --root --no-renames --no-abbrev "
              "--no-color --format=%x00%H%x20%ct --encoding=none -O/dev/null --end-of-options")
     pipe = git_start(path, *flags.split(), *revs, stdin=-3, stdout=-1, stderr=-3)
     fields, commit, changes = split(pipe.stdout), (), []
