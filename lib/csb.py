@@ -22,7 +22,6 @@ GIT = ("git -c core.hooksPath=/dev/null -c core.fsync=all -c gc.auto=0 -c core.b
 KEPT = ("GIT_CONFIG_GLOBAL", "GIT_CONFIG_SYSTEM", "GIT_CONFIG_NOSYSTEM", "GIT_EXEC_PATH")
 if sys.version_info < (3, 10):
     sys.exit(f"{TOOL}: cannot run on Python {sys.version.split()[0]}: 3.10 or newer is needed")
-
 class Error(Exception):
     """Stops the tool: its text is the one line on stderr, status the exit status."""
     def __init__(self, text, status=FAILED):
@@ -197,8 +196,7 @@ class Blobs:
     def find(self, name, ask=b"contents"):
         """(oid, type, size) of an object by id or COMMIT:PATH, None if the store has lost it; with
         b"info" its bytes are not read."""
-        for _ in self.blocks():
-            pass
+        sum(1 for _ in self.blocks())       # to the end of the one before
         try:
             self.pipe.stdin.write(b"%s %s\n" % (ask, os.fsencode(name)))
             self.pipe.stdin.flush()
@@ -227,7 +225,8 @@ def oid_hash(length, size):
     return hashlib.new("sha1" if length == 40 else "sha256", b"blob %d\0" % size)
 def history(path, *revs):
     """What each commit changed, newest first: (commit, seconds, [(status, mode, old, new, path)]);
-    status A, M, T or D (mode: what was), old and new ids. A merge comes once for each parent."""
+    status A, M, T or D (mode: what was), old and new ids; a merge once for each parent. Error,
+    after what the newest tree has, if it cannot be walked."""
     flags = ("log --topo-order --raw -z -r --diff-merges=separate --root --no-renames --no-abbrev "
              "--no-color --format=%x00%H%x20%ct --encoding=none -O/dev/null --end-of-options")
     pipe = git_start(path, *flags.split(), *revs, stdin=-3, stdout=-1, stderr=-3)
@@ -245,16 +244,20 @@ def history(path, *revs):
         yield (*commit, changes)
     pipe.stdout.close()
     if pipe.wait():
-        raise Error("cannot read the store's history: git log failed")
-def all_history(path):
-    """history() of all refs: refs/csb/main first, else main. One that cannot be read is said."""
-    done, refs = [], os.fsdecode(git(path, "for-each-ref", "--format=%(refname)")).split("\n")[:-1]
-    for ref in sorted(refs, key=lambda ref: (ref != "refs/csb/main", ref != "refs/heads/main")):
+        lines = os.fsdecode(git(path, "ls-tree", "-rz", "--full-tree", revs[0], ok=range(256)))
+        found = [line.partition("\t") for line in lines.split("\0")[:-1]]
+        yield revs[0], 0, [("A", head[:6], "", head.split(" ")[2], name) for head, _, name in found]
+        raise Error(f"git log failed, only its newest tree was read ({len(found)} files)")
+def all_history(path, *refs):
+    """history() of refs, or of all: refs/csb/main, main, others. What cannot be read is said."""
+    done, found = [], os.fsdecode(git(path, "for-each-ref", "--format=%(refname)")).split("\n")
+    found.sort(key=lambda ref: (ref != "refs/csb/main", ref != "refs/heads/main"))
+    for ref in refs or filter(None, found):
         try:
             yield from history(path, ref, *done)
             done.append("^" + ref)
         except Error as error:
-            warn(f"cannot read '{ref}': {error}")
+            warn(f"cannot read all of '{ref}': {error}")
 def split(blocks, end=b"\0"):
     """The parts of a stream (blocks of bytes, or a pipe) between NULs, without reading it whole."""
     rest = b""
@@ -318,9 +321,8 @@ def lock(path, wait=60.0):
 class Changed(Error):
     """The file was not one thing while it was read."""
 def stable(path, follow=True, strict=True):
-    """Yield the fstat of the file at path, then exactly that many bytes in blocks; no mmap, no
-    hanging on a FIFO. OSError if it cannot be read, Changed if it was truncated, rewritten,
-    replaced or removed meanwhile (not strict: the last two are fine once all was read)."""
+    """Yield the fstat of the file at path, then that many bytes in blocks; no mmap, no waiting.
+    OSError if it cannot be read, Changed if it was rewritten (strict: or replaced, removed)."""
     more = getattr(os, "O_NONBLOCK", 0) | (0 if follow else getattr(os, "O_NOFOLLOW", 0))
     with open(path, "rb", 0, opener=lambda name, flags: os.open(name, flags | more)) as file:
         before = os.fstat(file.fileno())
@@ -352,9 +354,7 @@ def read_json(path):
         raise ValueError(str(error)) from None
 def sweep(folder):
     """Remove from a directory (path or descriptor) what runs that died a day ago left there."""
-    with os.scandir(folder) as entries:
-        found = [entry for entry in entries if entry.name.startswith(TMP)]
-    for entry in found:
+    for entry in [entry for entry in os.scandir(folder) if entry.name.startswith(TMP)]:
         try:
             old = entry.stat(follow_symlinks=False).st_mtime < time.time() - 86400
             if old and not os.path.exists("/proc/" + entry.name[len(TMP):].split("-")[0]):

@@ -219,3 +219,23 @@ def test_fsck_says_what_it_found(sh, home, backed_up):
     assert sh("csb-verify").ok()
     done = sh("csb-verify --deep")
     assert done.rc == 1 and f"missing blob {old}" in done.err
+
+
+@pytest.mark.parametrize("lost", ["main~1", "main~1^{tree}", "main~1:projects", "main~2"])
+def test_a_hole_in_the_history_hides_nothing_that_is_newer(sh, home, backed_up, lost):
+    """Past a lost commit or tree nobody can look; what the newest tree holds comes back."""
+    for number in range(3):
+        (home.claude / f"projects/-p/{IDS[number]}.jsonl").write_text(f'{{"n":{number}}}\n')
+        sh("csb-changes | csb-gitcommit").ok()
+    git = f"git --git-dir {home.backup}/git"
+    oid = sh(f"{git} rev-parse {lost}").ok().out.strip()
+    (home.backup / "git/objects" / oid[:2] / oid[2:]).unlink()
+    done = sh("csb-verify")
+    assert done.rc == 1 and "cannot read all of 'refs/heads/main'" in done.err
+    assert {r["path"] for r in done.records if r["ok"]} == set(backed_up)
+    (home.claude / backed_up[1]).unlink()
+    done = sh(f"csb-restore {IDS[0]}")
+    assert done.rc == 1 and (home.claude / backed_up[1]).read_text() == '{"n":0}\n'
+    (home.backup / "git/csb.seen").unlink()
+    (home.claude / "settings.json").write_text("new")
+    assert sh("csb-changes | csb-gitcommit").records
