@@ -76,7 +76,7 @@ class Box:
         with subprocess.Popen(words, stdin=-1, stdout=-1, stderr=-1, env=env, cwd=self.home,
                               start_new_session=True) as process:
             try:
-                out, err = process.communicate(given, timeout=20)
+                out, err = process.communicate(given, timeout=10)
             except subprocess.TimeoutExpired:
                 os.killpg(process.pid, signal.SIGKILL)
                 out, err = process.communicate()

@@ -312,8 +312,9 @@ MENDED = [
     ("csb-gitcommit", ("all", "write", 2, "EIO", "ever"), "fast_import_crash_.*left over"),
     ("csb-gitblob", ("all", "write", 3, "ENOSPC", "ever"), "fast_import_crash_.*left over"),
 ]
-# git cat-file loses an answer that it cannot write, goes on, and is waited for: (where, what).
-KNOWN = [("csb-verify --repair", "it hangs")]
+# git cat-file loses an answer that it cannot write into its pipe, goes on, and is waited for: only
+# an injected fault makes a pipe refuse. (call, what is said of it)
+KNOWN = [("write", "it hangs")]
 
 
 def judge(box, situation, case, done, before, listing):
@@ -366,7 +367,7 @@ def test_a_fault_at_any_write(name, part, tmp_path, home, tools, listing, rounds
         done = box.run(situation.words, given, case)
         ran.append((case, done))
         bad = [text for text in judge(box, situation, case, done, before, listing)
-               if not any(name == where and re.search(known, text) for where, known in KNOWN)]
+               if (case.call, text) not in KNOWN]
         if bad:
             wrong.append((tuple(case), done.rc, done.err, bad))
     figure(f"{name}: {faults.tally(ran)}")
