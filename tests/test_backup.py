@@ -9,6 +9,8 @@ import time
 
 import pytest
 
+pytestmark = pytest.mark.logic
+
 SLUG = "-srv-app"
 LOCK = 'exec 9>"$CSB_HOME/lock"; flock 9;'
 NEXT = 'exec 8>"$CSB_HOME/next"; flock 8;'

@@ -9,6 +9,8 @@ import uuid
 
 import pytest
 
+pytestmark = pytest.mark.logic
+
 pytestmark = pytest.mark.soak
 IDS = [str(uuid.UUID(int=number << 96 | 77)) for number in range(1, 7)]
 

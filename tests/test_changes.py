@@ -5,6 +5,8 @@ import time
 
 import pytest
 
+pytestmark = pytest.mark.logic
+
 ID = "11111111-2222-4333-8444-555555555555"
 PLANTED = """.credentials.json .claude.json .claude.json.backup backups/a sessions/1.json
     channels/x/.env ide/1.lock daemon/roster.json daemon.log jobs/1/state.json secrets/a

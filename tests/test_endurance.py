@@ -10,6 +10,8 @@ import uuid
 
 import pytest
 
+pytestmark = pytest.mark.logic
+
 pytestmark = pytest.mark.soak
 PIPE, BACKUP = "csb-changes | csb-gitcommit >/dev/null", "csb-backup --quiet"
 OWN = "csb-changes --session {} | csb-gitcommit >/dev/null"

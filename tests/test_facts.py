@@ -9,6 +9,8 @@ import tarfile
 import pytest
 from conftest import SHARED
 
+pytestmark = pytest.mark.logic
+
 DATA = os.path.join(SHARED, "data", "transcripts.tar.xz")
 GROWTH = os.path.join(SHARED, "data", "growth.tar.xz")
 SAME = ("facts", "parsed", "prefix", "size", "torn", "shown")

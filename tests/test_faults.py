@@ -17,6 +17,8 @@ import tarfile
 import faults
 import pytest
 
+pytestmark = pytest.mark.logic
+
 SOAK = bool(os.environ.get("CSB_SOAK"))
 ONE, TWO = (f"{digit * 8}-2222-4333-8444-555555555555" for digit in "12")
 LINE = '{"type":"user","sessionId":"%s","timestamp":"2026-01-01T00:00:0%dZ","uuid":"%d",' \

@@ -8,6 +8,8 @@ import tarfile
 import pytest
 from conftest import SHARED
 
+pytestmark = pytest.mark.logic
+
 UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 DATA = os.path.join(SHARED, "data", "transcripts.tar.xz")
 

@@ -8,6 +8,8 @@ import unicodedata
 
 import pytest
 
+pytestmark = pytest.mark.logic
+
 ID = "3f4a9b10-0000-4000-8000-00000000c0de"
 HOUR, DAY = 3600, 86400
 

@@ -10,6 +10,8 @@ import time
 
 import pytest
 
+pytestmark = pytest.mark.logic
+
 ID = "11111111-2222-4333-8444-555555555555"
 WHO = "-c user.name=u -c user.email=u@x"
 NASTY = [b"", b"a\r\nb\r\n", b"\0" * 9, b"\xef\xbb\xbf{}\n", b"$Id$ \xe2\x80\xa8\n", b"\xff\xfe",

@@ -6,6 +6,8 @@ import subprocess
 
 import pytest
 
+pytestmark = pytest.mark.logic
+
 ID = "11111111-2222-4333-8444-555555555555"
 LINE = b'{"type":"user","uuid":"u%d","message":{"content":"word %d"}}\n'
 

@@ -11,6 +11,8 @@ import time
 import pytest
 from conftest import SHARED
 
+pytestmark = pytest.mark.logic
+
 DATA = os.path.join(SHARED, "data", "transcripts.tar.xz")
 GROWTH = os.path.join(SHARED, "data", "growth.tar.xz")
 INDEX = "csb-find | csb-index"

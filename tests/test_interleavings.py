@@ -6,6 +6,8 @@ import uuid
 
 import pytest
 
+pytestmark = pytest.mark.logic
+
 pytestmark = pytest.mark.soak
 CONFIG = "[user]\nname=u\nemail=u@x\n[init]\ndefaultBranch=main\n[advice]\ndetachedHead=false\n"
 NASTY = [b"a b", b"new\nline", b'"quoted"', b"'single'", b"-dash", b"--", b"\xff\xfe", b"\xc3\xa9",

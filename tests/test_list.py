@@ -5,6 +5,8 @@ import sqlite3
 
 import pytest
 
+pytestmark = pytest.mark.logic
+
 INDEX = "csb-find | csb-index >/dev/null"
 
 

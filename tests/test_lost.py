@@ -5,6 +5,8 @@ import shutil
 
 import pytest
 
+pytestmark = pytest.mark.logic
+
 STORE = "csb-changes | csb-gitcommit >/dev/null"
 GIT = "git -c user.name=a -c user.email=a@b -c init.defaultBranch=master"
 ADD = f"git add -A && {GIT} commit -qm x"

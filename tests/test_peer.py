@@ -6,6 +6,8 @@ import time
 
 import pytest
 
+pytestmark = pytest.mark.logic
+
 ID = "11111111-2222-4333-8444-555555555555"
 MAIN = f"projects/-p/{ID}.jsonl"
 LINE = '{"type":"user","message":{"role":"user","content":"%s"}}\n'

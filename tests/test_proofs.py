@@ -10,6 +10,8 @@ import subprocess
 import faults
 import pytest
 
+pytestmark = pytest.mark.logic
+
 ID = "11111111-2222-4333-8444-555555555555"
 MAIN = f"projects/-p/{ID}.jsonl"
 LINE = b'{"type":"user","uuid":"u%d","message":{"content":"word %d"}}\n'

@@ -5,6 +5,8 @@ import time
 
 import pytest
 
+pytestmark = pytest.mark.logic
+
 ID = "11111111-2222-4333-8444-555555555555"
 OTHER = "99999999-2222-4333-8444-555555555556"
 FOOTPRINT = f"""projects/-p/{ID}.jsonl projects/-p/{ID}/subagents/agent-1.jsonl

@@ -18,6 +18,8 @@ import zlib
 import pytest
 from conftest import ROOT, SHARED
 
+pytestmark = pytest.mark.logic
+
 SESSION, JSONL = "session_snapshot", "jsonl_snapshot"
 ID = "c84f8b1c-ad37-40a0-8e01-fc28915273a4"
 OLD = "20200101T{:06d}Z"

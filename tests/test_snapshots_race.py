@@ -15,6 +15,8 @@ import time
 
 import pytest
 
+pytestmark = pytest.mark.logic
+
 SESSION, JSONL = "session_snapshot", "jsonl_snapshot"
 LINE = b'{"type":"user","n":%09d,"text":"%s"}\n'
 both = pytest.mark.parametrize("tool", [SESSION, JSONL])

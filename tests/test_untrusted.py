@@ -23,6 +23,8 @@ from forge import (
     uuid,
 )
 
+pytestmark = pytest.mark.logic
+
 
 @pytest.fixture
 def forge(home):

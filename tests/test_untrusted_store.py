@@ -21,6 +21,8 @@ from forge import (
     uuid,
 )
 
+pytestmark = pytest.mark.logic
+
 
 @pytest.fixture
 def forge(home):

@@ -7,6 +7,8 @@ import zlib
 
 import pytest
 
+pytestmark = pytest.mark.logic
+
 IDS = [f"{number}1111111-2222-4333-8444-555555555555" for number in range(1, 7)]
 
 
