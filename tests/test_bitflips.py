@@ -232,6 +232,16 @@ def test_a_flipped_bit_in_the_index(sh, home, backed_up, rounds, seeded, figure)
            f"--rebuild mends, of {count // 2} the next run mends {mended}")
 
 
+def test_an_index_whose_table_is_not_ours_is_made_anew(sh, home, backed_up):
+    """A flipped bit in the name of a column that csb-index itself never asks for is found too."""
+    index = home.backup / "session-backup.db"
+    data = index.read_bytes()
+    assert data.count(b"purge_at, words") == 1
+    index.write_bytes(data.replace(b"purge_at, words", b"purge_ad, words"))
+    assert sh("csb-find | csb-index >/dev/null").rc == 0
+    assert len(sh("csb-list").ok().records) == len(IDS)
+
+
 def test_an_index_with_a_spoilt_text_is_made_anew(sh, home, backed_up):
     """The next run mends it, whatever byte was hit."""
     db = sqlite3.connect(home.backup / "session-backup.db")
