@@ -10,6 +10,9 @@ import json
 import re
 import stat
 import time
+from contextlib import suppress
+from itertools import chain
+from zlib import crc32
 
 VERSION = "0.1.0"
 DONE, FAILED, MISUSE, ABSENT, RETRY = 0, 1, 2, 3, 75
@@ -25,8 +28,7 @@ if sys.version_info < (3, 10):
 class Error(Exception):
     """Stops the tool: its text is the one line on stderr, status the exit status."""
     def __init__(self, text, status=FAILED):
-        super().__init__(text)
-        self.status = status
+        self.args, self.status = (text,), status
 class Options(argparse.ArgumentParser):
     """The command line; the tool's docstring is its manual. Misuse is status 2, in one line."""
     def __init__(self, doc, store=False):
@@ -45,10 +47,8 @@ def printable(text):
                   lambda match: match[0].encode("unicode_escape").decode(), text)
 def say(text):
     """One line of news on stderr; the exit status stays."""
-    try:
+    with suppress(OSError, AttributeError):     # stderr may be closed
         os.write(sys.stderr.fileno(), f"{TOOL}: {printable(text)}\n".encode())
-    except (OSError, AttributeError):
-        pass
 def warn(text, status=FAILED):
     """Report a failure in one line and go on; the tool exits with status (or a higher one)."""
     global worst
@@ -144,9 +144,9 @@ def config(options):
         return read_json(path) if os.path.lexists(path) else {}
     except (OSError, ValueError) as error:
         raise Error(f"cannot read '{path}': {why(error)}") from None
-def git_dir(options):
+def git_dir(options, there=False):
     """The path where the store is, or would be made: --git-dir, CSB_GIT_DIR, config.json,
-    CSB_HOME/git, the repository of the Claude directory itself, else CSB_HOME/git."""
+    CSB_HOME/git, the repository of the Claude directory, else CSB_HOME/git. there: 3 if not."""
     given, saved = options.git_dir or os.environ.get("CSB_GIT_DIR"), config(options).get("git_dir")
     own = os.path.join(csb_home(options), "git")
     if not given and isinstance(saved, str) and (os.path.isdir(saved) or not os.path.isdir(own)):
@@ -156,12 +156,9 @@ def git_dir(options):
     if os.path.isfile(top + "/.git") or os.path.exists(top + "/.git/HEAD"):
         path = os.fsdecode(git(None, "-C", top, "rev-parse", "--path-format=absolute",
                                "--git-common-dir")[:-1])
+    if there and not os.path.isdir(path):
+        raise Error(f"cannot find a store at '{path}': 'csb backup' makes one", ABSENT)
     return path
-def find_store(options):
-    """git_dir() of a store that is there; without one status 3."""
-    if os.path.isdir(path := git_dir(options)):
-        return path
-    raise Error(f"cannot find a store at '{path}': 'csb backup' makes one", ABSENT)
 def own_ref(path):
     """(where backups go: main in our own store, refs/csb/main in another's; its commit or '')."""
     own = git(path, "config", "--bool", "csb.store", ok=(0, 1)) == b"true\n"
@@ -185,30 +182,41 @@ def git(path, *args, stdin=b"", env=None, ok=(0,)):
     out, err = process.communicate(stdin)
     if process.returncode not in ok:
         words = os.fsdecode(err).strip().replace("\n", ": ") or f"status {process.returncode}"
-        status = ABSENT if "not a git repository" in words else FAILED
-        raise Error(f"cannot run git {args[0]}: {words}", status)
+        raise Error(f"cannot run git {args[0]}: {words}", 3 if "not a git repo" in words else 1)
     return out
 class Blobs:
     """Objects of a store, read one after the other as streams (git cat-file)."""
     def __init__(self, path):
-        self.path, self.rest = path, 0
-        self.pipe = git_start(path, "cat-file", "--batch-command", stdin=-1, stdout=-1, stderr=-3)
-    def find(self, name, ask=b"contents"):
-        """(oid, type, size) of an object by id or COMMIT:PATH, None if the store has lost it; with
-        b"info" its bytes are not read."""
+        self.path, self.rest, self.want = path, 0, 0    # bytes to come in the pipe, and to yield
+        words = "--batch-command=%(objectname) %(objecttype) %(objectsize) %(deltabase)"
+        self.pipe = git_start(path, "cat-file", words, stdin=-1, stdout=-1, stderr=-3)
+    def ask(self, command, name):
+        """git's answer, [oid, type, size, delta base]; None if the store has lost the object."""
         sum(1 for _ in self.blocks())       # to the end of the one before
         try:
-            self.pipe.stdin.write(b"%s %s\n" % (ask, os.fsencode(name)))
+            self.pipe.stdin.write(b"%s %s\n" % (command, os.fsencode(name)))
             self.pipe.stdin.flush()
-            head = self.pipe.stdout.readline().split()
-        except BrokenPipeError:
-            head = ()
-        if not head:
-            self.__init__(self.path)        # git has given up: the object is damaged
-        if len(head) != 3 or not head[2].isdigit():
+            oid, *head = self.pipe.stdout.readline().decode("utf-8", "replace").split()
+        except (BrokenPipeError, ValueError):
+            return self.__init__(self.path)     # git has given up: the object is damaged
+        if len(head) != 3 or not head[1].isdigit():
             return None
-        self.rest = int(head[2]) + 1 if ask == b"contents" else 0
-        return head[0].decode(), head[1].decode(), int(head[2])
+        size = int(head[1])
+        self.want, self.rest = (size, size + 1) if command == b"contents" else (0, 0)
+        return oid, head[0], size, head[2]
+    def find(self, name, info=False):
+        """(oid, type, size) of an object by id or COMMIT:PATH, None if it is lost; info: no bytes.
+        A large delta is read as the start of its base, if it is: git would hold both in memory."""
+        head = self.ask(b"info", name)
+        if not head or info:
+            return head and head[:3]
+        oid, _, size, base = head
+        if size > BLOCK and base.strip("0") and self.ask(b"contents", base):
+            self.want, digest = size, oid_hash(len(oid), size)
+            any(map(digest.update, self.blocks()))
+            name = base if digest.hexdigest() == oid else oid
+        found, self.want = self.ask(b"contents", name), min(self.want, size)
+        return found and head[:3]
     def blocks(self):
         """The bytes of the object found last, in blocks; what is left of it."""
         while self.rest:
@@ -217,47 +225,41 @@ class Blobs:
                 self.__init__(self.path)
                 raise Error("cannot read an object to its end: git cat-file ended")
             self.rest -= len(block)
-            if self.rest or len(block) > 1:
-                yield block if self.rest else block[:-1]
+            if block := block[:self.want]:
+                self.want -= len(block)
+                yield block
 def oid_hash(length, size):
     """A running hash that becomes the id (length hex digits) of a blob of size bytes."""
     import hashlib
     return hashlib.new("sha1" if length == 40 else "sha256", b"blob %d\0" % size)
-def history(path, *revs):
-    """What each commit changed, newest first: (commit, seconds, [(status, mode, old, new, path)]);
-    status A, M, T or D (mode: what was), old and new ids; a merge once for each parent. Error,
-    after what the newest tree has, if it cannot be walked."""
+def all_history(path, *refs):
+    """What each commit changed, newest first, of refs or all: refs/csb/main, main, others: (commit,
+    seconds, [(status, mode, old, new, path)]): A, M, T or D (mode: what was), ids; a merge once for
+    each parent. If a ref cannot be walked that is said, and what its newest tree has comes last."""
     flags = ("log --topo-order --raw -z -r --diff-merges=separate --root --no-renames --no-abbrev "
              "--no-color --format=%x00%H%x20%ct --encoding=none -O/dev/null --end-of-options")
-    pipe = git_start(path, *flags.split(), *revs, stdin=-3, stdout=-1, stderr=-3)
-    fields, commit, changes = split(pipe.stdout), (), []
-    for field in fields:
-        if field.lstrip(b"\n").startswith(b":"):
-            *modes, old, new, status = field.decode().strip("\n:").split(" ")
-            changes.append((status, modes[status != "D"], old, new, os.fsdecode(next(fields))))
-        elif field:
-            if commit:
-                yield (*commit, changes)
-            name, seconds = (field + b" 0").decode().split()[:2]
-            commit, changes = (name, min(max(int(seconds), 0), 253402300799)), []
-    if commit:
-        yield (*commit, changes)
-    pipe.stdout.close()
-    if pipe.wait():
-        lines = os.fsdecode(git(path, "ls-tree", "-rz", "--full-tree", revs[0], ok=range(256)))
-        found = [line.partition("\t") for line in lines.split("\0")[:-1]]
-        yield revs[0], 0, [("A", head[:6], "", head.split(" ")[2], name) for head, _, name in found]
-        raise Error(f"git log failed, only its newest tree was read ({len(found)} files)")
-def all_history(path, *refs):
-    """history() of refs, or of all: refs/csb/main, main, others. What cannot be read is said."""
     done, found = [], os.fsdecode(git(path, "for-each-ref", "--format=%(refname)")).split("\n")
     found.sort(key=lambda ref: (ref != "refs/csb/main", ref != "refs/heads/main"))
     for ref in refs or filter(None, found):
-        try:
-            yield from history(path, ref, *done)
+        pipe = git_start(path, *flags.split(), ref, *done, stdin=-3, stdout=-1, stderr=-3)
+        fields, commit, changes = chain(split(pipe.stdout), [b"end"]), (), []
+        for field in fields:
+            if field.lstrip(b"\n").startswith(b":"):
+                *modes, old, new, status = field.decode().strip("\n:").split(" ")
+                changes.append((status, modes[status != "D"], old, new, os.fsdecode(next(fields))))
+            elif field:
+                if commit:
+                    yield (*commit, changes)
+                name, seconds = (field + b" 0").decode().split()[:2]
+                commit, changes = (name, min(max(int(seconds), 0), 253402300799)), []
+        pipe.stdout.close()
+        if not pipe.wait():
             done.append("^" + ref)
-        except Error as error:
-            warn(f"cannot read all of '{ref}': {error}")
+            continue
+        lines = os.fsdecode(git(path, "ls-tree", "-rz", "--full-tree", ref, ok=range(256)))
+        names = [line.partition("\t") for line in lines.split("\0")[:-1]]
+        yield ref, 0, [("A", head[:6], "", head.split(" ")[2], name) for head, _, name in names]
+        warn(f"cannot read all of '{ref}': only its newest tree was read ({len(names)} files)")
 def split(blocks, end=b"\0"):
     """The parts of a stream (blocks of bytes, or a pipe) between NULs, without reading it whole."""
     rest = b""
@@ -274,10 +276,8 @@ def belongs(path, session_id, project):
             and (parts[0] != "projects" or parts[1:2] == [project]))
 def agent_owner(first_line):
     """The session that a flat agent-*.jsonl belongs to: its first record's sessionId, or None."""
-    try:
+    with suppress(ValueError, TypeError, KeyError, RecursionError):
         return UUID.fullmatch(json.loads(first_line)["sessionId"])[0]
-    except (ValueError, TypeError, KeyError, RecursionError):
-        return None
 def plan_slugs(blocks):
     """The plans that a transcript names: the set of the words in its "slug" fields."""
     found, rest = set(), b""
@@ -325,23 +325,28 @@ def stable(path, follow=True, strict=True):
     OSError if it cannot be read, Changed if it was rewritten (strict: or replaced, removed)."""
     more = getattr(os, "O_NONBLOCK", 0) | (0 if follow else getattr(os, "O_NOFOLLOW", 0))
     with open(path, "rb", 0, opener=lambda name, flags: os.open(name, flags | more)) as file:
-        before = os.fstat(file.fileno())
+        before, first = os.fstat(file.fileno()), None
         if not stat.S_ISREG(before.st_mode):
             raise OSError(errno.EINVAL, "not a regular file", path)
         yield before
-        rest = before.st_size
-        while rest and (block := file.read(min(BLOCK, rest))):
-            rest -= len(block)
-            yield block
-        after = os.fstat(file.fileno())
-    try:
+        while True:
+            rest, total = before.st_size, 0
+            while rest and (block := file.read(min(BLOCK, rest))):
+                rest, total = rest - len(block), crc32(block, total)
+                if first is None:
+                    yield block
+            after = os.fstat(file.fileno())
+            if first is not None or rest or after.st_size <= before.st_size:
+                break
+            first = total       # it has grown: does it still begin with what was read?
+            file.seek(0)
+    what = "removed" if strict and not os.path.lexists(path) else None
+    with suppress(OSError):
         same = os.path.samestat(os.stat(path, follow_symlinks=follow), after)
         what = "replaced" if strict and not same else None
-    except OSError:
-        what = "removed" if strict else None
     if rest or after.st_size < before.st_size:
         what = "truncated"
-    elif after.st_size == before.st_size and after.st_mtime_ns != before.st_mtime_ns:
+    elif first is None and after.st_mtime_ns != before.st_mtime_ns or first not in (None, total):
         what = "rewritten"
     if what:
         raise Changed(f"cannot read '{path}': it was {what} meanwhile")
@@ -355,12 +360,10 @@ def read_json(path):
 def sweep(folder):
     """Remove from a directory (path or descriptor) what runs that died a day ago left there."""
     for entry in [entry for entry in os.scandir(folder) if entry.name.startswith(TMP)]:
-        try:
+        with suppress(OSError):
             old = entry.stat(follow_symlinks=False).st_mtime < time.time() - 86400
             if old and not os.path.exists("/proc/" + entry.name[len(TMP):].split("-")[0]):
                 os.unlink(entry.path, dir_fd=None if isinstance(folder, str) else folder)
-        except OSError:
-            pass
 def fsync_dir(path):
     """Make the names in a directory, or a file (path or descriptor), durable, if the system can."""
     fd = os.open(path, os.O_RDONLY) if isinstance(path, str) else os.dup(path)
@@ -390,11 +393,8 @@ def put(path, blocks, mode=0o600, mtime_ns=None, replace=False, dir_fd=None):
             if mtime_ns is not None:
                 os.utime(file.fileno(), ns=(mtime_ns, mtime_ns))
             os.fsync(file.fileno())
-        move = os.replace if replace else os.link
-        move(tmp, path, src_dir_fd=dir_fd, dst_dir_fd=dir_fd)
+        (os.replace if replace else os.link)(tmp, path, src_dir_fd=dir_fd, dst_dir_fd=dir_fd)
     finally:
-        try:
+        with suppress(FileNotFoundError):
             os.unlink(tmp, dir_fd=dir_fd)
-        except FileNotFoundError:
-            pass
     fsync_dir(dir_fd if dir_fd is not None else os.path.dirname(path) or ".")

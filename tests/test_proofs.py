@@ -50,7 +50,7 @@ def test_a_disk_that_does_not_keep_what_it_was_given(sh, home, tools, tmp_path):
     sh("csb-backup").ok()
     (home.claude / MAIN).unlink()
     said = set()
-    for number in range(1, 9):      # one of the first writes is the file's
+    for number in range(1, 20):     # one of the first writes is the file's
         target = home.path / f"out{number}"
         words = ["strace", "-qq", "-o", "/dev/null", "-e", "trace=write", "-e",
                  f"inject=write:retval={len(data)}:when={number}", tools.python, "-I",
