@@ -39,6 +39,7 @@ WORKS = {
     "csb-facts": ("csb-find >in", "csb-facts <in"),
     "csb-find": ("", "csb-find"),
     "csb-fmt": ("csb-find >in", "csb-fmt <in"),
+    "csb-gc": (STORED, "csb-gc --now"),
     "csb-gitblob": ("csb-changes >in", "csb-gitblob <in"),
     "csb-gitcommit": ("csb-changes >in", "csb-gitcommit <in"),
     "csb-index": ("csb-find >in", "csb-index <in"),
@@ -51,8 +52,8 @@ WORKS = {
     "session_snapshot": ("", f"session_snapshot --source {PATH} --dest-dir there"),
 }
 SOURCES = [name for name in TOOLS
-           if name in "csb csb-backup csb-changes csb-find csb-init csb-list csb-lost "
-                      "csb-verify".split()]
+           if name in "csb csb-backup csb-changes csb-find csb-gc csb-init csb-list "
+                      "csb-lost csb-verify".split()]
 FILTERS = [name for name in TOOLS if name not in SOURCES]
 CLOSED_PIPE = "exec 3> >(:); wait $!; "
 
@@ -198,7 +199,7 @@ def test_ctrl_c_while_reading(home, sh, tool):
     assert interrupt(process) == (b"", 130)
 
 
-@pytest.mark.parametrize("tool", [name for name in SOURCES if name != "csb-init"])
+@pytest.mark.parametrize("tool", [name for name in SOURCES if name not in ("csb-gc", "csb-init")])
 def test_ctrl_c_while_writing(home, sh, tool):
     """130 and not a word, into a pipe too small for the output, that nobody reads."""
     line = prepare(sh, tool)

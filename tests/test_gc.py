@@ -1,0 +1,347 @@
+"""csb-gc: many small objects become one pack, and nothing is lost by it, whatever happens"""
+import json
+import os
+import shutil
+import signal
+import subprocess
+import time
+
+import corpus
+import pytest
+
+ID = "11111111-2222-4333-8444-{:012d}"
+OURS = "csb-gitpack\n"
+OLD = time.time() - 31 * 86400
+
+
+@pytest.fixture
+def store(home, sh):
+    """The store, by plain git: store(words) -> stdout; .path, .objects() and .packs()."""
+    path = home.backup / "git"
+
+    def git(words, stdin=b""):
+        return sh(f"git --git-dir={path} {words}", stdin).ok().out.strip()
+
+    def objects():
+        """Every object with its type and size, and git finds no fault."""
+        git("fsck --full --strict")
+        return git("cat-file --batch-all-objects --batch-check")
+    git.path, git.objects = path, objects
+    git.packs = lambda end=".pack": {name for name in os.listdir(path / "objects/pack")
+                                     if name.endswith(end)}
+    git.loose = lambda: int(git("count-objects").split()[0])
+    return git
+
+
+@pytest.fixture
+def grown(home, sh, store):
+    """A home with five sessions that were backed up five times while they grew."""
+    full = home.path / "corpus"
+    corpus.make(full, sessions=5, total_mb=0.6, big_mb=0, seed=7)
+    paths = sorted(full.glob("projects/*/*.jsonl"))
+    for step in range(1, 6):
+        for path in paths:
+            new = home.claude / path.relative_to(full)
+            new.parent.mkdir(parents=True, exist_ok=True)
+            data = path.read_bytes()
+            new.write_bytes(data[:len(data) * step // 5])
+        sh("csb-changes | csb-gitcommit >/dev/null").ok()
+    return [path.stem for path in paths]
+
+
+def forged(store, keep, count=30, age=OLD):
+    """A pack as csb-gitpack makes it, of versions of one large file that no commit refers to: its
+    name, and the ids in it."""
+    whole = os.urandom(1_200_000)
+    ids = [store("hash-object -w --stdin", whole + b"line %d\n" % n) for n in range(3)]
+    ids += [store("hash-object -w --stdin", b"small %d %d" % (n, age)) for n in range(count)]
+    folder = store.path / "objects/pack"
+    trailer = store(f"pack-objects -q {folder}/pack", "\n".join(ids).encode())
+    name = f"pack-{'0123456789abcdef'}{trailer[16:]}"
+    for end in "pack", "idx":
+        os.rename(folder / f"pack-{trailer}.{end}", folder / f"{name}.{end}")
+    if keep is not None:
+        (folder / f"{name}.keep").write_text(keep)
+    os.utime(folder / f"{name}.pack", (age, age))
+    store("prune-packed")
+    return name, ids
+
+
+def restored(sh, target):
+    """Every version of every session, as csb-restore brings it back: a listing of digests."""
+    sh(f"rm -rf {target}; csb-find >ids; csb-restore --target-dir {target} <ids >/dev/null")
+    return sh(f"cd {target} && find . -type f | sort | xargs sha256sum").ok().out
+
+
+def versions(store):
+    """The bytes of every file of every commit."""
+    commits = store("rev-list --all").split()
+    return [store(f"ls-tree -r {commit}") for commit in commits]
+
+
+def test_many_small_objects_become_one_pack(home, sh, store, grown):
+    """A record says what was done; versions and sessions that are alike are differences."""
+    before, there, trees = store.objects(), restored(sh, "one"), versions(store)
+    loose = store.loose()
+    record, = sh("csb-gc --now").ok().records
+    assert list(record) == "kind path loose packs folded bytes_before bytes_after".split()
+    assert (record["kind"], record["path"]) == ("gc", str(store.path))
+    assert (record["loose"], record["packs"], record["folded"]) == (loose, 0, 0)
+    assert record["bytes_after"] * 2 < record["bytes_before"], record
+    assert (store.loose(), len(store.packs())) == (0, 1)
+    assert store.objects() == before and versions(store) == trees
+    assert restored(sh, "two") == there and there.count("\n") == len(grown)
+    assert {path.suffix for path in (store.path / "objects/pack").iterdir()} == {".pack", ".idx"}
+    folders = [path for path in (store.path / "objects").iterdir() if len(path.name) == 2]
+    assert len(folders) == 256, "a backup must find the directory that it writes into"
+    assert sh("csb-gc --now").ok().out == ""
+    assert sh("csb-verify >/dev/null").ok()
+
+
+def test_sessions_that_are_alike_cost_little(home, sh, store):
+    """Twenty sessions that begin in the same way."""
+    start = os.urandom(8000).hex()
+    for number in range(20):
+        path = home.claude / f"projects/-p/{ID.format(number)}.jsonl"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps({"type": "user", "uuid": f"{number}", "text": start}) + "\n")
+    sh("csb-backup --quiet").ok()
+    record, = sh("csb-gc --now").ok().records
+    assert record["bytes_after"] * 8 < record["bytes_before"], record
+
+
+def test_nothing_to_do(home, sh, store, grown):
+    """Few objects and few packs: not a word, and not a byte."""
+    names = store.objects(), store.loose(), store.packs()
+    assert sh("csb-gc").ok().out == ""
+    record, = sh("csb-gc --now --dry-run").ok().records
+    assert (record["dry_run"], record["loose"]) == (True, store.loose())
+    assert "bytes_after" not in record
+    assert (store.objects(), store.loose(), store.packs()) == names
+
+
+def test_a_thousand_objects_are_many(home, sh, store, grown):
+    """Also those that no commit refers to yet; one fewer is not many."""
+    text = "".join(f"blob\ndata 4\n{n:04d}\n" for n in range(1000 - store.loose())).encode()
+    store("-c fastimport.unpackLimit=5000 fast-import --quiet", text)
+    before = store.objects()
+    assert store.loose() == 1000 and sh("csb-gc").ok().out == ""
+    store("hash-object -w --stdin", b"one more")
+    record, = sh("csb-gc").ok().records
+    assert (record["loose"], store.loose(), len(store.packs())) == (1001, 0, 1)
+    assert set(before.split("\n")) < set(store.objects().split("\n"))
+    assert sh("csb-gc").ok().out == ""
+
+
+def test_what_no_commit_refers_to_stays(sh, store, grown):
+    """Loose or in a pack: a backup may be about to refer to it, and lost history may come back."""
+    packed = forged(store, None)[1]
+    loose = store("hash-object -w --stdin", b"nobody knows me")
+    last = store("rev-parse main")
+    store("update-ref refs/heads/main main~3")
+    before = store.objects()
+    assert loose in before and packed[0] in before and last in before
+    sh("csb-gc --now").ok()
+    assert store.objects() == before and store("cat-file blob " + loose) == "nobody knows me"
+    assert (store.loose(), len(store.packs())) == (0, 1)
+    store("update-ref refs/heads/main " + last)
+    store.objects()
+
+
+def test_more_than_twenty_packs_become_one(sh, store, grown):
+    """Those with a .keep stay, but for old ones of csb-gitpack; no version becomes whole again."""
+    kept = {forged(store, OURS, age=time.time() - 29 * 86400)[0]}
+    kept |= {forged(store, words, age=OLD - n)[0] for n, words in enumerate(("", "mine csb-gitpack",
+                                                                           "csb-gitpac"))}
+    kept_bytes = {name: [(store.path / f"objects/pack/{name}{end}").read_bytes()
+                         for end in (".pack", ".idx", ".keep")] for name in kept}
+    old, ids = forged(store, OURS)
+    for number in range(19):
+        text = "".join(f"blob\ndata 9\n{n} of {number:4d}\n" for n in (1, 2)).encode()
+        store("-c fastimport.unpackLimit=1 fast-import --quiet", text)
+    size = (store.path / f"objects/pack/{old}.pack").stat().st_size
+    assert sh("csb-gc").ok().out == "" and old + ".keep" in store.packs(".keep")
+    forged(store, None, count=2)
+    before = store.objects()
+    record, = sh("csb-gc").ok().records
+    assert (record["packs"], record["folded"]) == (21, 1)
+    assert store.packs(".keep") == {name + ".keep" for name in kept}
+    assert len(store.packs()) == len(kept) + 1 and old + ".pack" not in store.packs()
+    for name, files in kept_bytes.items():
+        assert files == [(store.path / f"objects/pack/{name}{end}").read_bytes()
+                         for end in (".pack", ".idx", ".keep")]
+    assert store.objects() == before and set(ids) <= set(before.split())
+    new, = store.packs() - {name + ".pack" for name in kept}
+    sizes = store("cat-file --batch-check='%(objectsize:disk)'", "\n".join(ids[:3]).encode())
+    assert sum(map(int, sizes.split())) < size, new
+
+
+def test_a_repository_of_another(sh, home, store, grown):
+    """It is not touched, and neither is a store that borrows its objects."""
+    store("config --unset csb.store")
+    names = store.loose(), store.packs()
+    done = sh("csb-gc --now")
+    assert (done.rc, done.out, done.err.count("\n")) == (3, "", 1), done
+    assert done.err.startswith("csb-gc: cannot tidy ") and (store.loose(), store.packs()) == names
+    store("config csb.store true")
+    shutil.copytree(store.path / "objects", home.path / "borrowed")
+    (store.path / "objects/info").mkdir(exist_ok=True)
+    (store.path / "objects/info/alternates").write_text(f"{home.path}/borrowed\n")
+    assert sh("csb-gc --now").rc == 3 and (store.loose(), store.packs()) == names
+    shutil.rmtree(store.path)
+    assert sh("csb-gc --now").rc == 3
+
+
+def test_the_lock(sh, store, grown):
+    """Held by another it is waited for, then the status is 75; ours holds it while git packs."""
+    names = store.loose(), store.packs()
+    done = sh(f"flock {store.path}/csb.lock csb-gc --now --wait 0.3")
+    assert (done.rc, done.out, done.err.count("\n")) == (75, "", 1), done
+    assert (store.loose(), store.packs()) == names
+    done = sh(f"(flock {store.path}/csb.lock sleep 1 & sleep 0.3; csb-gc --now; wait)")
+    assert done.ok().records[0]["kind"] == "gc"
+
+
+def test_the_lock_is_held_while_git_packs(sh, home, store, grown, tmp_path):
+    """A git that is asked to pack finds it taken."""
+    (tmp_path / "shim").mkdir()
+    (tmp_path / "shim/git").write_text(f"""#!/bin/sh
+case "$*" in *pack-objects*) flock -n {store.path}/csb.lock touch {tmp_path}/free;; esac
+exec /usr/bin/env PATH=/usr/bin:/bin git "$@"
+""")
+    (tmp_path / "shim/git").chmod(0o755)
+    sh("csb-gc --now", PATH=f"{tmp_path}/shim:{home.env['PATH']}").ok()
+    assert store.loose() == 0 and not (tmp_path / "free").exists()
+
+
+def test_git_is_told_nothing_by_a_configuration(sh, home, store, grown):
+    """No bitmap, no multi-pack-index, one pack, whatever ~/.gitconfig wants."""
+    forged(store, None)
+    (home.path / ".gitconfig").write_text(
+        "[repack]\n writeBitmaps = true\n packKeptObjects = true\n[core]\n multiPackIndex = true\n"
+        "[pack]\n packSizeLimit = 1m\n threads = 8\n windowMemory = 1k\n indexVersion = 1\n"
+        " depth = 0\n window = 0\n writeBitmaps = true\n[gc]\n auto = 1\n[uploadpack]\n x = y\n")
+    before, loose = store.objects(), sum(
+        path.stat().st_size for path in (store.path / "objects").glob("??/*"))
+    record, = sh("csb-gc --now").ok().records
+    assert record["bytes_before"] - record["bytes_after"] > loose / 2 and loose > 99999
+    assert sorted(path.suffix for path in (store.path / "objects/pack").iterdir()) == [
+        ".idx", ".pack"]
+    assert store.objects() == before
+
+
+def test_little_memory(sh, store, home):
+    """Versions of a file of just under 1 MB, and larger ones, in less than 64 MB, git included."""
+    if not shutil.which("time", path="/usr/bin"):
+        pytest.skip("GNU time is not installed")
+    text = os.urandom(500_000).hex().encode()
+    path = home.claude / f"projects/-p/{ID.format(1)}.jsonl"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"{}\n")
+    sh("csb-backup --quiet").ok()
+    texts = [text[n * 100:] for n in range(40)] + [text * 5 + b"%d" % n for n in range(3)]
+    stream = b"".join(b"blob\ndata %d\n%s\n" % (len(data), data) for data in texts)
+    store("-c fastimport.unpackLimit=500 fast-import --quiet", stream)
+    assert store.loose() > 40
+    done = sh("/usr/bin/time -f %M -o peak csb-gc --now").ok()
+    assert done.records[0]["loose"] > 40
+    assert int((home.path / "peak").read_text()) < 64 << 10
+
+
+def test_backups_meanwhile(sh, home, store, grown):
+    """A backup and csb-gc at the same time, ten times: nothing is lost, neither complains."""
+    sessions = sorted(home.claude.glob("projects/*/*.jsonl"))
+    for number in range(10):
+        for path in sessions:
+            with open(path, "a") as file:
+                file.write(json.dumps({"type": "user", "n": number, "text": "x" * 99}) + "\n")
+        sh("csb-backup --quiet & csb-gc --now >/dev/null || exit; wait $!").ok()
+        for path in sessions:
+            name = path.relative_to(home.claude)
+            assert store(f"rev-parse main:{name}") == store(f"hash-object {path}")
+    before = store.objects()
+    sh("csb-gc --now").ok()
+    assert store.objects() == before
+    sh("csb-verify --deep >/dev/null").ok()
+
+
+@pytest.mark.parametrize("moment", ["0.1", "0.15", "0.2", "0.25", "0.35", "unlink 1", "unlink 9",
+                                    "unlink 60"])
+def test_killed(sh, home, store, grown, moment):
+    """kill -9 at any time: every object is there, the next backup and the next csb-gc succeed."""
+    for number in range(3):
+        forged(store, OURS if number else None, count=3, age=OLD - number)
+    before = set(store.objects().split("\n"))
+    line = "exec csb-gc --now"
+    if moment.startswith("unlink"):
+        if sh("strace -o try -e inject=unlink:error=EIO:when=9 true").rc:
+            pytest.skip("no strace here")
+        fault = f"inject=unlink:signal=KILL:when={moment.split()[1]}"
+        line = f"exec strace -o log -e {fault} csb-gc --now"
+    process = subprocess.Popen(["bash", "-c", line], env=home.env, cwd=home.path,
+                               start_new_session=True, stdout=-3, stderr=-3)
+    if not moment.startswith("unlink"):
+        time.sleep(float(moment))
+        os.killpg(process.pid, signal.SIGKILL)
+    assert process.wait() in (-9, 0)
+    assert set(store.objects().split("\n")) == before
+    (home.claude / "settings.json").write_text("{}\n")
+    sh("csb-backup --quiet").ok()
+    sh("csb-verify >/dev/null").ok()
+    sh("csb-gc --now >/dev/null").ok()
+    assert before < set(store.objects().split("\n"))
+    assert (store.loose(), len(store.packs()), len(store.packs(".idx"))) == (0, 1, 1)
+
+
+def test_old_packs_stay_if_the_new_one_lacks_something(sh, home, store, grown, tmp_path):
+    """What git leaves out is noticed before anything is removed."""
+    forged(store, None)
+    sh("csb-gc --now").ok()
+    forged(store, None, age=OLD - 1)
+    before = store.objects()
+    (tmp_path / "shim").mkdir()
+    (tmp_path / "shim/git").write_text("""#!/bin/bash
+exec /usr/bin/env PATH=/usr/bin:/bin git "${@/--keep-unreachable/--quiet}"
+""")
+    (tmp_path / "shim/git").chmod(0o755)
+    done = sh("csb-gc --now", PATH=f"{tmp_path}/shim:{home.env['PATH']}")
+    assert (done.rc, done.out, done.err.count("\n")) == (1, "", 1), done
+    assert "git left out" in done.err and store.objects() == before
+
+
+def test_a_directory_that_cannot_be_written(sh, store, grown):
+    """One line, status 1."""
+    names = store.loose(), store.packs()
+    (store.path / "objects/pack").chmod(0o500)
+    done = sh("csb-gc --now")
+    (store.path / "objects/pack").chmod(0o700)
+    assert (done.rc, done.out, done.err.count("\n")) == (1, "", 1), done
+    assert "ermission denied" in done.err and (store.loose(), store.packs()) == names
+
+
+def test_a_store_with_a_hole(sh, store, grown):
+    """What git cannot walk it does not pack: one line, nothing is removed."""
+    tree = store("rev-parse main~2^{tree}")
+    (store.path / "objects" / tree[:2] / tree[2:]).unlink()
+    names = store.loose(), store.packs()
+    done = sh("csb-gc --now")
+    assert (done.rc, done.out, done.err.count("\n")) == (1, "", 1), done
+    assert (store.loose(), store.packs()) == names
+
+
+def test_a_full_disk(sh, home, store, grown):
+    """One line; nothing is left to fill it, and the store works on."""
+    if sh("unshare -rm mount -t tmpfs -o size=1m none /mnt").rc:
+        pytest.skip("this machine lets nobody mount a tmpfs in a namespace of his own")
+    store("hash-object -w --stdin", os.urandom(3_000_000))
+    before = store.objects()
+    done = sh(f"""unshare -rm bash -c '
+        cp -a {store.path} ~/copy; mount -t tmpfs -o size=11m none {store.path}
+        cp -a ~/copy/. {store.path}; head -c 9m /dev/zero >{store.path}/fill 2>/dev/null
+        csb-gc --now; echo "status $?"; find {store.path} -name "tmp_*"
+        rm {store.path}/fill; csb-gc --now | grep -c bytes_after; cd {store.path}
+        git --git-dir=. fsck --full --strict --no-dangling
+        git --git-dir=. cat-file --batch-all-objects --batch-check'""")
+    lines = done.out.split("\n", 2)
+    assert lines[:2] == ["status 1", "1"] and lines[2].strip() == before, done
+    assert done.err.count("\n") == 1 and "pack-objects: " in done.err, done.err
