@@ -42,6 +42,7 @@ WORKS = {
     "csb-gc": (STORED, "csb-gc --now"),
     "csb-gitblob": ("csb-changes >in", "csb-gitblob <in"),
     "csb-gitcommit": ("csb-changes >in", "csb-gitcommit <in"),
+    "csb-gitpack": ("csb-changes >in", "csb-gitpack <in"),
     "csb-index": ("csb-find >in", "csb-index <in"),
     "csb-init": ("", "csb-init"),
     "csb-list": (INDEXED, "csb-list"),
