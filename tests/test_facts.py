@@ -250,9 +250,14 @@ def test_a_rewrite_is_noticed(facts, change, rewritten):
     (line("").replace(b'""', '"\u00e9\U0001f600'.encode() + b"x" * 8300000 + b'"') * 2,
      (0, 2, "\u00e9\U0001f600" + "x" * 197 + "\u2026")),
     (b'{"x":"' + b"x" * ((8 << 20) - 8) + b'"}\n', (0, 1, None)),
-    (b'{"x":"' + b"x" * ((8 << 20) - 7) + b'"}\n', (1, 0, None))], ids=range(6))
+    (b'{"x":"' + b"x" * ((8 << 20) - 7) + b'"}\n', (1, 0, None)),
+    (line('[{,"\\' * 400000), (0, 1, ('[{,"\\' * 40)[:199] + "\u2026")),
+    *((b'{"x":[%b0]}\n' % (values * (8388000 // len(values))) + line("p"), (1, 1, "p"))
+      for values in (b"[],", b"{},", b'{"a":[1]},', b'"ab",', b'"\\u1234",', b"1.5,")),
+    (b'{"x":[%b0]}\n' % (b"[]," * 340000) * 4, (0, 4, None))], ids=range(14))
 def test_memory(sh, tmp_path, text, shown_as):
-    """Whatever the file, 64 MB at most; a line above 8 MB is not decoded."""
+    """Whatever the file, 64 MB at most; a line above 8 MB is not decoded, nor one above 1 MB with
+    very many values."""
     path = tmp_path / f"{name(1)}.jsonl"
     path.write_bytes(text)
     record = {"kind": "session", "session_id": name(1), "project": "-w", "root": str(tmp_path),
