@@ -10,9 +10,9 @@ import json
 import re
 import stat
 import time
+from binascii import crc32
 from contextlib import suppress
 from itertools import chain
-from zlib import crc32
 
 VERSION = "0.1.0"
 DONE, FAILED, MISUSE, ABSENT, RETRY = 0, 1, 2, 3, 75
