@@ -85,8 +85,9 @@ uninstall:
 demo:
 	@$(PY) tests/demo
 
+# BENCH: options, such as --versions 200 --growth --write.
 bench:
-	@$(PY) tests/bench
+	@$(ON) $(PY) tests/bench $(BENCH)
 
 clean:
 	@rm -rf dist build .venv .pytest_cache .ruff_cache *.egg-info lib/*.egg-info lib/__pycache__ \
