@@ -188,7 +188,7 @@ class Store:
         return store_faults(box) + index_faults(box)
 
     def done(self, box, done):
-        if self.words[0] == "csb-gitblob":
+        if self.words[0] in ("csb-gitblob", "csb-gitpack"):
             oids = {r["oid"]: r["path"] for r in map(json.loads, done.out.splitlines())
                     if len(r.get("oid", "")) > 1}
             bad = []
@@ -284,6 +284,68 @@ class Repair(Store):
         return saw(box.tool(*self.words), "the next run") or self.done(box, None)
 
 
+class Pack(Store):
+    """csb-gitpack continuing the pack of a large transcript."""
+
+    def large(self, box, lines):
+        put(box.claude, f"projects/-p/{TWO}.jsonl", "".join(
+            LINE % (TWO, 5, n, "x" * 900) for n in range(lines)))
+
+    def backup(self, box):
+        given = ""
+        for tool in "csb-changes", "csb-gitpack", "csb-gitcommit":
+            done = box.tool(tool, given=given)
+            if done.rc:
+                return done
+            given = done.out
+        return done
+
+    def prepare(self, box):
+        fill(box)
+        self.large(box, 1100)
+        assert self.backup(box).rc == 0
+        self.old = held(box)
+        self.large(box, 1101)
+        return box.tool("csb-changes").out
+
+    def sound(self, box):
+        there = self.old in (held(box, "main"), held(box, "main~1"))
+        return store_faults(box) + ["an old version is gone"] * (not there)
+
+    def done(self, box, done):
+        return [] if b'"oid"' not in done.out else Store.done(self, box, done)
+
+    def again(self, box):
+        return saw(self.backup(box), "the next run") or self.sound(box) + [
+            "the next run left something out"] * (held(box) != files(box.claude))
+
+
+class Tidy(Pack):
+    """csb-gc, of loose objects, packs, and one that csb-gitpack has left alone for long."""
+
+    def prepare(self, box):
+        super().prepare(box)
+        assert self.backup(box).rc == 0
+        for path in glob.glob(f"{box.backup}/git/objects/pack/*"):
+            os.utime(path, (10**9, 10**9))
+        self.all = self.objects(box)
+        assert box.tool("csb-gc", "--dry-run", "--now").out
+        return b""
+
+    def objects(self, box):
+        return set(git(box, "cat-file", "--batch-all-objects", "--batch-check").stdout.split(b"\n"))
+
+    def sound(self, box):
+        return store_faults(box) + ["objects are gone"] * (not self.all <= self.objects(box))
+
+    def done(self, box, done):
+        loose = glob.glob(f"{box.backup}/git/objects/[0-9a-f][0-9a-f]/*")
+        return self.sound(box) + [f"{len(loose)} loose objects are left"] * bool(loose)
+
+    def again(self, box):
+        return saw(box.tool(*self.words), "the next run") or self.done(box, None)
+
+
 SITUATIONS = {
     "session_snapshot": lambda: Snapshot("session_snapshot"),
     "jsonl_snapshot": lambda: Snapshot("jsonl_snapshot"),
@@ -295,6 +357,8 @@ SITUATIONS = {
     "csb-index --rebuild": lambda: Index("csb-index", "--rebuild"),
     "csb-restore": lambda: Restore("csb-restore", ONE),
     "csb-backup": lambda: Store("csb-backup"),
+    "csb-gitpack": lambda: Pack("csb-gitpack"),
+    "csb-gc": lambda: Tidy("csb-gc", "--now"),
     "csb-verify --repair": lambda: Repair("csb-verify", "--repair"),
 }
 
