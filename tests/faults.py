@@ -8,6 +8,7 @@ A case names where (the main process, one git, or all), the call, which of its o
 process, and the fault: KILL, or an error, once, some times in a row or for ever after. Occurrences
 are counted in each process by itself, so that in "all" the Nth of every process is hit.
 """
+import contextlib
 import os
 import re
 import shutil
@@ -45,6 +46,19 @@ def missing(folder):
     return None
 
 
+def end_all(pid):
+    """Kill a process and all that descends from it: stages lead groups of their own."""
+    pairs, family = [], {pid}
+    for name in filter(str.isdigit, os.listdir("/proc")):
+        with contextlib.suppress(OSError), open(f"/proc/{name}/stat") as file:
+            pairs.append((int(name), int(file.read().rpartition(")")[2].split()[1])))
+    while new := {child for child, parent in pairs if parent in family} - family:
+        family |= new
+    for one in family:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(one, signal.SIGKILL)
+
+
 class Box:
     """A home that is prepared once and made afresh, at the same path, for every case."""
 
@@ -78,7 +92,7 @@ class Box:
             try:
                 out, err = process.communicate(given, timeout=10)
             except subprocess.TimeoutExpired:
-                os.killpg(process.pid, signal.SIGKILL)
+                end_all(process.pid)
                 out, err = process.communicate()
                 return Done(124, out, "", None)
         return Done(process.returncode, out, err.decode(errors="replace"), None)

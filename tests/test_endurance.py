@@ -10,9 +10,7 @@ import uuid
 
 import pytest
 
-pytestmark = pytest.mark.logic
-
-pytestmark = pytest.mark.soak
+pytestmark = [pytest.mark.logic, pytest.mark.soak]
 PIPE, BACKUP = "csb-changes | csb-gitcommit >/dev/null", "csb-backup --quiet"
 OWN = "csb-changes --session {} | csb-gitcommit >/dev/null"
 

@@ -6,9 +6,7 @@ import uuid
 
 import pytest
 
-pytestmark = pytest.mark.logic
-
-pytestmark = pytest.mark.soak
+pytestmark = [pytest.mark.logic, pytest.mark.soak]
 CONFIG = "[user]\nname=u\nemail=u@x\n[init]\ndefaultBranch=main\n[advice]\ndetachedHead=false\n"
 NASTY = [b"a b", b"new\nline", b'"quoted"', b"'single'", b"-dash", b"--", b"\xff\xfe", b"\xc3\xa9",
          b"e\xcc\x81", b"\xf0\x9f\x98\x80.md", b"back\\slash",
