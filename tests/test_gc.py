@@ -9,6 +9,8 @@ import time
 import corpus
 import pytest
 
+pytestmark = pytest.mark.logic
+
 ID = "11111111-2222-4333-8444-{:012d}"
 OURS = "csb-gitpack\n"
 OLD = time.time() - 31 * 86400
