@@ -1,4 +1,5 @@
 """csb-gitcommit: where the store is, what it leaves alone, what nothing may change"""
+import contextlib
 import fcntl
 import json
 import os
@@ -530,10 +531,13 @@ def test_rewritten_and_longer_while_it_is_read(sh, home, tools):
     process.stdin.write(record.encode())
     process.stdin.flush()
     for _ in range(2000):       # until it is in the middle of the file
-        fds = f"/proc/{process.pid}/fd"
-        at = [open(f"/proc/{process.pid}/fdinfo/{fd}").read().split()[1] for fd in os.listdir(fds)
-              if os.path.exists(f"{fds}/{fd}") and os.readlink(f"{fds}/{fd}") == str(path)]
-        if any(int(one) > 4 << 20 for one in at):
+        fds, at = f"/proc/{process.pid}/fd", []
+        for fd in os.listdir(fds):
+            with contextlib.suppress(FileNotFoundError):
+                if os.readlink(f"{fds}/{fd}") == str(path):
+                    with open(f"{fds}info/{fd}") as info:
+                        at.append(int(info.read().split()[1]))
+        if max(at, default=0) > 4 << 20:
             break
         time.sleep(0.001)
     os.kill(process.pid, signal.SIGSTOP)

@@ -317,7 +317,7 @@ def test_demo(sh):
 def test_bench(sh):
     """tests/bench prints its tables, on a small corpus, and every step succeeds."""
     done = sh(f"'{sys.executable}' '{ROOT}/tests/bench' --sessions 5 --total-mb 1 --big-mb 0.2 "
-              "--runs 1 --versions 2 --peers git", cwd="/").ok()
+              "--runs 1 --versions 2 --peers git", cwd="/", timeout=300).ok()
     assert done.out.count("\n## ") == (6 if shutil.which("strace") else 5)
     assert "failed" not in done.out
 
