@@ -550,3 +550,74 @@ def test_rewritten_and_longer_while_it_is_read(sh, home, tools):
     found = held(sh, home.backup / "git", "main")["todos/big"]
     size, letters = len(found), "".join(sorted(chr(letter) for letter in set(found)))
     assert (size, letters) in ((40 << 20, "A"), (50 << 20, "B"))
+
+
+@pytest.mark.parametrize("name", ["main", "main^{tree}", "main:projects"])
+def test_a_record_cannot_have_an_object_removed(sh, home, name):
+    """An oid that is no blob's is refused, and what it names is left alone."""
+    for letter in "ab":
+        (home.claude / f"{letter}.md").write_text(letter)
+    (home.claude / "projects").mkdir()
+    (home.claude / "projects/x").write_text("x")
+    sh("csb-changes | csb-gitcommit").ok()
+    git = f"git --git-dir={home.backup}/git"
+    oid = sh(f"{git} rev-parse {name}").ok().out.strip()
+    record = {"kind": "change", "path": "b.md", "class": "user", "change": "changed", "size": 5,
+              "mtime": "2026-01-01T00:00:00.000000000Z", "mode": "0644", "oid": oid}
+    done = sh("csb-gitcommit", json.dumps(record).encode())
+    assert done.rc == 1 and "cannot prove 'b.md'" in done.err
+    (home.claude / "c.md").write_text("c")
+    sh("csb-changes | csb-gitcommit").ok()
+    assert sh(f"{git} fsck --full --strict").ok().err == ""
+
+
+@pytest.mark.parametrize("field", [
+    {"mode": "-7777"}, {"mtime": "2026-01-01T00:00:00.-5Z"}, {"inode": "a\0b c\n"}, {"inode": -1},
+    {"ctime": "junk"}, {"size": -1}, {"size": "2"}, {"size": True}, {"oid": "-"}, {"mode": "99"}])
+def test_fields_that_cannot_be_true(sh, home, field):
+    """They are named, and nothing of them is kept: the next run knows what it knew."""
+    (home.claude / "b.md").write_text("b\n")
+    sh("csb-changes | csb-gitcommit").ok()
+    before = (home.backup / "git/csb.seen").read_bytes()
+    oid = sh(f"git --git-dir={home.backup}/git rev-parse main:b.md").ok().out.strip()
+    record = {"kind": "change", "path": "b.md", "class": "user", "change": "changed", "size": 2,
+              "mtime": "2026-01-01T00:00:00.000000000Z", "mode": "0644", "oid": oid, **field}
+    done = sh("csb-gitcommit", json.dumps(record).encode())
+    assert done.rc == 1 and "makes no sense" in done.err
+    assert (home.backup / "git/csb.seen").read_bytes() == before
+    sh("csb-changes | csb-gitcommit").ok()
+
+
+def test_objects_on_another_disk(sh, home, tmp_path):
+    """A link where the objects are: they come aside on that disk."""
+    other = "/dev/shm" if os.path.isdir("/dev/shm") else None
+    if not other or os.stat(other).st_dev == os.stat(home.path).st_dev:
+        pytest.skip("there is no second file system at /dev/shm")
+    (home.claude / "a.md").write_text("a\n")
+    sh("csb-changes | csb-gitcommit").ok()
+    away = f"{other}/csb-test-{os.getpid()}-{os.urandom(4).hex()}"
+    try:
+        objects = home.backup / "git/objects"
+        sh(f"cp -a {objects} {away} && rm -rf {objects} && ln -s {away} {objects}").ok()
+        (home.claude / "b.md").write_text("b\n")
+        sh("csb-changes | csb-gitcommit").ok()
+        assert sh(f"git --git-dir={home.backup}/git fsck --full --strict").ok().err == ""
+    finally:
+        sh(f"rm -rf {away}")
+
+
+def test_two_at_once_do_not_wait_for_each_other(sh, home):
+    """What another csb-gitblob is writing is no leftover: csb-init is not started for it."""
+    (home.claude / "a.md").write_text("a\n")
+    sh("csb-changes | csb-gitcommit").ok()
+    objects = home.backup / "git/objects"
+    (objects / f"csb.aside.{os.getpid()}-01234567.tmp").mkdir()
+    held = open(home.backup / "git/csb.lock", "a")
+    fcntl.flock(held, fcntl.LOCK_EX)
+    (home.claude / "b.md").write_text("b\n")
+    sh("csb-changes | csb-gitblob", timeout=20).ok()
+    (objects / "csb.aside.999999999-01234567.tmp").mkdir()
+    held.close()
+    os.utime(objects / "csb.aside.999999999-01234567.tmp", (1, 1))
+    sh("csb-changes | csb-gitblob").ok()
+    assert not (objects / "csb.aside.999999999-01234567.tmp").exists()

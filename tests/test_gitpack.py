@@ -445,6 +445,45 @@ def test_a_damaged_pack(large, where):
 
 
 @logic
+def test_what_was_mended_is_not_given_up_for_a_damaged_pack(large):
+    """csb-gc believes no .idx: the pack must be what it was when it was written."""
+    large.backup()
+    large.append()
+    large.backup()
+    first = min(large.acked, key=lambda commit: list(large.acked).index(commit))
+    (base,), said = large.packs(), large.said()
+    flip(base + ".pack", large.r.randrange(100, said["end"] - 6))
+    large.sh("csb-verify --repair >/dev/null")
+    large.sh("csb-verify >/dev/null").ok()
+    large.file.unlink()
+    (large.file.parent / "other.jsonl").write_text("{}\n")
+    large.sh("csb-backup --quiet").ok()
+    done = large.sh("csb-gc --now")
+    assert done.rc == 1 and "no sound one has" in done.err
+    newest = list(large.acked.values())[-1][1]
+    assert large.read(newest) == newest
+    record = {"session_id": large.id, "commit": first}
+    done = large.sh("csb-restore --target-dir ~/out", json.dumps(record).encode())
+    whole = large.read(large.acked[first][1])
+    assert (done.rc == 0) == (whole is not None), "csb-restore cannot read what git reads"
+
+
+@logic
+def test_a_multi_pack_index_is_forgotten(large):
+    """It would name packs that csb-gc removes, and git would store whole copies for ever."""
+    large.backup()
+    large.git("multi-pack-index write")
+    large.append()
+    assert large.backup() > COST
+    large.sh("csb-gc --now >/dev/null").ok()
+    large.append()
+    large.backup()
+    large.append()
+    assert large.backup() <= COST
+    large.sound().intact()
+
+
+@logic
 @pytest.mark.parametrize("end", [".keep", ".idx"])
 def test_a_damaged_or_missing_companion(large, end, rounds):
     """Each byte of a .keep, or some of an .idx: nothing wrong is stored, and it goes on."""
