@@ -109,7 +109,7 @@ def sibling(name):
     """The command (a list) that starts another tool: beside this one's real path, else on PATH."""
     path = os.path.join(os.path.dirname(os.path.realpath(sys.modules["__main__"].__file__)), name)
     if os.path.isfile(path):
-        return [sys.executable, "-I", *(["-S"] if sys.flags.no_site else []), path]
+        return [sys.executable, "-IS", path]
     import shutil
     if not (path := shutil.which(name)):
         raise Error(f"cannot find '{name}' beside {TOOL} or on PATH", ABSENT)
