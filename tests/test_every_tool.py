@@ -29,12 +29,14 @@ FIRST = ID.format(1)
 PATH = f"$CLAUDE_CONFIG_DIR/projects/-work/{FIRST}.jsonl"
 STORED = "csb-changes | csb-gitcommit >/dev/null"
 INDEXED = "csb-find | csb-index >/dev/null"
+LOCATED = "csb-find | csb-locate >in"
 
 
 # tool: what must have run before, then a line in which the tool writes to stdout
 WORKS = {
     "csb": (INDEXED, "csb list -n 0"),
     "csb-backup": ("", "csb-backup"),
+    "csb-cat": (LOCATED, "csb-cat <in"),
     "csb-changes": ("", "csb-changes"),
     "csb-facts": ("csb-find >in", "csb-facts <in"),
     "csb-find": ("", "csb-find"),
@@ -43,16 +45,21 @@ WORKS = {
     "csb-gitblob": ("csb-changes >in", "csb-gitblob <in"),
     "csb-gitcommit": ("csb-changes >in", "csb-gitcommit <in"),
     "csb-gitpack": ("csb-changes >in", "csb-gitpack <in"),
+    "csb-html": (f"{LOCATED} && csb-cat <in | csb-turns >turns", "csb-html <turns"),
     "csb-index": ("csb-find >in", "csb-index <in"),
     "csb-init": ("", "csb-init"),
     "csb-list": (INDEXED, "csb-list"),
+    "csb-locate": ("", f"csb-locate {FIRST}"),
+    "csb-log": ("", f"csb-log {FIRST}"),
     "csb-lost": (f"{STORED} && rm {os.path.dirname(PATH)}/*", "csb-lost"),
     "csb-match": ("csb-find | csb-text >in", "csb-match word <in"),
+    "csb-md": (f"{LOCATED} && csb-cat <in | csb-turns >turns", "csb-md <turns"),
     "csb-restore": (STORED, f"csb-restore --target-dir there {FIRST}"),
     "csb-search": ("", "csb-search -n 0 word"),
     "csb-text": ("csb-find >in", "csb-text <in"),
     "csb-textindex": ("", "csb-textindex"),
     "csb-textscan": ("csb-find >in", "csb-textscan word <in"),
+    "csb-turns": (f"{LOCATED} && csb-cat <in >lines", "csb-turns <lines"),
     "csb-verify": (STORED, "csb-verify"),
     "jsonl_snapshot": ("", f"jsonl_snapshot --source {PATH} --dest-dir there"),
     "session_snapshot": ("", f"session_snapshot --source {PATH} --dest-dir there"),

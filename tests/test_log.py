@@ -1,0 +1,804 @@
+"""csb-log and the stages below it: what was said in a session, whatever stands in the file."""
+import itertools
+import json
+import os
+import re
+import time
+
+import pytest
+
+pytestmark = pytest.mark.logic
+
+ID = "3f4a9b10-0000-4000-8000-00000000c0de"
+OTHER = "3f4a9b11-0000-4000-8000-00000000beef"
+MB = 1 << 20
+PEAK = ("import resource, subprocess, sys; rc = subprocess.call(sys.argv[1:]); "
+        "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss, file=sys.stderr); "
+        "sys.exit(rc)")
+
+
+class Chat:
+    """Writes transcripts as the client does: each record has a uuid and a parent."""
+
+    def __init__(self):
+        self.count, self.parent, self.records = itertools.count(1), None, []
+
+    def add(self, kind, content=None, mid=None, **fields):
+        number = next(self.count)
+        message = {"message": {"role": kind, "content": content, **({"id": mid} if mid else {})}}
+        message = message if kind in ("user", "assistant") else {"content": content}
+        record = {"parentUuid": self.parent, "isSidechain": False, "uuid": uuid(number),
+                  "timestamp": f"2026-01-02T03:{number:02d}:00.000Z", "sessionId": ID,
+                  "cwd": "/w", "type": kind, **(message if content is not None else {}), **fields}
+        self.records.append(record)
+        self.parent = record["uuid"]
+        return record["uuid"]
+
+    def user(self, text, **fields):
+        return self.add("user", text, **fields)
+
+    def says(self, text, mid=None, **fields):
+        return self.add("assistant", [{"type": "text", "text": text}], mid, **fields)
+
+    def calls(self, name, mid=None, tool="Bash", value=None, **fields):
+        part = {"type": "tool_use", "id": name, "name": tool, "input": value or {"command": "ls"}}
+        return self.add("assistant", [part], mid, **fields)
+
+    def gives(self, name, text, error=False, **fields):
+        part = {"type": "tool_result", "tool_use_id": name, "content": text, "is_error": error}
+        return self.add("user", [part], **fields)
+
+    def bytes(self):
+        return lines(*self.records)
+
+
+def uuid(number):
+    return f"00000000-0000-4000-8000-{number:012d}"
+
+
+def lines(*records):
+    return b"".join(json.dumps(record).encode() + b"\n" for record in records)
+
+
+@pytest.fixture
+def put(home):
+    """A function: put(bytes or Chat, session id, project) makes a transcript; its path."""
+    def write(data, name=ID, project="-p"):
+        path = home.claude / "projects" / project / (name + ".jsonl")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data if isinstance(data, bytes) else data.bytes())
+        return path
+    return write
+
+
+def short(records):
+    """Turns as (role, text, [(tool, result)])."""
+    return [(turn["role"], turn["text"], [(tool["name"], tool.get("result"))
+                                          for tool in turn["tools"]]) for turn in records]
+
+
+def small():
+    chat = Chat()
+    chat.user("Mend the parser, please")
+    chat.says("I will look at it.", "m1")
+    chat.calls("t1", "m1", value={"command": "make   test\n"})
+    chat.gives("t1", "one\ntwo\n")
+    chat.calls("t2", "m2", "Read", {"file_path": "/w/src/a_b.py"})
+    chat.gives("t2", "no such file", error=True)
+    chat.says("Done:\n```\ncode", "m3")
+    chat.user("<command-name>/clear</command-name>\n<command-args>now</command-args>")
+    chat.user("Caveat: not typed", isMeta=True)
+    return chat
+
+
+def test_markdown(sh, put):
+    put(small())
+    assert sh(f"csb-log {ID}").ok().out == f"""\
+# Session 3f4a9b10
+
+`{ID}` `-p`
+
+## User, 2026-01-02 03:01
+
+Mend the parser, please
+
+## Assistant, 2026-01-02 03:02
+
+I will look at it.
+
+- `Bash` make test (2 lines)
+
+## Assistant, 2026-01-02 03:05
+
+- `Read` src/a\\_b.py (failed: no such file)
+
+## Assistant, 2026-01-02 03:07
+
+Done:
+```
+code
+```
+
+## User, 2026-01-02 03:08
+
+/clear now
+
+> client: Caveat: not typed
+
+"""
+
+
+def test_text_in_local_time(sh, put):
+    put(small())
+    assert sh(f"csb-log --text --tools full --last 4 {ID}", TZ="XXX-5").ok().out == f"""\
+=== [{ID} -p]
+
+--- Assistant, 2026-01-02 08:05
+  * Read src/a_b.py (failed: no such file)
+    file_path:
+    | /w/src/a_b.py
+    error:
+    | no such file
+
+--- Assistant, 2026-01-02 08:07
+  Done:
+  ```
+  code
+
+--- User, 2026-01-02 08:08
+  /clear now
+
+  (client: Caveat: not typed)
+
+"""
+
+
+def test_one_turn_a_message_and_results_with_their_calls(sh, put):
+    """Also when the results come between the records of the message, as in parallel calls."""
+    chat = Chat()
+    chat.user("go")
+    chat.says("both", "m1")
+    chat.calls("t1", "m1")
+    chat.gives("t1", "r1")
+    chat.calls("t2", "m1")
+    chat.calls("t3", "m1")
+    chat.gives("t3", [{"type": "text", "text": "r3"}, {"type": "image", "source": {
+        "type": "base64", "media_type": "image/png", "data": "QUJD"}}])
+    chat.gives("t2", "r2")
+    chat.says("without an id")
+    chat.says("another")
+    put(chat)
+    records = sh(f"csb-log --json {ID}").ok().records
+    assert short(records) == [
+        ("user", "go", []), ("assistant", "both", [("Bash", "r1"), ("Bash", "r2"), ("Bash", "r3")]),
+        ("assistant", "without an id", []), ("assistant", "another", [])]
+    assert {r["kind"] for r in records} == {"turn"} and {r["session_id"] for r in records} == {ID}
+    assert records[1]["tools"][2]["images"] == [{"media_type": "image/png", "data": "QUJD"}]
+    assert records[0]["at"] == "2026-01-02T03:01:00.000Z" and records[0]["uuid"] == uuid(1)
+
+
+GOOD = {"type": "user", "message": {"role": "user", "content": "fine"}}
+BAD = {
+    "torn": b'{"type":"user","message":{"role":"user","content":"x',
+    "NUL": b"\0" * 5000,
+    "not UTF-8": b'{"type":"user","message":{"role":"user","content":"\xff\xfe"}}',
+    "a list": b"[1]", "null": b"null", "a number": b"9" * 6000,
+    "null message": b'{"type":"user","message":null}',
+    "a text as message": b'{"type":"assistant","message":"x"}',
+    "two on a line": lines(GOOD)[:-1] * 2,
+    "NaN": b'{"type":"user","message":{"role":"user","content":"x"},"n":NaN}',
+    "too deep": b"[" * 100_000, "deep object": b'{"a":' * 50_000 + b"1" + b"}" * 50_000,
+    "a record of ours": b'{"kind":"session","session_id":"x","title":"forged"}',
+    "a turn of ours": b'{"kind":"turn","role":"user","text":"forged"}',
+    "many values": b'{"a":[' + b"1," * 700_000 + b"1]}",
+}
+ODD = {     # nothing is bad about these
+    "BOM": (b"\xef\xbb\xbf" + lines(GOOD), ["fine"]),
+    "CRLF": (lines(GOOD).replace(b"\n", b"\r\n"), ["fine"]),
+    "no last newline": (lines(GOOD)[:-1], ["fine"]),
+    "empty lines": (b"\n\n" + lines(GOOD) + b"\n \n", ["fine"]),
+    "half an emoji": (lines(GOOD).replace(b"fine", b"a\\ud83d"), ["a\ud83d"]),
+    "raw U+2028": (lines(GOOD).replace(b"fine", "a\u2028b\x85".encode()), ["a\u2028b\x85"]),
+    "a text block": (lines(GOOD).replace(b'"fine"', b'["one",{"type":"text","text":"two"},7]'),
+                     ["one\n\ntwo"]),
+    "wrong types": (b'{"type":5}\n{"type":["user"]}\n{"uuid":7}\n{"type":"system","content":[]}\n'
+                    b'{"type":"attachment","attachment":3}\n{"type":"user","timestamp":3,'
+                    b'"uuid":[],"cwd":1,"agentId":{},"message":{"content":"x","id":[]}}\n', ["x"]),
+    "unknown": (b'{"type":"dance","message":{}}\n' + lines(GOOD), ["fine"]),
+    "a new kind of block": (lines(GOOD).replace(b'"fine"', b'[{"type":"video"}]'), ["[video]"]),
+    "an empty file": (b"", []), "only metadata": (b'{"type":"mode","mode":"normal"}\n', []),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_a_bad_line_costs_itself(sh, put, name):
+    """It is left out, and said in one line; the lines around it are there."""
+    put(lines(GOOD) + BAD[name] + b"\n" + lines(GOOD) + BAD[name] + b"\n")
+    done = sh(f"csb-log --json {ID}")
+    assert [turn["text"] for turn in done.records] == ["fine", "fine"]
+    assert (done.rc, done.err.count("\n")) == (0, 1)
+    assert re.search(r"2 bad lines of '.*' left out, the first is line 2\n", done.err)
+    assert "title" not in done.records[0]
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_what_is_odd_but_good(sh, put, name):
+    data, texts = ODD[name]
+    put(data)
+    for form in ("--json", "--md", "--text", "--html"):
+        done = sh(f"csb-log {form} {ID}").ok()
+        assert form != "--json" or [turn["text"] for turn in done.records] == texts
+
+
+def test_hostile_records_never_break_it(sh, put, seeded):
+    """Any value in any place: the same number of good turns, nothing but lines on stderr."""
+    values = [None, True, 0, -1, 1.5, 1e308, "", "x", "\x00\x1b]0;x\x07", "\ud800", [], {}, [[]],
+              [None, 1, {"type": "text", "text": 3}], {"type": "tool_use", "input": [1]},
+              [{"type": "tool_result", "tool_use_id": [], "content": {"a": 1}}],
+              [{"type": "tool_use", "id": {}, "name": [], "input": {"command": 7}}],
+              [{"type": "image", "source": {"data": 1}}], {"a": {"b": []}}, "2026-13-01T00:00:00Z"]
+    keys = ("type uuid parentUuid logicalParentUuid isSidechain timestamp cwd agentId isMeta "
+            "toolUseResult isCompactSummary attachment content subtype sessionId").split()
+    chat = []
+    for _ in range(400):
+        record = {key: seeded.choice(values) for key in seeded.sample(keys, 8)}
+        record["type"] = seeded.choice(["user", "assistant", "system", "attachment", "progress"])
+        record["message"] = {key: seeded.choice(values) for key in ("content", "id", "model")}
+        chat.append(record)
+    put(lines(*chat, GOOD))
+    for form in ("--json", "--md --subagents --tools full", "--text", "--html", "--live-branch"):
+        done = sh(f"csb-log {form} {ID}")
+        assert done.rc in (0, 1) and "cannot go on" not in done.err, done.err
+        assert form == "--json" and "fine" in done.records[-1]["text"] or form != "--json"
+
+
+SAID = {
+    "prompt": ({"content": "words"}, [("user", "words")]),
+    "command": ({"content": "<command-message>x</command-message>\n<command-name>/x</command-name>"
+                            "<command-args>a b</command-args>"}, [("user", "/x a b")]),
+    "reminder": ({"content": [{"type": "text", "text": "<system-reminder>a</system-reminder>"},
+                              {"type": "text", "text": "b"}]},
+                 [("meta", "<system-reminder>a</system-reminder>"), ("user", "b")]),
+    "stopped": ({"content": "[Request interrupted by user]"},
+                [("meta", "[Request interrupted by user]")]),
+    "image": ({"content": [{"type": "image", "source": {"data": "QQ=="}}]}, [("user", "")]),
+}
+
+
+@pytest.mark.parametrize("name", SAID)
+def test_who_says_what(sh, put, name):
+    message, wanted = SAID[name]
+    put(lines({"type": "user", "message": {"role": "user", **message}}))
+    found = sh(f"csb-log --json {ID}").ok().records
+    assert [(turn["role"], turn["text"]) for turn in found] == wanted
+
+
+def test_other_records_that_speak(sh, put):
+    chat = Chat()
+    chat.add("system", subtype="compact_boundary", content="Conversation compacted")
+    chat.user("This session is being continued", isCompactSummary=True)
+    chat.add("system", subtype="turn_duration", durationMs=3)
+    chat.add("attachment", attachment={"type": "queued_command", "prompt": "typed meanwhile"})
+    chat.add("attachment", attachment={"type": "todo_reminder", "content": []})
+    chat.add("assistant", [{"type": "thinking", "thinking": "hm"}], "m1")
+    chat.says("well", "m1", message={"role": "assistant", "id": "m1", "model": "the-model",
+                                     "content": [{"type": "text", "text": "well"}]})
+    put(chat)
+    found = sh(f"csb-log --json {ID}").ok().records
+    assert [(turn["role"], turn["text"]) for turn in found] == [
+        ("system", "Conversation compacted"), ("summary", "This session is being continued"),
+        ("user", "typed meanwhile"), ("assistant", "well")]
+    assert found[3]["thinking"] == "hm"
+
+
+def test_results_before_their_call_or_without(sh, put):
+    chat = Chat()
+    chat.gives("t1", "early")
+    chat.gives("t9", "nobody asked")
+    chat.says("so", "m1")
+    chat.calls("t1", "m1")
+    chat.calls("t2", "m2")
+    chat.user("stop that")
+    put(chat)
+    assert short(sh(f"csb-log --json {ID}").ok().records) == [
+        ("tool", "", [("?", "nobody asked")]), ("assistant", "so", [("Bash", "early")]),
+        ("assistant", "", [("Bash", None)]), ("user", "stop that", [])]
+    assert "(no result)" in sh(f"csb-log {ID}").ok().out
+
+
+def test_a_result_that_never_comes_does_not_stop_the_stream(sh, put):
+    """Turns leave when much has gathered behind a call, not only at the end of the file."""
+    chat = Chat()
+    chat.calls("never", "m0")
+    for number in range(1500):
+        chat.user(f"prompt {number}", timestamp="2026-01-02T03:04:05.000Z")
+    put(chat)
+    first = sh(f"(csb-locate {ID} | csb-cat; sleep 9) | timeout 8 csb-turns | head -1")
+    assert json.loads(first.out)["tools"][0]["id"] == "never"
+    assert len(sh(f"csb-log --json {ID}").ok().records) == 1501
+
+
+def test_what_stands_there_twice_is_shown_once(sh, put):
+    chat = small()
+    put(chat.bytes() * 3)
+    assert len(sh(f"csb-log --json {ID}").ok().records) == 6
+
+
+def texts(sh, line):
+    return [turn["text"] for turn in sh(line).ok().records]
+
+
+def test_live_branch_leaves_out_what_was_rewound(sh, put):
+    chat = Chat()
+    first = chat.user("first")
+    chat.says("wrong", "m1")
+    chat.user("no, not that")
+    chat.parent = first
+    chat.add("progress", data={"type": "hook_progress"})
+    chat.says("right", "m2")
+    chat.user("thanks")
+    chat.user("a side chain", isSidechain=True)
+    chat.add("system", subtype="turn_duration", durationMs=3)
+    put(chat)
+    assert texts(sh, f"csb-log --json --live-branch {ID}") == ["first", "right", "thanks"]
+    assert len(texts(sh, f"csb-log --json {ID}")) == 6
+
+
+def test_live_branch_has_all_parallel_calls(sh, put):
+    chat = Chat()
+    chat.user("go")
+    one = chat.calls("t1", "m1")
+    two = chat.calls("t2", "m1")
+    chat.gives("t1", "r1", parentUuid=one)
+    chat.gives("t2", "r2", parentUuid=two)
+    chat.parent = chat.records[-1]["uuid"]
+    chat.says("done", "m2")
+    put(chat)
+    assert short(sh(f"csb-log --json --live-branch {ID}").ok().records) == [
+        ("user", "go", []), ("assistant", "", [("Bash", "r1"), ("Bash", "r2")]),
+        ("assistant", "done", [])]
+
+
+def test_live_branch_goes_on_before_a_compaction(sh, put):
+    chat = Chat()
+    before = chat.user("before")
+    chat.parent = None
+    chat.add("system", subtype="compact_boundary", content="compacted", logicalParentUuid=before)
+    chat.user("summary", isCompactSummary=True)
+    chat.user("after")
+    put(chat)
+    found = texts(sh, f"csb-log --json --live-branch {ID}")
+    assert found == ["before", "compacted", "summary", "after"]
+
+
+CYCLES = {"itself": {3: 3}, "two": {2: 3, 3: 2}, "all": {1: 4}, "a stranger": {1: 99},
+          "not yet": {2: 5, 1: 2}}
+
+
+@pytest.mark.parametrize("name", CYCLES)
+def test_live_branch_survives_cycles(sh, put, name):
+    chat = Chat()
+    for number in range(1, 5):
+        chat.user(f"u{number}")
+    for number, parent in CYCLES[name].items():
+        chat.records[number - 1]["parentUuid"] = uuid(parent)
+    put(chat)
+    found = texts(sh, f"csb-log --json --live-branch {ID}")
+    assert found[-1] == "u4" and len(found) == len(set(found))
+    assert found == {"itself": ["u3", "u4"], "two": ["u2", "u3", "u4"],
+                     "not yet": ["u2", "u3", "u4"]}.get(name, ["u1", "u2", "u3", "u4"])
+
+
+def agent(name, *words):
+    chat = Chat()
+    chat.count = itertools.count(sum(name.encode()) * 100)
+    chat.user(words[0], isSidechain=True, agentId=name)
+    for word in words[1:]:
+        chat.says(word, f"{name}-{word}", isSidechain=True, agentId=name)
+    for record in chat.records:
+        record["timestamp"] = "2026-01-02T04:00:00.000Z"
+    return chat.bytes()
+
+
+def with_subagents(put, home):
+    """Two called in one message, one known by its meta file; one within; one that nobody called."""
+    chat = Chat()
+    chat.user("go")
+    chat.calls("t1", "m1", "Task")
+    chat.calls("t2", "m1", "Task")
+    chat.gives("t1", "r1", toolUseResult={"agentId": "aa"})
+    chat.gives("t2", "r2")
+    chat.says("done", "m2")
+    path = put(chat)
+    folder = path.with_suffix("") / "subagents"
+    folder.mkdir(parents=True)
+    (folder / "agent-aa.jsonl").write_bytes(agent("aa", "to a", "from a") + lines(
+        {"type": "assistant", "message": {"content": [
+            {"type": "tool_use", "id": "in", "name": "Task", "input": {}}]}},
+        {"type": "user", "toolUseResult": {"agentId": "cc"}, "message": {"content": [
+            {"type": "tool_result", "tool_use_id": "in", "content": "r"}]}}))
+    (folder / "deep").mkdir()
+    (folder / "deep" / "agent-cc.jsonl").write_bytes(agent("cc", "to c"))
+    (folder / "agent-bb.jsonl").write_bytes(agent("bb", "to b", "from b"))
+    (folder / "agent-bb.meta.json").write_text('{"toolUseId": "t2"}')
+    (path.parent / "agent-flat.jsonl").write_bytes(agent("flat", "to flat"))
+    (path.parent / "agent-not-ours.jsonl").write_bytes(
+        agent("not", "to another").replace(ID.encode(), OTHER.encode()))
+    return path
+
+
+SUBAGENTS = [("go", None, None), ("", None, None), ("to a", "aa", 1), ("from a", "aa", 1),
+             ("", "aa", 1), ("to c", "cc", 2), ("to b", "bb", 1), ("from b", "bb", 1),
+             ("done", None, None), ("to flat", "flat", 1)]
+
+
+def test_subagents_follow_the_call_that_started_them(sh, put, home):
+    with_subagents(put, home)
+    found = sh(f"csb-log --json {ID}").ok().records
+    assert [(t["text"], t.get("subagent"), t.get("depth")) for t in found] == SUBAGENTS
+    assert [t["text"] for t in found if t.get("is_sidechain")] == [
+        text for text, name, _ in SUBAGENTS if name]
+    assert {t["session_id"] for t in found} == {ID}
+
+
+def test_a_message_that_starts_subagents_stays_whole(sh, put, home):
+    """Also when the client wrote each call after the result of the one before."""
+    chat = Chat()
+    for name in ("aa", "bb"):
+        chat.calls(name, "m1", "Task")
+        chat.gives(name, f"r {name}", toolUseResult={"agentId": name})
+    chat.says("and so", "m1")
+    chat.says("done", "m2")
+    folder = put(chat).with_suffix("") / "subagents"
+    folder.mkdir(parents=True)
+    for name in ("aa", "bb"):
+        (folder / f"agent-{name}.jsonl").write_bytes(agent(name, f"to {name}"))
+    assert short(sh(f"csb-log --json {ID}").ok().records) == [
+        ("assistant", "and so", [("Task", "r aa"), ("Task", "r bb")]), ("user", "to aa", []),
+        ("user", "to bb", []), ("assistant", "done", [])]
+
+
+def test_subagents_are_one_line_or_whole(sh, put, home):
+    with_subagents(put, home)
+    brief = sh(f"csb-log {ID}").ok().out
+    assert "> subagent aa: 3 turns, --subagents shows them\n" in brief and "from a" not in brief
+    whole = sh(f"csb-log --subagents {ID}").ok().out
+    assert "### Subagent aa: assistant, 2026-01-02 04:00\n\nfrom a\n" in whole
+
+
+@pytest.mark.parametrize("way", ["deleted", "husk", "transcript only"])
+def test_subagents_of_what_is_gone(sh, put, home, way):
+    path = with_subagents(put, home)
+    if way != "husk":
+        sh("csb-backup").ok()
+    path.unlink()
+    if way == "deleted":
+        sh(f"rm -r {home.claude}/projects/*")
+    found = sh(f"csb-log --json {ID}").ok().records
+    wanted = SUBAGENTS if way != "husk" else [(text, name, 1) for text, name, _ in sorted(
+        (one for one in SUBAGENTS if one[1] in ("aa", "bb", "cc", "flat")), key=lambda one: one[1])]
+    if way == "husk":
+        assert sorted(t["text"] for t in found) == sorted(text for text, _, _ in wanted)
+    else:
+        assert [(t["text"], t.get("subagent"), t.get("depth")) for t in found] == wanted
+
+
+def test_subagents_that_call_each_other(sh, put):
+    """Each is shown once."""
+    chat = Chat()
+    chat.calls("t", "m", "Task")
+    chat.gives("t", "r", toolUseResult={"agentId": "x"})
+    path = put(chat)
+    folder = path.with_suffix("") / "subagents"
+    folder.mkdir(parents=True)
+    for name, other in (("x", "y"), ("y", "x")):
+        (folder / f"agent-{name}.jsonl").write_bytes(agent(name, f"to {name}") + lines(
+            {"type": "user", "toolUseResult": {"agentId": other}, "message": {"content": [
+                {"type": "tool_result", "tool_use_id": "q", "content": "r"}]}}))
+    found = texts(sh, f"csb-log --json {ID}")
+    assert found.count("to x") == found.count("to y") == 1
+
+
+def test_side_chains_in_the_transcript_itself(sh, put):
+    chat = Chat()
+    chat.calls("t", "m", "Task")
+    chat.user("to it", isSidechain=True)
+    chat.says("from it", "s1", isSidechain=True)
+    chat.gives("t", "r")
+    put(chat)
+    found = sh(f"csb-log --json {ID}").ok().records
+    assert short(found) == [("assistant", "", [("Task", "r")]), ("user", "to it", []),
+                            ("assistant", "from it", [])]
+    assert [t.get("is_sidechain", False) for t in found] == [False, True, True]
+    assert "> side chain: 2 turns" in sh(f"csb-log {ID}").ok().out
+
+
+@pytest.fixture
+def three_versions(sh, put):
+    """A session backed up at one, two and three prompts; the commits."""
+    commits, chat = [], Chat()
+    for number in (1, 2, 3):
+        chat.user(f"u{number}")
+        put(chat)
+        made = sh("csb-backup").ok().records
+        commits += [record["commit"] for record in made if record["kind"] == "commit"]
+    return commits
+
+
+def test_any_version_in_the_store(sh, put, three_versions):
+    for number, commit in enumerate(three_versions, 1):
+        wanted = [f"u{n}" for n in range(1, number + 1)]
+        assert texts(sh, f"csb-log --json --at {commit} {ID}") == wanted
+        record = lines({"session_id": ID, "commit": commit})
+        assert [t["text"] for t in sh("csb-log --json", record).ok().records] == wanted
+    assert texts(sh, f"csb-log --json --at main~1 {ID}") == ["u1", "u2"]
+
+
+def test_a_deleted_session(sh, put, three_versions):
+    put(b"").unlink()
+    for _ in range(2):
+        assert texts(sh, f"csb-log --json {ID}") == ["u1", "u2", "u3"]
+        assert texts(sh, f"csb-log --json --live-branch {ID[-6:]}") == ["u1", "u2", "u3"]
+        sh("csb-backup").ok()
+    assert texts(sh, "csb-list --deleted | csb-log --json") == ["u1", "u2", "u3"]
+
+
+def test_a_session_that_had_shrunk(sh, put, three_versions):
+    path = put(lines(GOOD))
+    sh("csb-backup")
+    path.unlink()
+    sh("csb-backup").ok()
+    done = sh(f"csb-log --json {ID}")
+    assert [t["text"] for t in done.records] == ["u1", "u2", "u3"]
+    assert done.rc == 0 and "the fullest is taken" in done.err and done.err.count("\n") == 1
+
+
+def test_several_in_a_pipe(sh, put, home):
+    put(small())
+    path = put(lines(GOOD), OTHER)
+    payload = {"session_id": ID, "transcript_path": str(home.claude / f"projects/-p/{ID}.jsonl"),
+               "cwd": "/", "hook_event_name": "Stop"}
+    given = lines(payload) + OTHER[:8].encode() + b"\n" + lines({"transcript_path": str(path)})
+    found = sh("csb-log --json", given).ok().records
+    assert [r["session_id"] for r in found] == [ID] * 6 + [OTHER]
+    assert sh("csb-find | csb-log --text").ok().out.count("=== ") == 2
+    assert sh(f"csb-log --text {OTHER} {ID}").ok().out.count("=== ") == 2
+
+
+def test_any_path(sh, put, home):
+    (home.path / "my talk.jsonl").write_bytes(small().bytes())
+    (home.path / "-x.jsonl").write_bytes(lines(GOOD))
+    assert len(sh("csb-log --json 'my talk.jsonl'").ok().records) == 6
+    assert len(sh(f"csb-log --json {home.path}/*.jsonl").ok().records) == 7
+    assert len(sh("csb-log --json -- ./-x.jsonl").ok().records) == 1
+
+
+def test_turns_can_be_piped_into_it(sh, put):
+    put(small())
+    line = f"csb-log --json {ID} | grep '\"user\"' | csb-log --text"
+    assert sh(line).ok().out.count("--- User") == 2
+
+
+MISUSE = [("csb-log 3f4a9b1", 2, "names 2 sessions"), ("csb-log ffff", 1, "cannot find session"),
+          ("echo 3f4a9b1 | csb-log", 1, "names 2 sessions"),
+          ("echo 3f4a9b1 | csb-log --json", 1, "names 2 sessions"),
+          ("csb-log none.jsonl", 1, "No such file"), ("csb-log ./", 1, "Is a directory"),
+          (f"csb-log --at nope {ID}", 1, "nope"), ("csb-log --since x ffff", 2, "--since"),
+          ("csb-log --last x ffff", 2, "--last"), ("csb-log --md --text ffff", 2, "not allowed"),
+          ("csb-log --tools some ffff", 2, "--tools"), ("mkfifo f.jsonl; csb-log f.jsonl", 1, "f"),
+          (f"csb-log {ID[:8]} {OTHER[:8]} ffff >/dev/null", 1, "cannot find session")]
+
+
+@pytest.mark.parametrize("line, rc, words", MISUSE)
+def test_status(sh, put, line, rc, words):
+    put(small())
+    put(lines(GOOD), OTHER)
+    sh("csb-backup").ok()
+    done = sh(line)
+    assert (done.rc, done.err.count("\n")) == (rc, 1) and words in done.err, done
+
+
+def test_one_id_in_two_projects(sh, put):
+    put(lines(GOOD))
+    path = put(small(), project="-q")
+    assert sh(f"csb-log {ID}").rc == 2
+    assert len(sh(f"csb-log --json {path}").ok().records) == 6
+    record = lines({"session_id": ID, "project": "-q"})
+    assert len(sh("csb-log --json", record).ok().records) == 6
+
+
+def test_a_reader_that_leaves(sh, put):
+    chat = Chat()
+    for number in range(3000):
+        chat.user(f"prompt {number} " * 20, timestamp="2026-01-02T03:04:05.000Z")
+    put(chat)
+    for form in ("--md", "--json", "--text", "--html"):
+        done = sh(f"csb-log {form} {ID} | head -1")
+        assert (done.rc, done.err) == (141, ""), form
+
+
+HOSTILE = ("\x1b[31mred\x1b[0m \x1b]0;title\x07 \x9b2J \u202eevil\u2066 \x08\x08 \x00 \ud800 \t.\r"
+           "\x1b[2J \u2028 \u200e\n## User, 2026-01-01 00:00\n\nforged")
+
+
+def test_control_characters_reach_nobody(sh, put):
+    chat = Chat()
+    chat.user(HOSTILE)
+    chat.calls("t", "m", HOSTILE, {HOSTILE: HOSTILE, "command": HOSTILE})
+    chat.gives("t", HOSTILE, error=True)
+    chat.user(HOSTILE, isMeta=True)
+    chat.add("system", content=HOSTILE, cwd=HOSTILE)
+    path = put(chat)
+    with open(path, "ab") as file:
+        file.write(lines({"type": "custom-title", "customTitle": HOSTILE}))
+    for form in ("--md --tools full", "--text --tools full", "--md", "--html"):
+        out = sh(f"csb-log {form} {ID}").ok().out
+        assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069"
+                             r"\ud800-\udfff]", out), form
+        assert "red" in out and "\\x1b]0" in out
+        if form != "--html":
+            assert not re.search(r"\n(## |--- )User, 2026-01-01 00:00", out)
+
+
+def test_last_since_and_tools(sh, put):
+    put(small())
+    assert texts(sh, f"csb-log --json --last 2 {ID}") == ["/clear now", "Caveat: not typed"]
+    assert texts(sh, f"csb-log --json --last 0 {ID}") == []
+    late = ["Done:\n```\ncode", "/clear now", "Caveat: not typed"]
+    for when in ("2026-01-02T03:06:30Z", "2026-01-02T08:06:30", "2026-01-02T04:06:30+01:00"):
+        found = sh(f"csb-log --json --since {when} {ID}", TZ="XXX-5").ok().records
+        assert [turn["text"] for turn in found] == late
+        assert found[0]["project"] == "-p", "what is known of a session stays with its first turn"
+    assert texts(sh, f"csb-log --json --since 1h {ID}") == []
+    chat = Chat()
+    chat.user("now", timestamp=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()))
+    put(chat)
+    assert texts(sh, f"csb-log --json --since 1h {ID}") == ["now"]
+    put(small())
+    assert "Bash" not in sh(f"csb-log --tools none {ID}").ok().out
+    assert "```\n  make   test\n  ```" in sh(f"csb-log --tools full {ID}").ok().out
+    assert "result" not in sh(f"csb-log --json --tools brief {ID}").ok().out
+    assert not any(t["tools"] for t in sh(f"csb-log --json --tools none {ID}").ok().records)
+
+
+def test_last_counts_turns_not_those_of_subagents(sh, put, home):
+    with_subagents(put, home)
+    found = texts(sh, f"csb-log --json --last 2 {ID}")
+    assert found == [text for text, _, _ in SUBAGENTS][-9:]
+
+
+def test_the_title_is_the_last_one_given(sh, put):
+    chat = small()
+    path = put(chat.bytes() + lines({"type": "custom-title", "customTitle": "old"},
+                                    {"type": "ai-title", "aiTitle": "by the machine"},
+                                    {"type": "custom-title", "customTitle": "The \"new\" one"}))
+    assert sh(f"csb-log {path}").ok().out.startswith('# The "new" one\n')
+    sh("csb-find | csb-index >/dev/null").ok()
+    assert sh("csb-list | csb-log").ok().out.startswith('# The "new" one\n')
+
+
+def peak(sh, line):
+    """(done, the most memory that any process of the line took, in MB)."""
+    done = sh(f"python3 -c '{PEAK}' {line}", timeout=300)
+    words, _, kb = done.err.rstrip("\n").rpartition("\n")
+    done.err = words
+    return done, int(kb) / 1024
+
+
+PICTURES = ["QUJD" * 512, "QUJD" * (MB * 11 // 8)]
+
+
+def long_lines():
+    """Lines of nearly 8 MB, each with what makes a line cost more memory than its bytes."""
+    emoji, size = "\U0001f600", 8 * MB - 3000
+    data = {"an emoji": ["x" * (size - 10) + emoji], "all emoji": [emoji * (size // 4)],
+            "escapes": ["\n\"\\" * (size // 6)], "texts": [("y" * 900 + emoji)] * (size // 1000),
+            "picture": ["see " + emoji]}
+    for name, words in data.items():
+        parts = [{"type": "text", "text": word} for word in words]
+        if name == "picture":
+            parts += [{"type": "image", "source": {"type": "base64", "media_type": "image/png",
+                                                   "data": data}} for data in PICTURES]
+        for _ in range(2):
+            yield {"type": "user", "uuid": os.urandom(8).hex(), "message": {
+                "role": "user", "content": parts}}
+
+
+def test_long_lines_cost_little_memory(sh, put):
+    """At most 64 MB in any process, for lines up to 8 MB; longer ones are named."""
+    data = b"".join(json.dumps(r, ensure_ascii=False).encode() + b"\n" for r in long_lines())
+    assert max(map(len, data.split(b"\n"))) <= 8 * MB
+    put(data + b'{"type":"user","message":{"content":"' + b"z" * 9 * MB + b'"}}\n' + lines(GOOD))
+    for form in ("--json", "--html", "--md", "--text --tools full"):
+        done, most = peak(sh, f"csb-log {form} {ID}")
+        assert done.rc == 0 and most < 64, (form, most)
+        number = len(data.split(b"\n"))
+        assert done.err.splitlines()[-1].endswith("bytes: it is left out")
+        assert f"line {number} of" in done.err and done.err.count("\n") == 0
+        assert "fine" in done.out and "bytes more]" in done.out
+        if form == "--json":
+            found = done.records
+            assert len(found) == number
+            assert [image["data"] for image in found[-2]["images"]] == PICTURES
+            assert found[0]["text"].startswith("x" * 1_000_000)
+
+
+def test_a_large_transcript_costs_little_memory(sh, put):
+    """200 MB, and the branch, the last turns and the page of it."""
+    chat = Chat()
+    for number in range(400):
+        chat.user(f"prompt {number}", timestamp="2026-01-02T03:04:05.000Z")
+        chat.calls(f"t{number}", f"m{number}", timestamp="2026-01-02T03:04:05.000Z")
+        chat.gives(f"t{number}", "words " * 80_000, timestamp="2026-01-02T03:04:05.000Z")
+    path = put(chat)
+    assert path.stat().st_size > 180 * MB
+    for form in ("--html", "--json --live-branch --last 50"):
+        done, most = peak(sh, f"csb-log {form} {ID} | tail -c 1000")
+        assert done.rc == 0 and most < 64, (form, most)
+
+
+def slow_count(path):
+    """What a transcript holds, read the simple way: (messages, calls, answered calls, texts)."""
+    messages, calls, answers, texts, seen = set(), set(), set(), [], set()
+    with open(path, "rb") as file:
+        for line in file.read().split(b"\n"):
+            try:
+                record = json.loads(line)
+                message = record["message"]
+                content = message["content"]
+            except (ValueError, TypeError, KeyError):
+                continue
+            if record["type"] not in ("user", "assistant") or record.get("uuid") in seen:
+                continue
+            seen.update({record.get("uuid")} - {None})
+            parts = [{"type": "text", "text": content}] if isinstance(content, str) else content
+            for part in parts:
+                part = part if isinstance(part, dict) else {"type": "text", "text": part}
+                if part["type"] == "text":
+                    texts.append(part["text"].strip("\n"))
+                elif part["type"] == "tool_use":
+                    calls.add(part["id"])
+                elif part["type"] == "tool_result":
+                    answers.add(part["tool_use_id"])
+                words = (part.get("text") or part.get("thinking") or "").strip("\n")
+                if record["type"] == "assistant" and (words or part["type"] == "tool_use"):
+                    messages.add((message.get("id") or record["uuid"], record.get("isSidechain")))
+    return messages, calls, answers & calls, texts
+
+
+def test_real_transcripts_against_a_slow_count(sh, home, real):
+    """Every message one turn, every call there, every result paired, every text present."""
+    counted = 0
+    for claude in real.claude:
+        found = {}
+        done = sh("csb-find | csb-log --json", CLAUDE_CONFIG_DIR=str(claude), timeout=300)
+        assert done.rc == 0
+        for turn in done.records:
+            if not turn.get("subagent"):
+                found.setdefault(turn["session_id"], []).append(turn)
+        for path in claude.glob("projects/*/*.jsonl"):
+            turns = found.pop(path.stem, [])
+            if path.stem.startswith("agent-"):
+                continue
+            messages, calls, answered, said = slow_count(path)
+            tools = [tool for t in turns if t["role"] == "assistant" for tool in t["tools"]]
+            assert sum(t["role"] == "assistant" for t in turns) == len(messages), path
+            assert {tool["id"] for tool in tools} == calls and len(tools) == len(calls), path
+            assert {tool["id"] for tool in tools if "result" in tool} == answered, path
+            everything = "\0".join(t["text"] for t in turns)
+            for text in said:
+                if not re.match(r"\s*<command-", text):
+                    assert text in everything, (path, text)
+            counted += len(turns)
+        assert not found
+    assert counted > 3000
+
+
+def test_the_front_door_and_nothing_written(sh, put, home, listing):
+    put(small())
+    before = listing(home.claude)
+    assert sh(f"csb log {ID}").ok().out == sh(f"csb-log {ID}").ok().out
+    assert sh(f"csb log --html {ID}").ok().out == sh(
+        f"csb-log --json {ID} | csb html").ok().out
+    assert sh(f"csb log --json {ID}").ok().records
+    assert listing(home.claude) == before and not home.backup.exists()
