@@ -43,6 +43,7 @@ WORKS = {
     "csb-fmt": ("csb-find >in", "csb-fmt <in"),
     "csb-gc": (STORED, "csb-gc --now"),
     "csb-gitblob": ("csb-changes >in", "csb-gitblob <in"),
+    "csb-prove": ("csb-changes | csb-gitblob >in", "csb-prove <in"),
     "csb-gitcommit": ("csb-changes >in", "csb-gitcommit <in"),
     "csb-gitpack": ("csb-changes >in", "csb-gitpack <in"),
     "csb-html": (f"{LOCATED} && csb-cat <in | csb-turns >turns", "csb-html <turns"),
