@@ -78,6 +78,11 @@ class Large:
 
     def note(self):
         """What the disk has is in the newest commit."""
+        def there():        # while somebody repacks, git itself may miss an object for a moment
+            return subprocess.run(["git", f"--git-dir={self.store}", "rev-parse",
+                                   f"{self.ref}:{self.path}"], env=self.home.env,
+                                  capture_output=True).returncode == 0
+        assert any(there() for _ in range(5)), "the newest commit has no such path"
         commit, oid = self.git(f"rev-parse {self.ref} {self.ref}:{self.path}").split()
         assert oid == self.digest(), "the newest commit is not what the disk has"
         self.acked[commit] = self.path, oid
