@@ -54,9 +54,8 @@ def warn(text, status=FAILED):
     global worst
     worst = max(worst, status)
     say(text)
-def why(error):
-    """The reason of an OSError in the system's words, without number and path."""
-    return getattr(error, "strerror", None) or str(error)
+# The reason of an OSError in the system's words, without number and path.
+why = lambda error: getattr(error, "strerror", None) or str(error)
 def emit(record):
     """One record (a dict, kind first) as a line on stdout."""
     sys.stdout.write(ENCODE(record) + "\n")
@@ -190,6 +189,8 @@ class Blobs:
         self.path, self.rest, self.want = path, 0, 0    # bytes to come in the pipe, and to yield
         words = "--batch-command=%(objectname) %(objecttype) %(objectsize) %(deltabase)"
         self.pipe = git_start(path, "cat-file", words, stdin=-1, stdout=-1, stderr=-3)
+        with suppress(OSError, ImportError):    # F_SETPIPE_SZ of Linux: fewer turns
+            __import__("fcntl").fcntl(self.pipe.stdout, 1031, BLOCK)
     def ask(self, command, name):
         """git's answer, [oid, type, size, delta base]; None if the store has lost the object."""
         sum(1 for _ in self.blocks())       # to the end of the one before
@@ -220,8 +221,7 @@ class Blobs:
     def blocks(self):
         """The bytes of the object found last, in blocks; what is left of it."""
         while self.rest:
-            block = self.pipe.stdout.read(min(BLOCK, self.rest))
-            if not block:
+            if not (block := self.pipe.stdout.read(min(BLOCK, self.rest))):
                 self.__init__(self.path)
                 raise Error("cannot read an object to its end: git cat-file ended")
             self.rest -= len(block)
@@ -233,9 +233,9 @@ def oid_hash(length, size):
     import hashlib
     return hashlib.new("sha1" if length == 40 else "sha256", b"blob %d\0" % size)
 def all_history(path, *refs):
-    """What each commit changed, newest first, of refs or all: refs/csb/main, main, others: (commit,
-    seconds, [(status, mode, old, new, path)]): A, M, T or D (mode: what was), ids; a merge once for
-    each parent. If a ref cannot be walked that is said, and what its newest tree has comes last."""
+    """What each commit changed, newest first: (commit, seconds, [(status, mode, old, new, path)]):
+    A, M, T or D (mode: what was), ids; a merge once for each parent. Of refs, else refs/csb/main,
+    main, others. Of a ref that cannot be walked, which is said, its newest tree comes last."""
     flags = ("log --topo-order --raw -z -r --diff-merges=separate --root --no-renames --no-abbrev "
              "--no-color --format=%x00%H%x20%ct --encoding=none -O/dev/null --end-of-options")
     done, found = [], os.fsdecode(git(path, "for-each-ref", "--format=%(refname)")).split("\n")
