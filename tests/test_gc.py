@@ -178,6 +178,22 @@ def test_more_than_twenty_packs_become_one(sh, store, grown):
     assert sum(map(int, sizes.split())) < size, new
 
 
+def test_what_was_compressed_in_haste_is_compressed_well_once(sh, home, store):
+    """The pack of a first backup gets smaller; those of this tool are not compressed again."""
+    corpus.make(home.claude, sessions=60, total_mb=6, big_mb=0, seed=8)
+    sh("csb-changes | csb-gitcommit >/dev/null").ok()
+    before = store.objects()
+    blobs = store("cat-file --batch-all-objects --batch-check='%(objecttype) %(objectsize:disk)'")
+    sizes = [int(line.split()[1]) for line in blobs.split("\n") if line.startswith("blob")]
+    quick = sum(sizes)
+    sh("csb-gc --now").ok()
+    sizes = store("cat-file --batch-all-objects --batch-check='%(objecttype) %(objectsize:disk)'")
+    well = sum(int(line.split()[1]) for line in sizes.split("\n") if line.startswith("blob"))
+    assert well < 0.97 * quick
+    assert store.objects() == before
+    assert sh("csb-gc --now").ok().out == "", "once"
+
+
 def test_a_repository_of_another(sh, home, store, grown):
     """It is not touched, and neither is a store that borrows its objects."""
     store("config --unset csb.store")
