@@ -2,6 +2,7 @@
 import json
 import os
 import sqlite3
+import time
 
 import pytest
 
@@ -103,6 +104,42 @@ def test_order(sh, put):
     assert numbers(sh("csb-list -n 0")) == numbers(sh("csb-list -n 99")) == [1, 2, 3, 6, 4]
 
 
+@pytest.fixture
+def aged(home, put):
+    """Transcripts that the client, which keeps 30 days, purges in so many hours."""
+    for number, hours in ((1, 100), (2, -50), (3, 10), (4, 500), (5, 10), (6, 3)):
+        path = put(number, line("parser" if number == 3 else "x"))
+        os.utime(path, (time.time() + hours * 3600 - 30 * 86400,) * 2)
+    folder = home.claude / "projects" / "-w" / name(7)
+    folder.mkdir()
+    (folder / "left").touch()
+    os.utime(folder / "left", (0, 0))
+
+
+def test_what_expires(sh, aged, home):
+    """Overdue first, soonest first; what is gone from disk, and husks, cannot be saved any more."""
+    sh(INDEX).ok()
+    (home.claude / "projects" / "-w" / f"{name(6)}.jsonl").unlink()     # since the index was made
+    for options, expected in (
+            ("7d", [2, 3, 5, 1]), ("2w", [2, 3, 5, 1]), ("12h", [2, 3, 5]), ("9h", [2]),
+            ("0d", [2]), ("999999w", [2, 3, 5, 1, 4]), ("7d -n 2", [2, 3]),
+            ("7d -n 0", [2, 3, 5, 1]), ("7d parser", [3]), ("7d --project -v", []),
+            ("7d --sort oldest", [1, 2, 3, 5])):
+        assert numbers(sh(f"csb-list --expiring {options}")) == expected, options
+    done = sh("csb-list --expiring 12h | jsonl_snapshot --dest-dir ~/shots | jq -r .kind").ok()
+    assert done.out == "snapshot\n" * 3
+
+
+@pytest.mark.parametrize("settings", ["{", '{"cleanupPeriodDays": "x"}',
+                                      '{"cleanupPeriodDays": 0}'])
+def test_when_it_expires_may_not_be_known(sh, aged, home, settings):
+    (home.claude / "settings.json").write_text(settings)
+    sh(INDEX).ok()
+    done = sh("csb-list --expiring 7d")
+    assert (done.rc, done.out, done.err.count("\n")) == (0, "", 1)
+    assert "purges 6 more is not known" in done.err
+
+
 def test_every_row_unless_told_otherwise(sh, put):
     for number in range(60):
         put(number, line("x"))
@@ -119,7 +156,10 @@ def test_a_row_is_the_record_that_csb_index_said(sh, put):
 
 
 @pytest.mark.parametrize("options", ["-n -1", "-n x", "-n 1.5", "--sort name", "--deleted --all",
-                                     "--sort expiration --deleted", "--project", "-n"])
+                                     "--sort expiration --deleted", "--project", "-n",
+                                     "--expiring", "--expiring x", "--expiring 7",
+                                     "--expiring 1.5d", "--expiring -1d", "--expiring 7d --deleted",
+                                     "--expiring 7d --all", "--expiring 9999999d"])
 def test_misuse(sh, options):
     done = sh(f"csb-list {options}")
     assert (done.rc, done.out, done.err.count("\n")) == (2, "", 1), done
