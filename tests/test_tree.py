@@ -1,0 +1,112 @@
+"""csb-tree: families of forks in order, whatever the ids in the index say of each other."""
+import json
+import sqlite3
+
+import pytest
+
+pytestmark = pytest.mark.logic
+
+
+def name(number):
+    return f"3f4a9b10-0000-4000-8000-{number:012d}"
+
+
+@pytest.fixture
+def index(home, sh):
+    """index({number: parent}, **more): sessions in an index, each started in the order of its
+    number and used last then; a parent may be any value. more: {number: fields of its record}."""
+    def make(parents, project="-w", more=None):
+        if not (home.backup / "session-backup.db").exists():
+            (home.claude / "projects" / "-w").mkdir(parents=True)
+            (home.claude / "projects" / "-w" / f"{name(0)}.jsonl").write_text("{}\n")
+            sh("csb-find | csb-index >/dev/null").ok()
+        db = sqlite3.connect(home.backup / "session-backup.db")
+        db.execute("DELETE FROM session WHERE session_id = ?", (json.dumps(name(0)),))
+        for number, parent in parents.items():
+            at = f"2026-01-02T{number // 3600 % 24:02}:{number // 60 % 60:02}:{number % 60:02}.000Z"
+            record = {"kind": "session", "session_id": name(number), "project": project,
+                      "root": str(home.claude), "started": at, "last_active": at,
+                      "state": "present", **(more or {}).get(number, {})}
+            record = {key: value for key, value in record.items() if value is not None}
+            if parent is not None:
+                record["parent_session_id"] = name(parent) if type(parent) is int else parent
+            db.execute("INSERT INTO session (root, project, session_id, state, started, "
+                       "last_active, words, record) VALUES (?, ?, ?, ?, ?, ?, '', ?)",
+                       (*(json.dumps(record[key]) for key in ("root", "project", "session_id")),
+                        record["state"], record.get("started"), record.get("last_active"),
+                        json.dumps(record, separators=(",", ":"))))
+        db.commit()
+    return make
+
+
+def tree(sh, words=""):
+    """[(number, depth)] of what csb-tree says."""
+    return [(int(r["session_id"][-12:]), r["depth"]) for r in sh(f"csb-tree {words}").ok().records]
+
+
+def test_a_session_comes_before_its_forks(sh, index):
+    """Forks by start, deep ones first; the family used last leads; the lonely are left out."""
+    index({1: None, 2: 1, 3: 1, 4: 2, 5: None, 6: 5, 7: None, 8: 3})
+    family = [(1, 0), (2, 1), (4, 2), (3, 1), (8, 2)]
+    assert tree(sh) == [*family, (5, 0), (6, 1)]
+    assert tree(sh, "--all") == [*family, (7, 0), (5, 0), (6, 1)]
+    for number in (1, 2, 4, 8):
+        assert tree(sh, name(number)) == family
+    assert tree(sh, name(7)) == tree(sh, f"--all {name(7)}") == [(7, 0)]
+    index({9: 6})
+    assert tree(sh) == [(5, 0), (6, 1), (9, 2), *family]
+
+
+def test_a_record_is_the_one_of_csb_list_and_its_depth(sh, index):
+    index({1: None, 2: 1}, more={1: {"title": "\u00e9 \ud800 }", "folders": []}})
+    listed = {r["session_id"]: r for r in sh("csb-list").ok().records}
+    found = sh("csb-tree").ok()
+    assert found.records == [{**listed[name(1)], "depth": 0}, {**listed[name(2)], "depth": 1}]
+
+
+def test_what_is_purged_keeps_its_place(sh, index):
+    """A deleted ancestor as the index knows it; one that nobody knows by its id."""
+    index({1: None, 2: 1, 3: 2, 5: 4, 6: 4}, more={2: {"state": "deleted"}})
+    assert tree(sh) == [(4, 0), (5, 1), (6, 1), (1, 0), (2, 1), (3, 2)]
+    records = sh("csb-tree").ok().records
+    assert records[0] == {"kind": "session", "session_id": name(4), "state": "unknown", "depth": 0}
+    assert records[4]["state"] == "deleted"
+    assert tree(sh, name(4)) == tree(sh, name(6)) == [(4, 0), (5, 1), (6, 1)]
+
+
+@pytest.mark.parametrize("parents, expected", [
+    ({1: 1}, []), ({1: 1, 2: 1}, [(1, 0), (2, 1)]),
+    ({1: 2, 2: 1}, [(1, 0), (2, 1)]), ({1: 3, 2: 1, 3: 2}, [(1, 0), (2, 1), (3, 2)]),
+    ({1: 3, 2: 3, 3: 2, 4: 1}, [(2, 0), (3, 1), (1, 2), (4, 3)]),
+    ({1: 2, 2: 1, 3: 4, 4: 3, 5: 4}, [(3, 0), (4, 1), (5, 2), (1, 0), (2, 1)]),
+    ({1: "", 2: "x", 3: 7.5, 4: [1], 5: {"a": 1}, 6: "\ud800\x1b", 7: name(1).upper()}, []),
+])
+def test_circles_and_nonsense(sh, index, parents, expected):
+    """Each session once, whoever names whom."""
+    index(parents)
+    assert tree(sh) == expected
+    assert sorted(number for number, _ in tree(sh, "--all")) == sorted(parents)
+    for number in parents:
+        assert (number, 0) in tree(sh, name(number)) or expected
+
+
+def test_a_deep_chain(sh, index):
+    index({number: number - 1 or None for number in range(1, 5001)})
+    assert tree(sh, name(2500)) == tree(sh) == [(number, number - 1) for number in range(1, 5001)]
+
+
+def test_one_id_in_two_projects_and_without_times(sh, index):
+    index({1: None, 2: 1, 3: 1, 4: 1}, more={3: {"started": None, "last_active": None}})
+    index({2: None, 1: None}, project="-x")
+    assert tree(sh) == [(1, 0), (1, 0), (2, 1), (2, 1), (4, 1), (3, 1)]
+
+
+def test_ids(sh, index, home):
+    index({1: None, 2: 1, 12: 1})
+    assert tree(sh, "0000012") == tree(sh, name(2)) == [(1, 0), (2, 1), (12, 1)]
+    for word, status in (("3f4a", 2), ("abcd", 1), ("2", 1)):
+        done = sh(f"csb-tree {word}")
+        assert (done.rc, done.out, done.err.count("\n")) == (status, "", 1), done
+    (home.backup / "session-backup.db").unlink()
+    done = sh("csb-tree")
+    assert (done.rc, done.out, done.err.count("\n")) == (3, "", 1)
