@@ -1,0 +1,268 @@
+"""csb-history and csb-diff: every version that a store holds, whoever stored it."""
+import json
+import os
+
+import pytest
+
+pytestmark = pytest.mark.logic
+
+STORE = "csb-changes --accept-deletions | csb-gitcommit >/dev/null"
+GIT = "git -c user.name=a -c user.email=a@b -c init.defaultBranch=master"
+AT = "2026-01-02T03:04:{:02}Z"
+
+
+def name(number):
+    return f"3f4a9b10-0000-4000-8000-{number:012d}"
+
+
+def path(number, project="-w"):
+    return f"projects/{project}/{name(number)}.jsonl"
+
+
+@pytest.fixture
+def put(home):
+    """put(path below the Claude directory, text or None: it is removed)"""
+    def write(where, text):
+        where = home.claude / where
+        where.parent.mkdir(parents=True, exist_ok=True)
+        if text is None:
+            where.unlink()
+        else:
+            where.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return write
+
+
+@pytest.fixture
+def lived(put, sh):
+    """lived(*texts, where): a path has each of these texts, stored one after the other."""
+    def run(*texts, where=None):
+        for text in texts:
+            put(where or path(1), text)
+            sh(STORE).ok()
+    return run
+
+
+def changes(done):
+    """[(change, size)] of the versions that were listed."""
+    return [(r["change"], r["size"]) for r in done.ok().records]
+
+
+def test_newest_first_and_how_each_became(sh, lived, put):
+    put("settings.json", "{}")
+    lived("one\n", "one\ntwo\n", "one\n", "eno\n", None, "eno\n", "eno\nmore\n", None)
+    found = sh(f"csb-history {name(1)}")
+    assert changes(found) == [("grew", 9), ("revived", 4), ("rewritten", 4), ("shrunk", 4),
+                              ("grew", 8), ("new", 4)]
+    git = 'git --git-dir="$CSB_HOME/git"'
+    newest, *_ = records = found.records
+    for record in records:
+        assert list(record)[:8] == "kind session_id project path commit oid at size".split()
+        assert (record["session_id"], record["project"], record["path"]) == (
+            name(1), "-w", path(1))
+        shown = sh(f"{git} show {record['commit']}:{record['path']} | wc -c").ok()
+        assert int(shown.out) == record["size"]
+        when = "--date=format:%Y-%m-%dT%H:%M:%SZ --format=%cd"
+        assert sh(f"{git} log -1 {when} {record['commit']}").ok().out.strip() == record["at"]
+        assert ("deleted_at" in record) == (record is newest)
+    assert newest["deleted_at"] >= newest["at"]
+    assert changes(sh("csb-history --path settings.json")) == [("new", 2)]
+
+
+def test_grew_goes_by_the_size_unless_it_is_to_read(sh, lived):
+    lived("one\ntwo\n", "two\none\nmore\n", "two\none\nmore\nand\n")
+    assert changes(sh(f"csb-history {name(1)}")) == [("grew", 17), ("grew", 13), ("new", 8)]
+    assert changes(sh(f"csb-history --read {name(1)}")) == [
+        ("grew", 17), ("rewritten", 13), ("new", 8)]
+
+
+def test_a_line_of_it_is_restored(sh, lived, home):
+    """The version before the last, and each other."""
+    lived("one\n", "one\ntwo\n", "stub\n")
+    main = home.claude / path(1)
+    main.unlink()
+    sh(f"csb-history {name(1)} | sed -n 2p | csb-restore").ok()
+    assert main.read_text() == "one\ntwo\n"
+    for line, text in ((1, "stub\n"), (3, "one\n")):
+        sh(f"csb-history {name(1)} | sed -n {line}p | csb-restore --target-dir ~/{line}").ok()
+        assert (home.path / str(line) / path(1)).read_text() == text
+
+
+def test_which_sessions(sh, lived, put):
+    """Operands, records and paths; of each path once, in the order asked for."""
+    put(path(2), "2\n")
+    put(path(2, "-x"), "22\n")
+    lived("1\n")
+    numbers = lambda done: [(r["project"], int(r["session_id"][-12:])) for r in done.ok().records]
+    assert numbers(sh(f"csb-history {name(2)} {name(1)} {name(2)}")) == [
+        ("-w", 2), ("-x", 2), ("-w", 1)]
+    assert numbers(sh("csb-history 000001 0002")) == [("-w", 1), ("-w", 2), ("-x", 2)]
+    for record, expected in (
+            ({"session_id": name(2), "project": "-x"}, [("-x", 2)]),
+            ({"session_id": name(2), "project": "-y"}, [("-w", 2), ("-x", 2)]),
+            ({"transcript_path": f"/a/{name(1)}.jsonl", "cwd": "/"}, [("-w", 1)]),
+            ({"kind": "version", "session_id": name(2), "path": path(2)}, [("-w", 2)]),
+            ({"kind": "change", "path": path(1)}, [("-w", 1)])):
+        assert numbers(sh("csb-history", json.dumps(record).encode())) == expected, record
+    sh("csb-find | csb-index >/dev/null").ok()
+    assert sorted(numbers(sh("csb-list | csb-history"))) == [("-w", 1), ("-w", 2), ("-x", 2)]
+    assert numbers(sh(f"csb-history --path $CLAUDE_CONFIG_DIR/{path(1)}")) == [("-w", 1)]
+    assert sh("csb-find | csb-history | jq -r .kind").ok().out.split()[0] == "end", "passed on"
+    assert sh("csb-history", b"").ok().out == ""
+
+
+def test_what_cannot_be_found(sh, lived, home):
+    done = sh(f"csb-history {name(1)}")
+    assert (done.rc, done.out, done.err.count("\n")) == (3, "", 1)
+    lived("1\n")
+    lived("2\n", where=path(2))
+    for words, status in ((name(3), 1), ("3f4a", 2), ("1", 1), ("--path x", 1), ("--no", 2),
+                          ("--diff --files 000001", 2)):
+        done = sh(f"csb-history {words}")
+        assert (done.rc, done.out, done.err.count("\n")) == (status, "", 1), done
+    done = sh("csb-history", f"{name(3)}\n3f4a\nrubbish\n{name(1)}\n".encode())
+    assert done.rc == 1 and done.err.count("\n") == 3 and len(done.records) == 1
+
+
+def test_a_session_without_a_transcript_and_odd_names(sh, lived, put):
+    put(f"projects/-w/{name(1)}/tool-results/a\n\udcff.txt".encode("utf-8", "surrogateescape")
+        .decode("utf-8", "surrogateescape"), "a")
+    lived("1", "22", where=f"projects/-w/{name(1)}/b")
+    assert [(r["path"].rsplit("/", 1)[1], r["change"]) for r in
+            sh(f"csb-history {name(1)}").ok().records] == [
+        ("b", "changed"), ("b", "new"), ("a\n\udcff.txt", "new")]
+    lived("{}\n")
+    assert changes(sh(f"csb-history {name(1)}")) == [("new", 3)], "now it has one"
+
+
+def test_other_stores(sh, lived, put, home):
+    """A bare clone, the user's repository with our ref, and what an older tool committed."""
+    lived("1\n", "1\n2\n")
+    mine = sh(f"csb-history {name(1)}").ok().out
+    sh('git clone -q --bare "$CSB_HOME/git" ~/clone').ok()
+    assert sh(f"csb-history --git-dir ~/clone {name(1)}").ok().out == mine
+    sh("mv $CSB_HOME ~/away; cd ~/.claude && git init -q && cd .git && touch x").ok()
+    commit = f"git add -A && {GIT} commit -qm x"
+    date = "GIT_COMMITTER_DATE='2026-01-02T03:04:0{}Z' "
+    for number, text in ((1, "1\n"), (2, "1\n2\n"), (3, None), (4, "1\n2\n3\n")):
+        put(path(1), text)
+        sh(f"cd ~/.claude && export {date.format(number)} && {commit}").ok()
+    found = sh(f"csb-history {name(1)}")
+    assert changes(found) == [("revived", 6), ("grew", 4), ("new", 2)]
+    assert [r["at"] for r in found.records] == [AT.format(n) for n in (4, 2, 1)]
+    put(path(1), "1\n2\n3\n4\n")
+    sh(STORE).ok()
+    assert sh("git -C ~/.claude rev-parse -q --verify refs/csb/main").rc == 0
+    assert changes(sh(f"csb-history {name(1)}")) == [
+        ("grew", 8), ("revived", 6), ("grew", 4), ("new", 2)], "one history out of two refs"
+
+
+def test_a_merge_and_a_clock_that_went_back(sh, put, home):
+    """What a merge brings in is no new version; the order of commits beats their times."""
+    repo = home.path / "repo"
+    repo.mkdir()
+    commit = f"git add -A && {GIT} commit -qm x"
+    file = repo / path(1)
+    file.parent.mkdir(parents=True)
+    sh(f"git init -q -b main . && {GIT} commit -q --allow-empty -m x", cwd=repo).ok()
+    for second, text in ((30, "1\n"), (10, "1\n2\n"), (20, "1\n2\n3\n")):
+        file.write_text(text)
+        sh(f"export GIT_COMMITTER_DATE={AT.format(second)} && {commit}", cwd=repo).ok()
+    sh(f"git checkout -q -b side HEAD~3 && touch y && {commit} && git checkout -q main && "
+       f"{GIT} merge -q --no-edit side", cwd=repo).ok()
+    found = sh(f"csb-history --git-dir {repo}/.git {name(1)}")
+    assert changes(found) == [("grew", 6), ("grew", 4), ("new", 2)]
+    assert [r["at"][-3:-1] for r in found.records] == ["20", "10", "30"]
+
+
+def test_what_the_store_has_lost_is_said(sh, lived, home):
+    lived("1\n", "1\n2\n", "1\n2\n3\n")
+    oid = sh(f"csb-history {name(1)} | sed -n 2p | jq -r .oid").ok().out.strip()
+    (home.backup / "git/objects" / oid[:2] / oid[2:]).unlink()
+    done = sh(f"csb-history {name(1)}")
+    assert done.rc == 1 and "has lost 1 version" in done.err
+    assert [r["size"] for r in done.records] == [6, 2]
+
+
+def test_all_files_of_a_session(sh, put, home):
+    """Each where it was stored last, flat agents and plans too; nothing of others."""
+    slug, owned = '{"slug":"plan-a"}\n', json.dumps({"sessionId": name(1)}) + "\n"
+    mine = {path(1): slug, f"projects/-w/{name(1)}/tool-results/x": "x", "plans/plan-a.md": "p",
+            "projects/-w/agent-a1.jsonl": owned, f"todos/{name(1)}-agent.json": "[]",
+            f"file-history/{name(1)}/a@v1": "h"}
+    others = {path(2): "2\n", "plans/plan-b.md": "b", "projects/-w/agent-b.jsonl": "{}\n",
+              "projects/-x/agent-a1.jsonl": owned.replace("0001", "0002"), "settings.json": "{}"}
+    for where, text in {**mine, **others}.items():
+        put(where, text)
+    sh(STORE).ok()
+    put(path(1), slug * 2)
+    sh(STORE).ok()
+    put("plans/plan-a.md", None)
+    sh(STORE).ok()
+    found = {r["path"]: r for r in sh(f"csb-history --files {name(1)}").ok().records}
+    assert set(found) == set(mine)
+    assert {r["session_id"] for r in found.values()} == {name(1)}
+    assert found[path(1)]["size"] == 2 * len(slug)
+    assert [p for p in found if "deleted_at" in found[p]] == ["plans/plan-a.md"]
+
+
+def diff(done):
+    """[(change, line, text)] of what csb-diff said."""
+    assert all(r["size"] == len(os.fsencode(r["text"])) for r in done.ok().records)
+    return [(r["change"], r["line"], r["text"]) for r in done.records]
+
+
+@pytest.mark.parametrize("old, new, expected", [
+    ("a\n", "a\nb\n\nc\n", [("added", 2, "b"), ("added", 3, ""), ("added", 4, "c")]),
+    ("a\nb", "a\nbc\n", [("removed", 2, "b"), ("added", 2, "bc")]),
+    ("a\nb\nc\n", "a\nc\n", [("removed", 2, "b")]),
+    ("a\nb\nc\n", "a\n", [("removed", 2, "b"), ("removed", 3, "c")]),
+    ("a\nb\n", "b\na\n", []), ("a\n", "a", []),
+    ("a\na\nb\n", "b\na\na\na\n", [("added", 2, "a")]),
+    ("a\n", "", [("removed", 1, "a")]), ("", "\n", [("added", 1, "")]),
+    ("a\n", b"a\n\xff\x00\xed\xa0\x80\n", [("added", 2, "\udcff\0\udced\udca0\udc80")]),
+])
+def test_the_lines_that_differ(sh, lived, old, new, expected):
+    lived(old, new)
+    assert diff(sh(f"csb-history --diff {name(1)}")) == expected
+    assert diff(sh(f"csb-history {name(1)} | csb-diff")) == expected
+
+
+def test_which_two_are_compared(sh, lived, home):
+    """The last and the one before it, the one named and the one before it, or those named."""
+    lived(*("".join(f"{n}\n" for n in range(count)) for count in range(1, 6)))
+    ask = lambda lines: [text for _, _, text in diff(
+        sh(f"csb-history {name(1)} | sed -n '{lines}' | csb-history --diff"))]
+    assert [text for _, _, text in diff(sh(f"csb-history --diff {name(1)}"))] == ["4"]
+    assert (ask("2p"), ask("2p;4p"), ask("1p;5p")) == (["3"], ["2", "3"], ["1", "2", "3", "4"])
+    assert ask("1p;3p;4p") == ["3", "4", "2"]
+    records = sh(f"csb-history {name(1)}").ok().records
+    line = sh(f"csb-history --diff {name(1)}").ok().records[0]
+    assert (line["commit"], line["since"]) == (records[0]["commit"], records[1]["commit"])
+    assert list(line) == "kind session_id project path commit since change line size text".split()
+    done = sh(f"csb-history {name(1)} | tail -n1 | csb-history --diff")
+    assert (done.rc, done.out, done.err.count("\n")) == (0, "", 1)
+    other = json.dumps({**records[0], "commit": "f" * 40}).encode()
+    done = sh("csb-history --diff", other)
+    assert (done.rc, done.out, done.err.count("\n")) == (1, "", 1)
+
+
+def test_long_lines_are_compared_and_left_out(sh, lived):
+    """One above 2 MB, across many blocks; the next is right again."""
+    lived("a\n", "a\n" + "x" * 5_000_000 + "\nb\n", "a\n" + "x" * 4_999_999 + "y\nb\n")
+    done = sh(f"csb-history --diff {name(1)}").ok()
+    assert [(r["change"], r["line"], r["size"]) for r in done.records] == [
+        ("removed", 2, 5_000_000), ("added", 2, 5_000_000)] and "text" not in done.out
+    done = sh(f"csb-history {name(1)} | sed 1d | csb-diff").ok()
+    assert [r.get("text") for r in done.records] == [None, "b"]
+
+
+def test_records_that_csb_diff_cannot_compare(sh, lived):
+    lived("a\n", "a\nb\n")
+    version = sh(f"csb-history {name(1)} | head -n1").ok().out.encode()
+    bad = [b'{"path":"x"}', b'{"path":1,"oid":"%s"}' % (b"a" * 40), b'{"path":"x","oid":"-h"}']
+    for given, status in [(b"", 0), (version, 1), *((line, 1) for line in bad)]:
+        done = sh("csb-diff", given)
+        assert (done.rc, done.out, done.err.count("\n")) == (status, "", status), done
+    lost = json.dumps({"path": "x", "oid": "a" * 40}).encode() + b"\n"
+    done = sh("csb-diff", lost + version + version + version)
+    assert done.rc == 1 and done.out == "" and "has lost" in done.err
