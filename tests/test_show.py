@@ -1,0 +1,232 @@
+"""csb-show: one session in full, live or deleted, with an index or without."""
+import json
+import os
+import sqlite3
+import time
+
+import pytest
+
+pytestmark = pytest.mark.logic
+
+INDEX = "csb-find | csb-index >/dev/null"
+BACKUP = f"csb-changes --accept-deletions | csb-gitcommit >/dev/null && {INDEX}"
+NOW = int(time.time()) - 60
+
+
+def name(number):
+    return f"3f4a9b10-0000-4000-8000-{number:012d}"
+
+
+def line(number=1, **fields):
+    return json.dumps({"type": "user", "cwd": "/w", "timestamp": "2026-01-02T03:04:05.678Z",
+                       "sessionId": name(number), **fields,
+                       "message": {"role": "user", "content": "hello"}}) + "\n"
+
+
+@pytest.fixture
+def put(home):
+    def write(where, text="x"):
+        where = home.claude / where
+        where.parent.mkdir(parents=True, exist_ok=True)
+        where.write_text(text)
+        os.utime(where, (NOW, NOW))
+    return write
+
+
+MAIN = f"projects/-w/{name(1)}.jsonl"
+SIDE = f"projects/-w/{name(1)}"
+FILES = {
+    MAIN: line(slug="plan-a"), f"{SIDE}/tool-results/x": "x", f"{SIDE}/custom-title.json": "{}",
+    f"{SIDE}/subagents/agent-a1.jsonl": "{}\n",
+    f"{SIDE}/subagents/agent-a1.meta.json":
+        '{"agentType":"Explore","description":"look \\u001b","spawnDepth":1}',
+    f"{SIDE}/subagents/workflows/w/agent-a2.jsonl": "{}\n{}\n",
+    f"{SIDE}/subagents/workflows/w/agent-a2.meta.json": '{"agentType":7,"description":["x"]}',
+    f"{SIDE}/subagents/workflows/w/journal.jsonl": "{}\n",
+    "projects/-w/agent-old.jsonl": line(), "plans/plan-a.md": "plan",
+    f"todos/{name(1)}-agent-{name(1)}.json": "[]", f"file-history/{name(1)}/a@v1": "old",
+    f"tasks/{name(1)}/1.json": "{}",
+}
+OTHERS = {
+    f"projects/-w/{name(2)}.jsonl": line(2), "projects/-w/agent-x.jsonl": line(2),
+    f"projects/-w/{name(2)}/tool-results/x": "y", "plans/plan-b.md": "plan", "settings.json": "{}",
+    f"todos/{name(2)}-agent-{name(1)}.json": "[]", "projects/-x/agent-old.jsonl": line(2),
+}
+
+
+@pytest.fixture
+def session(put):
+    for where, text in {**FILES, **OTHERS}.items():
+        put(where, text)
+
+
+def agents(record):
+    return [{key: agent[key] for key in agent if key != "path"} for agent in record["subagents"]]
+
+
+AGENTS = [{"subagent": "a1", "agent_type": "Explore", "description": "look \x1b", "size": 3},
+          {"subagent": "a2", "size": 6}, {"subagent": "old", "size": len(line())}]
+
+
+def show(sh, words=""):
+    """The one record of csb-show."""
+    (record,) = sh(f"csb-show {words or name(1)}").ok().records
+    return record
+
+
+def test_a_live_session(sh, session, home):
+    sh(BACKUP).ok()
+    record = show(sh)
+    (listed,) = sh(f"csb-list {name(1)}").ok().records
+    assert {**record, "files": listed["files"]}.items() >= listed.items()
+    assert {f["path"]: f["size"] for f in record["files"]} == {p: len(FILES[p]) for p in FILES}
+    assert {f["mtime"] for f in record["files"]} == {
+        time.strftime("%Y-%m-%dT%H:%M:%S.000000000Z", time.gmtime(NOW))}
+    assert agents(record) == AGENTS
+    assert {a["path"] for a in record["subagents"]} == {p for p in FILES if "/agent-" in p
+                                                        and p.endswith(".jsonl")}
+    assert (record["forks"], record["versions_total"]) == ([], 1)
+    assert record["versions"] == sh(f"csb-history {name(1)}").ok().records
+
+
+def test_a_deleted_session(sh, session, home):
+    """The files as csb-restore would bring them back, told from the store."""
+    sh(BACKUP).ok()
+    for where in FILES:
+        (home.claude / where).unlink()
+    sh(BACKUP).ok()
+    record = show(sh)
+    assert record["state"] == "deleted" and record["versions"][0]["deleted_at"]
+    assert {f["path"]: f["size"] for f in record["files"]} == {p: len(FILES[p]) for p in FILES}
+    assert all(set(f) == {"path", "size", "at"} for f in record["files"])
+    assert agents(record) == AGENTS
+    restored = sh(f"csb-restore {name(1)} --target-dir ~/out | jq -r .path").ok().out
+    assert sorted(f"{home.path}/out/{f['path']}" for f in record["files"]) == sorted(
+        filter(os.path.isfile, restored.split()))
+    sh(f"csb-restore {name(1)} >/dev/null").ok()
+    assert "mtime" in show(sh)["files"][0], "it is back, whatever the index knows"
+
+
+def test_versions_and_a_pipe_into_restore(sh, session, put, home):
+    for count in range(1, 24):
+        put(MAIN, line() * count)
+        sh("csb-changes | csb-gitcommit >/dev/null").ok()
+    sh(INDEX).ok()
+    record = show(sh)
+    assert (len(record["versions"]), record["versions_total"]) == (20, 23)
+    assert record["versions"][0]["size"] == 23 * len(line())
+    sh(f"csb-show {name(1)} | jq -c '.versions[1]' | csb-restore --target-dir ~/out").ok()
+    assert (home.path / "out" / MAIN).read_text() == line() * 22
+
+
+def test_forks(sh, session, home):
+    """Those that name it as their parent, oldest first; deleted ones too."""
+    sh(INDEX).ok()
+    db = sqlite3.connect(home.backup / "session-backup.db")
+    (text,) = db.execute("SELECT record FROM session WHERE session_id = ?",
+                         (json.dumps(name(2)),)).fetchone()
+    for number, started in ((3, "2026-03"), (4, "2026-01"), (5, None), (1, "2026-02")):
+        record = {**json.loads(text), "session_id": name(number), "parent_session_id": name(1),
+                  "started": started, "state": "deleted" if number == 4 else "present"}
+        db.execute("REPLACE INTO session (root, project, session_id, state, words, record) VALUES "
+                   "(?, ?, ?, ?, '', ?)", (*(json.dumps(record[key]) for key in (
+                       "root", "project", "session_id")), record["state"], json.dumps(record)))
+    db.commit()
+    assert show(sh)["forks"] == [name(4), name(3), name(5)]
+    assert show(sh, "0003")["parent_session_id"] == name(1)
+    found = sh(f"csb-list --all | csb-show | jq -c 'select(.session_id==\"{name(1)}\") | .forks'")
+    assert json.loads(found.ok().out) == [name(4), name(3), name(5)]
+
+
+def test_without_store_and_without_index(sh, session, home):
+    """What is on disk is shown all the same."""
+    sh(INDEX).ok()
+    record = show(sh)
+    assert (record["versions"], record["versions_total"], len(record["files"])) == ([], 0, 13)
+    (home.backup / "session-backup.db").unlink()
+    done = sh(f"csb-show {name(1)}")
+    assert done.rc == 0 and done.err.count("\n") == 1 and "cannot find an index" in done.err
+    assert done.records[0]["files"] == record["files"]
+    assert done.records[0]["transcript_path"] == record["transcript_path"]
+    sh("csb-changes | csb-gitcommit >/dev/null").ok()
+    sh("rm -r ~/.claude/projects/-w").ok()
+    done = sh(f"csb-show {name(1)}")
+    assert done.rc == 0 and done.records[0]["state"] == "deleted"
+    assert len(done.records[0]["files"]) == 13 and done.records[0]["versions_total"] == 1
+
+
+def test_one_that_the_index_does_not_know_yet(sh, session, put):
+    sh(INDEX).ok()
+    put(f"projects/-new/{name(7)}.jsonl", line(7))
+    record = show(sh, name(7))
+    assert record["project"] == "-new" and [f["size"] for f in record["files"]] == [len(line(7))]
+
+
+def test_ids_and_other_records(sh, session):
+    sh(BACKUP).ok()
+    for words, status in (("abcd", 1), ("3f4a", 2), ("--no", 2)):
+        done = sh(f"csb-show {words}")
+        assert (done.rc, done.out, done.err.count("\n")) == (status, "", 1), done
+    given = f'abcd\n3f4a\n{name(1)}\n{{"kind":"end"}}\n0002\n{name(1)[-6:]}\n'.encode()
+    done = sh("csb-show", given)
+    assert done.rc == 1 and done.err.count("\n") == 2, done
+    assert [(r["kind"], r.get("session_id"), r.get("project")) for r in done.records] == [
+        ("end", None, None), ("session", name(1), "-w"), ("session", name(2), "-w"),
+        ("session", name(2), "-x")]
+    hook = json.dumps({"session_id": name(1), "transcript_path": "x", "cwd": "/"}).encode()
+    assert sh("csb-show", hook).ok().records[0]["session_id"] == name(1)
+    only = json.dumps({"transcript_path": f"/x/{name(2)}.jsonl"}).encode()
+    assert sh("csb-show", only).ok().records[0]["session_id"] == name(2)
+
+
+def test_one_id_in_two_projects_and_a_husk(sh, session, put):
+    put(f"projects/-v/{name(1)}.jsonl", line(1, slug="plan-b"))
+    put(f"projects/-v/{name(9)}/tool-results/x", "husk")
+    sh(BACKUP).ok()
+    found = {r["project"]: r for r in sh(f"csb-show {name(1)}").ok().records}
+    assert set(found) == {"-v", "-w"} and len(found["-w"]["files"]) == 13
+    assert {f["path"].split("/")[0] for f in found["-v"]["files"]} == {
+        "plans", "projects", "todos", "file-history", "tasks"}
+    assert [f["path"] for f in found["-v"]["files"] if f["path"].startswith("projects/")] == [
+        f"projects/-v/{name(1)}.jsonl"]
+    record = json.dumps({"session_id": name(1), "project": "-v"}).encode()
+    assert [r["project"] for r in sh("csb-show", record).ok().records] == ["-v"]
+    husk = show(sh, name(9))
+    assert (husk["state"], len(husk["files"]), husk["versions_total"]) == ("husk", 1, 1)
+
+
+def test_many_sessions(sh, put):
+    """More than are looked up at a time, in the order asked for."""
+    for number in range(250):
+        put(f"projects/-w/{name(number)}.jsonl", line(number))
+    sh(BACKUP).ok()
+    found = sh("csb-list | csb-show").ok().records
+    assert [r["session_id"] for r in found] == [
+        r["session_id"] for r in sh("csb-list").ok().records]
+    assert {(len(r["files"]), r["versions_total"]) for r in found} == {(1, 1)}
+
+
+@pytest.mark.parametrize("meta", ["", "{", "[]", "7", "\xff", "[" * 50000, "{}" + " " * 70000])
+def test_a_bad_meta_file(sh, put, meta, home):
+    """It costs what it would have said, of a live session and of a deleted one."""
+    put(f"{SIDE}/subagents/agent-a1.jsonl", "{}\n")
+    put(f"{SIDE}/subagents/agent-a1.meta.json", meta)
+    put(MAIN, line())
+    sh(BACKUP).ok()
+    for where in ("disk", "store"):
+        done = sh(f"csb-show {name(1)}")
+        assert done.rc == bool(done.err) and done.err.count("\n") <= 1, (where, done)
+        assert agents(done.records[0]) == [{"subagent": "a1", "size": 3}]
+        sh(f"rm -r ~/.claude/{SIDE}* && touch ~/.claude/projects/x && {BACKUP}")
+
+
+def test_what_cannot_be_read_is_named(sh, session, home):
+    sh(INDEX).ok()
+    (home.claude / "tasks").chmod(0)
+    (home.claude / "projects/-w/agent-x.jsonl").chmod(0)
+    try:
+        done = sh(f"csb-show {name(1)}")
+        assert done.rc == 1 and done.err.count("\n") == 2 and "Permission denied" in done.err
+        assert len(done.records[0]["files"]) == 12
+    finally:
+        (home.claude / "tasks").chmod(0o700)
