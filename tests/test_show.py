@@ -179,7 +179,7 @@ def test_ids_and_other_records(sh, session):
     assert sh("csb-show", only).ok().records[0]["session_id"] == name(2)
 
 
-def test_one_id_in_two_projects_and_a_husk(sh, session, put):
+def test_one_id_in_two_projects_and_a_husk(sh, session, put, home):
     put(f"projects/-v/{name(1)}.jsonl", line(1, slug="plan-b"))
     put(f"projects/-v/{name(9)}/tool-results/x", "husk")
     sh(BACKUP).ok()
@@ -191,6 +191,12 @@ def test_one_id_in_two_projects_and_a_husk(sh, session, put):
         f"projects/-v/{name(1)}.jsonl"]
     record = json.dumps({"session_id": name(1), "project": "-v"}).encode()
     assert [r["project"] for r in sh("csb-show", record).ok().records] == ["-v"]
+    for project in ("-v", "-w"):
+        (home.claude / f"projects/{project}/{name(1)}.jsonl").unlink()
+    sh(BACKUP).ok()
+    for record in sh(f"csb-show {name(1)}").ok().records:
+        assert {f["path"].split("/")[1] for f in record["files"]
+                if f["path"].startswith("projects/")} == {record["project"]}
     husk = show(sh, name(9))
     assert (husk["state"], len(husk["files"]), husk["versions_total"]) == ("husk", 1, 1)
 
@@ -206,7 +212,8 @@ def test_many_sessions(sh, put):
     assert {(len(r["files"]), r["versions_total"]) for r in found} == {(1, 1)}
 
 
-@pytest.mark.parametrize("meta", ["", "{", "[]", "7", "\xff", "[" * 50000, "{}" + " " * 70000])
+@pytest.mark.parametrize("meta", ["", "{", "[]", "7", "\xff", "[" * 50000,
+                                  '{"agentType":"x"}' + " " * 70000])
 def test_a_bad_meta_file(sh, put, meta, home):
     """It costs what it would have said, of a live session and of a deleted one."""
     put(f"{SIDE}/subagents/agent-a1.jsonl", "{}\n")
