@@ -130,6 +130,13 @@ def test_a_session_without_a_transcript_and_odd_names(sh, lived, put):
     assert [(r["path"].rsplit("/", 1)[1], r["change"]) for r in
             sh(f"csb-history {name(1)}").ok().records] == [
         ("b", "changed"), ("b", "new"), ("a\n\udcff.txt", "new")]
+    owned = json.dumps({"sessionId": name(3)}) + "\n"
+    lived(owned, owned * 2, where="projects/-v/agent-a.jsonl")
+    found = sh(f"csb-history {name(3)}")
+    assert changes(found) == [("grew", 2 * len(owned)), ("new", len(owned))]
+    assert {r["session_id"] for r in found.records} == {name(3)}
+    assert changes(sh("csb-history 000003")) == changes(found)
+    lived(f'{{"sessionId":"{name(1)}"}}\n', where="projects/-w/agent-b.jsonl")
     lived("{}\n")
     assert changes(sh(f"csb-history {name(1)}")) == [("new", 3)], "now it has one"
 
