@@ -175,7 +175,8 @@ def test_a_ref_that_leads_nowhere_blocks_no_tool(sh, home, forge):
     """What the other refs hold is found, verified and restored; the bad one is said."""
     forge.commit([transcript(EVIL)])
     (home.path / "evil/refs/heads/gone").write_text("0123456789" * 4 + "\n")
-    for line in ("csb-lost", "csb-verify", f"csb-restore --target-dir ~/out {EVIL} {GOOD}"):
+    for line in ("csb-lost", "csb-verify", f"csb-restore --target-dir ~/out {EVIL} {GOOD}",
+                 f"csb-history {EVIL} {GOOD}"):
         done = sh(f"{line} --git-dir ~/evil")
         assert done.rc == 1 and {r["session_id"] for r in done.records} == {EVIL, GOOD}, line
 
@@ -187,7 +188,8 @@ def test_a_ref_whose_name_is_no_plain_text(sh, home, forge, name):
     (home.path / "evil/refs/heads/main").unlink()
     with open(os.path.join(os.fsencode(home.path), b"evil/refs/heads", name), "w") as file:
         file.write(tip + "\n")
-    for line in ("csb-lost", "csb-verify", f"csb-restore --target-dir ~/out {EVIL} {GOOD}"):
+    for line in ("csb-lost", "csb-verify", f"csb-restore --target-dir ~/out {EVIL} {GOOD}",
+                 f"csb-history {EVIL} {GOOD}"):
         done = sh(f"{line} --git-dir ~/evil")
         assert done.rc == 0 and {r["session_id"] for r in done.records} == {EVIL, GOOD}, line
 
@@ -240,7 +242,10 @@ def test_no_terminal_is_told_what_to_do(sh, home, forge):
                  f"{uuid(1)} | csb-fmt", f"csb restore --force --git-dir ~/evil {uuid(1)}",
                  "csb list --all --git-dir ~/evil", "csb-list --all | csb-fmt --oneline",
                  "csb-find | csb-fmt", "csb-lost --git-dir ~/evil | csb-fmt --top 9",
-                 "csb backup", "csb verify", f"csb-restore {HOSTILE[:9]!r}",
+                 "csb backup", f"csb history --git-dir ~/evil {EVIL} {uuid(1)}", "csb scan /",
+                 f"csb show --git-dir ~/evil {EVIL} {uuid(1)}", "csb tree --all",
+                 "csb scan $'/\\e[2J'", f"csb history --diff --git-dir ~/evil --path {HOSTILE!r}",
+                 "csb verify", f"csb-restore {HOSTILE[:9]!r}",
                  "csb $'\\e[2J'", "csb-verify --git-dir ~/evil$'\\e[2J'"):
         _, said = spawn(line, env)
         assert not OBEYED.search(said.replace("\r\n", "\n")), (line, said)
