@@ -261,6 +261,44 @@ def test_options_reach_the_stages(sh, claude, home, tmp_path):
     sh(f"csb-backup --git-dir {store} --adopt").ok()
 
 
+def log(home):
+    """The lines of backup.log."""
+    return [json.loads(line) for line in (home.backup / "backup.log").read_text().splitlines()]
+
+
+def test_backup_log(sh, claude, home, stages):
+    """Each run that was to store something says who called, how it ended and what it stored."""
+    began = time.time()
+    sh("csb-backup --event SessionEnd --quiet; csb-backup; csb-backup --no-commit").ok()
+    first, second = log(home)
+    assert (first["event"], first["outcome"], second["event"]) == ("SessionEnd", "ok", "hand")
+    assert first["bytes"] > 0 == second["bytes"]
+    for line in first, second:
+        assert list(line)[:4] == ["kind", "at", "event", "outcome"]
+        assert 0 <= line["seconds"] < 60 and not {"env", "reason"} & line.keys()
+        assert time.strftime("%Y-%m-%dT%H:%M", time.gmtime(began)) <= line["at"]
+    assert (home.backup / "backup.log").stat().st_mode & 0o777 == 0o600
+    assert sh(f"{LOCK} csb-backup --wait 0.1").rc == 75
+    stages("csb-gitcommit", "sys.exit(1)")
+    (home.claude / "new").write_text("new")
+    assert sh("csb-backup").rc == 1
+    assert sh("csb-backup --claude-dir /nowhere/there").rc == 1
+    assert [line["outcome"] for line in log(home)] == ["ok", "ok", "busy", "failed", "failed"]
+    assert "lock" in log(home)[2]["reason"]
+
+
+def test_backup_log_is_rotated_and_never_stops_a_backup(sh, claude, home):
+    home.backup.mkdir(exist_ok=True)
+    path = home.backup / "backup.log"
+    path.write_text("x" * (1 << 20) + "\n")
+    sh("csb-backup; csb-backup").ok()
+    assert len(log(home)) == 2, "what filled it is with the old ones"
+    assert path.with_name("backup.log.1").stat().st_size > 1 << 20
+    path.unlink()
+    path.mkdir()
+    sh("csb-backup").ok()
+
+
 def test_deletions_of_everything_must_be_confirmed(sh, claude, home):
     sh("csb-backup").ok()
     shutil.rmtree(home.claude / "projects")
@@ -281,8 +319,9 @@ def test_a_signal_ends_the_stages_too(sh, claude, home, stages, number, rc, tmp_
         time.sleep(0.01)
     tool.send_signal(getattr(signal, number))
     assert tool.wait(30) == rc
-    os.set_blocking(tool.stderr.fileno(), False)
-    assert tool.stderr.read() == b"", "None: a stage that still runs has it open"
+    started = time.monotonic()
+    assert tool.stderr.read() == b"", "a stage that still runs has it open"
+    assert time.monotonic() - started < 30, "one that was just started ends when its input does"
     sh('flock -n "$CSB_HOME/lock" true').ok()
 
 
