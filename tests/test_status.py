@@ -1,0 +1,330 @@
+"""csb-status: it says that all is backed up when the store holds it, and only then."""
+import json
+import os
+import shutil
+import sqlite3
+import time
+
+import pytest
+
+pytestmark = pytest.mark.logic
+
+DAY = 86400
+
+
+def name(number):
+    return f"3f4a9b10-0000-4000-8000-{number:012d}"
+
+
+def at(seconds):
+    """A time seconds from now, as records give it."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + seconds))
+
+
+@pytest.fixture
+def put(home):
+    """put(number, days): a session of two messages, last written to so many days ago."""
+    def write(number, days=1.0, text="hello"):
+        folder = home.claude / "projects" / "-w"
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / f"{name(number)}.jsonl"
+        path.write_text("".join(json.dumps(
+            {"type": role, "cwd": "/w", "timestamp": at(-days * DAY), "uuid": f"{number}{role}",
+             "message": {"role": role, "content": text}}) + "\n" for role in ("user", "assistant")))
+        os.utime(path, (time.time() - days * DAY,) * 2)
+        return path
+    return write
+
+
+@pytest.fixture
+def status(sh):
+    """status(): (exit status, the one record) of csb-status, which says nothing on stderr."""
+    def ask(options=""):
+        done = sh(f"csb-status {options}")
+        assert done.err == "", done
+        (record,) = done.records
+        assert (done.rc == 1) == bool(record["warnings"]) and done.rc in (0, 1), record
+        assert (record.get("covered") is True) <= (record.get("uncovered_files") == 0)
+        return done.rc, record
+    return ask
+
+
+def test_from_nothing_to_covered_and_back(sh, put, status, home):
+    path = put(1)
+    rc, record = status()
+    assert (rc, record["covered"], record["uncovered_files"]) == (1, False, 1)
+    assert record["uncovered"] == [{"path": f"projects/-w/{name(1)}.jsonl", "change": "new",
+                                    "size": path.stat().st_size}]
+    assert "there is no store" in record["warnings"][0] and "csb backup" in record["warnings"][0]
+    assert not home.backup.exists(), "a reader makes nothing"
+    sh("csb-backup").ok()
+    rc, record = status()
+    assert (rc, record["covered"], record["warnings"], record["uncovered"]) == (0, True, [], [])
+    assert (record["files"], record["commits"], record["ref"]) == (1, 1, "refs/heads/main")
+    assert record["store"] == str(home.backup / "git") and record["store_bytes"] > 1000
+    assert record["sessions"] == {"present": 1, "deleted": 0, "husk": 0, "rewritten": 0}
+    for field in ("last_commit_at", "last_stored_at", "last_run_at"):
+        assert at(-60) <= record[field] <= at(0), field
+    with open(path, "a") as file:
+        file.write("{}\n")
+    (home.claude / "settings.json").write_text("{}")
+    rc, record = status()
+    assert (rc, record["covered"], record["uncovered_bytes"]) == (
+        1, False, path.stat().st_size + 2)
+    assert [one["change"] for one in record["uncovered"]] == ["new", "grew"]
+    assert record["warnings"][0].startswith("2 files (")
+    put(2)
+    sh("csb-backup").ok()
+    path.unlink()
+    rc, record = status()
+    assert (rc, record["covered"], record["gone"]) == (0, True, 1), "the store holds it"
+
+
+def test_the_first_ten_of_many(put, status):
+    for number in range(25):
+        put(number)
+    record = status()[1]
+    assert record["uncovered_files"] == 25
+    assert [one["path"][-6:] for one in record["uncovered"]] == [
+        f"{number}.jsonl"[-6:] for number in range(10)]
+
+
+@pytest.mark.parametrize("spoil, words", [
+    ("rm -rf $CSB_HOME/git", "there is no store"),
+    ("rm -rf $CSB_HOME/git && git init -q --bare $CSB_HOME/git", "holds no backup"),
+    ("git --git-dir $CSB_HOME/git update-ref -d refs/heads/main", "holds no backup"),
+    ("git --git-dir $CSB_HOME/git update-ref refs/heads/main main~1", "1 file ("),
+    ("find $CSB_HOME/git/objects -type f -delete", "holds no backup"),
+    ("cd $CSB_HOME/git && oid=$(git rev-parse main:projects/-w) && rm objects/${oid:0:2}/${oid:2}",
+     "cannot read the newest commit of the store"),
+    ("cd $CSB_HOME/git && for oid in $(git ls-tree main:projects/-w | cut -c13-52); do "
+     "rm objects/${oid:0:2}/${oid:2}; done", "the store has lost the bytes of 2 files, first of")])
+def test_the_index_says_all_is_well_and_the_store_does_not_hold_it(sh, put, status, spoil, words):
+    """A fresh index, a fresh csb.seen: neither is believed."""
+    put(1)
+    sh("csb-backup").ok()
+    put(2)
+    sh("csb-backup").ok()
+    assert status()[0] == 0
+    sh(spoil).ok()
+    rc, record = status()
+    assert rc == 1 and record.get("covered") is not True
+    assert any(words in text for text in record["warnings"]), record["warnings"]
+    assert record.get("sessions", {}).get("present") == 2, "which is what the index says"
+
+
+def test_an_index_alone_is_no_backup(sh, put, status):
+    put(1)
+    sh("csb-backup --no-commit").ok()
+    rc, record = status()
+    assert (rc, record["covered"], record["sessions"]["present"]) == (1, False, 1)
+    assert "last_stored_at" not in record and "last_commit_at" not in record
+
+
+@pytest.mark.parametrize("spoil", ["rm $CSB_HOME/session-backup.db*",
+                                   "echo damage > $CSB_HOME/session-backup.db"])
+def test_without_an_index(sh, put, status, spoil):
+    put(1)
+    sh("csb-backup").ok()
+    sh(spoil).ok()
+    rc, record = status()
+    assert (rc, record["covered"]) == (0, True) and "sessions" not in record
+    assert record["notes"][0].startswith("nothing is known of the sessions: cannot ")
+
+
+@pytest.mark.parametrize("spoil", ["rm -r ~/.claude", "rm -r ~/.claude/*", "chmod 000 ~/.claude"])
+def test_nothing_to_compare_with(sh, put, status, home, spoil):
+    put(1)
+    sh("csb-backup").ok()
+    sh(spoil).ok()
+    try:
+        rc, record = status()
+    finally:
+        if home.claude.exists():
+            home.claude.chmod(0o700)
+    assert rc == 1 and "covered" not in record and str(home.claude) in record["warnings"][0]
+
+
+def test_projects_that_vanished(sh, put, status, home):
+    put(1)
+    (home.claude / "CLAUDE.md").write_text("x")
+    sh("csb-backup").ok()
+    shutil.rmtree(home.claude / "projects")
+    rc, record = status()
+    assert rc == 1 and "covered" not in record and "projects" in record["warnings"][0]
+
+
+def test_what_cannot_be_read(sh, put, status, home):
+    put(1)
+    sh("csb-backup").ok()
+    locked = home.claude / "projects" / "-locked"
+    for number in range(3):
+        (home.claude / "projects" / f"-{number}").mkdir()
+        (home.claude / "projects" / f"-{number}").chmod(0)
+    locked.mkdir(mode=0)
+    rc, record = status()
+    assert (rc, record["unreadable"]) == (1, 4) and "covered" not in record
+    assert "Permission denied (and 3 more)" in record["warnings"][0]
+
+
+def test_what_is_by_rule_is_no_warning(sh, put, status, home, tmp_path):
+    put(1)
+    (tmp_path / "far").write_text("x")
+    (home.claude / "skills").mkdir()
+    (home.claude / "near").write_text("x")
+    for link, target in (("CLAUDE.md", tmp_path / "far"), ("skills/far", tmp_path / "gone"),
+                         ("skills/near", "../near"), ("self", "self")):
+        (home.claude / link).symlink_to(target)
+    (home.claude / "id_rsa").write_text("x")
+    (home.claude / ".credentials.json").write_text("x")
+    assert status()[1]["links"] == ["CLAUDE.md", "skills/far"], "before the backup"
+    sh("csb-backup").ok()
+    rc, record = status()
+    assert (rc, record["covered"], record["refused"], record["links_outside"]) == (0, True, 2, 2)
+    assert "CLAUDE.md, skills/far" in record["notes"][0]
+    (home.backup / "config.json").write_text('{"refuse": ["CLAUDE.md", "skills/far"]}')
+    rc, record = status()
+    assert rc == 0 and "links_outside" in record, "the store still holds the links"
+    (home.backup / "config.json").write_text("{")
+    done = sh("csb-status")
+    assert (done.rc, done.out, done.err.count("\n")) == (1, "", 1)
+
+
+def test_too_young_is_covered(sh, put, status, home):
+    put(1)
+    (home.claude / "new").write_text("x")
+    sh("csb-backup").ok()
+    rc, record = status()
+    assert (rc, record["covered"]) == (0, True) and record["recheck"] >= 1
+
+
+def test_states_of_sessions(sh, put, status, home):
+    for number, days in ((1, 1), (2, 25), (3, 29.5), (4, 40), (5, 3), (6, 2)):
+        put(number, days)
+    husk = home.claude / "projects" / "-w" / name(7)
+    husk.mkdir()
+    (husk / "x").write_text("x")
+    sh("csb-backup").ok()
+    put(5).unlink()
+    put(6, text="rewritten")
+    assert sh("csb-backup").rc == 0
+    rc, record = status()
+    assert record["sessions"] == {"present": 5, "deleted": 1, "husk": 1, "rewritten": 1}
+    assert record["rewritten"] == [name(6)] and name(6) in record["notes"][0]
+    assert (rc, record["purge_soon"], record["cleanup_days"]) == (0, 3, 30)
+    assert at(-11 * DAY) < record["purge_next_at"] < at(-9 * DAY), "the client is late"
+    assert "3 sessions" in record["notes"][1]
+
+
+def test_other_claude_directories_are_not_counted(sh, put, status, home, tmp_path):
+    put(1)
+    (tmp_path / "other" / "projects" / "-x").mkdir(parents=True)
+    shutil.copy(put(1), tmp_path / "other" / "projects" / "-x" / f"{name(9)}.jsonl")
+    sh(f"csb-backup; csb-find --claude-dir {tmp_path}/other | csb-index").ok()
+    assert len(sh("csb-list").ok().records) == 2
+    assert status()[1]["sessions"]["present"] == 1
+    where = f"--claude-dir {tmp_path}/other --git-dir {tmp_path}/store"
+    assert status(where)[1]["store"] == str(tmp_path / "store")
+
+
+@pytest.mark.parametrize("text, days", [
+    (None, 30), ("{}", 30), ('{"cleanupPeriodDays": 365}', 365), ('{"cleanupPeriodDays": 0}', None),
+    ('{"cleanupPeriodDays": "7"}', None), ('{"cleanupPeriodDays": true}', None),
+    ('{"cleanupPeriodDays": 1e9}', None), ("{", None), ("[]", None), ("\x00", None)])
+def test_the_setting_of_the_client(sh, put, status, home, text, days):
+    put(1)
+    if text is not None:
+        (home.claude / "settings.json").write_text(text)
+    sh("csb-backup").ok()
+    rc, record = status()
+    assert (rc, record.get("cleanup_days")) == (0, days)
+    assert any("cannot tell when the client" in note for note in record["notes"]) == (days is None)
+
+
+def test_days(sh, put, status):
+    for number, days in ((1, 0.001), (2, 5), (3, 5), (4, 28), (5, 70)):
+        put(number, days)
+    sh("csb-backup").ok()
+    days = status()[1]["days"]
+    assert len(days) == 30 and [day["day"] for day in days] == sorted(day["day"] for day in days)
+    found = {day["day"]: day for day in days}
+    assert found[at(-5 * DAY)[:10]] == {"day": at(-5 * DAY)[:10], "commits": 0, "sessions": 2,
+                                        "messages": 4}
+    assert sum(day["sessions"] for day in days) == 4
+    assert sum(day["commits"] for day in days) == 1
+
+
+def test_the_age_of_the_last_backup(sh, put, status, home):
+    """A run without news leaves the lock alone: that, csb.seen and the commit are the signs."""
+    put(1)
+    sh("csb-backup").ok()
+    store = home.backup / "git"
+    sh("""cd $CSB_HOME/git && export GIT_COMMITTER_DATE="2020-01-01T00:00:00Z" &&
+          git -c user.name=x -c user.email=x commit-tree -m x main^{tree} >old &&
+          git update-ref refs/heads/main $(cat old)""").ok()
+    age = lambda path, days: os.utime(path, (time.time() - days * DAY,) * 2)
+    age(store / "csb.seen", 4)
+    age(home.backup / "lock", 3.5)
+    rc, record = status()
+    assert (rc, record["covered"]) == (1, True)
+    assert record["warnings"][0].startswith("no backup has run for 3 days (csb backup")
+    assert record["last_commit_at"] == "2020-01-01T00:00:00Z"
+    age(home.backup / "lock", 0.9)
+    assert status()[0] == 0
+    age(home.backup / "lock", -9)
+    rc, record = status()
+    assert rc == 1 and "last_run_at" not in record, "a time to come is no sign"
+    (home.backup / "lock").unlink()
+    age(store / "csb.seen", 0.5)
+    assert status()[0] == 0
+
+
+def test_a_repository_of_ones_own(sh, put, status, home):
+    put(1)
+    sh("git init -q ~/.claude && csb-backup").ok()
+    rc, record = status()
+    assert (rc, record["ref"], record["covered"]) == (0, "refs/csb/main", True)
+    assert record["store"] == str(home.claude / ".git")
+
+
+def test_it_writes_nothing(sh, put, status, home, listing):
+    put(1)
+    sh("csb-backup").ok()
+    put(2)
+    before = listing(home.path)
+    assert status()[0] == 1
+    assert listing(home.path) == before
+
+
+def test_it_waits_for_nobody(sh, put, status, home):
+    put(1)
+    sh("csb-backup").ok()
+    db = sqlite3.connect(home.backup / "session-backup.db", isolation_level=None)
+    db.execute("BEGIN IMMEDIATE")
+    with open(home.backup / "lock") as lock, open(home.backup / "git" / "csb.lock") as other:
+        import fcntl
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        fcntl.flock(other, fcntl.LOCK_EX)
+        assert status()[0] == 0
+    db.rollback()
+
+
+@pytest.mark.parametrize("stage, code, words", [
+    ("csb-changes", "os.kill(os.getpid(), signal.SIGKILL)", "csb-changes ended with status -9"),
+    ("csb-changes", "sys.exit(75)", "csb-changes ended with status 75"),
+    ("csb-changes", "sys.exit(1)", "csb-changes failed"),
+    ("csb-changes", "sys.stderr.write('csb-changes: a\\nb\\n' * 9)", "a (and 17 more)")])
+def test_a_comparison_that_failed_is_no_proof(sh, put, stages, status, stage, code, words):
+    put(1)
+    sh("csb-backup").ok()
+    stages(stage, code)
+    rc, record = status()
+    assert rc == 1 and record.get("covered") is not True and words in record["warnings"][0]
+
+
+@pytest.mark.parametrize("stage", ["csb-changes", "csb-list"])
+def test_a_missing_tool_is_status_3(sh, put, stages, stage):
+    put(1)
+    stages(stage, None)
+    done = sh("csb-status")
+    assert (done.rc, done.out, done.err.count("\n")) == (3, "", 1)
