@@ -154,6 +154,18 @@ KINDS = [
     ({"kind": "check", "path": "p", "ok": False, "reason": "gone"}, "check  FAILED  p  gone\n"),
     ({"kind": "version", "session_id": ID, "path": "p", "commit": COMMIT, "at": WHEN, "size": 5,
       "change": "new"}, f"version  2026-01-02 03:04  a1b2c3d4e5f6  5 B  new  p  {ID}\n"),
+    ({"kind": "version", "session_id": ID, "path": f"projects/-x/{ID}.jsonl", "commit": COMMIT,
+      "size": 5}, f"version  a1b2c3d4e5f6  5 B  projects/-x/{ID}.jsonl\n"),
+    ({"kind": "hit", "session_id": ID, "role": "user", "at": WHEN, "snippet": "a\x1b b"},
+     f"{ID}  2026-01-02 03:04  user  a\\x1b b\n"),
+    ({"kind": "store", "path": "/s", "ref": "refs/heads/main", "claude_dir": "/c"},
+     "store  /s  refs/heads/main  /c\n"),
+    ({"kind": "gc", "path": "/s", "loose": 1, "packs": 3, "folded": 0, "bytes_before": 2000,
+      "bytes_after": 1000, "dry_run": True}, "gc  /s  1 loose object  3 packs  0 folded packs  "
+     "2.0 KB before  1.0 KB after  (dry run)\n"),
+    ({"kind": "status", "covered": False, "uncovered_files": 2, "store": "/s"},
+     "status  NOT covered  2 uncovered files  /s\n"),
+    ({"kind": "indexed", "session_id": ID, "parsed": 7, "texts": 1}, f"indexed  {ID}  7  1 text\n"),
     ({"kind": "end", "root": "/x", "count": 3, "complete": True}, ""),
     ({"kind": "nobody knows", "a": [1]}, '{"kind":"nobody knows","a":[1]}\n'),
     ({"kind": "commit"}, '{"kind":"commit"}\n'), ({}, "{}\n"),
@@ -179,6 +191,16 @@ def test_oneline_is_made_for_choosing(sh, home):
         f"{ID}  2026-01-02 03:04  {title.strip()}  ~/x\n"
         f"{ID}  -                 (untitled)  [DELETED]\n"
         "-  -                 (untitled)\n")
+
+
+def test_a_tree_is_a_line_a_session(sh):
+    """Whatever the option; forks are indented, and an id is never cut."""
+    table = [(0, "root"), (1, "\u2514 child"), (2, "  \u2514 grandchild"), (True, "odd"),
+             (-1, "odd"), (10**9, "  " * 19 + "\u2514 deep")]
+    records = lines(*[session(depth=depth, title=text.strip(" \u2514")) for depth, text in table])
+    for option in ("", "--oneline"):
+        assert sh(f"csb-fmt {option}", records).ok().out == "".join(
+            f"{ID}  -                 {text}\n" for _, text in table)
 
 
 @pytest.mark.parametrize("option, shown, last", [
@@ -251,6 +273,14 @@ def test_colour_only_on_a_terminal(sh, home):
     assert plain == sh("csb-fmt", lines(record)).ok().out
     for quiet in ({"NO_COLOR": "1"}, {"NO_COLOR": ""}, {"TERM": "dumb"}):
         assert "\x1b" not in on_terminal(sh, home, record, **quiet)
+
+
+def test_a_path_is_cut_to_the_terminal(sh, home):
+    record = {"kind": "version", "at": WHEN, "commit": COMMIT, "size": 5, "session_id": ID,
+              "path": f"projects/{'x' * 90}/{ID}.jsonl"}
+    out = on_terminal(sh, home, record, "stty cols 99", NO_COLOR="1").replace("\r", "")
+    assert len(out) == 100 and out.endswith(f"x/{ID}.jsonl\n") and "\u2026x" in out
+    assert "x" * 90 in sh("csb-fmt", lines(record)).ok().out
 
 
 def test_the_width_of_the_terminal(sh, home):

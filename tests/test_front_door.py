@@ -218,3 +218,41 @@ def test_where_the_others_are_found(sh, home, tools, tmp_path):
     if os.path.exists(helper):
         shutil.copy(helper, tmp_path / "copied")
     assert name(1) in sh("csb list", PATH=f"{tmp_path}/copied:{home.env['PATH']}").ok().out
+
+
+def test_what_shows_the_records(sh, home):
+    """The status takes a page, what was found goes by sessions; options ask for lines."""
+    write(home, 1, 2)
+    done = sh("csb status")
+    assert (done.rc, done.err) == (1, "") and done.out.startswith("NOT everything is backed up\n")
+    assert "  sessions     2 on disk\n" in done.out, "the index was brought up to date"
+    assert f"projects/{SLUG}/{name(1)}.jsonl" in done.out
+    sh("csb backup --quiet").ok()
+    assert sh("csb status").ok().out.startswith("Everything is backed up\n")
+    assert sh("csb status --oneline").ok().out.startswith("status  covered  2 files")
+    out = sh("csb search question").ok().out
+    assert out == sh("csb-search question | csb-hits").ok().out and f"\n{name(1)}\n  2026" in out
+    assert sh("csb search -n 1 question").ok().out.count("3f4a9b10") == 1
+    assert sh("csb search --oneline question").ok().out.splitlines()[0].startswith("3f4a9b10")
+    assert sh("csb search -l question --oneline").ok().out.count("/srv/app") == 2
+    assert "start /srv/app" in sh("csb search -l question").ok().out
+    done = sh("csb search nothing_like_it")
+    assert (done.rc, done.out, done.err.count("\n")) == (1, "", 1)
+
+
+@pytest.mark.parametrize("tool", ["csb-show", "csb-tree", "csb-scan"])
+def test_what_asks_the_index_finds_new_sessions(sh, home, stages, tool):
+    write(home, 1)
+    stages(tool, "os.execvp('csb-list', ['csb-list', *sys.argv[1:]])")
+    assert name(1) in sh(tool.replace("-", " ", 1)).ok().out
+
+
+def test_a_missing_index_is_made_for_the_status(sh, home):
+    write(home, 1)
+    sh("csb backup --quiet").ok()
+    sh("rm ~/.claude-backup/session-backup.db*").ok()
+    assert "  sessions     1 on disk\n" in sh("csb status").ok().out
+    home.claude.rename(home.path / "gone")
+    done = sh("csb status")
+    assert (done.rc, done.err.count("\n")) == (1, 1)
+    assert done.out.startswith("It cannot be told whether all is backed up\n! ")

@@ -1,0 +1,241 @@
+"""csb-page and csb-hits: what people see of the status, of one session, of what was found."""
+import json
+import random
+import re
+import shlex
+import time
+import unicodedata
+
+import pytest
+
+pytestmark = pytest.mark.logic
+
+ID = "3f4a9b10-0000-4000-8000-00000000c0de"
+OTHER = ID.replace("c0de", "beef")
+DAY = 86400
+NASTY = [None, True, False, 0, -1, 1.5, 10**400, "", "x", "\x00\x1b]0;x\x07", "\ud800", [], {},
+         [[]], "0001-01-01T00:00:00Z", "9999-12-31T23:59:59Z", "Z", [None, {"path": 1, "work": ""}],
+         {"a": {"b": []}}, float("inf"), "\u202e" * 9, "\r\n", "\u65e5\u672c" * 90, "e\u0301" * 200,
+         [{"path": "\x1b[2J", "change": "new", "size": 3, "at": "2026-01-02T03:04:05Z"}], [[0, 2]],
+         [{"day": "x", "commits": 4, "messages": 10**9}, {"commits": -1}], ["\x1b", "y" * 300],
+         {"present": 3, "deleted": "\x1b"}, {"input": 12345, "x\x1b": 5}, [{"role": "\x9b"}]]
+
+
+def at(seconds):
+    """A time seconds from now, as records give it."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + seconds))
+
+
+def lines(*records):
+    """Records as the bytes of a pipe."""
+    return b"".join(json.dumps(r).encode("utf-8", "surrogatepass") + b"\n" for r in records)
+
+
+def width(text):
+    """Columns of a terminal, counted independently of the tools."""
+    return sum(0 if unicodedata.category(c) in ("Mn", "Me", "Cf")
+               else 2 if unicodedata.east_asian_width(c) in ("W", "F") else 1 for c in text)
+
+
+def on_terminal(sh, home, tool, *records, setup="true", **env):
+    """What a tool writes to a terminal."""
+    (home.path / "in").write_bytes(lines(*records))
+    spawn = f"import pty; pty.spawn(['sh', '-c', '{setup}; {tool} <in'])"
+    done = sh(f"python3 -c {shlex.quote(spawn)}", **{"TERM": "xterm", **env})
+    return done.out.replace("\r", "")
+
+
+STATUS = {
+    "kind": "status", "covered": True, "store": "/backup/git", "ref": "refs/heads/main",
+    "files": 1234, "commits": 7, "store_bytes": 13_000_000, "uncovered_files": 0, "uncovered": [],
+    "recheck": 2, "gone": 1, "refused": 3, "cleanup_days": 30, "purge_soon": 0,
+    "sessions": {"present": 102, "deleted": 2, "husk": 0, "rewritten": 1}, "warnings": [],
+    "notes": ["1 link out of the Claude directory"],
+    "days": [{"day": "x", "commits": 0, "sessions": 0, "messages": n} for n in (0, 1, 40, 80)]}
+
+
+def test_a_good_status(sh):
+    commit = at(-3 * 3600 - 60)
+    out = sh("csb-page", lines({**STATUS, "last_commit_at": commit})).ok().out
+    assert out == f"""\
+Everything is backed up
+
+  stored       1,234 files, 1 file deleted since
+  last commit  3 hours ago, {commit[:16].replace("T", " ")}
+  store        13.0 MB, 7 commits, /backup/git
+  sessions     102 on disk, 2 deleted, 1 rewritten
+  used         \u00b7\u2581\u2584\u2588  121 messages in 4 days
+  clean-up     by the client, after 30 days
+  refused      3 files, by rule (csb changes lists them)
+  recheck      2 files, as stored, but too new to be sure
+
+- 1 link out of the Claude directory
+"""
+
+
+def test_a_bad_status(sh):
+    record = {**STATUS, "covered": False, "uncovered_files": 12, "warnings": ["2 w", "b " * 60],
+              "uncovered": [{"path": "projects/-w/" + "x" * 90 + "END", "change": "grew",
+                             "size": 12_345}, {"path": "a\x1b[2J", "change": "new"}],
+              "purge_soon": 3, "purge_next_at": at(2 * DAY + 60)}
+    out = sh("csb-page", lines(record)).ok().out
+    head, *rest = out.splitlines()
+    assert head == "NOT everything is backed up"
+    assert rest[0] == "! 2 w" and rest[1].startswith("! b b b") and rest[2].startswith("  b b")
+    assert rest[3].startswith("    grew   12.3 KB  \u2026xx") and rest[3].endswith("xxEND")
+    assert rest[4:6] == ["    new  a\\x1b[2J", "    and 10 more (csb changes)"]
+    assert "after 30 days: the next in 2 days\n" in out
+    assert max(map(len, out.splitlines())) <= 80
+
+
+@pytest.mark.parametrize("fields, head", [
+    ({"covered": None}, "It cannot be told"), ({"covered": "yes"}, "It cannot be told"),
+    ({"covered": 1}, "It cannot be told"), ({}, "Everything is backed up\n"),
+    ({"warnings": ["no backup for 3 days"]}, "All is backed up, but:\n! no backup")])
+def test_a_status_is_good_only_if_it_says_so(sh, fields, head):
+    assert sh("csb-page", lines({**STATUS, **fields})).ok().out.startswith(head)
+    assert sh("csb-page", lines({"kind": "status"})).ok().out.startswith("It cannot be told")
+
+
+def test_a_session_in_full(sh, home):
+    name = f"projects/-w/{ID}.jsonl"
+    record = {
+        "kind": "session", "session_id": ID, "title": "Mend the parser", "project": "-w",
+        "root": f"{home.path}/.claude", "transcript_path": f"{home.path}/.claude/{name}",
+        "cwd": f"{home.path}/code", "last_active": at(-3 * DAY - 60), "messages": 3,
+        "user_messages": 1, "tool_calls": 2, "bytes": 2048, "model": "claude-x", "version": "2.1",
+        "git_branch": "main", "tokens": {"input": 1_234_567, "cache_read": 900},
+        "parent_session_id": OTHER, "state": "deleted", "deleted_at": "2026-01-02T03:04:05Z",
+        "bad_lines": 0, "folders": [{"path": f"{home.path}/code", "work": 41}, {"path": "/srv"}],
+        "files": [{"path": name, "size": 2000, "mtime": "2026-01-02T03:04:05.000000006Z"}],
+        "subagents": [{"agent": "a1", "title": "look"}], "forks": [OTHER], "pr_links": [],
+        "versions": [{"kind": "version", "session_id": ID, "project": "-w", "path": name, "size": 5,
+                      "commit": "a1b2c3d4e5f6" + "0" * 28, "oid": "0" * 40, "change": "new",
+                      "at": "2026-01-02T03:04:05Z"}]}
+    out = sh("csb-page", lines(record)).ok().out
+    assert out.startswith(f"Mend the parser\n{ID}\n\n  DELETED      ")
+    for part in (", 2026-01-02 03:04\n",
+                 "  size         2.0 KB, 3 messages, 1 prompt, 2 tool calls\n",
+                 "  tokens       1.2M input, 900 cache read\n", "  start        ~/code\n",
+                 f"  a fork of    {OTHER}\n", f"  transcript   ~/.claude/{name}\n",
+                 f"\n  files (1)\n    2026-01-02 03:04    2.0 KB  \u2026{name[-47:]}\n",
+                 "\n  folders (2)\n        41  ~/code\n            /srv\n",
+                 "\n  subagents (1)\n    a1  look\n", f"\n  forks (1)\n    {OTHER}\n",
+                 "\n  versions (1)\n    2026-01-02 03:04  new  a1b2c3d4e5f6       5 B\n"):
+        assert part in out, part
+    assert "pr links" not in out and "bad line" not in out
+    assert sh("csb-page", lines(record, record)).ok().out == f"{out}\n{out}"
+
+
+HIT = {"kind": "hit", "session_id": ID, "project": "-w", "role": "user", "agent": "a1",
+       "at": "2026-01-02T03:04:05.678Z", "offset": 9, "rank": 1.5, "snippet": "mend the parser now"}
+
+
+def test_hits_by_session(sh):
+    """In the order of the best of each, with its title and an id to copy."""
+    hits = [{**HIT, "title": "T"}, {**HIT, "session_id": OTHER, "role": "meta", "at": 7,
+                                    "agent": None}, {**HIT, "snippet": "again"}]
+    assert sh("csb-hits", lines(*hits)).ok().out == f"""\
+T
+{ID}
+  2026-01-02 03:04  user, agent a1
+    mend the parser now
+  2026-01-02 03:04  user, agent a1
+    again
+
+-w
+{OTHER}
+  no date  meta
+    mend the parser now
+
+"""
+
+
+def test_the_turns_around_a_hit(sh):
+    turns = {"before": [{"role": "user", "offset": 1, "snippet": "why?"}],
+             "after": [{"role": "assistant", "snippet": "so"}, 7]}
+    assert sh("csb-hits", lines({**HIT, **turns})).ok().out.splitlines()[3:-1] == [
+        "    user:", "      why?", "    mend the parser now", "    assistant:", "      so"]
+
+
+@pytest.mark.parametrize("snippet, match, marked", [
+    ("mend the parser", [[9, 15]], ["parser"]), ("a b a", [[4, 5], [0, 1]], ["a", "a"]),
+    ("\u65e5\u672c\u8a9e", [[1, 3]], ["\u672c\u8a9e"]), ("a\x1b[2Jb", [[5, 6]], ["b"]),
+    ("abc", [[2, 9]], []), ("abc", [[1, 1], [-1, 2], ["0", 1], [True, 2], 5, [0]], []),
+    ("abcdef", [[0, 3], [2, 5]], ["abc"]), ("abc", {"0": 1}, []), ("abc", None, []),
+    ("x " * 60 + "needle", [[120, 126]], ["needle"])])
+def test_what_was_looked_for_is_highlighted(sh, home, snippet, match, marked):
+    hit = {**HIT, "snippet": snippet, "match": match}
+    shown = on_terminal(sh, home, "csb-hits", hit)
+    assert re.findall(r"\x1b\[1;31m(.*?)\x1b\[0m", shown) == marked
+    plain = re.sub(r"\x1b\[[\d;]*m", "", shown)
+    assert plain == sh("csb-hits", lines(hit)).ok().out and "\x1b" not in plain
+
+
+def test_other_records_go_to_csb_fmt(sh):
+    session = {"kind": "session", "session_id": OTHER, "title": "t"}
+    rest = [session, {"kind": "refused", "path": "x", "reason": "y"}, HIT]
+    shown = sh("csb-fmt", lines(*rest)).ok().out
+    assert sh("csb-hits", lines(*rest)).ok().out == shown
+    assert sh("csb-hits", lines(HIT, *rest)).ok().out == sh("csb-hits", lines(HIT)).out + shown
+    assert sh("csb-page", lines({"kind": "x", "a": [1]})).ok().out == '{"kind":"x","a":[1]}\n'
+
+
+def test_many_hits(sh):
+    out = sh("csb-hits", lines(*[{**HIT, "snippet": str(n)} for n in range(450)])).ok().out
+    assert re.findall(r"^    (\d+)$", out, re.M) == [str(n) for n in range(450)]
+    assert out.count(ID) == 3, "two hundred at a time"
+
+
+@pytest.mark.parametrize("snippet", [
+    "x" * 300, "word " * 60, "\u65e5\u672c\u8a9e" * 40, "e\u0301" * 200, "\U0001f600" * 90,
+    "a" + "\u0301" * 500, "a " + "b" * 200 + " c", " ", "", "x" * 75 + "\u65e5", "\u65e5 " * 100])
+def test_texts_are_folded_to_fit(sh, snippet):
+    out = sh("csb-hits", lines({**HIT, "snippet": snippet})).ok().out
+    assert max(map(width, out.splitlines())) <= 80
+    assert "".join(out.split("a1\n")[1].split()) == "".join(snippet.split()), "nothing is lost"
+    out = sh("csb-page", lines({**STATUS, "warnings": [snippet], "covered": False})).ok().out
+    assert max(map(width, out.splitlines())) <= 80
+    assert "".join(snippet.split()) in "".join(out.split("\n\n")[0].split())
+
+
+@pytest.mark.parametrize("tool", ["csb-page", "csb-hits"])
+def test_hostile_records_never_break_it(sh, home, tool):
+    seed = random.randrange(10**9)
+    print("seed", seed)
+    rnd = random.Random(seed)
+    keys = [*STATUS, *HIT, "title", "last_active", "purge_at", "deleted_at", "state", "tokens",
+            "folders", "versions", "transcript_path", "root", "cwd", "match", "before", "after",
+            "x\x1b", "messages", "bytes", "size", "last_run_at", "purge_next_at"]
+    kinds = ["hit"] if tool == "csb-hits" else ["status", "session"]
+    many = [{**{key: rnd.choice(NASTY) for key in rnd.sample(keys, 15)}, "kind": rnd.choice(kinds)}
+            for _ in range(600)]
+    out = sh(tool, lines(*many)).ok().out
+    assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\ud800-\udfff]", out)
+    short = [{**record, "session_id": ID} for record in many[:60]]      # an id is never cut
+    for columns in (50, 97):
+        out = on_terminal(sh, home, tool, *short, setup=f"stty cols {columns}", NO_COLOR="1")
+        long = [text for text in out.split("\n") if width(text) > columns]
+        assert all(text.startswith(("  transcript", "  a fork of")) for text in long), long
+
+
+@pytest.mark.parametrize("tool, record", [("csb-page", STATUS), ("csb-hits", HIT)])
+def test_terminals(sh, home, tool, record):
+    """Colour on a terminal only, as wide as it is; any locale."""
+    record = {**record, "snippet": "word " * 100, "notes": ["word " * 100]}
+    assert "\x1b[" in on_terminal(sh, home, tool, record)
+    for env in ({"NO_COLOR": ""}, {"TERM": "dumb"}):
+        assert "\x1b" not in on_terminal(sh, home, tool, record, **env)
+    for columns in (50, 132):
+        out = on_terminal(sh, home, tool, record, setup=f"stty cols {columns}", NO_COLOR="1")
+        assert columns - 6 < max(map(len, out.split("\n"))) <= columns
+    record = {**record, "title": "\u65e5\u672c", "notes": ["\u65e5\u672c"]}
+    assert "\u65e5\u672c" in sh(tool, lines(record), PYTHONIOENCODING="cp1252").ok().out
+
+
+@pytest.mark.parametrize("tool, good", [("csb-page", STATUS), ("csb-hits", HIT)])
+@pytest.mark.parametrize("line", [b"garbage", b"[1]", b"\xff\xfe", b'{"kind":', b"[" * 200000])
+def test_a_bad_line_is_reported_and_the_rest_is_shown(sh, tool, good, line):
+    done = sh(tool, lines(good) + line + b"\n" + lines(good))
+    assert (done.rc, done.err.count("\n")) == (1, 1) and "line 2" in done.err
+    assert done.out.count("mend the parser now" if tool == "csb-hits" else "Everything") == 2
