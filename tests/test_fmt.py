@@ -283,6 +283,17 @@ def test_a_path_is_cut_to_the_terminal(sh, home):
     assert "x" * 90 in sh("csb-fmt", lines(record)).ok().out
 
 
+def test_one_line_on_a_terminal(sh, home):
+    """The title comes first: what says less is left out before it is cut short."""
+    record = session(title="t" * 99, cwd="/srv/app", state="deleted", depth=1)
+    for columns, tail in ((140, "  /srv/app  [DELETED]"), (100, "  [DELETED]"), (80, "")):
+        out = on_terminal(sh, home, record, f"stty cols {columns}", NO_COLOR="1")
+        out = out.replace("\r", "")
+        assert len(out) == columns + 1 and out.startswith(f"{ID}  -                 \u2514 ttt")
+        assert out.endswith(f"t\u2026{tail}\n")
+    assert on_terminal(sh, home, record).startswith(f"\x1b[31m{ID}"), "what is gone is red"
+
+
 def test_the_width_of_the_terminal(sh, home):
     record = session(title="T" * 300, cwd="/srv" * 90, deleted_at=at(-1), rewritten_at=at(-1))
     for columns in (50, 132):
