@@ -49,6 +49,7 @@ WORKS = {
     "csb-gitcommit": ("csb-changes >in", "csb-gitcommit <in"),
     "csb-gitpack": ("csb-changes >in", "csb-gitpack <in"),
     "csb-history": (STORED, f"csb-history {FIRST}"),
+    "csb-hits": ("csb-search -n 0 word >in", "csb-hits <in"),
     "csb-html": (f"{LOCATED} && csb-cat <in | csb-turns >turns", "csb-html <turns"),
     "csb-index": ("csb-find >in", "csb-index <in"),
     "csb-init": ("", "csb-init"),
@@ -58,10 +59,12 @@ WORKS = {
     "csb-lost": (f"{STORED} && rm {os.path.dirname(PATH)}/*", "csb-lost"),
     "csb-match": ("csb-find | csb-text >in", "csb-match word <in"),
     "csb-md": (f"{LOCATED} && csb-cat <in | csb-turns >turns", "csb-md <turns"),
+    "csb-page": (f"{INDEXED} && csb-list >in", "csb-page <in"),
     "csb-restore": (STORED, f"csb-restore --target-dir there {FIRST}"),
     "csb-scan": (INDEXED, "csb-scan /"),
     "csb-search": ("", "csb-search -n 0 word"),
     "csb-show": (INDEXED, f"csb-show {FIRST}"),
+    "csb-status": ("csb-backup >/dev/null", "csb-status"),
     "csb-text": ("csb-find >in", "csb-text <in"),
     "csb-textindex": ("", "csb-textindex"),
     "csb-textscan": ("csb-find >in", "csb-textscan word <in"),
@@ -73,7 +76,7 @@ WORKS = {
 }
 SOURCES = [name for name in TOOLS
            if name in "csb csb-backup csb-changes csb-find csb-gc csb-init csb-list csb-lost "
-                      "csb-scan csb-search csb-textindex csb-tree csb-verify".split()]
+                       "csb-scan csb-search csb-status csb-textindex csb-tree csb-verify".split()]
 INDEX = "csb-list csb-scan csb-search csb-tree".split()     # sources that need one
 FILTERS = [name for name in TOOLS if name not in SOURCES]
 CLOSED_PIPE = "exec 3> >(:); wait $!; "
@@ -221,7 +224,8 @@ def test_ctrl_c_while_reading(home, sh, tool):
     assert interrupt(process) == (b"", 130)
 
 
-@pytest.mark.parametrize("tool", [name for name in SOURCES if name not in ("csb-gc", "csb-init")])
+@pytest.mark.parametrize("tool", [name for name in SOURCES
+                                  if name not in ("csb-gc", "csb-init", "csb-status")])
 def test_ctrl_c_while_writing(home, sh, tool):
     """130 and not a word, into a pipe too small for the output, that nobody reads."""
     line = prepare(sh, tool)
