@@ -149,6 +149,18 @@ def test_fixed_and_regex(sh, talk, put):
         ("2", "meta", "The zebra title -w-other /w/other /w/other")]
 
 
+@pytest.mark.parametrize("words, marked", [
+    ("parser bug", ["parser", "bug"]), ("fun", ["fun"]), ("-F 'Fix the'", ["Fix the"]),
+    ("-E 'b.g, p'", ["bug, p"]), ("-F -i FIX", ["Fix"]), ("\u641c\u7d22", ["\u641c\u7d22"]),
+    ("-E '(a+)+ ?b|Fix'", ["Fix"])])
+def test_a_hit_says_where_it_is_in_the_snippet(sh, talk, put, words, marked):
+    put(THREE, said("Fix " + "a" * 60))
+    for hit in sh(f"csb-search -n 0 {words}").records:
+        found = [hit["snippet"][start:end] for start, end in hit["match"]]
+        if hit["session_id"] == ONE and hit["role"] == "user":
+            assert found == marked and hit["title"] == "Ordinary"
+
+
 def test_a_regex_that_never_ends_is_stopped(sh, put):
     put(ONE, said("a" * 60 + "b"))
     start = time.monotonic()
