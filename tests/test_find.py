@@ -54,13 +54,16 @@ def test_a_session_is_one_record(sh, home, put):
     assert done.records == [
         {"kind": "session", "session_id": name(1), "project": "-a", "root": root,
          "transcript_path": f"{root}/projects/-a/{name(1)}.jsonl", "size": 3,
-         "mtime": "2026-01-02T03:04:06.000000000Z", "files": 3, "bytes": 11},
+         "mtime": "2026-01-02T03:04:06.000000000Z", "files": 3, "bytes": 11,
+         "purge_at": "2026-02-01T03:04:06Z"},
         {"kind": "session", "session_id": name(2), "project": "-a", "root": root,
          "transcript_path": f"{root}/projects/-a/{name(2)}.jsonl", "size": 0,
-         "mtime": "2026-01-02T03:04:05.000000000Z", "files": 1, "bytes": 0},
+         "mtime": "2026-01-02T03:04:05.000000000Z", "files": 1, "bytes": 0,
+         "purge_at": "2026-02-01T03:04:05Z"},
         {"kind": "session", "session_id": name(1), "project": "-b", "root": root,
          "transcript_path": f"{root}/projects/-b/{name(1)}.jsonl", "size": 5,
-         "mtime": "2026-01-02T03:04:05.000000000Z", "files": 1, "bytes": 5},
+         "mtime": "2026-01-02T03:04:05.000000000Z", "files": 1, "bytes": 5,
+         "purge_at": "2026-02-01T03:04:05Z"},
         {"kind": "end", "root": root, "count": 3, "complete": True}]
 
 
