@@ -1,0 +1,285 @@
+"""what a transcript says, as simply and as slowly as can be: all records in memory, character by
+character; nothing is shared with the tools
+
+examples:
+  python3 tests/slow_facts.py ~/.claude/projects/*/*.jsonl | jq .folders
+"""
+import json
+import os
+import re
+import sys
+
+PLACES = ("home", "Users", "root", "tmp", "var", "etc", "opt", "srv", "mnt", "media", "private",
+          "Volumes")
+LEADING = ("then", "do", "else", "if", "while", "until", "!", "{", "time", "sudo", "command",
+           "exec", "nohup", "builtin")
+ELSEWHERE = ("ssh", "scp", "rsync", "docker", "podman", "kubectl", "echo", "printf", "curl", "wget")
+LISTING = ("ls", "find", "mkdir", "rmdir", "tree", "du")
+
+
+def windows(path):
+    drive = path[:1].isalpha() and path[1:2] == ":" and path[2:3] in ("/", "\\")
+    return drive or path[:2] == "\\\\"
+
+
+def parts_of(path):
+    """The names in a path, . and .. worked off."""
+    done = []
+    for name in (path.replace("\\", "/") if windows(path) else path).split("/"):
+        if name == ".." and done:
+            done.pop()
+        elif name not in ("", ".", ".."):
+            done.append(name)
+    return done
+
+
+def whole(names, like):
+    if windows(like):
+        return names[0] + "\\" + "\\".join(names[1:])
+    return "/" + "/".join(names)
+
+
+def folder(path, cwd, up):
+    """The folder of a path: a list of none or one."""
+    if path == "~" or path[:2] in ("~/", "~\\"):
+        names = parts_of(cwd or "")
+        at = 1 if windows(cwd or "") else 0
+        if names[at:at + 1] and names[at] in ("home", "Users") and len(names) > at + 1:
+            path = whole(names[:at + 2], cwd) + path[1:]
+        elif names[:1] == ["root"]:
+            path = "/root" + path[1:]
+        else:
+            return []
+    if not path or any(c in '<>|*?"`' or c < " " or c == "\x7f" for c in path) or len(path) > 1024:
+        return []
+    if path[0] in "-$" or "://" in path or path.count(":/") > (path[0] != "/"):
+        return []
+    if path[1:2] == ":" and path[2:3] not in ("/", "\\"):
+        return []
+    if any(name.strip(".") == "" and len(name) > 2 for name in re.split(r"[/\\]", path)):
+        return []
+    if path[0] != "/" and not windows(path):
+        if not cwd:
+            return []
+        path = cwd + ("\\" if windows(cwd) else "/") + path
+    names = parts_of(path)
+    if up and path[-1] not in ("/\\" if windows(path) else "/"):
+        names = names[:-1]
+    if not windows(path) and (not names or names[0] in ("dev", "proc", "sys")):
+        return []
+    return [whole(names, path)]
+
+
+def is_file(path):
+    name = re.split(r"[/\\]", path)[-1]
+    stem, dot, end = name.rpartition(".")
+    if dot and stem.strip(".") and re.fullmatch(r"\w{1,10}", end):
+        return True
+    capitals = name.isascii() and name.isalpha() and name.isupper()
+    return capitals or re.fullmatch("[A-Z][a-z]+file", name) is not None
+
+
+def without_documents(text):
+    """A command without its here-documents."""
+    out, at = "", 0
+    while at < len(text):
+        found = re.match(r"<<-?[ \t]*('[A-Za-z_]\w*'|\"[A-Za-z_]\w*\"|[A-Za-z_]\w*)", text[at:])
+        if found and text[at - 1:at] != "<":
+            rest, _, body = text[at + found.end():].partition("\n")
+            lines = body.split("\n")
+            word = found[1].strip("'\"")
+            ends = [n for n, line in enumerate(lines) if line.lstrip(" \t") == word]
+            after = lines[ends[0] + 1:] if ends else []
+            return out + rest + without_documents("".join("\n" + line for line in after))
+        out, at = out + text[at], at + 1
+    return out
+
+
+def words_of(text):
+    """[(what, text)]: words (as meant: \0 for what the shell fills in, * for a glob), > and < and
+    what ends a command."""
+    found, word, at, started = [], "", 0, False
+
+    def close():
+        nonlocal word, started
+        if started:
+            found.append(("word", word))
+        word, started = "", False
+
+    while at < len(text):
+        c = text[at]
+        if c == "'" and "'" in text[at + 1:]:
+            end = text.index("'", at + 1)
+            word, at, started = word + text[at + 1:end], end + 1, True
+        elif c == '"' and (inner := re.match(r'"((?:\\.|[^"\\])*)"', text[at:], re.S)):
+            inside = inner[1].replace("\\\\", "\1").replace('\\"', '"').replace("\1", "\\")
+            word += inside.replace("$", "\0").replace("`", "\0")
+            at, started = at + inner.end(), True
+        elif text[at:at + 2] == "\\\n" and not started:
+            at += 2
+        elif c == "\\" and at + 1 < len(text):
+            word, at, started = word + text[at + 1], at + 2, True
+        elif c == "#" and not started:
+            while at < len(text) and text[at] != "\n":
+                at += 1
+        elif c in " \t":
+            close()
+            at += 1
+        elif c in "<>":
+            if word.isdigit():
+                word, started = "", False
+            close()
+            more = re.match(r"[<>]+&?\d*", text[at:])[0]
+            found.append(("to" if more[-1] in "<>" else "no", more))
+            at += len(more)
+        elif c in ";&|()'\"\\" or c.isspace():
+            close()
+            found.append(("end", c))
+            at += 1
+        else:
+            c = "\0" if c in "$`" else c
+            last = at + 1 == len(text) or text[at + 1] in " \t\n;&|()<>'\"\\"
+            if c in "*?[" or (c == "{" and not last):
+                c = "*"
+            word, at, started = word + c, at + 1, True
+    close()
+    return found + [("end", "\n")]
+
+
+def shell(command, cwd):
+    """The folders that a command works in, as a set."""
+    found, here, before, saved, words, target = set(), cwd, cwd, [], [], False
+    for what, text in words_of(without_documents(command[:20000])):
+        if what == "word":
+            if windows(cwd or "") and re.match("/[A-Za-z]/", text):
+                text = text[1].upper() + ":" + text[2:]
+            words.append((text, target))
+            target = False
+            continue
+        if what != "end":
+            target = what == "to"
+            continue
+        while words and (words[0][0] in LEADING or re.match(r"[A-Za-z_]\w*=", words[0][0])):
+            words.pop(0)
+        name = words[0][0] if words else ""
+        if name in ("cd", "pushd"):
+            where = [w for w, t in words[1:] if not t and (w == "-" or not w.startswith("-"))]
+            if where[:1] == ["-"]:
+                here, before = before, here
+            else:
+                before, place = here, folder(where[0] if where else "~", here, False)
+                here = place[0] if place else None
+                found.update(place)
+        for number, (word, to) in enumerate(words):
+            if number == 0:
+                continue
+            usual = word.startswith("/") and word.split("/")[1] in PLACES and word.count("/") > 1
+            own = word.startswith("/") and (cwd or "").startswith("/") and (
+                word.split("/")[1] == cwd.split("/")[1] and word.count("/") > 1)
+            if number > 1 and words[number - 1][0] == "-C":
+                found.update(folder(word, here, False))
+            elif name != "cd" and (to or name not in ELSEWHERE) and (usual or own or windows(word)):
+                if "*" in word:
+                    word = word[:word.index("*")]
+                    word = word[:word.rfind("/") + 1] or word
+                up = name not in LISTING or is_file(word)
+                found.update(folder(word, here, up and not word.endswith("/")))
+        if text == "(":
+            saved.append(here)
+        elif text == ")" and saved:
+            here = saved.pop()
+        words = []
+    return found
+
+
+def typed(record):
+    """Did a person type this?"""
+    content = record["message"].get("content", "")
+    blocks = [{"type": "text", "text": content}] if isinstance(content, str) else content
+    if any(isinstance(b, dict) and b.get("type") == "tool_result" for b in blocks):
+        return False
+    for block in blocks:
+        text = block.get("text") if isinstance(block, dict) and block.get("type") == "text" else ""
+        text = text.strip() if isinstance(text, str) else ""
+        if re.match("<command-(name|message)>", text):
+            return bool(re.search("<command-(name|args)>[^<]", text))
+        if text and not re.match(
+                r"<(local-command-|session-start-hook>|tick>|goal>|ide_opened_file>|ide_selection>"
+                r"|system-reminder>|task-notification>|bash-|command-|user-prompt-submit-hook>)"
+                r"|\[Request interrupted by user", text):
+            return True
+    return False
+
+
+def facts(path):
+    """What csb-learn should show of a transcript."""
+    with open(path, "rb") as file:
+        lines = [line for line in file.read().split(b"\n") if line.strip()]
+    records, bad = [], 0
+    for line in lines:
+        try:
+            records.append({**json.loads(line.decode())})
+        except (ValueError, TypeError):
+            bad += 1
+    own = os.path.basename(path)[:-6]
+    times = [r["timestamp"] for r in records if r.get("timestamp")]
+    chats = [r for r in records if r.get("type") in ("user", "assistant")]
+    main = [r for r in chats if not r.get("isMeta") and not r.get("isSidechain")]
+    prompts = [r for r in main
+               if r["type"] == "user" and not r.get("isCompactSummary") and typed(r)]
+    answers = [r for r in chats if r["type"] == "assistant"]
+    cost = {}
+    for number, r in enumerate(answers):
+        if r["message"].get("usage"):
+            cost[r["message"].get("id", number)] = r["message"]["usage"]
+    fields = {"input": "input_tokens", "output": "output_tokens",
+              "cache_read": "cache_read_input_tokens", "cache_write": "cache_creation_input_tokens"}
+    work, calls = {r["cwd"]: 0 for r in records if r.get("cwd")}, 0
+    for r in prompts:
+        if r.get("cwd"):
+            work[r["cwd"]] += 1
+    for r in answers:
+        content = r["message"].get("content")
+        for block in content if isinstance(content, list) else []:
+            if not isinstance(block, dict) or block.get("type") != "tool_use":
+                continue
+            calls, given, cwd, found = calls + 1, block.get("input") or {}, r.get("cwd"), set()
+            for key in ("file_path", "notebook_path"):
+                if isinstance(given.get(key), str):
+                    found.update(folder(given[key], cwd, True))
+            if block["name"] in ("Grep", "Glob", "LS") and isinstance(given.get("path"), str):
+                up = block["name"] == "Grep" and is_file(given["path"])
+                found.update(folder(given["path"], cwd, up))
+            if block["name"] == "Bash" and isinstance(given.get("command"), str):
+                found |= shell(given["command"], cwd)
+            for one in found or ({cwd} if cwd else ()):
+                work[one] = work.get(one, 0) + 1
+    last = lambda values: [value for value in values if value][-1:]
+    chain, foreign = [r for r in records if r.get("uuid") and r.get("sessionId")], []
+    for r in chain:
+        if r["sessionId"] == own:
+            break
+        foreign.append(r["sessionId"])
+    forks = [r["forkedFrom"]["sessionId"] for r in records if r.get("forkedFrom")]
+    one = {"started": times and [min(times)], "last_active": times and [max(times)],
+           "cwd": [r["cwd"] for r in records if r.get("cwd")][:1],
+           "last_user_at": last([max([r["timestamp"] for r in prompts], default=None)]),
+           "model": last(r["message"].get("model", "").replace("<synthetic>", "") for r in main
+                         if r["type"] == "assistant"),
+           "version": last(r.get("version") for r in records),
+           "git_branch": last(r.get("gitBranch") for r in records if r.get("gitBranch") != "HEAD"),
+           "parent_session_id": last(foreign[-1:] + forks),
+           "first_uuid": [r["uuid"] for r in chats if r.get("uuid")][:1],
+           "tokens": [{name: sum(usage.get(field, 0) for usage in cost.values())
+                       for name, field in fields.items()}] if cost else []}
+    links = [r["prUrl"] for r in records if r.get("type") == "pr-link"]
+    links = list(dict.fromkeys(reversed(links)))
+    return {**{name: values[0] for name, values in one.items() if values},
+            **({"pr_links": links[:20][::-1]} if links else {}),
+            "messages": len(main), "user_messages": len(prompts), "tool_calls": calls,
+            "bad_lines": bad, "events": len(records), "folders": work}
+
+
+if __name__ == "__main__":
+    for name in sys.argv[1:]:
+        print(json.dumps(facts(name)))

@@ -1,0 +1,327 @@
+"""What a session is made of: tokens, folders by work, where it comes from, models and links; and
+all of it, on real transcripts, as a slow script counts it."""
+import json
+import os
+
+import pytest
+import slow_facts
+
+pytestmark = pytest.mark.logic
+
+OWN, OTHER, THIRD = (f"3f4a9b10-0000-4000-8000-{number:012d}" for number in (1, 2, 3))
+LEARN = "csb-lines | csb-facts | csb-folders"
+COUNTED = ["input", "output", "cache_read", "cache_write"]
+
+
+def record(kind="assistant", content="x", message=None, **fields):
+    """One line of a transcript."""
+    return json.dumps({"type": kind, "cwd": "/home/me/p", "sessionId": OWN,
+                       "uuid": os.urandom(8).hex(), "message": {
+                           "role": kind, "content": content, **(message or {})}, **fields}) + "\n"
+
+
+def call(tool, cwd="/home/me/p", **given):
+    """The line of an answer that calls a tool."""
+    return record(content=[{"type": "tool_use", "name": tool, "input": given}], cwd=cwd)
+
+
+def said(key, *numbers, **fields):
+    """The line of an answer, and what it has cost so far."""
+    names = ("input_tokens", "output_tokens", "cache_read_input_tokens",
+             "cache_creation_input_tokens")
+    return record(message={"id": key, "usage": dict(zip(names, numbers, strict=False)), **fields})
+
+
+@pytest.fixture
+def learn(sh, tmp_path):
+    """learn(text, before): what csb-learn's three say of a transcript."""
+    def run(text, before=None, line=LEARN):
+        path = tmp_path / f"{OWN}.jsonl"
+        path.write_bytes(text if isinstance(text, bytes) else text.encode())
+        given = {**(before or {}), "kind": "session", "session_id": OWN, "project": "-p",
+                 "root": str(tmp_path), "transcript_path": str(path)}
+        return sh(line, json.dumps(given).encode()).ok().records[-1]
+    return run
+
+
+USAGE = {
+    "one answer": ([said("a", 1, 2, 3, 4)], [1, 2, 3, 4]),
+    "in three records, the last counts": ([said("a", 1, 1, 9, 9), said("a", 1, 5, 9, 9),
+                                           said("a", 1, 7, 8, 0)], [1, 7, 8, 0]),
+    "answers in turn": ([said("a", 1), said("b", 10), said("a", 2), said("b", 20)], [22, 0, 0, 0]),
+    "no id: each counts": ([said(None, 1), said(None, 1), said(7, 1)], [3, 0, 0, 0]),
+    "no numbers": ([said("a", "1", -1, 1.5, True), said("b", None, [], {}, 1 << 60)], [0] * 4),
+    "no usage": ([record(message={"id": "a"}), record(message={"id": "a", "usage": []})], None),
+    "a side chain": ([said("a", 1), said("b", 2).replace('"sessionId"', '"isSidechain":true,"s"')],
+                     [3, 0, 0, 0]),
+    "not of a person": ([record("user", message={"id": "a", "usage": {"input_tokens": 5}})], None),
+    "30 at the same time": ([said(str(n), step) for step in (1, 2) for n in range(30)],
+                            [60, 0, 0, 0]),
+}
+
+
+@pytest.mark.parametrize("what", USAGE)
+def test_tokens(learn, what):
+    """Once an answer; and the same when each line is read by a run of its own."""
+    lines, total = USAGE[what]
+    expected = total and dict(zip(COUNTED, total, strict=True))
+    assert learn("".join(lines))["shown"].get("tokens") == expected
+    before = None
+    for count in range(1, len(lines) + 1):
+        before = learn("".join(lines[:count]), before)
+    assert before["shown"].get("tokens") == expected
+
+
+P, W = "/home/me/p", "C:\\Users\\me\\p"
+# What is called, from where, and the folders in which that is work.
+FOLDERS = [
+    ("Read", P, {"file_path": "/home/me/q/a.py"}, ["/home/me/q"]),
+    ("Edit", P, {"file_path": "src/a.py"}, [P + "/src"]),
+    ("Edit", P, {"file_path": "./a/../b//c"}, [P + "/b"]),
+    ("Write", P, {"file_path": "~/x/y.txt"}, ["/home/me/x"]),
+    ("Write", "/work", {"file_path": "~/x/y.txt"}, ["/work"]),
+    ("NotebookEdit", P, {"notebook_path": "/home/me/n/a.ipynb"}, ["/home/me/n"]),
+    ("Read", P, {"file_path": "/home/me/app/[slug]/page.tsx"}, ["/home/me/app/[slug]"]),
+    ("Read", P, {"file_path": "/home/me/a b/c"}, ["/home/me/a b"]),
+    ("Read", P, {"file_path": "/dev/null"}, [P]),
+    ("Read", P, {"file_path": "https://x.org/a/b"}, [P]),
+    ("Read", P, {"file_path": "/home/me/*.py"}, [P]),
+    ("Read", P, {"file_path": "$HOME/x/y"}, [P]),
+    ("Read", P, {"file_path": ".../x"}, [P]),
+    ("Read", P, {"file_path": ""}, [P]),
+    ("Read", P, {"file_path": ["/home/x/y"]}, [P]),
+    ("Read", P, {"file_path": "/home/me/\u0000/y"}, [P]),
+    ("Read", P, {"file_path": "/home/" + "x" * 2000 + "/y"}, [P]),
+    ("Read", "", {"file_path": "src/a.py"}, []),
+    ("Read", W, {"file_path": "C:\\Users\\me\\q\\a.txt"}, ["C:\\Users\\me\\q"]),
+    ("Read", W, {"file_path": "C:/Users/me/q/a.txt"}, ["C:\\Users\\me\\q"]),
+    ("Read", W, {"file_path": "src\\a.txt"}, [W + "\\src"]),
+    ("Read", W, {"file_path": "\\\\host\\share\\a\\b.txt"}, ["\\\\host\\share\\a"]),
+    ("Read", P, {"file_path": "D:\\q\\a.txt"}, ["D:\\q"]),
+    ("Grep", P, {"path": "src", "pattern": "/etc/x"}, [P + "/src"]),
+    ("Grep", P, {"path": "src/a.py"}, [P + "/src"]),
+    ("Grep", P, {"path": "/home/me/.github"}, ["/home/me/.github"]),
+    ("Glob", P, {"path": "/home/me/v1.2", "pattern": "**/*.py"}, ["/home/me/v1.2"]),
+    ("Glob", P, {"pattern": "/home/me/q/*.py"}, [P]),
+    ("LS", P, {"path": ".."}, ["/home/me"]),
+    ("TodoWrite", P, {"path": "/home/me/q"}, [P]),
+    ("mcp__x__get", P, {"path": "/v1/users", "command": "cd /home/me/q"}, [P]),
+    ("Bash", P, {"command": "make"}, [P]),
+    ("Bash", P, {"command": "cd /srv/x && make"}, ["/srv/x"]),
+    ("Bash", P, {"command": "cd sub; cd ../other; make"}, [P + "/sub", P + "/other"]),
+    ("Bash", P, {"command": "cd ..; make"}, ["/home/me"]),
+    ("Bash", P, {"command": "cd; make"}, ["/home/me"]),
+    ("Bash", P, {"command": "cd -; make"}, [P]),
+    ("Bash", P, {"command": "cd a && cd - && cd b"}, [P + "/a", P + "/b"]),
+    ("Bash", P, {"command": "(cd a && make) && cd b"}, [P + "/a", P + "/b"]),
+    ("Bash", P, {"command": "cd \"$X\" && cd sub"}, [P]),
+    ("Bash", P, {"command": "cd $(git rev-parse --show-toplevel) && make"}, [P]),
+    ("Bash", P, {"command": "cd '/srv/a b' && make"}, ["/srv/a b"]),
+    ("Bash", P, {"command": "cd /srv/a\\ b && make"}, ["/srv/a b"]),
+    ("Bash", P, {"command": "cd -P -- /srv/x"}, ["/srv/x"]),
+    ("Bash", P, {"command": "X=1 cd /srv/x 2>/dev/null || exit"}, ["/srv/x"]),
+    ("Bash", P, {"command": "if true; then cd /srv/x; fi"}, ["/srv/x"]),
+    ("Bash", P, {"command": "cat /etc/hosts.allow /srv/x/a.txt"}, ["/etc", "/srv/x"]),
+    ("Bash", P, {"command": "ls -la /srv/x"}, ["/srv/x"]),
+    ("Bash", P, {"command": "ls /srv/x/*.py /srv/x/y/a.py"}, ["/srv/x", "/srv/x/y"]),
+    ("Bash", P, {"command": "git -C /srv/x status && git -C sub status"}, ["/srv/x", P + "/sub"]),
+    ("Bash", P, {"command": "cp a.txt /srv/x/"}, ["/srv/x"]),
+    ("Bash", P, {"command": "make > /srv/x/log.txt 2>&1"}, ["/srv/x"]),
+    ("Bash", P, {"command": "echo /srv/x/y > /srv/z/log"}, ["/srv/z"]),
+    ("Bash", P, {"command": "PYTHONPATH=/srv/a:/srv/b python3 x.py"}, [P]),
+    ("Bash", P, {"command": "env PYTHONPATH /srv/a:/srv/b x"}, [P]),
+    ("Bash", P, {"command": "curl http://x.org/home/a/b"}, [P]),
+    ("Bash", P, {"command": "grep -r '/api/v1' . && sed 's:/a:/b:' x && awk '/x/ {print}' y"}, [P]),
+    ("Bash", P, {"command": "ssh host 'cd /srv/x' && ssh host ls /srv/y/z"}, [P]),
+    ("Bash", P, {"command": "/usr/bin/env x; /home/me/bin/run; x 2>/dev/null </dev/zero"}, [P]),
+    ("Bash", P, {"command": "cat <<'EOF' >/srv/x/a.txt\ncd /srv/no\nls /srv/no\nEOF\ncd /srv/y"},
+     ["/srv/x", "/srv/y"]),
+    ("Bash", P, {"command": "cat <<-E\n\tcd /srv/no\n\tE\nls /srv/y"}, ["/srv/y"]),
+    ("Bash", P, {"command": "cat <<EOF\ncd /srv/no"}, [P]),
+    ("Bash", P, {"command": "# cd /srv/no\nmake # ls /srv/no"}, [P]),
+    ("Bash", P, {"command": "git commit -m \"cd /srv/no\nls /srv/no\""}, [P]),
+    ("Bash", P, {"command": "cd 'unfinished && ls /srv/x"}, None),
+    ("Bash", P, {"command": "ls \"/srv/x"}, None),
+    ("Bash", P, {"command": "x" * 30000 + " /srv/x/y"}, [P]),
+    ("Bash", P, {"command": None}, [P]),
+    ("Bash", "/work/p", {"command": "cat /work/q/a.py /other/q/a.py"}, ["/work/q"]),
+    ("Bash", W, {"command": "cd C:/Users/me/q && ls /c/Users/me/r"},
+     ["C:\\Users\\me\\q", "C:\\Users\\me\\r"]),
+    ("Bash", W, {"command": "cd sub"}, [W + "\\sub"]),
+    ("Bash", W, {"command": "dir \"C:\\Users\\me\\q\\a.txt\""}, ["C:\\Users\\me\\q"]),
+]
+
+
+def test_folders(sh):
+    """Each call is work in the folders that it names, else in its cwd: as this table says, and as
+    the slow script does."""
+    lines = []
+    for tool, cwd, given, _ in FOLDERS:
+        texts = {key: text for key, text in given.items() if key in (
+            "file_path", "notebook_path", "path", "command")}
+        lines += [{"kind": "session"}, {"kind": "call", "tool": tool, "cwd": cwd, **texts},
+                  {"kind": "facts", "facts": {}, "shown": {}}]
+    text = "".join(json.dumps(line) + "\n" for line in lines)
+    found = sh("csb-folders", text.encode()).ok().records
+    for (tool, cwd, given, expected), one in zip(FOLDERS, found, strict=True):
+        folders = {f["path"]: f["work"] for f in one["shown"]["folders"] if f["work"]}
+        if expected is not None:
+            assert folders == dict.fromkeys(expected, 1), (tool, cwd, given)
+        if tool == "Bash" and given["command"]:
+            assert set(folders) == (slow_facts.shell(given["command"], cwd) or {cwd}), given
+
+
+def test_folders_are_bounded(sh):
+    calls = ({"kind": "call", "tool": "Read", "cwd": "/w", "file_path": f"/srv/{n}/x"}
+             for n in range(20000))
+    lines = [{"kind": "session"}, *calls, {"kind": "facts", "facts": {}, "shown": {}}]
+    done = sh("csb-folders", "".join(json.dumps(line) + "\n" for line in lines).encode()).ok()
+    assert len(done.records[0]["shown"]["folders"]) == 10000
+
+
+def test_each_cwd_is_listed_and_prompts_are_work(learn):
+    text = (record("user", "do", cwd="/a") + record(cwd="/b") + record("user", "it", cwd="/a")
+            + call("Read", "/b", file_path="/c/x") + call("TodoWrite", "/a"))
+    assert learn(text)["shown"]["folders"] == [
+        {"path": "/a", "work": 3}, {"path": "/c", "work": 1}, {"path": "/b", "work": 0}]
+
+
+FORK = {"forkedFrom": {"sessionId": OTHER, "messageUuid": "x"}}
+PARENTS = {
+    "none": (record(), None),
+    "a fork": (record(**FORK) + record(), OTHER),
+    "a fork of a fork": (record(**FORK) + record(forkedFrom={"sessionId": THIRD}), THIRD),
+    "a fork of itself": (record(forkedFrom={"sessionId": OWN}), None),
+    "a fork of nothing": (record(forkedFrom="x") + record(forkedFrom={"sessionId": 1})
+                          + record(forkedFrom={"sessionId": "../x"}), None),
+    "records of another in front": (record(sessionId=OTHER) * 2 + record(), OTHER),
+    "of two others": (record(sessionId=THIRD) + record(sessionId=OTHER) + record(), OTHER),
+    "of another later": (record() + record(sessionId=OTHER), None),
+    "its own mark in front": (json.dumps({"type": "queue-operation", "sessionId": OWN}) + "\n"
+                              + record(sessionId=OTHER) + record(), OTHER),
+    "a fork counts more": (record(sessionId=THIRD) + record(**FORK) + record(sessionId=THIRD),
+                           OTHER),
+    "nothing of its own": (record(sessionId=OTHER), OTHER),
+    "no id": (record(sessionId="x") + record(sessionId=None) + record(), None),
+}
+
+
+@pytest.mark.parametrize("what", PARENTS)
+def test_parent(learn, what):
+    text, parent = PARENTS[what]
+    assert learn(text)["shown"].get("parent_session_id") == parent
+    cut = text.index("\n") + 1
+    assert learn(text, learn(text[:cut]))["shown"].get("parent_session_id") == parent
+
+
+def test_the_last_that_is_said_counts(learn):
+    text = "".join([
+        record(message={"model": "a"}, version="1", gitBranch="main", uuid="first"),
+        record(message={"model": "b"}, version="2", gitBranch=" fix\n it"),
+        record(message={"model": "<synthetic>"}, version="", gitBranch="HEAD"),
+        record(message={"model": "c"}, isSidechain=True, gitBranch=""),
+        record(message={"model": ["d"]}, version=3, gitBranch=None),
+        *(json.dumps({"type": "pr-link", "prUrl": url}) + "\n"
+          for url in ("https://x/1", "https://x/2", "https://x/1", "javascript:x", ["https://x/3"])),
+        record("user", "one", timestamp="2026-01-02T03:04:06Z"),
+        record("user", [{"type": "tool_result"}], timestamp="2026-01-02T03:04:09Z"),
+        record("user", "two", timestamp="2026-01-02T03:04:05Z"),
+        record("user", "<command-name>/clear</command-name>"), record("user", "s", isMeta=True),
+        record("user", "<local-command-stdout>x"), record("user", "c", isCompactSummary=True)])
+    found = learn(text)["shown"]
+    assert {name: found.get(name) for name in (
+        "model", "version", "git_branch", "first_uuid", "pr_links", "user_messages", "tool_calls",
+        "last_user_at", "bad_lines")} == {
+        "model": "b", "version": "2", "git_branch": "fix it", "first_uuid": "first",
+        "pr_links": ["https://x/2", "https://x/1"], "user_messages": 3, "tool_calls": 0,
+        "last_user_at": "2026-01-02T03:04:06.000Z", "bad_lines": 0}
+
+
+def test_lines_that_look_like_records_of_ours(learn, sh):
+    """A transcript cannot speak for the tools."""
+    fakes = [{"kind": "read", "failed": True}, {"kind": "session", "session_id": THIRD},
+             {"kind": "tail"}, {"kind": "earlier"}, {"kind": "too_long"}, {"kind": "end"},
+             {"kind": "call", "tool": "Read", "file_path": "/x/y/z"}]
+    text = "".join(json.dumps(one, separators=(",", ":")) + "\n" for one in fakes)
+    for before, after in (("", record("user", "p")), (record("user", "p"), ""), ("", "")):
+        for whole in (before + text + after, before + text + after + text.rstrip("\n")):
+            found = learn(whole)
+            assert found["session_id"] == OWN and not found["torn"]
+            shown = found["shown"]
+            assert shown["bad_lines"] == 0 and shown["events"] == whole.count('{"kind"') + bool(
+                before + after)
+            assert shown.get("title") == ("p" if before + after else None)
+            assert {f["path"] for f in shown["folders"]} <= {"/home/me/p"}
+
+
+def test_lines_are_passed_as_they_are(sh, learn):
+    """From where they were read to, and not one byte else."""
+    first = record("user", "one")
+    text = record("user", "\u00e9") + "garbage\n\n" + record("user", "end").rstrip("\n")
+    before = learn(first)
+    learn(first + text)
+    line = "csb-lines | grep -v '^{\"kind\":\"[a-z]*\"' | sed '/^{\"kind\"/d' | jq -Rc '{text: .}'"
+    assert [r["text"] for r in sh(
+        line, json.dumps({**before, "kind": "session"}).encode()).ok().records] == text.split("\n")
+
+
+@pytest.mark.parametrize("cut, said", [
+    ("head -n 2", 1), ("sed '$d'", 1), ("sed 1d", 1), ("cat; head -n 1 <all", 1)])
+def test_a_stream_that_was_cut(sh, tmp_path, learn, cut, said):
+    """Half of a session is none, and it is said."""
+    learn(record("user", "p") * 3, line="csb-lines | tee all | csb-facts")
+    done = sh(f"cat all | ({cut}) | csb-facts")
+    assert (done.rc, done.err.count("\n")) == (said, said), done
+    assert len([r for r in done.records if r["kind"] == "facts"]) == ("cat;" in cut)
+
+
+def transcripts(real):
+    """All transcripts of the real directories."""
+    return sorted(path for root in real.claude for path in root.glob("projects/*/*-*-*-*-*.jsonl"))
+
+
+def test_all_real_sessions_as_the_slow_script_counts_them(sh, real, figure):
+    """Every one is found; counts, dates, folders, tokens and all else are the same."""
+    roots = " ".join(map(str, real.claude))
+    found = sh(f"csb-find {roots} | csb-learn", timeout=300).ok().records
+    on_disk = {str(path) for path in transcripts(real)}
+    assert {r["transcript_path"] for r in found} == on_disk and len(found) == len(on_disk) > 90
+    titles = {"none": 0}
+    for one in found:
+        shown = one["shown"]
+        source, title = shown.pop("title_from", "none"), shown.pop("title", None)
+        titles[source] = titles.get(source, 0) + 1
+        order = [-f["work"] for f in shown["folders"]]
+        assert order == sorted(order)
+        shown["folders"] = {f["path"]: f["work"] for f in shown["folders"]}
+        expected = slow_facts.facts(one["transcript_path"])
+        assert shown == expected, one["transcript_path"]
+        assert title or not expected["user_messages"]
+    assert sum(len(one["shown"]["folders"]) for one in found) > 200
+    assert titles["none"] <= len(found) * 0.05
+    figure(f"{len(found)} real sessions, titles from {titles}")
+
+
+def test_real_sessions_in_pieces(sh, real, home, seeded, tmp_path):
+    """Cut anywhere, read up to there and on: nothing tells that it was many times."""
+    paths = [path for path in transcripts(real) if 9000 < path.stat().st_size < 1 << 21]
+    paths = seeded.sample(paths, 12)
+    known = {}
+    for step in range(6):
+        lines = []
+        for path in paths:
+            text = path.read_bytes()
+            to = tmp_path / path.name
+            at = seeded.randrange(to.stat().st_size if to.exists() else 0, len(text) + 1)
+            if seeded.random() < 0.5:
+                at = text.find(b"\n", at) + 1 or len(text)
+            to.write_bytes(text[:len(text) if step == 5 else at])
+            lines.append({**known.get(path.stem, {}), "kind": "session", "session_id": path.stem,
+                          "project": "-p", "root": str(tmp_path), "transcript_path": str(to)})
+        given = "".join(json.dumps(line) + "\n" for line in lines).encode()
+        known = {r["session_id"]: r for r in sh("csb-learn", given).ok().records}
+        assert len(known) == len(paths) and not any(r["rewritten"] for r in known.values())
+    fresh = "".join(json.dumps({k: line[k] for k in line if k not in ("facts", "parsed", "prefix")})
+                    + "\n" for line in lines).encode()
+    for one in sh("csb-learn", fresh).ok().records:
+        assert one == known[one["session_id"]]
