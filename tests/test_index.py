@@ -45,18 +45,18 @@ def put(home):
 
 @pytest.fixture
 def watched(home, tools, tmp_path):
-    """Copied tools that count what csb-facts is given: watched() is [lines, ...], one a start."""
+    """Copied tools that count what csb-lines is given: watched() is [lines, ...], one a start."""
     folder = tmp_path / "copy" / "bin"
     shutil.copytree(tools.bin, folder)
     helper = os.path.join(os.path.dirname(tools.bin), "lib")
     if os.path.isdir(helper):
         shutil.copytree(helper, tmp_path / "copy" / "lib")
-    os.rename(folder / "csb-facts", folder / "csb-facts-itself")
-    log = tmp_path / "facts.log"
-    (folder / "csb-facts").write_text(
+    os.rename(folder / "csb-lines", folder / "csb-lines-itself")
+    log = tmp_path / "lines.log"
+    (folder / "csb-lines").write_text(
         "import os, subprocess, sys\ntext = sys.stdin.buffer.read()\n"
         f"open({str(log)!r}, 'a').write(f'{{text.count(bytes([10]))}}\\n')\n"
-        f"sys.exit(subprocess.run([sys.executable, {str(folder / 'csb-facts-itself')!r}, "
+        f"sys.exit(subprocess.run([sys.executable, {str(folder / 'csb-lines-itself')!r}, "
         "*sys.argv[1:]], input=text).returncode)\n")
     home.env["PATH"] = f"{folder}:" + home.env["PATH"].removeprefix(tools.bin + ":")
 
@@ -92,8 +92,9 @@ def test_from_new_to_revived(sh, put, home):
     assert record == get(sh, 1) == {
         **sh("csb-find").ok().records[0], "title": "first", "title_from": "prompt", "cwd": "/w",
         "started": "2026-01-02T03:04:05.678Z", "last_active": "2026-01-02T03:04:05.678Z",
-        "messages": 2, "folders": [{"path": "/w", "work": 2}], "bad_lines": 0, "state": "present",
-        "purge_at": "2026-02-01T03:04:05Z"}
+        "last_user_at": "2026-01-02T03:04:05.678Z", "messages": 2, "user_messages": 2,
+        "tool_calls": 0, "folders": [{"path": "/w", "work": 2}], "bad_lines": 0,
+        "state": "present", "purge_at": "2026-02-01T03:04:05Z"}
     assert changes(sh(INDEX).ok()) == {1: "same", 2: "same"}
     put(1, path.read_text() + line("third"))
     assert changes(sh(INDEX).ok()) == {1: "grew", 2: "same"}
@@ -405,7 +406,7 @@ def test_other_input(sh, put):
         ("size", -1), ("size", "1"), ("size", 1 << 70), ("mtime", "now"), ("mtime", 1),
         ("session_id", "x"), ("root", 1), ("project", None), ("transcript_path", []))]
     odd += [{k: v for k, v in record.items() if k != gone} for gone in record
-            if gone not in ("kind", "files", "bytes")]
+            if gone not in ("kind", "files", "bytes", "purge_at")]
     done = sh("csb-index", "".join(json.dumps(one) + "\n" for one in odd).encode())
     assert done.rc == 1 and done.err.count("\n") == len(odd) and done.out == "", done
     done = sh("csb-index", b'{"kind":"hello","x":[1]}\n' + json.dumps({**record, "note": "\u00e9"})
@@ -538,7 +539,7 @@ def test_without_a_store_it_is_made_from_disk(sh, put, home):
 
 
 def test_rebuild_is_the_same_index(sh, put, home):
-    """Present, grown, deleted, rewritten, husks, one id twice: as it was, but for rewritten_at."""
+    """Present, grown, deleted, rewritten, husks, one id twice: as it was."""
     for number in range(1, 7):
         put(number, line(f"title {number}") * number)
     put(6, line("again"), "-v")
@@ -562,10 +563,9 @@ def test_rebuild_is_the_same_index(sh, put, home):
     assert changes(sh(INDEX).ok())[3] == "revived", "also with the mtime that it had"
     put(3, "").unlink()
     sh(INDEX).ok()
-    assert "rewritten_at" not in after["-w", name(2)]
+    assert after["-w", name(2)]["rewritten_at"]
     for record in (*before.values(), *after.values()):
         record.pop("deleted_at", None)
-        record.pop("rewritten_at", None)
     assert after == before
     assert set(changes(sh(INDEX).ok()).values()) == {"same"}
 
@@ -576,7 +576,9 @@ def test_rebuild_of_a_store_that_is_behind(sh, put, home):
         put(number, line(f"title {number}"))
     sh(STORE).ok()
     put(1, "").unlink()
-    assert changes(sh("csb-index --rebuild").ok()) == {1: "deleted", 2: "new"}
+    done = sh("csb-index --rebuild").ok()
+    assert changes(done) == {1: "deleted", 2: "new"}
+    assert [r["kind"] for r in done.records] == ["session", "session", "end"], "each once"
     os.rename(home.claude / "projects", home.path / "away")
     done = sh("csb-index --rebuild")
     assert done.rc == 1 and "--accept-deletions" in done.err
