@@ -29,6 +29,7 @@ FIRST = ID.format(1)
 PATH = f"$CLAUDE_CONFIG_DIR/projects/-work/{FIRST}.jsonl"
 STORED = "csb-changes | csb-gitcommit >/dev/null"
 INDEXED = "csb-find | csb-index >/dev/null"
+MARKED = f"{INDEXED} && cat {PATH} {PATH} >x && tail -c +9 x >{PATH} && {INDEXED}"
 LOCATED = "csb-find | csb-locate >in"
 
 
@@ -40,9 +41,10 @@ WORKS = {
     "csb-changes": ("", "csb-changes"),
     "csb-diff": (f"{STORED} && echo '{{}}' >>{PATH} && {STORED} && csb-history {FIRST} >in",
                  "csb-diff <in"),
-    "csb-facts": ("csb-find >in", "csb-facts <in"),
+    "csb-facts": ("csb-find | csb-lines >in", "csb-facts <in"),
     "csb-find": ("", "csb-find"),
     "csb-fmt": ("csb-find >in", "csb-fmt <in"),
+    "csb-folders": ("csb-find | csb-lines | csb-facts >in", "csb-folders <in"),
     "csb-gc": (STORED, "csb-gc --now"),
     "csb-gitblob": ("csb-changes >in", "csb-gitblob <in"),
     "csb-prove": ("csb-changes | csb-gitblob >in", "csb-prove <in"),
@@ -53,6 +55,8 @@ WORKS = {
     "csb-html": (f"{LOCATED} && csb-cat <in | csb-turns >turns", "csb-html <turns"),
     "csb-index": ("csb-find >in", "csb-index <in"),
     "csb-init": ("", "csb-init"),
+    "csb-learn": ("csb-find >in", "csb-learn <in"),
+    "csb-lines": ("csb-find >in", "csb-lines <in"),
     "csb-list": (INDEXED, "csb-list"),
     "csb-locate": ("", f"csb-locate {FIRST}"),
     "csb-log": ("", f"csb-log {FIRST}"),
@@ -60,11 +64,13 @@ WORKS = {
     "csb-match": ("csb-find | csb-text >in", "csb-match word <in"),
     "csb-md": (f"{LOCATED} && csb-cat <in | csb-turns >turns", "csb-md <turns"),
     "csb-page": (f"{INDEXED} && csb-list >in", "csb-page <in"),
+    "csb-reindex": ("", "csb-reindex"),
     "csb-restore": (STORED, f"csb-restore --target-dir there {FIRST}"),
     "csb-scan": (INDEXED, "csb-scan /"),
     "csb-search": ("", "csb-search -n 0 word"),
     "csb-show": (INDEXED, f"csb-show {FIRST}"),
     "csb-status": ("csb-backup >/dev/null", "csb-status"),
+    "csb-seen": (MARKED, f"csb-seen {FIRST}"),
     "csb-text": ("csb-find >in", "csb-text <in"),
     "csb-textindex": ("", "csb-textindex"),
     "csb-textscan": ("csb-find >in", "csb-textscan word <in"),
@@ -76,8 +82,10 @@ WORKS = {
 }
 SOURCES = [name for name in TOOLS
            if name in "csb csb-backup csb-changes csb-find csb-gc csb-init csb-list csb-lost "
-                       "csb-scan csb-search csb-status csb-textindex csb-tree csb-verify".split()]
+                       "csb-reindex csb-scan csb-search csb-status csb-textindex csb-tree "
+                       "csb-verify".split()]
 INDEX = "csb-list csb-scan csb-search csb-tree".split()     # sources that need one
+                      "csb-reindex csb-search csb-textindex csb-verify".split()]
 FILTERS = [name for name in TOOLS if name not in SOURCES]
 CLOSED_PIPE = "exec 3> >(:); wait $!; "
 
