@@ -85,7 +85,6 @@ SOURCES = [name for name in TOOLS
                        "csb-reindex csb-scan csb-search csb-status csb-textindex csb-tree "
                        "csb-verify".split()]
 INDEX = "csb-list csb-scan csb-search csb-tree".split()     # sources that need one
-                      "csb-reindex csb-search csb-textindex csb-verify".split()]
 FILTERS = [name for name in TOOLS if name not in SOURCES]
 CLOSED_PIPE = "exec 3> >(:); wait $!; "
 
