@@ -13,23 +13,29 @@ with open(os.path.join(ROOT, "README.md"), encoding="utf-8") as file:
     README = file.read()
 SECTIONS = {part.split("\n")[0]: part for part in README.split("\n## ")[1:]}
 PIPELINES = re.search(r"```sh\n(.*?)```", SECTIONS["Ten pipelines"], re.S)[1].splitlines()
-LINE = b'{"type":"user","cwd":"/w/parser","timestamp":"2026-11-01T00:00:00.000Z",' \
+FINDING = re.search(r"```sh\n(.*?)```", SECTIONS["Find it again"], re.S)[1].splitlines()
+# What need not be there, and does here what is asked of it: the first line is picked, the other
+# machine is this one, and SQL gets the records.
+OTHERS = {"fzf": "head -n 1", "ssh": 'shift && exec "$@"', "sqlite-utils": "cat | tee \"$2\""}
+LINE = b'{"type":"user","cwd":"HOME/code/parser","timestamp":"2026-11-01T00:00:00.000Z",' \
        b'"message":{"role":"user","content":"fix the parser bug"}}\n'
 
 
 @pytest.fixture
 def lived_in(home, sh):
     """A home with a backup, a deleted session and one that has changed since."""
-    folder = home.claude / "projects/-p"
+    folder, line = home.claude / "projects/-p", LINE.replace(b"HOME", str(home.path).encode())
     folder.mkdir(parents=True)
+    (home.path / "code/parser").mkdir(parents=True)
     for name in (ID, OLD):
-        (folder / f"{name}.jsonl").write_bytes(LINE * 101)
-    (home.claude / "settings.json").write_text("{}\n")
+        (folder / f"{name}.jsonl").write_bytes(line * 101)
+    (home.claude / "settings.json").write_text('{"cleanupPeriodDays": 5}\n')
     sh("csb-backup").ok()
     (folder / f"{OLD}.jsonl").unlink()
+    (folder / f"{ID}.jsonl").write_bytes(line * 102)
     sh("csb-backup").ok()
-    (folder / f"{ID}.jsonl").write_bytes(LINE * 102)
-    (home.claude / "settings.json").write_text('{"a": 1}\n')
+    (folder / f"{ID}.jsonl").write_bytes(line * 103)
+    (home.claude / "settings.json").write_text('{"cleanupPeriodDays": 5, "a": 1}\n')
     return home
 
 
@@ -37,12 +43,18 @@ def test_there_are_ten():
     assert len(PIPELINES) == 10
 
 
-@pytest.mark.parametrize("line", PIPELINES)
+@pytest.mark.parametrize("line", PIPELINES + FINDING)
 def test_every_pipeline_runs_as_printed(lived_in, sh, line, tmp_path):
+    (tmp_path / "others").mkdir()
+    for name, script in OTHERS.items():
+        (tmp_path / "others" / name).write_text(f"#!/bin/sh\n{script}\n")
+        (tmp_path / "others" / name).chmod(0o755)
+    lived_in.env["PATH"] = f"{tmp_path}/others:" + lived_in.env["PATH"]
     for program in re.findall(r"(?:^|\| )([\w-]+)", line.split("#")[0]):
         if not program.startswith("csb") and not shutil.which(program, path=lived_in.env["PATH"]):
             pytest.skip(f"{program} is not installed")
-    line = line.replace("/tmp/look", str(tmp_path / "look"))
+    line = line.replace("/tmp/look", str(tmp_path / "look")).replace(
+        "/mnt/nas", str(tmp_path / "nas"))
     done = sh(line).ok()
     assert done.out, "it printed nothing"
 
