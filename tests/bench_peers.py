@@ -25,6 +25,7 @@ GIT = 'git --git-dir="$TOP/peer" --work-tree="$CLAUDE_CONFIG_DIR"'
 EMPTY = 'rm -rf "$TARGET" && mkdir "$TARGET"'
 SAME = 'cmp "$(find "$TARGET" -name "$ID.jsonl")" "$CLAUDE_CONFIG_DIR/$BIG"'
 ROWS = {    # the row, what it is called, the line of the tool, what csb is to need at most
+    "store": ("first backup, without the index", "store", None),
     "first": ("first backup", "backup", 3.0),
     "noop": ("no-op backup", "backup", 0.15),
     "quiet": ("no-op backup, as hooks run it", "quiet", 0.15),
@@ -32,6 +33,7 @@ ROWS = {    # the row, what it is called, the line of the tool, what csb is to n
     "list": ("list of 20 sessions", "list", 0.05),
     "restore": ("restore of the largest session", "restore", 0.4),
     "rebuild": ("rebuild of the index", "rebuild", 2.0),
+    "text": ("first index of all text", "text", 5.0),
     "search": ("search, index warm", "search", 0.08)}
 
 
@@ -192,19 +194,23 @@ def tool(name, env, store, lines, before=None, after=None, version=""):
 def csb(env):
     return tool("csb", env, "csb/git", {
         "backup": "csb backup", "quiet": "csb backup --quiet", "list": "csb-list -n 20",
+        "store": "csb-changes | csb-gitpack | csb-gitcommit",
         "restore": 'csb-restore --target-dir "$TARGET" "$ID"', "rebuild": "csb-index --rebuild",
-        "search": 'csb-search "$WORD"'},
-        {"first": 'rm -rf "$CSB_HOME"', "restore": EMPTY, "search": 'csb-search "$WORD"'},
+        "text": 'csb-search "$WORD"', "search": 'csb-search "$WORD"'},
+        {"store": 'rm -rf "$CSB_HOME"', "first": 'rm -rf "$CSB_HOME"', "restore": EMPTY,
+         "text": 'rm -f "$CSB_HOME"/search.db*', "search": 'csb-search "$WORD"'},
         {"restore": SAME}, number(env, "csb-backup --version"))
 
 
 def git(env, install):
     """git add && git commit, in a repository outside of the Claude directory."""
+    backup = f"{GIT} add -A && {GIT} commit -q --allow-empty -m x"
+    anew = ('rm -rf "$TOP/peer" && git init -q --bare "$TOP/peer" && '
+            'git --git-dir="$TOP/peer" config core.bare false')
     return tool("git", env, "peer", {
-        "backup": f"{GIT} add -A && {GIT} commit -q --allow-empty -m x",
+        "backup": backup, "store": backup,
         "restore": f'{GIT} archive HEAD -- "$BIG" "${{BIG%.jsonl}}" | tar -x -C "$TARGET"'},
-        {"first": 'rm -rf "$TOP/peer" && git init -q --bare "$TOP/peer" && '
-                  'git --git-dir="$TOP/peer" config core.bare false', "restore": EMPTY},
+        {"store": anew, "first": anew, "restore": EMPTY},
         {"restore": SAME}, number(env, "git --version"))
 
 
@@ -227,10 +233,10 @@ def claude_session_backup(env, install):
     return tool("claude-session-backup", env, "rival/.claude/.git", {
         "backup": "csb backup", "quiet": "csb backup --quiet", "list": "csb list -n 20",
         "restore": 'csb restore --force "$ID"', "rebuild": "csb update rebuild-index",
-        "search": 'csb search "$WORD"'},
+        "text": "csb update build-fts5", "search": 'csb search "$WORD"'},
         {"first": "cd .claude && rm -rf .git* csb-fts session-backup.db* && git init -q",
          "restore": 'cd .claude && rm -rf "$BIG" "${BIG%.jsonl}"',
-         "search": "csb update build-fts5"},
+         "text": "rm -rf .claude/csb-fts"},
         {"restore": 'cmp "$HOME/.claude/$BIG" "$TOP/claude/$BIG"'}, number(env, "csb --version"))
 
 
