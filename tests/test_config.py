@@ -1,0 +1,226 @@
+"""csb-config: one setting is changed, every other byte stays, and what is dangerous is refused."""
+import json
+import os
+
+import pytest
+from conftest import POWERLESS
+
+pytestmark = pytest.mark.logic
+
+DAYS = "settings:cleanupPeriodDays"
+BOM = b"\xef\xbb\xbf"
+BIG = b'{\n  "hooks": {"a": [1, 2.50, 1e3, "\\u00e9\\ud800", true]},\n  "cleanupPeriodDays": %s,' \
+      b'\n\n\t"env": {"cleanupPeriodDays": 7}\n}'
+
+
+def settings(home):
+    return home.claude / "settings.json"
+
+
+@pytest.mark.parametrize("before, after", [
+    (None, b'{\n  "cleanupPeriodDays": 365\n}\n'),
+    (b"{}", b'{\n  "cleanupPeriodDays": 365\n}'),
+    (b"{}\n", b'{\n  "cleanupPeriodDays": 365\n}\n'),
+    (b"{\r\n}", b'{\n  "cleanupPeriodDays": 365\n}'),
+    (b'{"a":1}', b'{"a":1,"cleanupPeriodDays":365}'),
+    (b'{"a": 1}\n', b'{"a": 1, "cleanupPeriodDays": 365}\n'),
+    (b'{ "a" : 1, "b" : "}" }', b'{ "a" : 1, "b" : "}", "cleanupPeriodDays" : 365 }'),
+    (b'{\n    "a": {"b": "x"},\n    "c": []\n}\n',
+     b'{\n    "a": {"b": "x"},\n    "c": [],\n    "cleanupPeriodDays": 365\n}\n'),
+    (b'{\n\t"a": 1\n}', b'{\n\t"a": 1,\n\t"cleanupPeriodDays": 365\n}'),
+    (b'{\r\n  "a": 1\r\n}\r\n', b'{\r\n  "a": 1,\r\n  "cleanupPeriodDays": 365\r\n}\r\n'),
+    (BIG % b"30", BIG % b"365"),
+    (BIG % b'"x"' + b"\n\n", BIG % b"365" + b"\n\n"),
+    (BIG % b'{"a":[{}]}', BIG % b"365"),
+    (BOM + BIG % b"0", BOM + BIG % b"365"),
+    (b'{"a": "\xc3\xa9\xe2\x80\xa8", "cleanupPeriodDays":1}',
+     b'{"a": "\xc3\xa9\xe2\x80\xa8", "cleanupPeriodDays":365}'),
+    (b'{"cleanupPeriodDays":1,"cleanupPeriodDays":2}',
+     b'{"cleanupPeriodDays":1,"cleanupPeriodDays":365}'),
+    (b'{"x\\"}": "{", "cleanup\\u0050eriodDays": 1}',
+     b'{"x\\"}": "{", "cleanup\\u0050eriodDays": 365}')])
+def test_one_number_changes_and_no_other_byte(sh, home, before, after):
+    if before is not None:
+        settings(home).write_bytes(before)
+        settings(home).chmod(0o640)
+    done = sh(f"csb-config {DAYS} 365")
+    assert (done.rc, done.out) == (0, "") and settings(home).read_bytes() == after
+    kept = list(home.backup.glob("settings.json.*"))
+    assert [path.read_bytes() for path in kept] == ([] if before is None else [before])
+    assert done.err.count("\n") == len(kept) and (not kept or str(kept[0]) in done.err)
+    assert settings(home).stat().st_mode & 0o777 == (0o600 if before is None else 0o640)
+    assert os.listdir(home.claude) == ["settings.json"]
+    sh(f"csb-config {DAYS} 365").ok()
+    assert len(list(home.backup.glob("settings.json.*"))) == len(kept), "nothing changed"
+    assert sh(f"csb-config {DAYS}").ok().out == "365\n"
+
+
+@pytest.mark.parametrize("before", [
+    b'{"a":1}', b'{"a": 1, "b": 2}\n', b'{\n  "a": 1\n}\n', b'{\r\n "a": 1,\r\n "b": [\r\n]\r\n}'])
+def test_set_and_unset_is_as_before(sh, home, before):
+    settings(home).write_bytes(before)
+    assert sh(f"csb-config {DAYS} 365 && csb-config --unset {DAYS}").rc == 0
+    assert settings(home).read_bytes() == before
+    assert sh(f"csb-config {DAYS}").ok().out == "30\n"
+
+
+@pytest.mark.parametrize("before, after", [
+    (b'{"cleanupPeriodDays": 1}', b"{}"), (b'{"cleanupPeriodDays": 1, "a": 2}', b'{"a": 2}'),
+    (b'{\n  "a": 1,\n  "cleanupPeriodDays": 1,\n  "b": 2\n}', b'{\n  "a": 1,\n  "b": 2\n}'),
+    (b'{"cleanupPeriodDays":1,"a":2,"cleanupPeriodDays":3}', b'{"a":2}'), (None, None),
+    (b'{"a": 1}', b'{"a": 1}')])
+def test_unset(sh, home, before, after):
+    if before is not None:
+        settings(home).write_bytes(before)
+    assert sh(f"csb-config --unset {DAYS}").rc == 0
+    assert (settings(home).read_bytes() if settings(home).exists() else None) == after
+
+
+@pytest.mark.parametrize("text, reason", [
+    (b'{\n  // days\n  "a": 1\n}', "comments are no JSON"), (b'{"a": 1,}', ""), (b"", "empty"),
+    (b"\n", ""), (b"[]", "not an object"), (b"1", "not an object"), (b'{"a": NaN}', "NaN"),
+    (b'{"a": 1} x', "Extra data"), (b'{"a"', ""), (b'{"a": "\xff"}', "utf-8"),
+    ('{"a": 1}'.encode("utf-16"), "utf-8"), (b'{"a":' * 100000, ""), (BOM, ""),
+    (b'{"a": "\n"}', "control character"), (b"{}" + b" " * (9 << 20), "larger than 8 MB")])
+@pytest.mark.parametrize("name, key, value", [("settings", DAYS, 365), ("config", "interval", 30)])
+def test_a_file_that_is_no_json_is_not_touched(sh, home, text, reason, name, key, value):
+    path = settings(home) if name == "settings" else home.backup / "config.json"
+    home.backup.mkdir()
+    path.write_bytes(text)
+    for line in (f"csb-config {key} {value}", f"csb-config --unset {key}"):
+        done = sh(line)
+        assert (done.rc, done.out, done.err.count("\n")) == (1, "", 1), done
+        assert str(path) in done.err and reason in done.err and "nothing was ch" in done.err or (
+            "larger" in done.err)
+        assert path.read_bytes() == text and len(os.listdir(path.parent)) == 1
+    done = sh("csb-config")
+    assert done.rc == 1 and done.err.count("\n") == 1
+    assert len(done.records) == (3 if name == "settings" else 0)
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_a_link_is_written_through(sh, home, there):
+    real = home.path / "dotfiles" / "claude.json"
+    real.parent.mkdir()
+    if there:
+        real.write_text('{"a": 1}\n')
+        real.chmod(0o644)
+    (home.path / "step").symlink_to("dotfiles/claude.json")
+    settings(home).symlink_to("../step")
+    assert sh(f"csb-config {DAYS} 90").rc == 0
+    assert os.readlink(settings(home)) == "../step" and os.path.islink(home.path / "step")
+    assert json.loads(real.read_text())["cleanupPeriodDays"] == 90
+    assert not there or real.stat().st_mode & 0o777 == 0o644
+
+
+def test_zero_days_must_be_meant(sh, home):
+    settings(home).write_text("{}")
+    done = sh(f"csb-config {DAYS} 0")
+    assert (done.rc, done.out, done.err.count("\n")) == (2, "", 1) and "--force" in done.err
+    assert "2.1.89" in done.err and settings(home).read_text() == "{}"
+    assert sh(f"csb-config --force {DAYS} 0").rc == 0
+    assert json.loads(settings(home).read_text()) == {"cleanupPeriodDays": 0}
+
+
+@pytest.mark.skipif(os.geteuid() == 0 and not POWERLESS, reason="root may write anywhere")
+@pytest.mark.parametrize("folder", ["claude", "backup"])
+def test_a_directory_that_cannot_be_written(sh, home, folder):
+    settings(home).write_text('{"a": 1}')
+    home.backup.mkdir()
+    getattr(home, folder).chmod(0o500)
+    done = sh(f"csb-config {DAYS} 90")
+    getattr(home, folder).chmod(0o700)
+    assert (done.rc, done.out, done.err.count("\n")) == (1, "", 1), done
+    assert settings(home).read_text() == '{"a": 1}'
+
+
+def test_no_claude_directory(sh, home):
+    done = sh(f"csb-config {DAYS} 90", CLAUDE_CONFIG_DIR=str(home.path / "none"))
+    assert (done.rc, done.err.count("\n")) == (1, 1) and not (home.path / "none").exists()
+
+
+def test_only_what_was_set_is_written(sh, home):
+    """No default freezes, a newer csb's settings stay, and the file is ours alone."""
+    home.backup.mkdir()
+    path = home.backup / "config.json"
+    for line, expected in (
+            ("interval 30", {"interval": 30}), ("refuse tmp/ '*.mp4'", {
+                "interval": 30, "refuse": ["tmp/", "*.mp4"]}),
+            ("refuse x", {"interval": 30, "refuse": ["x"]}),
+            ("--unset interval", {"refuse": ["x"]}), ("--unset interval", {"refuse": ["x"]}),
+            ("--unset refuse", {})):
+        sh(f"csb-config {line}").ok()
+        assert json.loads(path.read_text()) == expected
+        assert path.stat().st_mode & 0o777 == 0o600
+    path.write_text('{"newer": {"a": [1.50]}, "git_dir": "/x"}')
+    sh("csb-config interval 60").ok()
+    assert path.read_text() == '{"newer": {"a": [1.50]}, "git_dir": "/x", "interval": 60}'
+    assert sorted(os.listdir(home.backup)) == ["config.json"]
+
+
+def test_the_list(sh, home):
+    rows = {row["key"]: row for row in sh("csb-config").ok().records}
+    store = str(home.backup / "git")
+    assert {key: (row["value"], row["default"], row["from"]) for key, row in rows.items()} == {
+        "git_dir": (store, store, "default"), "refuse": ([], [], "default"),
+        "interval": (15, 15, "default"), DAYS: (30, 30, "default")}
+    assert all(set(row) == {"kind", "key", "value", "default", "from", "meaning"}
+               for row in rows.values())
+    assert not home.backup.exists(), "a reader makes nothing"
+    settings(home).write_text('{"cleanupPeriodDays": 99}')
+    sh("csb-config interval 60; csb-config refuse a b").ok()
+    sh("csb-config --force git_dir /nowhere").ok()
+    rows = {row["key"]: row for row in sh("csb-config").ok().records}
+    assert [(row["value"], row["from"]) for row in rows.values()] == [
+        ("/nowhere", "file"), (["a", "b"], "file"), (60, "file"), (99, "file")]
+    rows = {row["key"]: row for row in sh("csb-config", CSB_GIT_DIR="/env").ok().records}
+    assert (rows["git_dir"]["value"], rows["git_dir"]["from"]) == ("/env", "env")
+    assert sh("csb-config refuse").ok().out == "a\nb\n"
+    assert sh("csb-config git_dir").ok().out == "/nowhere\n"
+
+
+@pytest.mark.parametrize("words, said", [
+    ("intervall 5", "interval"), ("cleanupPeriodDays 5", DAYS), ("xyz", "git_dir"), ("'' 5", ""),
+    ("interval 0", "divide"), ("interval 7", "divide"), ("interval 90", "divide"),
+    ("interval 2880", "divide"), ("interval -- -15", "divide"), ("interval 1.5", "divide"),
+    ("interval x", "divide"), ("interval ''", "divide"), ("interval 15 30", "has one"),
+    (f"{DAYS} x", "days"), (f"{DAYS} 1e3", "days"), (f"{DAYS} -- -1", "days"),
+    (f"{DAYS} 1000000", "days"), (f"{DAYS} ''", "days"), (f"--force {DAYS} -- -1", "days"),
+    ("git_dir ''", "directory"), ("git_dir /dev/null", "directory"),
+    ("git_dir /nowhere", "csb-init"), ("git_dir .claude", "csb-init"), ("refuse ''", "below"),
+    ("refuse /etc", "below"), ("refuse '*'", "--force"), ("refuse ok 'projects/'", "--force"),
+    ("refuse 'projects/*'", "--force"), ("refuse '*.jsonl'", "--force"), ("refuse '*/'", "--force"),
+    ("--unset interval 5", ""), ("--unset nothing", "git_dir"), ("--unset", "")])
+def test_misuse(sh, home, words, said):
+    done = sh(f"csb-config {words}")
+    assert (done.rc, done.out, done.err.count("\n")) == (2, "", 1) and said in done.err, done
+    assert not home.backup.exists() and not settings(home).exists()
+
+
+@pytest.mark.parametrize("text, bad", [
+    ('{"interval": "x"}', "interval"), ('{"interval": 1e9}', "interval"),
+    ('{"interval": true}', "interval"), ('{"refuse": "x"}', "refuse"),
+    ('{"refuse": [1]}', "refuse"), ('{"git_dir": 5}', "git_dir")])
+def test_a_bad_value_in_the_file_is_named(sh, home, text, bad):
+    home.backup.mkdir()
+    (home.backup / "config.json").write_text(text)
+    done = sh("csb-config")
+    assert (done.rc, done.err.count("\n"), len(done.records)) == (1, 1, 4) and f"'{bad}'" in done.err
+    sh(f"csb-config --unset {bad} && csb-config").ok()
+
+
+def test_the_other_tools_obey(sh, home):
+    """refuse and git_dir are what csb-changes and csb-backup go by."""
+    (home.claude / "notes").mkdir()
+    (home.claude / "notes" / "a").write_text("a")
+    (home.claude / "b\udcff.mp4").write_text("b")
+    settings(home).write_text("{}")
+    sh("csb-config refuse 'notes/' $'*\\xff.mp4'").ok()
+    assert sh("csb-config refuse").ok().out == "notes/\n*\udcff.mp4\n"
+    refused = [row["path"] for row in sh("csb-changes").ok().records if row["kind"] == "refused"]
+    assert refused == ["b\udcff.mp4", "notes"]
+    sh("csb-init --git-dir 'my store' >/dev/null && csb-config git_dir 'my store'").ok()
+    sh("csb-backup --quiet").ok()
+    assert sh("csb-config git_dir").ok().out == f"{home.path}/my store\n"
+    assert sh("git --git-dir 'my store' show main:settings.json").ok().out == "{}"
+    assert not (home.backup / "git").exists()
