@@ -205,7 +205,8 @@ def test_a_bad_value_in_the_file_is_named(sh, home, text, bad):
     home.backup.mkdir()
     (home.backup / "config.json").write_text(text)
     done = sh("csb-config")
-    assert (done.rc, done.err.count("\n"), len(done.records)) == (1, 1, 4) and f"'{bad}'" in done.err
+    assert (done.rc, done.err.count("\n"), len(done.records)) == (1, 1, 4)
+    assert f"'{bad}'" in done.err
     sh(f"csb-config --unset {bad} && csb-config").ok()
 
 
