@@ -1,0 +1,289 @@
+"""csb-schedule, csb-clock: a timer for each store, installed where one runs, or it is said.
+
+systemctl, crontab, launchctl, schtasks and ps are stand-ins that keep their state in files: what
+they are asked for is ours to get right, what they do is the system's.
+"""
+import json
+import os
+import plistlib
+import re
+import time
+import xml.etree.ElementTree as ET
+from types import SimpleNamespace
+
+import pytest
+
+pytestmark = pytest.mark.logic
+
+KINDS = ("systemd", "cron", "launchd", "windows")
+OTHERS = (b"MAILTO=me\n# csb-backup is nice\n\n5 4 * * * a%%b # mine\r\n\x00\xff\t\n"
+          b"0 0 * * * x # csb-backup-00\n")
+FAKES = {
+    "crontab": """case $1 in
+        -l) [ -e no ] && { echo not allowed >&2; exit 1; }
+            [ -e tab ] || { echo no crontab for me >&2; exit 1; }; cat tab;;
+        -r) rm tab;;
+        -) [ -e deaf ] && exec cat >/dev/null; cat >new && mv new tab;; esac""",
+    "ps": "echo init; [ ! -e daemon ] || echo /usr/sbin/cron",
+    "systemctl": """echo "$@" >>asked; case $2 in
+        is-system-running) cat state; [ "$(cat state)" = running ];;
+        restart) [ ! -e broken ] || { echo Unit is masked. >&2; exit 1; }; touch "on-$3";;
+        is-active) [ -e "on-$3" ] && echo active || { echo inactive; exit 3; };;
+        disable) rm -f "on-$4";; esac""",
+    "loginctl": "cat linger",
+    "launchctl": """echo "$@" >>asked; case $1 in bootstrap) cp "$3" loaded;;
+        print) [ -e loaded ] || [ "$2" = "gui/$(id -u)" ];; bootout) rm loaded;; esac""",
+    "schtasks": """echo "$@" >>asked; case $1 in /Create) cp "$5" task;; /Delete) rm task;;
+        /Query) [ -e task ] && cat task;; esac""",
+}
+
+
+@pytest.fixture
+def system(tmp_path, home, stages):
+    """system(kinds): a machine on which these run; csb-backup notes how it was called in .said."""
+    folder, said = tmp_path / "system", tmp_path / "said"
+    folder.mkdir()
+
+    def make(*kinds):
+        for name, code in FAKES.items():
+            if name in ("ps", "loginctl") or {
+                    "crontab": "cron", "systemctl": "systemd", "launchctl": "launchd",
+                    "schtasks": "windows"}[name] in kinds:
+                (folder / name).write_text(f"#!/bin/sh\ncd '{folder}' || exit\n{code}\n")
+                (folder / name).chmod(0o755)
+        (folder / "daemon").touch()
+        (folder / "state").write_text("running\n" if "systemd" in kinds else "offline\n")
+        (folder / "linger").write_text("yes\n")
+        return SimpleNamespace(path=folder, said=said, tab=folder / "tab", settings=home.backup)
+
+    # Before everything else: a test must not reach the machine's own.
+    for name in FAKES:
+        (folder / name).write_text("#!/bin/sh\necho there is none >&2\nexit 1\n")
+        (folder / name).chmod(0o755)
+    home.env["PATH"] = f"{folder}:" + home.env["PATH"]
+    stages("csb-backup", f"import json\nwith open({str(said)!r}, 'a') as file:\n"
+           "    file.write(json.dumps([sys.argv[1:], dict(os.environ)]) + '\\n')")
+    home.env["PATH"] = f"{folder}:" + home.env["PATH"].replace(f"{folder}:", "")
+    return make
+
+
+def calls(machine):
+    """How csb-backup was called: [(words, environment)]."""
+    return [json.loads(line) for line in machine.said.read_text().splitlines()]
+
+
+def test_the_crontab_of_a_user(sh, home, system):
+    """Two stores are two lines; all else stays, byte for byte, and where it was."""
+    machine = system("cron")
+    machine.tab.write_bytes(OTHERS + b"last, without an end")
+    timer, = sh("csb-schedule").ok().records
+    one = machine.tab.read_bytes()
+    assert one.startswith(OTHERS + b"last, without an end\n") and one.count(b" # csb-backup-") == 2
+    assert (timer["timer"], timer["installed"], timer["running"]) == ("cron", True, True)
+    other = home.path / "other store"
+    name, = (r["name"] for r in sh(f"csb-schedule --git-dir '{other}'").ok().records)
+    both = machine.tab.read_bytes()
+    assert both.startswith(one) and both.count(b"\n") == one.count(b"\n") + 1
+    assert name != timer["name"] and name.encode() in both
+    sh("csb-schedule --interval 60").ok()
+    again = machine.tab.read_bytes().split(b"\n")
+    assert [n for n, line in enumerate(both.split(b"\n")) if line != again[n]] == [
+        one.count(b"\n") - 1]
+    assert sh("csb-schedule --remove").ok().records[0]["installed"] is False
+    assert machine.tab.read_bytes() == OTHERS + b"last, without an end\n" + both[len(one):]
+    done = sh("csb-schedule --remove")
+    assert (done.rc, done.out) == (0, "") and "no timer of this store" in done.err
+    sh(f"csb-schedule --remove --git-dir '{other}'").ok()
+    assert machine.tab.read_bytes() == OTHERS + b"last, without an end\n"
+
+
+def test_no_crontab_before_none_afterwards(sh, system):
+    machine = system("cron")
+    sh("csb-schedule && csb-schedule && csb-schedule --remove").ok()
+    assert not machine.tab.exists()
+
+
+@pytest.mark.parametrize("flaw, said", [("no", "not allowed"), ("deaf", "was written")])
+def test_a_crontab_that_cannot_be_had(sh, system, flaw, said):
+    """It is not taken for an empty one, and what was not written is not said to be."""
+    machine = system("cron")
+    machine.tab.write_bytes(OTHERS)
+    (machine.path / flaw).touch()
+    done = sh("csb-schedule")
+    assert done.rc == (3 if flaw == "no" else 1) and done.err.count("\n") == 1, done
+    assert done.out == "" and said in done.err
+    assert machine.tab.read_bytes() == OTHERS and not machine.said.exists()
+
+
+@pytest.mark.parametrize("kinds, daemon, state, options, expected", [
+    (("systemd", "cron"), True, "running", "", "systemd"),
+    (("systemd", "cron"), True, "degraded", "", "systemd"),
+    (("systemd", "cron"), True, "offline", "", "cron"),
+    (("systemd", "cron"), True, "running", "--kind cron", "cron"),
+    (("launchd", "cron"), True, "", "", "launchd"), (("windows",), True, "", "--kind windows",
+                                                     "windows"),
+    (("systemd", "cron"), False, "offline", "", "no cron daemon is at work"),
+    (("cron",), False, "", "--kind cron", "no cron daemon is at work"),
+    (("systemd", "cron"), True, "offline", "--kind systemd", "(offline)"),
+    ((), True, "", "", "launchd: you are not logged in")])
+def test_which_timer(sh, system, kinds, daemon, state, options, expected):
+    """The first that runs, or none: nothing is put where nothing would run it."""
+    machine = system(*kinds)
+    (machine.path / "state").write_text(state + "\n")
+    if not daemon:
+        (machine.path / "daemon").unlink()
+    done = sh(f"csb-schedule {options}")
+    if expected in KINDS:
+        assert done.rc == 0 and [r["timer"] for r in done.records] == [expected], done
+        assert done.records[0]["running"] and len(calls(machine)) == 1
+    else:
+        assert (done.rc, done.out, done.err.count("\n")) == (3, "", 1) and expected in done.err
+        assert not machine.tab.exists() and not machine.said.exists()
+
+
+def test_systemd(sh, home, system):
+    """Units, enabled and started; lingering is spoken of; all gone again afterwards."""
+    machine = system("systemd")
+    (machine.path / "linger").write_text("no\n")
+    done = sh("csb-schedule")
+    assert done.rc == 0 and "enable-linger" in done.err and done.err.count("\n") == 1
+    name = done.records[0]["name"]
+    units = home.path / ".config/systemd/user"
+    assert sorted(os.listdir(units)) == [f"{name}.service", f"{name}.timer"]
+    asked = (machine.path / "asked").read_text()
+    assert re.search(f"daemon-reload\n.*enable {name}.timer\n.*restart {name}.timer", asked, re.S)
+    assert "Persistent=true" in (units / f"{name}.timer").read_text()
+    assert sh("csb-schedule --status").ok().records[0]["running"]
+    (machine.path / f"on-{name}.timer").unlink()
+    done = sh("csb-schedule --status")
+    assert done.rc == 1 and "installed, but not running: inactive" in done.err
+    (units / "timers.target.wants").mkdir()
+    (units / "timers.target.wants" / f"{name}.timer").symlink_to(f"../{name}.timer")
+    (units / "csb-backup-00000000.timer").touch()
+    sh("csb-schedule --remove").ok()
+    assert sorted(os.listdir(units)) == ["csb-backup-00000000.timer", "timers.target.wants"]
+    assert not os.listdir(units / "timers.target.wants")
+    (machine.path / "broken").touch()
+    done = sh("csb-schedule")
+    assert (done.rc, done.out, done.err.count("\n")) == (1, "", 1) and "masked" in done.err
+
+
+@pytest.mark.parametrize("kind", ["launchd", "windows"])
+def test_the_systems_that_are_not_here(sh, home, system, kind):
+    """What their programs would be asked, and given; the rest nobody has seen."""
+    machine = system(kind)
+    done = sh(f"csb-schedule --kind {kind}").ok()
+    assert done.records[0]["running"] and done.records[0]["interval"] == 15
+    if kind == "launchd":
+        agent = plistlib.loads((machine.path / "loaded").read_bytes())
+        assert agent["StartInterval"] == 900 and agent["Label"] == done.records[0]["name"]
+        path, = (home.path / "Library/LaunchAgents").iterdir()
+        assert path.name == agent["Label"] + ".plist"
+    else:
+        assert ET.parse(machine.path / "task").getroot().tag.endswith("Task")
+        assert list(home.backup.glob("*.xml")) == []
+        text = (machine.path / "task").read_text("utf-16")
+        (machine.path / "task").write_text(text.replace("<Settings>", "<Settings><Enabled>false"))
+        assert "it is disabled" in sh("csb-schedule --status --kind windows").err
+    assert sh(f"csb-schedule --remove --kind {kind}").ok().records[0]["installed"] is False
+    assert not (machine.path / "loaded").exists() and not (machine.path / "task").exists()
+
+
+def test_another_kind_takes_over(sh, system):
+    """One timer a store: what ran before is removed, once the new one stands."""
+    machine = system("systemd", "cron")
+    sh("csb-schedule --kind cron").ok()
+    sh("csb-schedule").ok()
+    assert not machine.tab.exists()
+    assert [r["timer"] for r in sh("csb-schedule --status").ok().records] == ["systemd"]
+
+
+def test_the_first_run(sh, home, system, stages):
+    """It is the timer's own: the environment of this shell is not there; its failure is said."""
+    machine = system("cron")
+    sh("csb-schedule", API_KEY="secret").ok()
+    (words, env), = calls(machine)
+    assert words == ["--quiet", "--event", "timer"] and "API_KEY" not in env
+    assert env["CSB_HOME"] == str(home.backup) and env["PATH"] == "/usr/bin:/bin"
+    stages("csb-backup", "sys.exit('csb-backup: cannot find git\\nand more')")
+    done = sh("csb-schedule")
+    assert done.rc == 1 and done.err.count("\n") == 1 and "cannot find git (and 1 l" in done.err
+    assert done.records[0]["installed"]
+    stages("csb-backup", "sys.exit(75)")
+    sh("csb-schedule").ok()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_print_changes_nothing(sh, home, system, kind, listing):
+    machine = system("cron", "systemd")
+    before = listing(home.path), listing(machine.path)
+    done = sh(f"csb-schedule --print --kind {kind} --interval 30").ok()
+    assert "csb-backup" in done.out and done.out.endswith("\n")
+    assert (listing(home.path), listing(machine.path)) == before and not machine.said.exists()
+    if kind == "cron":
+        assert done.out == sh("csb-timer --kind cron --interval 30").ok().records[0]["text"]
+
+
+def test_the_interval(sh, home, system):
+    """Of the command line, and kept; of csb-config; 15; a bad one is named and does no harm."""
+    system("cron")
+    path = home.backup / "config.json"
+    assert sh("csb-schedule").ok().records[0]["interval"] == 15 and not path.exists()
+    assert sh("csb-schedule --interval 60").ok().records[0]["interval"] == 60
+    assert json.loads(path.read_text()) == {"interval": 60}
+    assert sh("csb-schedule").ok().records[0]["interval"] == 60
+    sh("csb-config interval 5").ok()
+    assert sh("csb-schedule --status").ok().records[0]["interval"] == 60, "as it is installed"
+    assert sh("csb-schedule").ok().records[0]["interval"] == 5
+    path.write_text('{"interval": "soon"}')
+    done = sh("csb-schedule")
+    assert done.rc == 1 and '"soon"' in done.err and done.records[0]["interval"] == 15
+    for word in ("0", "7", "90", "2880", "x", "-1"):
+        done = sh(f"csb-schedule --interval={word}")
+        assert (done.rc, done.out, done.err.count("\n")) == (2, "", 1), done
+    path.write_text("{")
+    assert sh("csb-schedule").rc == 1 and sh("csb-schedule --status").rc == 0
+
+
+def test_status(sh, home, system):
+    """Installed, running, the last success, the next run; status 1 for one that does not run."""
+    machine = system("cron")
+    timer, = sh("csb-schedule --status").ok().records
+    assert (timer["installed"], timer["running"], timer["available"]) == (False, False, True)
+    sh("csb-schedule").ok()
+    log = home.backup / "backup.log"
+    home.backup.mkdir(exist_ok=True)
+    stamp = lambda ago: time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() - ago))
+
+    def said(*entries):
+        log.write_text("".join(json.dumps({"at": stamp(ago), "event": event, "outcome": outcome})
+                               + "\n" for ago, event, outcome in entries)
+                       + 'x\n[]\n{"at": 1}\n{"at": "x", "event": "timer", "outcome": "ok"}\n')
+        return sh("csb-schedule --status")
+
+    timer, = said((90, "hand", "ok"), (60, "timer", "failed")).ok().records
+    assert timer["last_success"] == stamp(90)[:17] + timer["last_success"][17:]
+    assert stamp(0) < timer["next_at"] <= stamp(-15 * 60 - 1)
+    done = said((7200, "timer", "ok"), (10, "hand", "ok"))
+    assert done.rc == 1 and "has not begun a backup since" in done.err
+    assert done.records[0]["running"] is False and "next_at" not in done.records[0]
+    said((10, "timer", "busy")).ok()
+    machine.tab.write_bytes(b"#" + machine.tab.read_bytes())
+    done = sh("csb-schedule --status")
+    assert done.rc == 1 and "its line is a comment" in done.err
+    (machine.path / "daemon").unlink()
+    done = sh("csb-schedule --status")
+    assert done.rc == 1 and "installed, but not running: no cron daemon" in done.err
+
+
+def test_units_that_are_none(sh, home, system):
+    """csb-clock writes no file but its own."""
+    machine = system("systemd", "cron")
+    unit = {"timer": "systemd", "name": "csb-backup-00000000", "text": "x",
+            "path": f"{home.path}/.bashrc"}
+    for change in ({}, {"path": None}, {"path": 5}, {"timer": "cron"}, {"timer": ["cron"]},
+                   {"timer": "at"}, {"name": "../x"}, {"name": 5}, {"text": None}):
+        for option in ("--install", "--remove", ""):
+            done = sh(f"csb-clock {option}", json.dumps(unit | change).encode())
+            assert (done.rc, done.out, done.err.count("\n")) == (1, "", 1), change
+    assert os.listdir(home.path) == [".claude"] and not machine.tab.exists()
