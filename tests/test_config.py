@@ -81,7 +81,7 @@ def test_unset(sh, home, before, after):
     (b"\n", ""), (b"[]", "not an object"), (b"1", "not an object"), (b'{"a": NaN}', "NaN"),
     (b'{"a": 1} x', "Extra data"), (b'{"a"', ""), (b'{"a": "\xff"}', "utf-8"),
     ('{"a": 1}'.encode("utf-16"), "utf-8"), (b'{"a":' * 100000, ""), (BOM, ""),
-    (b'{"a": "\n"}', "control character"), (b"{}" + b" " * (9 << 20), "larger than 8 MB")])
+    (b'{"a": "\n"}', "control character"), (b"{}" + b" " * (1 << 20), "larger than 1 MB")])
 @pytest.mark.parametrize("name, key, value", [("settings", DAYS, 365), ("config", "interval", 30)])
 def test_a_file_that_is_no_json_is_not_touched(sh, home, text, reason, name, key, value):
     path = settings(home) if name == "settings" else home.backup / "config.json"
@@ -153,9 +153,11 @@ def test_only_what_was_set_is_written(sh, home):
         assert json.loads(path.read_text()) == expected
         assert path.stat().st_mode & 0o777 == 0o600
     path.write_text('{"newer": {"a": [1.50]}, "git_dir": "/x"}')
+    path.chmod(0o644)
     sh("csb-config interval 60").ok()
     assert path.read_text() == '{"newer": {"a": [1.50]}, "git_dir": "/x", "interval": 60}'
     assert sorted(os.listdir(home.backup)) == ["config.json"]
+    assert path.stat().st_mode & 0o777 == 0o600
 
 
 def test_the_list(sh, home):

@@ -113,6 +113,8 @@ def test_a_crontab_that_cannot_be_had(sh, system, flaw, said):
     assert done.rc == (3 if flaw == "no" else 1) and done.err.count("\n") == 1, done
     assert done.out == "" and said in done.err
     assert machine.tab.read_bytes() == OTHERS and not machine.said.exists()
+    done = sh("csb-schedule --remove")
+    assert (done.rc, done.err.count("\n")) == (1 if flaw == "no" else 0, 1), done
 
 
 @pytest.mark.parametrize("kinds, daemon, state, options, expected", [
