@@ -39,6 +39,8 @@ WORKS = {
     "csb-backup": ("", "csb-backup"),
     "csb-cat": (LOCATED, "csb-cat <in"),
     "csb-changes": ("", "csb-changes"),
+    "csb-clock": ("csb-timer --kind cron >in", "csb-clock <in"),
+    "csb-config": ("", "csb-config"),
     "csb-diff": (f"{STORED} && echo '{{}}' >>{PATH} && {STORED} && csb-history {FIRST} >in",
                  "csb-diff <in"),
     "csb-facts": ("csb-find | csb-lines >in", "csb-facts <in"),
@@ -66,6 +68,7 @@ WORKS = {
     "csb-page": (f"{INDEXED} && csb-list >in", "csb-page <in"),
     "csb-reindex": ("", "csb-reindex"),
     "csb-restore": (STORED, f"csb-restore --target-dir there {FIRST}"),
+    "csb-schedule": ("", "csb-schedule --status"),
     "csb-scan": (INDEXED, "csb-scan /"),
     "csb-search": ("", "csb-search -n 0 word"),
     "csb-show": (INDEXED, f"csb-show {FIRST}"),
@@ -74,6 +77,7 @@ WORKS = {
     "csb-text": ("csb-find >in", "csb-text <in"),
     "csb-textindex": ("", "csb-textindex"),
     "csb-textscan": ("csb-find >in", "csb-textscan word <in"),
+    "csb-timer": ("", "csb-timer"),
     "csb-tree": (INDEXED, "csb-tree --all"),
     "csb-turns": (f"{LOCATED} && csb-cat <in >lines", "csb-turns <lines"),
     "csb-verify": (STORED, "csb-verify"),
@@ -81,10 +85,11 @@ WORKS = {
     "session_snapshot": ("", f"session_snapshot --source {PATH} --dest-dir there"),
 }
 SOURCES = [name for name in TOOLS
-           if name in "csb csb-backup csb-changes csb-find csb-gc csb-init csb-list csb-lost "
-                       "csb-reindex csb-scan csb-search csb-status csb-textindex csb-tree "
-                       "csb-verify".split()]
-INDEX = "csb-list csb-scan csb-search csb-tree".split()     # sources that need one
+           if name in "csb csb-backup csb-changes csb-config csb-find csb-gc csb-init csb-list "
+                       "csb-lost csb-reindex csb-scan csb-schedule csb-search csb-status "
+                       "csb-textindex csb-timer csb-tree csb-verify".split()]
+# Sources that need one, or a timer.
+INDEX = "csb-list csb-scan csb-schedule csb-search csb-tree".split()
 FILTERS = [name for name in TOOLS if name not in SOURCES]
 CLOSED_PIPE = "exec 3> >(:); wait $!; "
 
@@ -231,8 +236,9 @@ def test_ctrl_c_while_reading(home, sh, tool):
     assert interrupt(process) == (b"", 130)
 
 
-@pytest.mark.parametrize("tool", [name for name in SOURCES
-                                  if name not in ("csb-gc", "csb-init", "csb-status")])
+@pytest.mark.parametrize("tool", [
+    name for name in SOURCES if name not in (
+        "csb-config", "csb-gc", "csb-init", "csb-schedule", "csb-status", "csb-timer")])
 def test_ctrl_c_while_writing(home, sh, tool):
     """130 and not a word, into a pipe too small for the output, that nobody reads."""
     line = prepare(sh, tool)
