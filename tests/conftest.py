@@ -11,8 +11,11 @@ import json
 import os
 import random
 import shutil
+import signal
 import subprocess
 import sys
+import time
+from contextlib import suppress
 from types import SimpleNamespace
 
 import pytest
@@ -186,3 +189,31 @@ def figure(request):
             with open(SOAK, "a", encoding="utf-8") as file:
                 file.write(f"{request.node.name}: {text}\n")
     return note
+
+
+@pytest.fixture
+def over(home):
+    """over(): wait until all that the test has started in the background has ended; over.running()
+    are the ids of those processes. What is left after the test is killed."""
+    if not os.path.exists("/proc/self/environ"):
+        pytest.skip("no /proc to see the background by")
+    mark = f"CSB_HOME={home.backup}\0".encode()
+
+    def running():
+        found = []
+        for pid in filter(str.isdigit, os.listdir("/proc")):
+            with suppress(OSError), open(f"/proc/{pid}/environ", "rb") as file:
+                found += [int(pid)] * (mark in file.read())
+        return found
+
+    def wait():
+        deadline = time.monotonic() + 60
+        while running():
+            assert time.monotonic() < deadline, "it does not end"
+            time.sleep(0.01)
+    wait.running = running
+    yield wait
+    for pid in running():
+        with suppress(OSError):
+            os.kill(pid, signal.SIGKILL)
+    wait()

@@ -1,0 +1,142 @@
+"""csb-hook: what it says at the start of a session, and other commands than the backup."""
+import json
+import os
+import time
+
+import pytest
+
+pytestmark = pytest.mark.logic
+
+SLUG, DAY = "-srv-app", 86400
+EVENTS = "SessionStart Stop PreCompact SessionEnd NobodyKnows".split()
+
+
+def name(number):
+    return f"3f4a9b10-0000-4000-8000-{number:012d}"
+
+
+def payload(event="SessionEnd", number=0, **more):
+    """What the client writes to the stdin of a hook."""
+    return json.dumps({"session_id": name(number), "hook_event_name": event, "cwd": "/",
+                       "transcript_path": f"/{name(number)}.jsonl", **more}).encode() + b"\n"
+
+
+def at(seconds):
+    """A time seconds from now, as records give it."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + seconds))
+
+
+@pytest.fixture
+def claude(home):
+    """A Claude directory with two sessions, and settings."""
+    folder = home.claude / "projects" / SLUG
+    folder.mkdir(parents=True)
+    for number in range(2):
+        (folder / f"{name(number)}.jsonl").write_text(json.dumps(
+            {"type": "user", "sessionId": name(number), "cwd": "/srv/app", "uuid": str(number),
+             "message": {"role": "user", "content": f"question {number}"}}) + "\n")
+    (home.claude / "settings.json").write_text("{}\n")
+    return folder
+
+
+@pytest.fixture
+def hook(sh, over):
+    """hook(stdin, options): csb-hook, which prints nothing and succeeds."""
+    def run(stdin, options="", **more):
+        done = sh(f"csb-hook {options}", stdin, **more).ok()
+        assert done.out == ""
+    return run
+
+
+def run(seconds, outcome="ok", **more):
+    """A line of backup.log."""
+    return json.dumps({"kind": "backup", "at": at(seconds), "event": "timer", "outcome": outcome,
+                       "seconds": 0.1, "bytes": 0, **more}) + "\n"
+
+
+OLD, FAILED = run(-3 * DAY), run(-60, "failed", reason="the \x1b[31mdisk is full" + "!" * 9999)
+
+
+@pytest.mark.parametrize("lines, older, words", [
+    (None, None, ""), ("", None, ""), ("nonsense\n[]\n\x00\n", None, ""),
+    (run(-60), None, ""), (run(-DAY + 600), OLD, ""), (OLD, None, "3 days ago"),
+    ("", OLD, "3 days ago"), (OLD + run(-60), None, ""), (OLD + run(-60, "busy"), None, "3 days"),
+    (FAILED, None, "failed: the "), (FAILED, OLD, "failed: the "), (FAILED + run(-30), OLD, ""),
+    (run(-9) + run(-5, "failed"), None, "backup failed (csb status"), (run(9 * DAY), None, ""),
+    (run(-9) + run(-5, "failed", reason=[]), None, "backup failed (csb status"),
+    (run(-DAY - 60), None, "1 day ago"), (OLD + "{" + run(-5), None, "3 days ago"),
+    (OLD + run(0, at=3) + run(0, at="x") + run(0, at=None), None, "3 days ago"),
+    (OLD * 30000, None, "3 days ago"), (FAILED + "nonsense\n" + '{"kind":3}\n', None, "failed")])
+def test_the_message_at_the_start_of_a_session(sh, over, claude, stages, home, lines, older, words):
+    stages("csb-backup", "")
+    home.backup.mkdir()
+    for file, text in (("backup.log", lines), ("backup.log.1", older)):
+        if text is not None:
+            (home.backup / file).write_text(text)
+    done = sh("csb-hook", payload("SessionStart", source="resume")).ok()
+    said = [json.loads(line)["systemMessage"] for line in done.out.splitlines()]
+    assert len(said) == bool(words) and len(done.out) < 600, done
+    assert all(words in text and text.startswith("csb: ") for text in said), said
+    assert "\x1b" not in "".join(said)
+    for event in ("SessionEnd", "Stop", "PreCompact"):
+        assert sh("csb-hook", payload(event)).ok().out == ""
+    assert sh("csb-hook", payload("SessionStart", source="compact")).ok().out == ""
+    assert sh("csb-hook -- true", payload("SessionStart")).ok().out == ""
+    over()
+
+
+@pytest.mark.parametrize("config, days, said", [
+    ("{}", 1.2, True), ('{"interval": 1440}', 1.2, False), ('{"interval": 1440}', 2.2, True),
+    ('{"interval": 1}', 0.5, False), ('{"interval": "x"}', 1.2, True), ("{", 1.2, True),
+    ('{"interval": -1}', 1.2, True), ('{"interval": 1e400}', 1.2, True)])
+def test_two_intervals_of_the_timer_and_a_day(sh, over, claude, stages, home, config, days, said):
+    stages("csb-backup", "")
+    home.backup.mkdir()
+    (home.backup / "config.json").write_text(config)
+    (home.backup / "backup.log").write_text(run(-days * DAY))
+    assert bool(sh("csb-hook", payload("SessionStart")).ok().out) == said
+    over()
+
+
+@pytest.mark.parametrize("newer, said", [
+    (None, False), ("projects/-srv-app", True), ("history.jsonl", True)])
+def test_a_machine_that_was_off_is_not_unprotected(sh, over, claude, stages, home, newer, said):
+    stages("csb-backup", "")
+    home.backup.mkdir()
+    (home.backup / "backup.log").write_text(OLD)
+    (home.claude / "history.jsonl").write_text("{}\n")
+    for path in ("history.jsonl", "projects", "projects/-srv-app"):
+        age = 2 if path == newer else 4
+        os.utime(home.claude / path, (time.time() - age * DAY,) * 2)
+    assert bool(sh("csb-hook", payload("SessionStart")).ok().out) == said
+    over()
+
+
+@pytest.mark.parametrize("event", EVENTS)
+def test_another_command(sh, hook, over, claude, stages, home, event):
+    """It gets the JSON, whatever it is, in the directory of the hook; no backup runs."""
+    # The client waits for PreCompact, if the JSON is not too large to be understood.
+    for stdin in (payload(event), payload(event, text="x" * 10**7), b"no JSON\n"):
+        hook(stdin, "-- sh -c 'cat >got; pwd >where; echo noise; exit 2'")
+        if event != "PreCompact" or stdin != payload(event):
+            over()
+        assert (home.path / "got").read_bytes() == stdin
+        assert (home.path / "where").read_text() == f"{home.path}\n"
+        (home.path / "got").unlink()
+    assert not home.backup.exists()
+
+
+def test_the_command_is_found_beside_the_hook_first(sh, hook, over, claude, home):
+    """A snapshot of the project's memory, into the repository in which the client works."""
+    (claude / "memory").mkdir()
+    (claude / "memory" / "MEMORY.md").write_text("remember\n")
+    sh("git init -q app").ok()
+    hook(payload("PreCompact", transcript_path=f"{claude}/{name(0)}.jsonl"),
+         "-- session_snapshot", cwd=home.path / "app")
+    (copy,) = (home.path / "app" / "backup" / "sessions").glob("*__MEMORY.md")
+    assert copy.read_text() == "remember\n"
+
+
+def test_a_command_that_is_read_from_no_more(hook, over, claude, home):
+    hook(payload("PreCompact", text="x" * 10**6), "-- sh -c 'exec <&-; touch there'")
+    assert (home.path / "there").exists()
