@@ -4,6 +4,8 @@ import json
 import os
 import signal
 import subprocess
+from contextlib import suppress
+from select import select
 
 import pytest
 from conftest import POWERLESS
@@ -61,14 +63,18 @@ def hook(sh, over):
 
 
 @pytest.fixture
-def gate(home):
+def gate(home, over):
     """A FIFO that holds WAITS up; a function that lets it go on, once it has come so far."""
     home.backup.mkdir()
     os.mkfifo(home.backup / "go")
 
     def open_it():
-        assert not (home.backup / "went").exists()
-        (home.backup / "go").write_text("go on")
+        writer = None
+        while writer is None:
+            assert over.running() and not (home.backup / "went").exists()
+            with suppress(OSError):     # nobody reads yet
+                writer = os.open(home.backup / "go", os.O_WRONLY | os.O_NONBLOCK)
+        os.close(writer)
     return open_it
 
 
@@ -193,7 +199,7 @@ def test_it_keeps_nothing_of_the_client_open(home, over, claude, stages, gate):
     subprocess.run([*POWERLESS, "csb-hook"], env=home.env, input=payload(), pass_fds=[writer],
                    check=True, capture_output=True)
     os.close(writer)
-    assert os.read(reader, 1) == b"" and over.running()
+    assert select([reader], [], [], 20)[0] and os.read(reader, 1) == b"" and over.running()
     os.close(reader)
     gate()
     over()
