@@ -59,7 +59,7 @@ OLD, FAILED = run(-3 * DAY), run(-60, "failed", reason="the \x1b[31mdisk is full
 
 @pytest.mark.parametrize("lines, older, words", [
     (None, None, ""), ("", None, ""), ("nonsense\n[]\n\x00\n", None, ""),
-    (run(-60), None, ""), (run(-DAY + 600), OLD, ""), (OLD, None, "3 days ago"),
+    (run(-60), None, ""), (run(-DAY + 7200), OLD, ""), (OLD, None, "3 days ago"),
     ("", OLD, "3 days ago"), (OLD + run(-60), None, ""), (OLD + run(-60, "busy"), None, "3 days"),
     (FAILED, None, "failed: the "), (FAILED, OLD, "failed: the "), (FAILED + run(-30), OLD, ""),
     (run(-9) + run(-5, "failed"), None, "backup failed (csb status"), (run(9 * DAY), None, ""),
