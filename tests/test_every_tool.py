@@ -30,6 +30,7 @@ PATH = f"$CLAUDE_CONFIG_DIR/projects/-work/{FIRST}.jsonl"
 STORED = "csb-changes | csb-gitcommit >/dev/null"
 INDEXED = "csb-find | csb-index >/dev/null"
 MARKED = f"{INDEXED} && cat {PATH} {PATH} >x && tail -c +9 x >{PATH} && {INDEXED}"
+RUN = '{"kind":"backup","at":"2026-01-02T03:04:05Z","outcome":"failed"}'
 LOCATED = "csb-find | csb-locate >in"
 
 
@@ -54,6 +55,8 @@ WORKS = {
     "csb-gitpack": ("csb-changes >in", "csb-gitpack <in"),
     "csb-history": (STORED, f"csb-history {FIRST}"),
     "csb-hits": ("csb-search -n 0 word >in", "csb-hits <in"),
+    "csb-hook": (f"mkdir $CSB_HOME && echo '{RUN}' >$CSB_HOME/backup.log",
+                 "echo '{\"hook_event_name\":\"SessionStart\"}' | csb-hook"),
     "csb-html": (f"{LOCATED} && csb-cat <in | csb-turns >turns", "csb-html <turns"),
     "csb-index": ("csb-find >in", "csb-index <in"),
     "csb-init": ("", "csb-init"),
@@ -69,6 +72,8 @@ WORKS = {
     "csb-reindex": ("", "csb-reindex"),
     "csb-restore": (STORED, f"csb-restore --target-dir there {FIRST}"),
     "csb-schedule": ("", "csb-schedule --status"),
+    "csb-runs": (f"mkdir $CSB_HOME && for n in {{1..99}}; do echo '{RUN}'; done "
+                 ">$CSB_HOME/backup.log", "csb-runs"),
     "csb-scan": (INDEXED, "csb-scan /"),
     "csb-search": ("", "csb-search -n 0 word"),
     "csb-show": (INDEXED, f"csb-show {FIRST}"),
@@ -86,11 +91,11 @@ WORKS = {
 }
 SOURCES = [name for name in TOOLS
            if name in "csb csb-backup csb-changes csb-config csb-find csb-gc csb-init csb-list "
-                       "csb-lost csb-reindex csb-scan csb-schedule csb-search csb-status "
+                       "csb-lost csb-reindex csb-runs csb-scan csb-schedule csb-search csb-status "
                        "csb-textindex csb-timer csb-tree csb-verify".split()]
 # Sources that need one, or a timer.
 INDEX = "csb-list csb-scan csb-schedule csb-search csb-tree".split()
-FILTERS = [name for name in TOOLS if name not in SOURCES]
+FILTERS = [name for name in TOOLS if name not in SOURCES and name != "csb-hook"]
 CLOSED_PIPE = "exec 3> >(:); wait $!; "
 
 each = pytest.mark.parametrize("tool", TOOLS)
@@ -166,8 +171,9 @@ def test_version(sh, tool):
 @each
 @pytest.mark.parametrize("word", ["-?", "--versio"])
 def test_misuse_is_2_and_one_line(sh, tool, word):
+    """1 where 2 would block the client of a hook."""
     done = sh(f"{tool} {word}")
-    assert (done.rc, done.out) == (2, "") and one_line(done.err, tool), done
+    assert (done.rc, done.out) == (1 + (tool != "csb-hook"), "") and one_line(done.err, tool), done
 
 
 @each
