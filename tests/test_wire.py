@@ -149,7 +149,8 @@ def test_no_file_before_none_afterwards(sh, home):
     (b'{\n  // mine\n  "a": 1\n}', "comments are no JSON"), (b'{/* x */}', ""), (b'{"a": 1,}', ""),
     (b"[]", "not an object"), (b"null", "not an object"), (b"", "empty"), (b'{"a": NaN}', "NaN"),
     (b'{"a": "\xff"}', "utf-8"), ('{"a": 1}'.encode("utf-16"), "utf-8"), (b'{"a"', ""),
-    (b'{"a":' * 99999, ""), (b"\n" * (1 << 21) + b"{x", ""), (b"{}" + b" " * (1 << 22), "larger than 4 MB"),
+    (b'{"a":' * 99999, ""), (b"\n" * (1 << 21) + b"{x", ""),
+    (b"{}" + b" " * (1 << 22), "larger than 4 MB"),
     (b'{"hooks": []}', "no object"), (b'{"hooks": null}', "no object"),
     (b'{"hooks": {"SessionStart": [], "SessionEnd": {}}}', "no list"),
     (b'{"hooks": {"PreCompact": "csb-hook"}}', "no list")])
