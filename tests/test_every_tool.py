@@ -74,6 +74,10 @@ WORKS = {
     "csb-schedule": ("", "csb-schedule --status"),
     "csb-runs": (f"mkdir $CSB_HOME && for n in {{1..99}}; do echo '{RUN}'; done "
                  ">$CSB_HOME/backup.log", "csb-runs"),
+    "csb-setup": ("", "csb-setup --print-hooks"),
+    "csb-splice": ("echo '{\"text\":\"{}\",\"do\":\"look\",\"command\":\"x\"}' >in",
+                   "csb-splice <in"),
+    "csb-wire": ("", "csb-wire"),
     "csb-scan": (INDEXED, "csb-scan /"),
     "csb-search": ("", "csb-search -n 0 word"),
     "csb-show": (INDEXED, f"csb-show {FIRST}"),
@@ -91,10 +95,10 @@ WORKS = {
 }
 SOURCES = [name for name in TOOLS
            if name in "csb csb-backup csb-changes csb-config csb-find csb-gc csb-init csb-list "
-                       "csb-lost csb-reindex csb-runs csb-scan csb-schedule csb-search csb-status "
-                       "csb-textindex csb-timer csb-tree csb-verify".split()]
-# Sources that need one, or a timer.
-INDEX = "csb-list csb-scan csb-schedule csb-search csb-tree".split()
+                       "csb-lost csb-reindex csb-runs csb-scan csb-schedule csb-search csb-setup "
+                       "csb-status csb-textindex csb-timer csb-tree csb-verify csb-wire".split()]
+# Sources that need one, a timer or a terminal.
+INDEX = "csb-list csb-scan csb-schedule csb-search csb-setup csb-tree".split()
 FILTERS = [name for name in TOOLS if name not in SOURCES and name != "csb-hook"]
 CLOSED_PIPE = "exec 3> >(:); wait $!; "
 
@@ -244,7 +248,8 @@ def test_ctrl_c_while_reading(home, sh, tool):
 
 @pytest.mark.parametrize("tool", [
     name for name in SOURCES if name not in (
-        "csb-config", "csb-gc", "csb-init", "csb-schedule", "csb-status", "csb-timer")])
+        "csb-config", "csb-gc", "csb-init", "csb-schedule", "csb-setup", "csb-status", "csb-timer",
+        "csb-wire")])
 def test_ctrl_c_while_writing(home, sh, tool):
     """130 and not a word, into a pipe too small for the output, that nobody reads."""
     line = prepare(sh, tool)
