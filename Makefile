@@ -52,6 +52,11 @@ soak: .venv/ready
 		{ $(ON) CSB_SOAK="$$figures" python3 -m pytest $$(python3 -c 'import xdist' 2>/dev/null \
 		&& echo "-n 2") -m soak; status=$$?; sort "$$figures"; exit $$status; }
 
+# The plugin in the real client, which npm brings into a directory that is thrown away (300 MB).
+# CSB_CLIENT names one that is there; CSB_ENDS=50 ends that many conversations.
+test-client: .venv/ready
+	@$(WITH) && $(ON) CSB_CLIENT="$${CSB_CLIENT:-npm}" python3 -m pytest -v tests/real_client
+
 lint: .venv/ready
 	@$(WITH) && ruff check bin lib tests
 
@@ -94,4 +99,4 @@ clean:
 		tests/__pycache__
 
 FORCE:
-.PHONY: all dist test check soak lint install uninstall demo bench clean FORCE
+.PHONY: all dist test check test-client soak lint install uninstall demo bench clean FORCE

@@ -1,0 +1,188 @@
+"""the plugin in the real client: every way in which a conversation ends, and what it costs"""
+import json
+import os
+import shlex
+import signal
+import statistics
+import subprocess
+import time
+
+import pytest
+from client import CLOSE, ROOT, until
+
+ENDS = int(os.environ.get("CSB_ENDS", "8"))
+CANCELLED = "Hook cancelled"
+
+
+def stored(client, path):
+    """The bytes that the store has of a file of the Claude directory; none if it has not."""
+    name = shlex.quote(f"main:{path.relative_to(client.config)}")
+    done = subprocess.run(["bash", "-c", f"git --git-dir {client.backup}/git show {name}"],
+                          env=client.env(), capture_output=True)
+    return done.stdout if done.returncode == 0 else b""
+
+
+def is_stored(client, session):
+    """Does the store hold the transcript as it is?"""
+    path = client.transcript(session)
+    return stored(client, path) == path.read_bytes()
+
+
+def prove(client):
+    """One run of the timer, and then everything must be covered; how many files were verified."""
+    done = client.tool("csb backup --quiet --event=timer")
+    assert (done.rc, done.err) == (0, ""), done
+    done = client.tool("csb-status")
+    status = json.loads(done.out)
+    assert status["covered"] and not status["uncovered_files"] and done.rc == 0, status
+    done = client.tool("csb-verify")
+    checks = [json.loads(line) for line in done.out.splitlines()]
+    assert done.rc == 0 and all(check["ok"] for check in checks), (done.err, checks)
+    transcripts = {str(path.relative_to(client.config)) for path in client.transcripts()}
+    assert transcripts and transcripts <= {check["path"] for check in checks}
+    count = f"{len(checks)} of {len(checks)}"
+    assert count in client.tool("csb-verify | csb-fmt").out
+    return count
+
+
+def test_it_is_valid_and_installed_by_two_commands(clients):
+    client = clients("c", plugin=None)
+    client.run("plugin", "validate", "--strict", ROOT)
+    client.run("plugin", "marketplace", "add", ROOT)
+    client.run("plugin", "install", "csb@csb-tools")
+    [entry] = json.loads(client.run("plugin", "list", "--json").out)
+    assert entry["id"] == "csb@csb-tools" and entry["enabled"]
+
+
+@pytest.mark.parametrize("leave", ["/exit", signal.SIGTERM, signal.SIGKILL, CLOSE], ids=[
+    "exit", "SIGTERM", "SIGKILL", "terminal closed"])
+def test_a_conversation_is_covered_however_it_ends(client, leave, tell):
+    """With a /compact in the middle. What was said before it is stored before it happens; at the
+    end all is, by the hook where there is one, by the timer where the client was killed."""
+    done = client.talk(["the word is OKAPI", "/compact", "and the other is NUMBAT"], leave)
+    assert CANCELLED not in done.screen
+    text = client.transcript(done.session).read_bytes()
+    assert b"OKAPI" in text and b"compact_boundary" in text and b"NUMBAT" in text
+    if leave != signal.SIGKILL:
+        assert until(lambda: is_stored(client, done.session)), "the hook did not store it"
+        assert until(lambda: client.log("SessionEnd")), "the run was not written down"
+    history = client.tool(f"csb-history {done.session}")
+    versions = [json.loads(line)["commit"] for line in history.out.splitlines()]
+    path = client.transcript(done.session).relative_to(client.config)
+    before = [client.tool(f"git --git-dir {client.backup}/git show {commit}:{path}").out
+              for commit in versions]
+    assert any("OKAPI" in text and "compact_boundary" not in text for text in before)
+    assert until(lambda: client.log("PreCompact"))
+    tell(f"left in {done.after:.2f} s, verified {prove(client)}")
+
+
+def test_without_a_terminal_too_and_from_the_clients_own_copy(clients, tmp_path, tell):
+    """Installed from a git repository, the plugin runs where the client has put it, and ../ of it
+    is nothing of ours."""
+    subprocess.run(["git", "clone", "-q", "--bare", ROOT, str(tmp_path / "csb.git")], check=True)
+    client = clients("c", plugin=f"file://{tmp_path}/csb.git")
+    [entry] = json.loads(client.run("plugin", "list", "--json").out)
+    assert entry["installPath"].startswith(str(client.config)) and not entry.get("readFromFolder")
+    done = client.ask("the word is OKAPI")
+    assert until(lambda: is_stored(client, done.session))
+    client.resume(done.session, "/compact")
+    client.resume(done.session, "and the other is NUMBAT")
+    assert until(lambda: is_stored(client, done.session) and client.log("PreCompact"))
+    tell(f"verified {prove(client)}")
+
+
+def test_a_hook_that_is_too_slow_would_be_seen(clients):
+    """So that the next test means something."""
+    client = clients("c", plugin=None)
+    slow = {"type": "command", "command": "sleep 4"}
+    (client.config / "settings.json").write_text(json.dumps(
+        {"hooks": {"SessionEnd": [{"hooks": [slow]}]}}))
+    done = client.ask("hello")
+    assert CANCELLED in done.out + done.err and done.after > 1
+
+
+def test_an_end_is_never_cancelled_and_not_delayed(clients, tell):
+    """In pairs, with the plugin and without any: from the last answer to the client's end."""
+    ours, none = clients("ours"), clients("none", plugin=None)
+    with_hook, without, sessions = [], [], []
+    for _ in range(ENDS):
+        done = none.ask("hello")
+        without.append(done.after)
+        done = ours.ask("hello")
+        with_hook.append(done.after)
+        sessions.append(done.session)
+        assert CANCELLED not in done.out + done.err and not done.err, done
+    more = statistics.median(a - b for a, b in zip(with_hook, without, strict=True))
+    tell(f"{ENDS} ends, 0 cancelled: {statistics.median(without):.3f} s without, "
+         f"{statistics.median(with_hook):.3f} s with the plugin, in pairs {more:+.3f} s")
+    assert until(lambda: all(is_stored(ours, session) for session in sessions))
+    prove(ours)
+    assert more < 0.5
+
+
+def test_leaving_a_terminal_is_not_delayed(clients, tell):
+    ours, none = clients("ours"), clients("none", plugin=None)
+    for leave, name in (("/exit", "/exit"), (signal.SIGTERM, "SIGTERM")):
+        pairs = []
+        for _ in range(max(3, ENDS // 5)):
+            pair = [client.talk(["hello"], leave) for client in (none, ours)]
+            assert CANCELLED not in pair[1].screen
+            pairs.append([done.after for done in pair])
+        without, with_hook = map(statistics.median, zip(*pairs, strict=True))
+        more = statistics.median(b - a for a, b in pairs)
+        tell(f"{name}: {without:.3f} s without, {with_hook:.3f} s with the plugin, {more:+.3f} s")
+        assert more < 0.5
+
+
+def test_twenty_that_end_at_once_lose_nothing(client, tell):
+    """The stub answers all of them in one moment. The hooks alone do it, without the timer."""
+    text = "the word is OKAPI [[gate:20]]"
+    started = [client.start("-p", "--session-id", f"{n:08x}-1111-4111-8111-111111111111", "--",
+                            text) for n in range(20)]
+    ended = [client.end(process) for process in started]
+    assert all(done.rc == 0 and CANCELLED not in done.out + done.err for done in ended)
+    sessions = [path.stem for path in client.transcripts()]
+    assert len(sessions) == 20
+    began = time.monotonic()
+    assert until(lambda: all(is_stored(client, session) for session in sessions), 120)
+    tell(f"all stored {time.monotonic() - began:.1f} s after the last one's end, "
+         f"verified {prove(client)}")
+
+
+def told(client, text, **kw):
+    """What the client gives to the model for a prompt: the last request's last message."""
+    before = len(client.stub.bodies)
+    client.ask(text, **kw)
+    bodies = [body for body in client.stub.bodies[before:] if body.get("tools")]
+    content = bodies[-1]["messages"][-1]["content"]
+    return "\n".join(str(block.get("text") or block.get("content")) for block in content)
+
+
+def test_the_commands_of_a_conversation(client):
+    """No permission is asked for; they work in a subdirectory, too."""
+    folder = client.project / "a subdirectory"
+    folder.mkdir()
+    subprocess.run(["git", "init", "-q", str(client.project)], check=True, env=client.env())
+    client.ask("the word is PANGOLIN")
+    assert "no memory files" in told(client, "/snapshot")
+    memory = client.transcripts()[0].parent / "memory"
+    memory.mkdir()
+    (memory / "MEMORY.md").write_text("- a fact\n")
+    text = told(client, "/csb-status", cwd=folder)
+    assert "A backup was made just now." in text and "Everything is backed up" in text
+    assert "MEMORY.md" in told(client, "/snapshot", cwd=folder)
+    [copy] = (client.project / "backup/sessions").iterdir()
+    assert copy.read_text() == "- a fact\n"
+    call = {"command": f'sh "{ROOT}/.claude-plugin/ask" search \'PANGOLIN\'', "description": "x"}
+    text = told(client, f"/csb-search the animal's name [[tool:Bash {json.dumps(call)}]]")
+    assert "the word is PANGOLIN" in text and "permission" not in text
+
+
+def test_a_backup_that_failed_is_said_at_the_next_start(client):
+    client.backup.mkdir()
+    (client.backup / "backup.log").write_text(json.dumps(
+        {"kind": "backup", "at": "2026-01-01T00:00:00Z", "event": "timer", "outcome": "failed",
+         "reason": "cannot write 'x': No space left on device", "seconds": 1}) + "\n")
+    done = client.talk([], "/exit")
+    shown = "".join(done.screen.split())
+    assert "csb:thelastbackupfailed" in shown or "thelastbackupfailed" in shown
