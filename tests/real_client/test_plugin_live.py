@@ -32,6 +32,8 @@ def prove(client):
     """One run of the timer, and then everything must be covered; how many files were verified."""
     done = client.tool("csb backup --quiet --event=timer")
     assert (done.rc, done.err) == (0, ""), done
+    # If hooks were still at work, one of them does it for the timer, which does not wait.
+    until(lambda: client.tool("csb-status").rc == 0)
     done = client.tool("csb-status")
     status = json.loads(done.out)
     assert status["covered"] and not status["uncovered_files"] and done.rc == 0, status
@@ -43,6 +45,14 @@ def prove(client):
     count = f"{len(checks)} of {len(checks)}"
     assert count in client.tool("csb-verify | csb-fmt").out
     return count
+
+
+def told(client, text, **kw):
+    """What the client gives to the model for a prompt, in the end: text of all messages."""
+    client.ask(text, **kw)
+    messages = [body for body in client.stub.bodies if body.get("tools")][-1]["messages"]
+    return "\n".join(block if isinstance(block, str) else str(block.get("text") or block.get(
+        "content")) for message in messages for block in message["content"])
 
 
 def test_it_is_valid_and_installed_by_two_commands(clients):
@@ -77,12 +87,17 @@ def test_a_conversation_is_covered_however_it_ends(client, leave, tell):
 
 
 def test_without_a_terminal_too_and_from_the_clients_own_copy(clients, tmp_path, tell):
-    """Installed from a git repository, the plugin runs where the client has put it, and ../ of it
-    is nothing of ours."""
-    subprocess.run(["git", "clone", "-q", "--bare", ROOT, str(tmp_path / "csb.git")], check=True)
-    client = clients("c", plugin=f"file://{tmp_path}/csb.git")
+    """Installed by OWNER/REPO, the plugin runs from the copy that the client has made."""
+    client, bare = clients("c", plugin=None), str(tmp_path / "csb.git")
+    subprocess.run(["git", "clone", "-q", "--bare", ROOT, bare], check=True, env=client.env())
+    (client.home / ".gitconfig").write_text(
+        f'[url "{bare}"]\n\tinsteadOf = https://github.com/owner/csb.git\n')
+    client.run("plugin", "marketplace", "add", "owner/csb")
+    client.run("plugin", "install", "csb@csb-tools")
     [entry] = json.loads(client.run("plugin", "list", "--json").out)
-    assert entry["installPath"].startswith(str(client.config)) and not entry.get("readFromFolder")
+    copy = entry["installPath"]
+    assert copy.startswith(str(client.config)) and not entry.get("readFromFolder")
+    assert f"{copy}/.claude-plugin/ask" in told(client, "/csb-search words")
     done = client.ask("the word is OKAPI")
     assert until(lambda: is_stored(client, done.session))
     client.resume(done.session, "/compact")
@@ -149,15 +164,6 @@ def test_twenty_that_end_at_once_lose_nothing(client, tell):
          f"verified {prove(client)}")
 
 
-def told(client, text, **kw):
-    """What the client gives to the model for a prompt: the last request's last message."""
-    before = len(client.stub.bodies)
-    client.ask(text, **kw)
-    bodies = [body for body in client.stub.bodies[before:] if body.get("tools")]
-    content = bodies[-1]["messages"][-1]["content"]
-    return "\n".join(str(block.get("text") or block.get("content")) for block in content)
-
-
 def test_the_commands_of_a_conversation(client):
     """No permission is asked for; they work in a subdirectory, too."""
     folder = client.project / "a subdirectory"
@@ -175,7 +181,7 @@ def test_the_commands_of_a_conversation(client):
     assert copy.read_text() == "- a fact\n"
     call = {"command": f'sh "{ROOT}/.claude-plugin/ask" search \'PANGOLIN\'', "description": "x"}
     text = told(client, f"/csb-search the animal's name [[tool:Bash {json.dumps(call)}]]")
-    assert "the word is PANGOLIN" in text and "permission" not in text
+    assert "the word is PANGOLIN" in text
 
 
 def test_a_backup_that_failed_is_said_at_the_next_start(client):
