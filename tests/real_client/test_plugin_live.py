@@ -172,7 +172,7 @@ def test_the_commands_of_a_conversation(client):
     client.ask("the word is PANGOLIN")
     assert "no memory files" in told(client, "/snapshot")
     memory = client.transcripts()[0].parent / "memory"
-    memory.mkdir()
+    memory.mkdir(exist_ok=True)
     (memory / "MEMORY.md").write_text("- a fact\n")
     text = told(client, "/csb-status", cwd=folder)
     assert "A backup was made just now." in text and "Everything is backed up" in text
