@@ -53,7 +53,7 @@ soak: .venv/ready
 		&& echo "-n 2") -m soak; status=$$?; sort "$$figures"; exit $$status; }
 
 # The plugin in the real client, which npm brings into a directory that is thrown away (300 MB).
-# CSB_CLIENT names one that is there; CSB_ENDS=50 ends that many conversations.
+# CSB_CLIENT names one that is there; CSB_ENDS=50 ends that many conversations in pairs.
 test-client: .venv/ready
 	@$(WITH) && $(ON) CSB_CLIENT="$${CSB_CLIENT:-npm}" python3 -m pytest -v tests/real_client
 
