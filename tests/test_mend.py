@@ -1,0 +1,145 @@
+"""csb-verify and csb-mend: what csb-restore takes first is read; backups go on after a lost tree"""
+import shutil
+
+import pytest
+
+pytestmark = pytest.mark.logic
+
+ID = "11111111-2222-4333-8444-555555555555"
+MAIN = f"projects/-p/{ID}.jsonl"
+BACKUP = "csb-changes | csb-gitcommit"
+
+
+@pytest.fixture
+def stored(sh, home):
+    """Two backups: a session with a subagent, a skill, a link, an empty directory; MAIN's path."""
+    for path in (MAIN, f"projects/-p/{ID}/subagents/agent-1.jsonl", "skills/a/SKILL.md", "skills/b",
+                 "skills-x.md", "settings.json"):
+        (home.claude / path).parent.mkdir(parents=True, exist_ok=True)
+        (home.claude / path).write_text(f'{{"path":"{path}"}}\n')
+    (home.claude / "skills/b").chmod(0o755)
+    (home.claude / "link").symlink_to("settings.json")
+    (home.claude / f"projects/-p/{ID}/tool-results").mkdir()
+    sh(BACKUP).ok()
+    with open(home.claude / MAIN, "a") as file:
+        file.write("{}\n")
+    sh(BACKUP).ok()
+    return home.claude / MAIN
+
+
+@pytest.fixture
+def git(sh, home):
+    """A function: git(words) in the store, its words in answer."""
+    return lambda words: sh(f"git --git-dir={home.backup}/git {words}").ok().out.strip()
+
+
+@pytest.fixture
+def lose(home, git):
+    """A function: lose(names, data), remove the loose objects, or put data in their place."""
+    def spoil(*names, data=None):
+        files = [home.backup / "git/objects" / oid[:2] / oid[2:]
+                 for oid in [git(f"rev-parse {name}") for name in names]]
+        for file in files:
+            file.chmod(0o600)
+            file.unlink() if data is None else file.write_bytes(data)
+    return spoil
+
+
+def test_the_fullest_version_of_a_transcript_is_verified(sh, stored, git, lose):
+    """csb-restore prefers it to a last version that had shrunk."""
+    stored.write_text("{}\n" * 30)
+    sh(BACKUP).ok()
+    stored.write_text("{}\n")
+    sh(BACKUP).ok()
+    fullest = git("rev-parse main~1")
+    checks = [r for r in sh(f"csb-verify {ID}").ok().records if r["path"] == MAIN]
+    assert [r["commit"] for r in checks] == [git("rev-parse main"), fullest]
+    with open(stored, "a") as file:     # of the size of the fullest, and other: no damage
+        file.write("[]\n" * 29)
+    sh("csb-verify").ok()
+    lose(f"main~1:{MAIN}", data=b"")
+    done = sh("csb-verify")
+    assert done.rc == 1 and f"an older version of '{MAIN}'" in done.err
+    assert [r["commit"] for r in done.records if not r["ok"]] == [fullest]
+    lose(f"main~1:{MAIN}")
+    done = sh("csb-verify")
+    assert [r["reason"] for r in done.records if not r["ok"]] == ["the store has lost it"]
+    assert sh("csb-verify --repair").rc == 1
+
+
+def test_a_version_that_was_outgrown_is_not_read(sh, stored):
+    assert [r["path"] for r in sh(f"csb-verify {ID}").ok().records].count(MAIN) == 1
+
+
+@pytest.mark.parametrize("data", [None, b"", b"rubbish"])
+@pytest.mark.parametrize("lost", [["main:projects"], ["main:skills/a", "main:skills"],
+                                  ["main^{tree}"], ["main:.csb"],
+                                  ["main^{tree}", "main:.csb", "main:projects/-p"]])
+def test_lost_trees_come_out_the_same(sh, stored, git, lose, lost, data):
+    ids = [git(f"rev-parse {name}") for name in lost]
+    lose(*lost, data=data)
+    with open(stored, "a") as file:
+        file.write("{}\n")
+    assert sh(BACKUP).rc or lost[-1] == "main:skills"      # the next commit takes that as it is
+    tip = git("rev-parse main")
+    done = sh("csb-verify")
+    assert done.rc == 1 and any(oid in done.err for oid in ids)
+    assert sh("csb-mend --dry-run").rc == 1
+    done = sh("csb-verify --repair")
+    assert done.rc == 0 and {*ids} <= {r.get("oid") for r in done.records if r["ok"]}
+    assert git("rev-parse main") == tip
+    git("fsck --full --strict")
+    assert sh("csb-mend").ok().out == ""
+    sh(BACKUP).ok()
+    assert git(f"show main:{MAIN}") == stored.read_text().strip()
+    sh("csb-verify").ok()
+
+
+@pytest.mark.parametrize(("lost", "base"), [("main:projects", "main~1"), ("main", "main~1"),
+                                            ("main:skills", None)])
+def test_what_cannot_come_back_is_set_aside(sh, home, stored, git, lose, lost, base):
+    """Without csb.seen: the newest commit that is whole is followed, and all of the disk stored."""
+    tip, oid = git("rev-parse main"), git(f"rev-parse {lost}")
+    base = base and git(f"rev-parse {base}")
+    lose(lost)
+    (home.backup / "git/csb.seen").unlink()
+    done = sh("csb-verify")
+    assert done.rc == 1 and oid in done.err and "csb-verify --repair" in done.err
+    shutil.move(home.claude, home.path / "away")
+    done = sh("csb-verify --repair")
+    assert done.rc == 1 and "no Claude directory" in done.err and "nothing was changed" in done.err
+    shutil.move(home.path / "away", home.claude)
+    done = sh("csb-mend")
+    assert "run csb backup now" in done.err
+    broken = git("for-each-ref --format='%(objectname) %(refname)' refs/csb").split()
+    assert broken[:1] == ([tip] if lost != "main" else [])
+    sh(BACKUP).ok()
+    assert git("show main:" + MAIN) == stored.read_text().strip()
+    assert git("rev-list main").split()[-1] and (not base or git("merge-base main " + base) == base)
+    for ref in broken[1:]:
+        git(f"update-ref -d {ref}")
+    sh("csb-verify").ok()
+
+
+def test_nothing_to_check_names_what_is_lost(sh, stored, git, lose):
+    oid = git("rev-parse main^{tree}")
+    lose("main^{tree}")
+    sh("git clone -q --bare --no-local ~/.claude-backup/git ~/clone")
+    sh("cp -r ~/.claude-backup/git ~/copy && git --git-dir ~/copy config csb.store false").ok()
+    for store in ("~/.claude-backup/git", "~/copy"):
+        done = sh(f"csb-verify --git-dir {store}")
+        assert done.rc == 1 and oid in done.err and "nothing to check" in done.err
+    sh("csb-verify --repair --git-dir ~/copy")
+    assert sh("git --git-dir ~/copy for-each-ref").out.count("\n") == 1
+
+
+def test_sha256(sh, home, tmp_path):
+    """The ids of trees have the store's own length."""
+    (home.claude / "projects").mkdir()
+    (home.claude / "projects/a").write_text("a\n")
+    sh("git init -q --bare --object-format=sha256 ~/s; git --git-dir ~/s config csb.store true; "
+       "export CSB_GIT_DIR=~/s; csb-changes | csb-gitcommit").ok()
+    sh("cd ~/s; rm -f $(git rev-parse main:projects | sed 's,^..,objects/&/,')").ok()
+    done = sh("csb-mend --git-dir ~/s")
+    assert done.rc == 0 and [r["ok"] for r in done.records] == [True]
+    sh("csb-verify --git-dir ~/s").ok()
