@@ -98,7 +98,8 @@ WORKS = {
 SOURCES = [name for name in TOOLS
            if name in "csb csb-backup csb-changes csb-config csb-find csb-gc csb-init csb-list "
                        "csb-lost csb-mend csb-reindex csb-runs csb-scan csb-schedule csb-search "
-                       "csb-setup csb-status csb-textindex csb-timer csb-tree csb-verify csb-wire".split()]
+                       "csb-setup csb-status csb-textindex csb-timer csb-tree csb-verify "
+                       "csb-wire".split()]
 # Sources that need one, a timer or a terminal.
 INDEX = "csb-list csb-scan csb-schedule csb-search csb-setup csb-tree".split()
 FILTERS = [name for name in TOOLS if name not in SOURCES and name != "csb-hook"]
