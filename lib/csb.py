@@ -20,7 +20,6 @@ TOOL = re.sub(r"\.(py|exe)$", "", os.path.basename(sys.argv[0]))
 UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 worst, BLOCK, TMP = DONE, 1 << 20, ".csb-tmp-"
 ENCODE = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
-FINITE = json.JSONDecoder(parse_float=lambda x: int(float(x)) * 0.0 + float(x), parse_constant=int)
 GIT = ("git -c core.hooksPath=/dev/null -c core.fsync=all -c gc.auto=0 -c core.bigFileThreshold=1m "
        "-c core.packedGitWindowSize=16m -c core.packedGitLimit=32m -c log.showSignature=0").split()
 KEPT = ("GIT_CONFIG_GLOBAL", "GIT_CONFIG_SYSTEM", "GIT_CONFIG_NOSYSTEM", "GIT_EXEC_PATH")
@@ -70,8 +69,8 @@ def records(stream=None, bare="session_id"):
             yield {"session_id": line.decode().strip()}
         elif line.strip():
             try:
-                yield {**FINITE.decode(line.decode("utf-8", "surrogatepass"))}
-            except (ValueError, TypeError, RecursionError, OverflowError) as error:
+                yield {**json.loads(line)}
+            except (ValueError, TypeError, RecursionError) as error:
                 warn(f"cannot read line {number} of the input as a record: {error}")
 def operands(options, words, bare="session_id"):
     """The operands as records, else the records on stdin; a terminal there is misuse."""

@@ -317,6 +317,7 @@ def test_a_signal_ends_the_stages_too(sh, claude, home, stages, number, rc, tmp_
     while not (tmp_path / "there").exists():
         assert tool.poll() is None
         time.sleep(0.01)
+    time.sleep(0.5)     # until csb-backup knows it too: one just started ends when its input does
     tool.send_signal(getattr(signal, number))
     assert tool.wait(30) == rc
     started = time.monotonic()

@@ -730,7 +730,8 @@ def test_their_own_repository(sh, home, seeded):
 @pytest.mark.soak
 @logic
 def test_their_gc_meanwhile(sh, home, seeded, rounds, figure):
-    """Its owner packs the repository all the time: no version is lost, none costs a copy."""
+    """Its owner packs the repository all the time, as git gc does: no version is lost, none costs a
+    copy. (repack -a, without -A, drops what anybody has just written: TRUST says so.)"""
     sh("git init -q -b work; git -c user.name=u -c user.email=u@x commit -q --allow-empty -m one",
        cwd=home.claude).ok()
     large = Large(sh, home, seeded)
@@ -740,7 +741,7 @@ def test_their_gc_meanwhile(sh, home, seeded, rounds, figure):
 
     def owner():
         while not stop:
-            subprocess.run(["git", "repack", "-adq"], cwd=home.claude, env=home.env, stderr=-3)
+            subprocess.run(["git", "repack", "-Adq"], cwd=home.claude, env=home.env, stderr=-3)
             counts[0] += 1
 
     thread = threading.Thread(target=owner)
