@@ -106,6 +106,7 @@ FILTERS = [name for name in TOOLS if name not in SOURCES and name != "csb-hook"]
 CLOSED_PIPE = "exec 3> >(:); wait $!; "
 
 each = pytest.mark.parametrize("tool", TOOLS)
+of_the_form = pytest.mark.skipif(FORM == "bin", reason="what a form can break: tried on dist/")
 
 
 @pytest.fixture(autouse=True)
@@ -155,6 +156,7 @@ def one_line(err, tool):
     return err.count("\n") == 1 and err.startswith(f"{tool}: ")
 
 
+@of_the_form
 @each
 def test_help_is_the_manual(sh, tool):
     """--help prints the docstring: what it does, examples, and the records in and out."""
@@ -168,6 +170,7 @@ def test_help_is_the_manual(sh, tool):
     assert all(len(line) <= 100 for line in done.out.split("\n"))
 
 
+@of_the_form
 @each
 def test_version(sh, tool):
     with open(os.path.join(ROOT, "lib", "csb.py"), encoding="utf-8") as file:
@@ -175,6 +178,7 @@ def test_version(sh, tool):
     assert sh(f"{tool} --version").ok().out == f"{tool} {version}\n"
 
 
+@pytest.mark.logic
 @each
 @pytest.mark.parametrize("word", ["-?", "--versio"])
 def test_misuse_is_2_and_one_line(sh, tool, word):
@@ -183,6 +187,7 @@ def test_misuse_is_2_and_one_line(sh, tool, word):
     assert (done.rc, done.out) == (1 + (tool != "csb-hook"), "") and one_line(done.err, tool), done
 
 
+@pytest.mark.logic
 @each
 def test_reader_that_left(sh, tool):
     """A pipe that nobody reads any more ends the tool without a word."""
@@ -192,6 +197,7 @@ def test_reader_that_left(sh, tool):
     assert done.rc in ((0, 141) if tool == "csb" else (141,)) and done.err == "", done
 
 
+@pytest.mark.logic
 @each
 def test_full_disk(sh, tool):
     """Output that cannot be written is an error, in one line."""
@@ -201,6 +207,7 @@ def test_full_disk(sh, tool):
     assert done.rc == 1 and done.err.count("No space left on device") == 1, done
 
 
+@pytest.mark.logic
 @each
 def test_closed_streams(sh, tool):
     """Without stdin, stdout or stderr at all: the same work, or an error, never a mess."""
@@ -236,6 +243,7 @@ def interrupt(process):
     raise AssertionError(f"Ctrl-C does not end it: {process.communicate()}")
 
 
+@pytest.mark.logic
 @pytest.mark.parametrize("tool", FILTERS)
 def test_ctrl_c_while_reading(home, sh, tool):
     """130 and not a word. (The tool reads its input once it complains of the first line.)"""
@@ -249,6 +257,7 @@ def test_ctrl_c_while_reading(home, sh, tool):
     assert interrupt(process) == (b"", 130)
 
 
+@pytest.mark.logic
 @pytest.mark.parametrize("tool", [
     name for name in SOURCES if name not in (
         "csb-config", "csb-gc", "csb-init", "csb-mend", "csb-schedule", "csb-setup", "csb-status",
@@ -269,6 +278,7 @@ def test_ctrl_c_while_writing(home, sh, tool):
     os.close(writer)
 
 
+@of_the_form
 @each
 def test_it_loads_little(tools, tool):
     """Nothing slow to import, and nothing heavy that the tool does not name itself."""
@@ -286,6 +296,7 @@ def test_it_loads_little(tools, tool):
     assert "shutil" in top or not names & HEAVY - top
 
 
+@pytest.mark.logic
 @pytest.mark.parametrize("name, cap", [(f"bin/{tool}", 300) for tool in TOOLS]
                          + [("lib/csb.py", 400)])
 def test_it_stays_small(name, cap):
@@ -299,6 +310,7 @@ def test_it_stays_small(name, cap):
     assert not [token.start for token in tokens if token.string == ";"]
 
 
+@of_the_form
 @each
 def test_it_can_be_started(tools, tool):
     """A #! line and the executable bits, in both forms."""
@@ -320,6 +332,7 @@ def old_pythons():
         capture_output=True).returncode == 0)
 
 
+@of_the_form
 @each
 def test_too_old_a_python(tools, tool):
     """One line instead of a riddle: the syntax has to be good for 3.8."""
@@ -340,6 +353,7 @@ def copy(tools, tool, there):
         shutil.copy(os.path.join(ROOT, "lib", "csb.py"), there)
 
 
+@of_the_form
 @each
 def test_a_copied_tool_ignores_what_lies_beside_it(sh, tools, tool, tmp_path):
     """A json.py in the same directory is not imported, however the tool is started."""
@@ -363,6 +377,7 @@ def test_a_tool_without_the_helper(sh, tools, tool, tmp_path):
     assert f"lib/squash bin/{tool} > {tool}" in done.err
 
 
+@of_the_form
 @each
 def test_a_link_to_a_tool(sh, tools, tool, tmp_path):
     (tmp_path / tool).symlink_to(os.path.join(tools.bin, tool))

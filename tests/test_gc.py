@@ -248,6 +248,7 @@ def test_git_is_told_nothing_by_a_configuration(sh, home, store, grown):
     assert store.objects() == before
 
 
+@pytest.mark.long
 def test_little_memory(sh, store, home):
     """Versions of a file of just under 1 MB, and larger ones, in less than 64 MB, git included."""
     if not shutil.which("time", path="/usr/bin"):

@@ -727,6 +727,7 @@ def test_their_own_repository(sh, home, seeded):
     large.intact().sound()
 
 
+@pytest.mark.long
 @pytest.mark.soak
 @logic
 def test_their_gc_meanwhile(sh, home, seeded, rounds, figure):
@@ -838,6 +839,7 @@ def test_while_it_changes(large, rounds, figure):
     large.sound()
 
 
+@pytest.mark.long
 @pytest.mark.soak
 @logic
 def test_several_at_once(sh, home, seeded, rounds, figure):

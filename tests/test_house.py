@@ -276,6 +276,7 @@ def test_pip_install(sh, home, tree, tmp_path):
     installed(sh, home, where)
 
 
+@pytest.mark.long
 def test_pip_install_editable(sh, home, tree, tmp_path):
     """pip install -e . runs what stands in the tree."""
     where = machine(tmp_path, "venv")
@@ -314,6 +315,7 @@ def test_demo(sh):
     assert done.out.count("\n$ ") >= 9 and done.out.count("\nthe same bytes\n") == 2
 
 
+@pytest.mark.long
 def test_bench(sh):
     """tests/bench prints its tables, on a small corpus, and every step succeeds."""
     done = sh(f"'{sys.executable}' '{ROOT}/tests/bench' --sessions 5 --total-mb 1 --big-mb 0.2 "

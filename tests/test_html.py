@@ -261,6 +261,7 @@ def test_a_browser_shows_it(sh, home, dark):
     assert "Hello" in dom
 
 
+@pytest.mark.long
 @browser
 @pytest.mark.parametrize("width", [500, 1200])
 def test_nothing_sticks_out(sh, home, width):
@@ -281,6 +282,7 @@ def test_a_script_in_the_page_does_not_run(sh, home):
     assert "data-run=" not in dom
 
 
+@pytest.mark.long
 def test_real_transcripts_make_good_pages(sh, real):
     for claude in real.claude:
         done = sh("csb-find | csb-log --html", CLAUDE_CONFIG_DIR=str(claude), timeout=300)

@@ -306,6 +306,7 @@ def test_results_before_their_call_or_without(sh, put):
     assert "(no result)" in sh(f"csb-log {ID}").ok().out
 
 
+@pytest.mark.long
 def test_a_result_that_never_comes_does_not_stop_the_stream(sh, put):
     """Turns leave when much has gathered behind a call, not only at the end of the file."""
     chat = Chat()
@@ -704,6 +705,7 @@ def long_lines():
                 "role": "user", "content": parts}}
 
 
+@pytest.mark.long
 def test_long_lines_cost_little_memory(sh, put):
     """At most 64 MB in any process, for lines up to 8 MB; longer ones are named."""
     data = b"".join(json.dumps(r, ensure_ascii=False).encode() + b"\n" for r in long_lines())
@@ -723,6 +725,7 @@ def test_long_lines_cost_little_memory(sh, put):
             assert found[0]["text"].startswith("x" * 1_000_000)
 
 
+@pytest.mark.long
 def test_a_large_transcript_costs_little_memory(sh, put):
     """200 MB, and the branch, the last turns and the page of it."""
     chat = Chat()

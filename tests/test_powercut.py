@@ -131,6 +131,7 @@ def tip(box):
                           env=box.env, capture_output=True, text=True).stdout.strip()
 
 
+@pytest.mark.long
 @pytest.mark.soak
 def test_the_first_backup_is_whole_or_not_there(prepared, rounds, seeded, figure):
     """The store itself is made in the run: after the end it is a store, with all in it."""

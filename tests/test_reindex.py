@@ -128,6 +128,7 @@ def test_seen_of_what_is_not_there(sh, marked, line, rc):
     assert marks(sh) == marked
 
 
+@pytest.mark.long
 def test_memory_of_ten_thousand_sessions(sh, home, tmp_path):
     """64 MB at most, with all to be parsed, with nothing new, and with all gone."""
     text = "".join(line("x" * 50, cwd=f"/w/{n}") for n in range(20))

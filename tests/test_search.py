@@ -116,6 +116,7 @@ def text_of(path):
     return found
 
 
+@pytest.mark.long
 @pytest.mark.logic
 def test_fixed_equals_grep(sh, home, real, tmp_path):
     """Every hit of -F is a hit of grep -F over the same text, and the other way round."""

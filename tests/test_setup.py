@@ -253,6 +253,7 @@ def test_nothing_to_back_up(sh, machine, line):
     assert (done.rc, done.err.count("\n")) == (1, 1) and not machine.tab.exists(), done
 
 
+@pytest.mark.long
 def test_two_stores(sh, machine):
     """Each has its hooks and its timer, and goes alone."""
     assert sh("csb-setup --yes").rc == 0

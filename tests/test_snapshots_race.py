@@ -326,6 +326,7 @@ def test_the_order_of_what_reaches_the_disk(tool, home, tools):
                     + "link shot, fsync dir, unlink tmp" + gone)
 
 
+@pytest.mark.long
 def test_memory_of_a_large_one(home, tools):
     """A file of 80 MB is packed, checked and restored within 64 MB; so is what was packed well."""
     path = home.path / "big"
