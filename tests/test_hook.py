@@ -10,7 +10,7 @@ from select import select
 import pytest
 from conftest import POWERLESS
 
-pytestmark = pytest.mark.logic
+pytestmark = [pytest.mark.logic, pytest.mark.long]
 
 SLUG = "-srv-app"
 EVENTS = "SessionStart Stop PreCompact SessionEnd UserPromptSubmit NobodyKnows".split()

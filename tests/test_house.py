@@ -262,6 +262,7 @@ def wheel_of(source, folder):
     return glob.glob(str(folder / "*.whl"))[0]
 
 
+@pytest.mark.long
 def test_pip_install(sh, home, tree, tmp_path):
     """pip install . puts every tool on PATH, needs nothing else, and knows its version."""
     where = machine(tmp_path, "venv")
@@ -294,6 +295,7 @@ def test_pip_install_editable(sh, home, tree, tmp_path):
         helper.write_text(text)
 
 
+@pytest.mark.long
 def test_sdist(sh, home, tree, tmp_path):
     """The source archive holds what is needed to install from it."""
     subprocess.run([sys.executable, "-c", "import sys; from setuptools import build_meta; "

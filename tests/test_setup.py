@@ -10,6 +10,8 @@ import subprocess
 import pytest
 from conftest import POWERLESS
 
+pytestmark = pytest.mark.long
+
 ID = "11111111-2222-4333-8444-{:012d}"
 LINE = b'{"type":"user","message":{"role":"user","content":"word"}}\n'
 CRONTAB = """case $1 in -r) rm tab;; -) cat >new && mv new tab;;
