@@ -13,7 +13,7 @@ from types import SimpleNamespace
 
 import pytest
 
-pytestmark = pytest.mark.logic
+pytestmark = [pytest.mark.logic, pytest.mark.long]
 
 KINDS = ("systemd", "cron", "launchd", "windows")
 OTHERS = (b"MAILTO=me\n# csb-backup is nice\n\n5 4 * * * a%%b # mine\r\n\x00\xff\t\n"
