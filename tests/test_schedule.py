@@ -258,8 +258,9 @@ def test_status(sh, home, system):
     stamp = lambda ago: time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() - ago))
 
     def said(*entries):
-        log.write_text("".join(json.dumps({"at": stamp(ago), "event": event, "outcome": outcome})
-                               + "\n" for ago, event, outcome in entries)
+        log.write_text("".join(json.dumps({"kind": "backup", "at": stamp(ago), "event": event,
+                                           "outcome": outcome}) + "\n"
+                               for ago, event, outcome in entries)
                        + 'x\n[]\n{"at": 1}\n{"at": "x", "event": "timer", "outcome": "ok"}\n')
         return sh("csb-schedule --status")
 
