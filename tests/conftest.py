@@ -28,6 +28,38 @@ SOAK = os.environ.get("CSB_SOAK")
 OURS = ("HOME", "CLAUDE_CONFIG_DIR", "CSB_HOME", "GIT_CONFIG_GLOBAL", "GIT_CONFIG_SYSTEM")
 
 
+def name(number):
+    """A session's id; its last digits are the number."""
+    return f"3f4a9b10-0000-4000-8000-{number:012d}"
+
+
+def line(text="hello", **fields):
+    """One record of a transcript, as a line."""
+    return json.dumps({"type": "user", "cwd": "/w", "timestamp": "2026-01-02T03:04:05.678Z",
+                       "message": {"role": "user", "content": text}, **fields}) + "\n"
+
+
+def payload(event="SessionEnd", number=0, **more):
+    """What the client writes to the stdin of a hook."""
+    return json.dumps({"session_id": name(number), "hook_event_name": event, "cwd": "/",
+                       "transcript_path": f"/{name(number)}.jsonl", **more}).encode() + b"\n"
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """Mark as long what a test marked few(n) is not to take of its parameters in make test."""
+    tables = {}
+    for item in items:
+        if item.get_closest_marker("few"):
+            tables.setdefault((item.path, item.originalname), []).append(item)
+    for table in tables.values():
+        few = table[0].get_closest_marker("few").args[0]
+        taken = {len(table) * number // few for number in range(few)}
+        for number, item in enumerate(table):
+            if number not in taken:
+                item.add_marker("long")
+
+
 def interpreter():
     """What runs the tools: CSB_PYTHON, else the system's python3 as for users, else ours."""
     test = "import sqlite3, sys; sys.exit(sys.version_info < (3, 10))"
@@ -217,3 +249,25 @@ def over(home):
         with suppress(OSError):
             os.kill(pid, signal.SIGKILL)
     wait()
+
+
+@pytest.fixture
+def claude(home):
+    """A Claude directory with two sessions, and settings; the folder of their project."""
+    folder = home.claude / "projects/-srv-app"
+    folder.mkdir(parents=True)
+    for number in range(2):
+        (folder / f"{name(number)}.jsonl").write_text(json.dumps(
+            {"type": "user", "sessionId": name(number), "cwd": "/srv/app", "uuid": str(number),
+             "message": {"role": "user", "content": f"question {number}"}}) + "\n")
+    (home.claude / "settings.json").write_text("{}\n")
+    return folder
+
+
+@pytest.fixture
+def hook(sh, over):
+    """hook(stdin, options): csb-hook, which prints nothing and succeeds."""
+    def run(stdin, options="", **more):
+        done = sh(f"csb-hook {options}", stdin, **more).ok()
+        assert done.out == ""
+    return run

@@ -8,16 +8,13 @@ import subprocess
 import time
 
 import pytest
+from conftest import name
 
 pytestmark = pytest.mark.logic
 
 SLUG = "-srv-app"
 LOCK = 'exec 9>"$CSB_HOME/lock"; flock 9;'
 NEXT = 'exec 8>"$CSB_HOME/next"; flock 8;'
-
-
-def name(number):
-    return f"3f4a9b10-0000-4000-8000-{number:012d}"
 
 
 def line(number, text):
@@ -172,6 +169,7 @@ FATES = [("sys.exit(2)", 1, None), ("sys.exit(3)", 3, None),
 
 @pytest.mark.parametrize("stage, code, rc, words", [
     *(("csb-index", *fate) for fate in FATES), ("csb-find", *FATES[4])])
+@pytest.mark.few(3)
 def test_an_index_that_fails_does_not_keep_the_commit_from_happening(
         sh, claude, stages, stage, code, rc, words):
     stages(stage, code)
@@ -313,7 +311,9 @@ def test_deletions_of_everything_must_be_confirmed(sh, claude, home):
 @pytest.mark.parametrize("number, rc", [("SIGINT", 130), ("SIGTERM", 143), ("SIGHUP", 129)])
 def test_a_signal_ends_the_stages_too(sh, claude, home, stages, number, rc, tmp_path):
     stages("csb-index", f"open({str(tmp_path / 'there')!r}, 'w')\ntime.sleep(60)")
-    tool = subprocess.Popen(["csb-backup"], env=home.env, stderr=subprocess.PIPE)
+    heard = lambda: signal.signal(getattr(signal, number), signal.SIG_DFL)  # not so under nohup
+    tool = subprocess.Popen(["csb-backup"], env=home.env, stderr=subprocess.PIPE,
+                            preexec_fn=heard)
     while not (tmp_path / "there").exists():
         assert tool.poll() is None
         time.sleep(0.01)

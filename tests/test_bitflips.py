@@ -9,9 +9,7 @@ import uuid
 
 import pytest
 
-pytestmark = pytest.mark.logic
-
-pytestmark = pytest.mark.soak
+pytestmark = [pytest.mark.logic, pytest.mark.soak]
 IDS = [str(uuid.UUID(int=number << 96 | 77)) for number in range(1, 7)]
 
 
@@ -111,6 +109,7 @@ STORES = {"loose objects": ("", "objects"), "pack": ("git repack -adq", ".pack")
 
 
 @pytest.mark.parametrize("kind", STORES)
+@pytest.mark.few(1)
 def test_a_flipped_bit_in_the_store(sh, home, backed_up, rounds, seeded, figure, kind):
     """csb-verify finds it, or every last version is there as it was; with --deep every object is.
     csb-restore brings back the original bytes, or says that it cannot."""

@@ -73,6 +73,7 @@ class Writer:
 
 
 @pytest.mark.parametrize("line", [PIPE, OWN, BACKUP], ids=["all files", "own file", "csb-backup"])
+@pytest.mark.few(1)
 def test_runs_at_once_lose_nothing(sh, home, store, rounds, seeded, figure, line):
     """What was written before a run that ended with 0 is stored when it ends; where it had nothing
     to do because another waited already, when all have ended. No run fails, none gives up."""

@@ -189,6 +189,7 @@ def test_misuse_is_2_and_one_line(sh, tool, word):
 
 @pytest.mark.logic
 @each
+@pytest.mark.few(18)
 def test_reader_that_left(sh, tool):
     """A pipe that nobody reads any more ends the tool without a word."""
     done = sh(f"{CLOSED_PIPE}{tool} --help >&3")
@@ -209,6 +210,7 @@ def test_full_disk(sh, tool):
 
 @pytest.mark.logic
 @each
+@pytest.mark.few(18)
 def test_closed_streams(sh, tool):
     """Without stdin, stdout or stderr at all: the same work, or an error, never a mess."""
     assert sh(f"{tool} --no-such-option 2>&-").out == ""

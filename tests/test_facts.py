@@ -7,17 +7,13 @@ import random
 import tarfile
 
 import pytest
-from conftest import SHARED
+from conftest import SHARED, name
 
 pytestmark = pytest.mark.logic
 
 GROWTH = os.path.join(SHARED, "data", "growth.tar.xz")
 LEARN = "csb-lines | csb-facts | csb-folders"
 SAME = ("facts", "parsed", "prefix", "size", "torn", "shown")
-
-
-def name(number):
-    return f"3f4a9b10-0000-4000-8000-{number:012d}"
 
 
 def line(text="hello", kind="user", **fields):
@@ -256,6 +252,7 @@ def test_a_rewrite_is_noticed(facts, change, rewritten):
     *((b'{"x":[%b0]}\n' % (values * (8388000 // len(values))) + line("p"), (1, 1, "p"))
       for values in (b"[],", b"{},", b'{"a":[1]},', b'"ab",', b'"\\u1234",', b"1.5,")),
     (b'{"x":[%b0]}\n' % (b"[]," * 340000) * 4, (0, 4, None))], ids=range(14))
+@pytest.mark.few(5)
 def test_memory(sh, tmp_path, text, shown_as):
     """Whatever the file, 64 MB at most; a line above 8 MB is not decoded, nor one above 1 MB with
     very many values."""

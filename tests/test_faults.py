@@ -416,6 +416,7 @@ def judge(box, situation, case, done, before, listing):
 @pytest.mark.soak
 @pytest.mark.parametrize("part", range(4 if SOAK else 1))
 @pytest.mark.parametrize("name", SITUATIONS)
+@pytest.mark.few(5)
 def test_a_fault_at_any_write(name, part, tmp_path, home, tools, listing, rounds, seeded, figure):
     """Killed, or refused, at any call: whole, honest, and mended by the next run."""
     if reason := faults.missing(tmp_path):
@@ -441,6 +442,7 @@ def test_a_fault_at_any_write(name, part, tmp_path, home, tools, listing, rounds
 
 
 @pytest.mark.parametrize("name, case, text", MENDED)
+@pytest.mark.few(3)
 def test_what_was_wrong_once(name, case, text, tmp_path, home, tools, listing):
     """A fault that the tools did not stand."""
     if reason := faults.missing(tmp_path):

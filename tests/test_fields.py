@@ -61,6 +61,7 @@ USAGE = {
 
 
 @pytest.mark.parametrize("what", USAGE)
+@pytest.mark.few(4)
 def test_tokens(learn, what):
     """Once an answer; and the same when each line is read by a run of its own."""
     lines, total = USAGE[what]

@@ -6,16 +6,12 @@ import shutil
 import tarfile
 
 import pytest
-from conftest import SHARED
+from conftest import SHARED, name
 
 pytestmark = pytest.mark.logic
 
 UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 DATA = os.path.join(SHARED, "data", "transcripts.tar.xz")
-
-
-def name(number):
-    return f"3f4a9b10-0000-4000-8000-{number:012d}"
 
 
 @pytest.fixture

@@ -5,12 +5,9 @@ import re
 import shutil
 
 import pytest
+from conftest import name
 
 SLUG = "-srv-app"
-
-
-def name(number):
-    return f"3f4a9b10-0000-4000-8000-{number:012d}"
 
 
 def write(home, *numbers, title="question"):
@@ -31,6 +28,7 @@ def names(tools):
 
 
 @pytest.mark.parametrize("line", ["csb", "csb help", "csb --help", "csb -h"])
+@pytest.mark.logic
 def test_help_has_every_tool(sh, tools, line):
     out = sh(line).ok().out
     assert max(map(len, out.splitlines())) <= 100
@@ -42,6 +40,7 @@ def test_help_has_every_tool(sh, tools, line):
         tool.removeprefix("csb-") for tool in names(tools)}, "tools that are not there"
 
 
+@pytest.mark.logic
 def test_help_of_a_tool(sh, tools):
     for tool in names(tools):
         if tool != "csb":
@@ -179,6 +178,7 @@ def test_the_status_is_the_tools(sh, stages, code, rc):
     ("csb-index", "os.kill(os.getpid(), signal.SIGKILL)", "status 137"),
     ("csb-index", None, "cannot find 'csb-index'"),
     ("csb-find", None, "cannot find 'csb-find'")])
+@pytest.mark.logic
 def test_an_index_that_cannot_be_brought_up_to_date(sh, home, stages, stage, code, words):
     write(home, 1)
     sh("csb backup").ok()

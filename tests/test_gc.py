@@ -150,6 +150,7 @@ def test_what_no_commit_refers_to_stays(sh, store, grown):
     store.objects()
 
 
+@pytest.mark.long
 def test_more_than_twenty_packs_become_one(sh, store, grown):
     """Those with a .keep stay, but for old ones of csb-gitpack; no version becomes whole again."""
     kept = {forged(store, OURS, age=time.time() - 29 * 86400)[0]}
@@ -267,6 +268,7 @@ def test_little_memory(sh, store, home):
     assert int((home.path / "peak").read_text()) < 64 << 10
 
 
+@pytest.mark.long
 def test_backups_meanwhile(sh, home, store, grown):
     """A backup and csb-gc at the same time, ten times: nothing is lost, neither complains."""
     sessions = sorted(home.claude.glob("projects/*/*.jsonl"))
@@ -286,6 +288,7 @@ def test_backups_meanwhile(sh, home, store, grown):
 
 @pytest.mark.parametrize("moment", ["0.1", "0.15", "0.2", "0.25", "0.35", "unlink 1", "unlink 9",
                                     "unlink 60"])
+@pytest.mark.few(3)
 def test_killed(sh, home, store, grown, moment):
     """kill -9 at any time: every object is there, the next backup and the next csb-gc succeed."""
     for number in range(3):

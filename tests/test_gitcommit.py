@@ -14,7 +14,6 @@ import pytest
 pytestmark = pytest.mark.logic
 
 ID = "11111111-2222-4333-8444-555555555555"
-WHO = "-c user.name=u -c user.email=u@x"
 NASTY = [b"", b"a\r\nb\r\n", b"\0" * 9, b"\xef\xbb\xbf{}\n", b"$Id$ \xe2\x80\xa8\n", b"\xff\xfe",
          b"no newline"]
 
@@ -121,6 +120,7 @@ STATES = {
 
 
 @pytest.mark.parametrize("state", STATES)
+@pytest.mark.few(4)
 def test_the_users_repository_is_left_as_it_was(sh, home, listing, state):
     data = fill(home)
     (home.path / ".gitconfig").write_text(
@@ -280,6 +280,7 @@ def test_runs_side_by_side_lose_nothing(sh, home):
     assert sh(f"git --git-dir={home.backup}/git fsck --full --strict").rc == 0
 
 
+@pytest.mark.long
 def test_growing_and_truncated_files_are_stored_as_they_were_at_one_instant(sh, home):
     fill(home)
     path = home.claude / f"projects/-p/{ID}.jsonl"
@@ -410,6 +411,7 @@ def test_an_empty_git_directory_is_no_repository(sh, home):
 
 
 @pytest.mark.parametrize("year", ["12000", "0900"])
+@pytest.mark.few(1)
 def test_an_odd_date_stops_nothing(sh, home, year):
     data = fill(home)
     done = sh(f"touch -d {year}-01-01 ~/.claude/settings.json")
@@ -435,6 +437,7 @@ def test_a_directory_becomes_a_link(sh, home):
 
 
 @pytest.mark.parametrize("theirs", [False, True])
+@pytest.mark.few(1)
 def test_the_lock_of_a_killed_git_blocks_no_backup(sh, home, theirs):
     """git's lock on our ref goes, for csb.lock is ours; those on what is not ours stay."""
     fill(home)
@@ -574,6 +577,7 @@ def test_a_record_cannot_have_an_object_removed(sh, home, name):
 @pytest.mark.parametrize("field", [
     {"mode": "-7777"}, {"mtime": "2026-01-01T00:00:00.-5Z"}, {"inode": "a\0b c\n"}, {"inode": -1},
     {"ctime": "junk"}, {"size": -1}, {"size": "2"}, {"size": True}, {"oid": "-"}, {"mode": "99"}])
+@pytest.mark.few(4)
 def test_fields_that_cannot_be_true(sh, home, field):
     """They are named, and nothing of them is kept: the next run knows what it knew."""
     (home.claude / "b.md").write_text("b\n")

@@ -17,7 +17,6 @@ import pytest
 
 ID = "11111111-2222-4333-8444-{:012d}"
 PIPE, BACKUP = "csb-changes | csb-gitpack | csb-gitcommit >/dev/null", "csb-backup --quiet"
-PACK = "csb-changes >in; csb-gitpack <in >out; csb-gitcommit <out >/dev/null"
 BIG, SIZE, LINES, COST = 1 << 20, 1_150_000, 10_000, 20 << 10
 logic = pytest.mark.logic
 
@@ -78,11 +77,6 @@ class Large:
 
     def note(self):
         """What the disk has is in the newest commit."""
-        def there():        # while somebody repacks, git itself may miss an object for a moment
-            return subprocess.run(["git", f"--git-dir={self.store}", "rev-parse",
-                                   f"{self.ref}:{self.path}"], env=self.home.env,
-                                  capture_output=True).returncode == 0
-        assert any(there() for _ in range(5)), "the newest commit has no such path"
         commit, oid = self.git(f"rev-parse {self.ref} {self.ref}:{self.path}").split()
         assert oid == self.digest(), "the newest commit is not what the disk has"
         self.acked[commit] = self.path, oid
@@ -192,6 +186,7 @@ def flip(path, at, mask=1):
 @pytest.mark.soak
 @logic
 @pytest.mark.parametrize("line, few", [(PIPE, 20), (BACKUP, 4)])
+@pytest.mark.few(1)
 def test_an_append_costs_its_lines(line, few, sh, home, seeded, rounds, figure):
     """Ten kilobytes cost twice that at most, every version comes back, git finds no fault."""
     big = Large(sh, home, seeded)
@@ -236,6 +231,7 @@ def test_what_comes_is_compressed_with_what_was_there(large):
     ("chmod u+w .claude-backup/git/objects/pack/*; rm .claude-backup/git/objects/pack/*.keep; "
      "git --git-dir=.claude-backup/git repack -adq", True),
     ("csb-gc --now >/dev/null", False)])
+@pytest.mark.few(2)
 def test_packed_in_the_middle(large, tidy, fresh):
     """Whoever packs the store: nothing is lost by it, and it goes on, after one copy at most."""
     small = large.home.claude / "settings.json"
@@ -261,6 +257,7 @@ def given(large):
 
 @pytest.mark.soak
 @logic
+@pytest.mark.long
 def test_killed_at_any_write(large, tmp_path, home, tools, rounds, figure, sh):
     """Killed at a call that writes: no pack without its .keep, the next run goes on, all is there.
     """
@@ -342,6 +339,7 @@ def test_an_error_leaves_nothing(large, tmp_path, home, tools, call, number):
 @logic
 @pytest.mark.parametrize("how", ["shrunk", "truncated", "same length", "longer", "last byte",
                                  "blanked"])
+@pytest.mark.few(2)
 def test_rewritten(large, how):
     """The old versions stay readable in their pack, and what comes after is cheap again."""
     large.backup()
@@ -431,6 +429,7 @@ def test_forked_and_moved(large):
 
 @logic
 @pytest.mark.parametrize("where", ["middle", "head", "first", "last", "delta", "trailer"])
+@pytest.mark.few(2)
 def test_a_damaged_pack(large, where):
     """Bits flip in the old pack: no wrong byte is copied, and all versions are made anew."""
     large.backup()
@@ -605,6 +604,7 @@ def test_a_keep_that_lies(large):
 @logic
 @pytest.mark.parametrize("why", ["multi-pack-index", "multi-pack-index.d", "alternates", "sha256",
                                  "off", "pack directory not writable", "no pack directory"])
+@pytest.mark.few(3)
 def test_in_doubt_git_does_it(large, why):
     """What is not for it is passed on unchanged, and git stores it."""
     env, where = {}, large.folder

@@ -3,16 +3,13 @@ import json
 import os
 
 import pytest
+from conftest import name
 
 pytestmark = pytest.mark.logic
 
 STORE = "csb-changes --accept-deletions | csb-gitcommit >/dev/null"
 GIT = "git -c user.name=a -c user.email=a@b -c init.defaultBranch=master"
 AT = "2026-01-02T03:04:{:02}Z"
-
-
-def name(number):
-    return f"3f4a9b10-0000-4000-8000-{number:012d}"
 
 
 def path(number, project="-w"):
@@ -228,6 +225,7 @@ def diff(done):
     ("a\n", "", [("removed", 1, "a")]), ("", "\n", [("added", 1, "")]),
     ("a\n", b"a\n\xff\x00\xed\xa0\x80\n", [("added", 2, "\udcff\0\udced\udca0\udc80")]),
 ])
+@pytest.mark.few(5)
 def test_the_lines_that_differ(sh, lived, old, new, expected):
     lived(old, new)
     assert diff(sh(f"csb-history --diff {name(1)}")) == expected

@@ -8,7 +8,7 @@ from contextlib import suppress
 from select import select
 
 import pytest
-from conftest import POWERLESS
+from conftest import POWERLESS, name, payload
 
 pytestmark = [pytest.mark.logic, pytest.mark.long]
 
@@ -28,38 +28,6 @@ NOTES = """
 with open(os.environ["CSB_HOME"] + "/ran", "a") as ran:
     ran.write(" ".join(sys.argv[1:]) + "\\n")
 """
-
-
-def name(number):
-    return f"3f4a9b10-0000-4000-8000-{number:012d}"
-
-
-def payload(event="SessionEnd", number=0, **more):
-    """What the client writes to the stdin of a hook."""
-    return json.dumps({"session_id": name(number), "hook_event_name": event, "cwd": "/",
-                       "transcript_path": f"/{name(number)}.jsonl", **more}).encode() + b"\n"
-
-
-@pytest.fixture
-def claude(home):
-    """A Claude directory with two sessions, and settings."""
-    folder = home.claude / "projects" / SLUG
-    folder.mkdir(parents=True)
-    for number in range(2):
-        (folder / f"{name(number)}.jsonl").write_text(json.dumps(
-            {"type": "user", "sessionId": name(number), "cwd": "/srv/app", "uuid": str(number),
-             "message": {"role": "user", "content": f"question {number}"}}) + "\n")
-    (home.claude / "settings.json").write_text("{}\n")
-    return folder
-
-
-@pytest.fixture
-def hook(sh, over):
-    """hook(stdin, options): csb-hook, which prints nothing and succeeds."""
-    def run(stdin, options="", **more):
-        done = sh(f"csb-hook {options}", stdin, **more).ok()
-        assert done.out == ""
-    return run
 
 
 @pytest.fixture

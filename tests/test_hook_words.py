@@ -4,48 +4,17 @@ import os
 import time
 
 import pytest
+from conftest import name, payload
 
 pytestmark = pytest.mark.logic
 
-SLUG, DAY = "-srv-app", 86400
+DAY = 86400
 EVENTS = "SessionStart Stop PreCompact SessionEnd NobodyKnows".split()
-
-
-def name(number):
-    return f"3f4a9b10-0000-4000-8000-{number:012d}"
-
-
-def payload(event="SessionEnd", number=0, **more):
-    """What the client writes to the stdin of a hook."""
-    return json.dumps({"session_id": name(number), "hook_event_name": event, "cwd": "/",
-                       "transcript_path": f"/{name(number)}.jsonl", **more}).encode() + b"\n"
 
 
 def at(seconds):
     """A time seconds from now, as records give it."""
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + seconds))
-
-
-@pytest.fixture
-def claude(home):
-    """A Claude directory with two sessions, and settings."""
-    folder = home.claude / "projects" / SLUG
-    folder.mkdir(parents=True)
-    for number in range(2):
-        (folder / f"{name(number)}.jsonl").write_text(json.dumps(
-            {"type": "user", "sessionId": name(number), "cwd": "/srv/app", "uuid": str(number),
-             "message": {"role": "user", "content": f"question {number}"}}) + "\n")
-    (home.claude / "settings.json").write_text("{}\n")
-    return folder
-
-
-@pytest.fixture
-def hook(sh, over):
-    """hook(stdin, options): csb-hook, which prints nothing and succeeds."""
-    def run(stdin, options="", **more):
-        done = sh(f"csb-hook {options}", stdin, **more).ok()
-        assert done.out == ""
-    return run
 
 
 def run(seconds, outcome="ok", **more):
@@ -67,6 +36,7 @@ OLD, FAILED = run(-3 * DAY), run(-60, "failed", reason="the \x1b[31mdisk is full
     (run(-DAY - 60), None, "1 day ago"), (OLD + "{" + run(-5), None, "3 days ago"),
     (OLD + run(0, at=3) + run(0, at="x") + run(0, at=None), None, "3 days ago"),
     (OLD * 30000, None, "3 days ago"), (FAILED + "nonsense\n" + '{"kind":3}\n', None, "failed")])
+@pytest.mark.few(8)
 def test_the_message_at_the_start_of_a_session(sh, over, claude, stages, home, lines, older, words):
     stages("csb-backup", "")
     home.backup.mkdir()

@@ -9,7 +9,7 @@ import tarfile
 import time
 
 import pytest
-from conftest import SHARED
+from conftest import SHARED, line, name
 
 pytestmark = pytest.mark.logic
 
@@ -19,16 +19,6 @@ INDEX = "csb-find | csb-index"
 STORE = "csb-changes | csb-gitcommit >/dev/null"
 ALL = "csb-list --all --sort size"
 WHEN = 1767323045
-
-
-def name(number):
-    return f"3f4a9b10-0000-4000-8000-{number:012d}"
-
-
-def line(text="hello", **fields):
-    """One record of a transcript, as a line."""
-    return json.dumps({"type": "user", "cwd": "/w", "timestamp": "2026-01-02T03:04:05.678Z",
-                       "message": {"role": "user", "content": text}, **fields}) + "\n"
 
 
 @pytest.fixture

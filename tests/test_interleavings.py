@@ -171,6 +171,7 @@ def held(sh, home):
 
 
 @pytest.mark.parametrize("gc", [False, True], ids=["in turn", "git gc meanwhile"])
+@pytest.mark.few(1)
 def test_a_person_and_backups_take_turns(sh, home, listing, rounds, seeded, figure, gc):
     """Status, index, HEAD, refs, stashes, what is in progress and every file are as they were,
     all files are stored as they are, and what was ever acknowledged stays reachable."""

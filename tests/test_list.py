@@ -1,24 +1,14 @@
 """csb-list: what the index holds, the words as they are, in an order that is always the same."""
-import json
 import os
 import sqlite3
 import time
 
 import pytest
+from conftest import line, name
 
 pytestmark = pytest.mark.logic
 
 INDEX = "csb-find | csb-index >/dev/null"
-
-
-def name(number):
-    return f"3f4a9b10-0000-4000-8000-{number:012d}"
-
-
-def line(text, **fields):
-    """One record of a transcript, as a line."""
-    return json.dumps({"type": "user", "cwd": "/w", "timestamp": "2026-01-02T03:04:05.678Z",
-                       "message": {"role": "user", "content": text}, **fields}) + "\n"
 
 
 @pytest.fixture

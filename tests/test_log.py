@@ -591,6 +591,7 @@ MISUSE = [("csb-log 3f4a9b1", 2, "names 2 sessions"), ("csb-log ffff", 1, "canno
 
 
 @pytest.mark.parametrize("line, rc, words", MISUSE)
+@pytest.mark.few(6)
 def test_status(sh, put, line, rc, words):
     put(small())
     put(lines(GOOD), OTHER)

@@ -36,6 +36,7 @@ def without_dates(found):
 
 @pytest.mark.parametrize("number", range(PROJECTS))
 @pytest.mark.parametrize("way", ["as it is", "without the index", "from a clone"])
+@pytest.mark.few(4)
 def test_what_is_deleted_comes_back_byte_for_byte(sh, home, real, listing, number, way):
     assert len(real.claude) == PROJECTS
     take(real, number, home)
@@ -63,6 +64,7 @@ def test_what_is_deleted_comes_back_byte_for_byte(sh, home, real, listing, numbe
 
 
 @pytest.mark.parametrize("number", range(PROJECTS))
+@pytest.mark.few(2)
 def test_the_same_in_an_empty_environment(sh, home, real, listing, tools, number):
     take(real, number, home)
     before = listing(home.claude)
@@ -141,6 +143,7 @@ def test_sessions_that_an_older_tool_committed_are_found_and_restored(sh, home, 
     assert {path: open(path, "rb").read() for path in bytes_before} == bytes_before
 
 
+@pytest.mark.logic
 def test_only_the_restore_writes_into_the_claude_directory(sh, home, real, listing):
     take(real, 1, home)
     before = listing(home.claude)

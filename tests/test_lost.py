@@ -4,22 +4,13 @@ import os
 import shutil
 
 import pytest
+from conftest import line, name
 
 pytestmark = pytest.mark.logic
 
 STORE = "csb-changes | csb-gitcommit >/dev/null"
 GIT = "git -c user.name=a -c user.email=a@b -c init.defaultBranch=master"
 ADD = f"git add -A && {GIT} commit -qm x"
-
-
-def name(number):
-    return f"3f4a9b10-0000-4000-8000-{number:012d}"
-
-
-def line(text="hello", **fields):
-    """One record of a transcript, as a line."""
-    return json.dumps({"type": "user", "cwd": "/w", "timestamp": "2026-01-02T03:04:05.678Z",
-                       "message": {"role": "user", "content": text}, **fields}) + "\n"
 
 
 @pytest.fixture

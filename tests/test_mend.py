@@ -75,6 +75,7 @@ def test_a_version_that_was_outgrown_is_not_read(sh, stored):
 @pytest.mark.parametrize("lost", [["main:projects"], ["main:skills/a", "main:skills"],
                                   ["main^{tree}"], ["main:.csb"],
                                   ["main^{tree}", "main:.csb", "main:projects/-p"]])
+@pytest.mark.few(3)
 def test_lost_trees_come_out_the_same(sh, stored, git, lose, lost, data):
     ids = [git(f"rev-parse {name}") for name in lost]
     lose(*lost, data=data)
@@ -97,6 +98,7 @@ def test_lost_trees_come_out_the_same(sh, stored, git, lose, lost, data):
 
 @pytest.mark.parametrize(("lost", "base"), [("main:projects", "main~1"), ("main", "main~1"),
                                             ("main:skills", None)])
+@pytest.mark.few(1)
 def test_what_cannot_come_back_is_set_aside(sh, home, stored, git, lose, lost, base):
     """Without csb.seen: the newest commit that is whole is followed, and all of the disk stored."""
     tip, oid = git("rev-parse main"), git(f"rev-parse {lost}")

@@ -5,17 +5,13 @@ import threading
 import time
 
 import pytest
+from conftest import name
 
 pytestmark = pytest.mark.logic
 
 ID = "11111111-2222-4333-8444-555555555555"
 MAIN = f"projects/-p/{ID}.jsonl"
 LINE = '{"type":"user","message":{"role":"user","content":"%s"}}\n'
-
-
-def name(number):
-    """A session id."""
-    return f"3f4a9b10-0000-4000-8000-{number:012d}"
 
 
 @pytest.fixture
@@ -59,6 +55,7 @@ OBSTACLES = {
 
 
 @pytest.mark.parametrize("obstacle", OBSTACLES)
+@pytest.mark.few(3)
 def test_what_is_said_to_be_stored_is_stored(sh, put, home, obstacle):
     """Where git add and git commit would do nothing, or fail, the backup is made all the same."""
     sh(f"git init -q; mkdir -p .git/hooks .git/info; {OBSTACLES[obstacle]}", cwd=home.claude).ok()
@@ -77,6 +74,7 @@ def test_what_is_said_to_be_stored_is_stored(sh, put, home, obstacle):
     "chmod -R a-w ~/.claude-backup/git", "rm -r ~/.claude-backup/git/objects",
     "echo [rubbish > ~/.claude-backup/git/config",
     "mkdir ~/.claude-backup/git/refs/heads/main.lock"])
+@pytest.mark.few(2)
 def test_a_backup_that_cannot_be_made_is_never_called_one(sh, put, break_it):
     """No commit record, a status that is not 0, a line that says why; the next list still works."""
     put(MAIN)
@@ -320,6 +318,7 @@ def test_a_backup_during_a_restore_spoils_nothing(sh, put, home):
 @pytest.mark.parametrize("text", [
     '{"pid": {pid}, "host": "x"}', "csb-backup, process {pid}, since 2099-01-01T00:00:00Z\n",
     "", "\xff\0"])
+@pytest.mark.few(2)
 def test_what_a_lock_file_says_blocks_nobody(sh, put, home, text):
     """A dead run's lock, its process id now another program's, holds nobody up."""
     put(MAIN)

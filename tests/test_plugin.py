@@ -174,6 +174,7 @@ def test_an_interpreter_can_be_named(machine, tmp_path):
     "", "garbage", "[]", "{}", '{"hook_event_name":"SessionEnd"}',
     f'{{"hook_event_name":"PreCompact","session_id":"{SESSION}"}}'],
     ids=["empty", "garbage", "list", "object", "end", "compact"])
+@pytest.mark.few(2)
 def test_the_hook_prints_nothing(sh, home, payload):
     (home.claude / "projects/-p").mkdir(parents=True)
     (home.claude / f"projects/-p/{SESSION}.jsonl").write_text('{"type":"user"}\n')

@@ -113,6 +113,7 @@ def whole(box, home, acknowledged, situation, ref="refs/heads/main"):
 
 
 @pytest.mark.soak
+@pytest.mark.long
 def test_a_backup_is_whole_or_not_there(prepared, rounds, seeded, figure):
     """The ref names the old commit or the new one, with every object; after the end the new one."""
     situation = SITUATIONS["csb-gitcommit"]()

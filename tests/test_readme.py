@@ -44,6 +44,7 @@ def test_there_are_ten():
 
 
 @pytest.mark.parametrize("line", PIPELINES + FINDING)
+@pytest.mark.logic
 def test_every_pipeline_runs_as_printed(lived_in, sh, line, tmp_path):
     (tmp_path / "others").mkdir()
     for name, script in OTHERS.items():

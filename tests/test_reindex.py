@@ -1,26 +1,16 @@
 """csb-reindex and csb-seen: an index made anew knows what the old one knew, and who has seen a
 rewrite need not be told again; csb-index in little memory."""
-import json
 import os
 import sqlite3
 
 import pytest
+from conftest import line, name
 
 pytestmark = pytest.mark.logic
 
 INDEX = "csb-find | csb-index"
 STORE = "csb-changes | csb-gitcommit >/dev/null"
 WHEN = 1767323045
-
-
-def name(number):
-    return f"3f4a9b10-0000-4000-8000-{number:012d}"
-
-
-def line(text="hello", **fields):
-    """One record of a transcript, as a line."""
-    return json.dumps({"type": "user", "cwd": "/w", "timestamp": "2026-01-02T03:04:05.678Z",
-                       "message": {"role": "user", "content": text}, **fields}) + "\n"
 
 
 @pytest.fixture
@@ -67,6 +57,7 @@ def old_version(path):
 
 @pytest.mark.parametrize("line", [
     "csb-index --rebuild", "csb-reindex", "csb-find | csb-reindex --given", INDEX])
+@pytest.mark.few(2)
 def test_marks_survive(sh, marked, home, line):
     """git does not know them: made anew, or of an older version, the index still does."""
     if line == INDEX:
@@ -122,6 +113,7 @@ def test_seen(sh, marked, home):
 @pytest.mark.parametrize("line, rc", [
     ("csb-seen ffff", 1), ("csb-seen 3f4a", 2), ("echo 3f4a | csb-seen", 1),
     ("CSB_HOME=~/none csb-seen 3f4a", 3), ("echo '{}' | csb-seen", 1), ("csb-seen </dev/null", 0)])
+@pytest.mark.few(2)
 def test_seen_of_what_is_not_there(sh, marked, line, rc):
     done = sh(line)
     assert (done.rc, done.out, done.err.count("\n")) == (rc, "", int(rc > 0)), done

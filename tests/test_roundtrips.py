@@ -9,9 +9,7 @@ import uuid
 
 import pytest
 
-pytestmark = pytest.mark.logic
-
-pytestmark = pytest.mark.soak
+pytestmark = [pytest.mark.logic, pytest.mark.soak]
 NASTY = [b"a b", b"new\nline", b'"quoted"', b"'single'", b"-dash", b"--", b"\xff\xfe", b"\xc3\xa9",
          b"e\xcc\x81", b"\xf0\x9f\x98\x80", b"back\\slash", b"tab\there", b"$(x)`y`", b"*", b"[a]",
          b":(top)x", b"%s", b".hidden", b"a.lock", b"#c", b"x" * 255, b"HEAD", b" lead", b"trail ",

@@ -3,14 +3,11 @@ import json
 import os
 
 import pytest
+from conftest import name
 
 pytestmark = pytest.mark.logic
 
 INDEX = "csb-find | csb-index >/dev/null"
-
-
-def name(number):
-    return f"3f4a9b10-0000-4000-8000-{number:012d}"
 
 
 @pytest.fixture
@@ -60,6 +57,7 @@ def folders(home, sh, put):
     ("--deleted -NU /y", []), ("/", [4, 2, 1, 3, 5]), ("-D /", []), ("/x/ap", []), ("/x/APP", [4]),
     ("/x/app*", []), ("/x/_pp", []), ("app", []), ("'/x/app\n'", []), ("-- /y/x/app", [4]),
 ])
+@pytest.mark.few(10)
 def test_below_exactly_and_started(sh, folders, words, expected):
     assert scan(sh, words) == expected
 

@@ -10,6 +10,8 @@ import time
 import pytest
 from conftest import POWERLESS
 
+pytestmark = pytest.mark.logic
+
 IDS = [f"{number}1111111-2222-4333-8444-555555555555" for number in range(1, 9)]
 ONE, TWO, THREE = IDS[:3]
 
@@ -68,6 +70,7 @@ FOUND = [
 
 
 @pytest.mark.parametrize("how", ["indexed", "--tools", "without"])
+@pytest.mark.few(1)
 def test_words(sh, talk, how):
     """With the index, by reading everything, and where SQLite has no FTS5: the same."""
     more, scope = {"CSB_NO_FTS5": "1"} if how == "without" else {}, "--tools" * (how == "--tools")
@@ -84,6 +87,7 @@ def test_a_bad_query_is_2_and_one_line(sh, talk):
 
 
 @pytest.mark.logic
+@pytest.mark.long
 def test_the_index_gives_what_reading_gives(sh, home, real):
     """Every kind of query on real transcripts, by FTS5 and by our own reading of the words."""
     home.env["CLAUDE_CONFIG_DIR"] = str(max(real.claude, key=lambda path: len(list(
@@ -154,6 +158,7 @@ def test_fixed_and_regex(sh, talk, put):
     ("parser bug", ["parser", "bug"]), ("fun", ["fun"]), ("-F 'Fix the'", ["Fix the"]),
     ("-E 'b.g, p'", ["bug, p"]), ("-F -i FIX", ["Fix"]), ("\u641c\u7d22", ["\u641c\u7d22"]),
     ("-E '(a+)+ ?b|Fix'", ["Fix"])])
+@pytest.mark.few(3)
 def test_a_hit_says_where_it_is_in_the_snippet(sh, talk, put, words, marked):
     put(THREE, said("Fix " + "a" * 60))
     for hit in sh(f"csb-search -n 0 {words}").records:

@@ -5,16 +5,13 @@ import sqlite3
 import time
 
 import pytest
+from conftest import name
 
 pytestmark = pytest.mark.logic
 
 INDEX = "csb-find | csb-index >/dev/null"
 BACKUP = f"csb-changes --accept-deletions | csb-gitcommit >/dev/null && {INDEX}"
 NOW = int(time.time()) - 60
-
-
-def name(number):
-    return f"3f4a9b10-0000-4000-8000-{number:012d}"
 
 
 def line(number=1, **fields):
@@ -214,6 +211,7 @@ def test_many_sessions(sh, put):
 
 @pytest.mark.parametrize("meta", ["", "{", "[]", "7", "\xff", "[" * 50000,
                                   '{"agentType":"x"}' + " " * 70000])
+@pytest.mark.few(3)
 def test_a_bad_meta_file(sh, put, meta, home):
     """It costs what it would have said, of a live session and of a deleted one."""
     put(f"{SIDE}/subagents/agent-a1.jsonl", "{}\n")

@@ -3,12 +3,9 @@ import json
 import sqlite3
 
 import pytest
+from conftest import name
 
 pytestmark = pytest.mark.logic
-
-
-def name(number):
-    return f"3f4a9b10-0000-4000-8000-{number:012d}"
 
 
 @pytest.fixture
@@ -81,6 +78,7 @@ def test_what_is_purged_keeps_its_place(sh, index):
     ({1: 2, 2: 1, 3: 4, 4: 3, 5: 4}, [(3, 0), (4, 1), (5, 2), (1, 0), (2, 1)]),
     ({1: "", 2: "x", 3: 7.5, 4: [1], 5: {"a": 1}, 6: "\ud800\x1b", 7: name(1).upper()}, []),
 ])
+@pytest.mark.few(3)
 def test_circles_and_nonsense(sh, index, parents, expected):
     """Each session once, whoever names whom."""
     index(parents)

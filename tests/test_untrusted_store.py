@@ -259,6 +259,7 @@ KINDS = {"transcript": transcript(EVIL), "link": (("tasks", EVIL, "x"), LINK, b"
 
 
 @pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.few(2)
 def test_a_line_of_100_mb_takes_no_memory(sh, home, forge, kind, tools, figure):
     """Each tool, git included, stays below 64 MB, however long the lines of a store are."""
     def blocks():
