@@ -39,6 +39,8 @@ dist/%: bin/% lib/csb.py lib/squash
 	@mkdir -p dist
 	@PYTHON='$(PYTHON)' $(PY) lib/squash $< >$@+ && chmod 755 $@+ && mv $@+ $@
 
+dist/csb-restore: bin/csb-place
+
 $(filter $(DIST),$(OTHER)): FORCE
 
 # What a form can break (imports, names, tools that find each other) is tried on both; tests of the

@@ -104,17 +104,18 @@ def run(main):
         status = status or (141 if isinstance(error, BrokenPipeError) else FAILED)
     sys.exit(status or worst)
 def sibling(name):
-    """The command (a list) that starts another tool: beside this one's real path, else on PATH."""
-    path = os.path.join(os.path.dirname(os.path.realpath(sys.modules["__main__"].__file__)), name)
-    if os.path.isfile(path):
-        return [sys.executable, "-IS", path]
+    """The command (a list) that starts another tool: beside this one's real path, else what a
+    one-file form has in BRINGS (lib/squash), else on PATH."""
+    main = sys.modules["__main__"]
+    path = os.path.join(os.path.dirname(os.path.realpath(main.__file__)), name)
+    text = None if (there := os.path.isfile(path)) else getattr(main, "BRINGS", {}).get(name)
+    if there or text:
+        return [sys.executable, "-IS", *(["-c", text] if text else [path])]
     import shutil
     if not (path := shutil.which(name)):
         raise Error(f"cannot find '{name}' beside {TOOL} or on PATH", ABSENT)
     return [path]
-def utc(seconds):
-    """RFC 3339 UTC to the second."""
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
+utc = lambda seconds: time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))     # RFC 3339
 def utc_ns(ns):
     """RFC 3339 UTC with nine digits, from nanoseconds (st_mtime_ns); years 1000 to 9999."""
     ns = min(max(ns, -30610224000 * 10**9), 253402300800 * 10**9 - 1)

@@ -28,10 +28,12 @@ ID = "11111111-2222-4333-8444-{:012d}"
 FIRST = ID.format(1)
 PATH = f"$CLAUDE_CONFIG_DIR/projects/-work/{FIRST}.jsonl"
 STORED = "csb-changes | csb-gitcommit >/dev/null"
+NEEDED = {"csb-match": " word", "csb-textscan": " word", "csb-rehome": " --cwd /x"}
 INDEXED = "csb-find | csb-index >/dev/null"
 MARKED = f"{INDEXED} && cat {PATH} {PATH} >x && tail -c +9 x >{PATH} && {INDEXED}"
 RUN = '{"kind":"backup","at":"2026-01-02T03:04:05Z","outcome":"failed"}'
 LOCATED = "csb-find | csb-locate >in"
+PLACED = f"{STORED} && csb-restore --records {FIRST} >in"
 
 
 # tool: what must have run before, then a line in which the tool writes to stdout
@@ -71,6 +73,8 @@ WORKS = {
     "csb-mend": (f"{STORED} && cd $CSB_HOME/git && git rev-parse main:projects | "
                  "sed 's,^..,objects/&/,' | xargs rm -f && cd", "csb-mend"),
     "csb-page": (f"{INDEXED} && csb-list >in", "csb-page <in"),
+    "csb-place": (PLACED, "csb-place --target-dir there <in"),
+    "csb-rehome": (PLACED, "csb-rehome --cwd /x <in"),
     "csb-reindex": ("", "csb-reindex"),
     "csb-restore": (STORED, f"csb-restore --target-dir there {FIRST}"),
     "csb-schedule": ("", "csb-schedule --status"),
@@ -250,8 +254,8 @@ def interrupt(process):
 def test_ctrl_c_while_reading(home, sh, tool):
     """130 and not a word. (The tool reads its input once it complains of the first line.)"""
     prepare(sh, tool)
-    query = " word" if tool in ("csb-match", "csb-textscan") else ""
-    process = start(home, f"exec {tool}{query}", stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
+    process = start(home, f"exec {tool}{NEEDED.get(tool, '')}", stdin=subprocess.PIPE,
+                    stdout=subprocess.DEVNULL)
     process.stdin.write(b"{no record\n")
     process.stdin.flush()
     said = process.stderr.readline().decode()

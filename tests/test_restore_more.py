@@ -1,0 +1,269 @@
+"""csb-restore, csb-rehome and csb-place: any time, any file, any folder."""
+import json
+import os
+import signal
+import subprocess
+import time
+
+import pytest
+from conftest import ROOT, line, name
+
+pytestmark = pytest.mark.logic
+
+GIT = "git --git-dir=$CSB_HOME/git"
+LONG = "/" + "d" * 250
+NOW = time.strftime("%Y-%m-%dT%H:%M:%S.000000001Z", time.gmtime())
+
+
+@pytest.fixture
+def grown(sh, home):
+    """A session and settings, each of three versions a day apart, the last is that both are gone:
+    (path of the transcript, its versions, the commits, oldest first)."""
+    path = home.claude / f"projects/-w/{name(1)}.jsonl"
+    path.parent.mkdir(parents=True)
+    (home.claude / "skills/deep/er").mkdir(parents=True)
+    versions = [line("a"), line("a") + line("b")]
+    for number, text in enumerate([*versions, None], 1):
+        path.write_text(text) if text else path.unlink()
+        skill = home.claude / "skills/deep/er/SKILL.md"
+        skill.write_text(f"{text}") if text else skill.unlink()
+        (home.claude / "settings.json").write_text(json.dumps({"number": number}))
+        when = f"2026-11-0{number}T12:00:00Z"
+        sh("csb-backup --quiet").ok()
+        # The same commits with a date of their own: what git fast-import writes is what was.
+        sh(f"""{GIT} fast-export --no-data --show-original-ids main | cat >/dev/null
+            export GIT_COMMITTER_DATE={when} GIT_AUTHOR_DATE={when}
+            tree=$({GIT} rev-parse main^{{tree}})
+            commit=$({GIT} -c user.name=a -c user.email=a@b commit-tree $tree \
+                $(test -f dated && echo -p $(cat dated)) -m x)
+            echo $commit >dated; {GIT} update-ref refs/dated $commit""")
+    sh(f"{GIT} update-ref refs/heads/main refs/dated && {GIT} update-ref -d refs/dated").ok()
+    commits = sh(f"{GIT} rev-list --reverse main").ok().out.split()
+    return path, versions, commits
+
+
+def placed(done):
+    """{path below the target: text} of what was restored."""
+    return {record["path"].split("/out/")[-1]: open(record["path"]).read()
+            for record in done.records if record["result"] == "restored"
+            and not record["path"].endswith("/")}
+
+
+@pytest.mark.parametrize("at, expected", [
+    ("2026-11-01", 0), ("2026-11-01T12:00:00Z", 0), ("2026-11-02T11:59:59Z", 0),
+    ("2026-11-02T14:00:00+02:00", 1), ("2026-11-02", 1), ("2026-11-30", 1), (0, 0), (1, 1)])
+def test_at(sh, grown, at, expected):
+    """By a time, a date (its end) or a commit; what had been deleted by then comes back as well."""
+    path, versions, commits = grown
+    at = commits[at] if isinstance(at, int) else at
+    for where in (name(1), f"--path projects/-w/{path.name}"):
+        done = sh(f"csb-restore --at {at} --target-dir out {where}; rm -r out", TZ="UTC")
+        assert done.rc == 0
+    done = sh(f"csb-restore --at {at} --target-dir out {name(1)}").ok()
+    assert placed(done)[f"projects/-w/{path.name}"] == versions[expected]
+
+
+@pytest.mark.parametrize("at, rc", [("2026-10-31", 1), ("yesterday", 2), ("ffffff", 2), ("", 0),
+                                    ("--output=x", 2), ("main:projects", 2)])
+def test_at_no_time(sh, grown, at, rc):
+    done = sh(f"csb-restore --target-dir out --at={at} {name(1)}")
+    assert done.rc == rc and done.err.count("\n") == bool(rc), done
+    assert (rc == 0) == bool(done.out)
+
+
+def test_versions_to_choose_from(sh, grown):
+    done = sh(f"csb-restore --versions {name(1)}").ok()
+    assert done.out == sh(f"csb-history {name(1)}").ok().out and len(done.records) == 2
+    done = sh(f"csb-restore --versions {name(1)} | sed -n 2p | csb-restore --target-dir out").ok()
+    assert list(placed(done).values()) == [grown[1][0]]
+
+
+@pytest.mark.parametrize("pattern, found", [
+    ("settings.json", ["settings.json"]), ("skills", ["skills/deep/er/SKILL.md"]),
+    ("skills/", ["skills/deep/er/SKILL.md"]), ("skills/**", ["skills/deep/er/SKILL.md"]),
+    ("**/SKILL.md", ["skills/deep/er/SKILL.md"]), ("*.json", ["settings.json"]),
+    ("./setting?.json", ["settings.json"]), ("skills/*/er", ["skills/deep/er/SKILL.md"]),
+    ("skills/*.md", None), ("nope", None), ("SETTINGS.json", None), ("/settings.json", None),
+    ("../settings.json", None), ("", None), ("[s]ettings.json", None)])
+def test_patterns(sh, home, grown, pattern, found):
+    done = sh(f"csb-restore --target-dir out --path '{pattern}'")
+    assert sorted(placed(done)) == (found or []), done
+    assert (done.rc, done.err.count("\n")) == ((0, 0) if found else (1, 1)), done
+
+
+def test_files_of_no_session_go_where_nobody_misses_them(sh, home, grown):
+    """Into a new directory; in place only if asked for, and over nothing."""
+    (home.claude / "settings.json").write_text("mine")
+    done = sh("csb-restore --path settings.json --path 'skills/**'")
+    folder, = [path for path in os.listdir(home.path) if path.startswith("csb-restored-")]
+    assert done.rc == 0 and f"into {folder} " in done.err
+    assert (home.path / folder / "settings.json").read_text() == '{"number": 3}'
+    assert (home.path / folder / "skills/deep/er/SKILL.md").read_text() == grown[1][1]
+    assert not (home.claude / "skills/deep/er/SKILL.md").exists()
+    done = sh("csb-restore --in-place --path settings.json --path 'skills/**'")
+    assert done.rc == 1 and "another file is there" in done.err
+    assert (home.claude / "settings.json").read_text() == "mine"
+    assert (home.claude / "skills/deep/er/SKILL.md").read_text() == grown[1][1]
+    assert sh("csb-restore --in-place --force --path settings.json").rc == 0
+    kept, = [path for path in os.listdir(home.claude) if path.endswith(".replaced")]
+    assert (home.claude / kept).read_text() == "mine"
+
+
+def test_an_open_session_is_not_restored_by_its_path_either(sh, home, grown):
+    (home.claude / "sessions").mkdir()
+    (home.claude / "sessions/1.json").write_text(json.dumps(
+        {"pid": os.getpid(), "sessionId": name(1)}))
+    done = sh("csb-restore --in-place --path 'projects/**'")
+    assert done.rc == 1 and "open in a client" in done.err and not grown[0].exists()
+
+
+@pytest.mark.parametrize("torn", ['{"type":"user","mess', line("x")[:-1], "\0" * 9])
+def test_a_torn_last_line(sh, home, torn):
+    """The bytes as they were; with --repair a newline more, twice the same, and it is said."""
+    path = home.claude / f"projects/-w/{name(1)}.jsonl"
+    path.parent.mkdir(parents=True)
+    path.write_text(line() + torn)
+    sh("csb-backup --quiet").ok()
+    path.unlink()
+    done = sh(f"csb-restore {name(1)}")
+    assert done.ok().records[0]["torn"] is True
+    assert path.read_text() == line() + torn
+    sh(f"csb-restore {name(1)}").ok()
+    path.unlink()
+    done = sh(f"csb-restore --repair {name(1)}")
+    assert "is torn: a newline was added" in done.err and done.records[0]["repaired"] is True
+    assert path.read_text() == line() + torn + "\n"
+    done = sh(f"csb-restore --repair {name(1)}").ok()
+    assert done.records[0]["result"] == "kept"
+    assert sh(f"csb-restore {name(1)}").rc == 1, "without --repair it is another file"
+    path.write_text(line() + torn + "\n\n")
+    assert sh(f"csb-restore --repair {name(1)}").rc == 1
+    path.write_text(line() + "\n")
+    assert sh(f"csb-restore --repair {name(1)}").rc == 1
+
+
+@pytest.fixture
+def lived(sh, home):
+    """lived(cwd, project, number): a session with a side file, backed up and gone; its id."""
+    def make(cwd, project, number=1):
+        top = home.claude / "projects" / project
+        (top / name(number) / "subagents").mkdir(parents=True)
+        (top / f"{name(number)}.jsonl").write_text(
+            json.dumps({"type": "summary"}) + "\n{\n" + line("a", cwd=cwd) + line("b", cwd="/else"))
+        (top / name(number) / "subagents/agent-1.jsonl").write_text(line("sub", cwd=cwd))
+        (home.claude / "tasks" / name(number)).mkdir(parents=True)
+        (home.claude / "tasks" / name(number) / "1.json").write_text("{}")
+        sh("csb-backup --quiet").ok()
+        sh("rm -r ~/.claude/projects ~/.claude/tasks && mkdir -p ~/.claude/projects/-x").ok()
+        (home.claude / "projects/-x" / f"{name(99)}.jsonl").write_text(line())
+        return name(number)
+    return make
+
+
+@pytest.mark.parametrize("cwd, project, words, expected", [
+    ("/home/old/a", "-home-old-a", "--map /home/old=/home/new", "-home-new-a"),
+    ("/home/old/a", "-home-old-a", "--map /home/old/=/home/new/", "-home-new-a"),
+    ("/home/old", "-home-old", "--map /home/old=/n", "-n"),
+    ("/home/older", "-home-older", "--map /home/old=/n", "-home-older"),
+    ("/a/b", "-a-b", "--map /a=/x --map /a/b=/y", "-y"), ("/a/b", "-a-b", "--map /=/x", "-x-a-b"),
+    ("C:\\Users\\u\\p", "C--Users-u-p", "--map 'C:\\Users\\u=/home/u'", "-home-u-p"),
+    ("/w/a_b.c", "-w-a-b-c", "--map /w=/v", "-v-a-b-c"),
+    ("/w/\U0001f600", "-w---", "--map /w=/\u00e9", "---" + "--"),
+    ("/other", "-w", "--map /other=/n", "-n"), ("/other", "-w", "--map /w=/n", "-w"),
+    ("/w", "-w", "--cwd /srv/app", "-srv-app"), (None, "-w", "--cwd /srv", "-srv"),
+    (None, "-w", "--map /w=/n", "-w")])
+def test_another_folder(sh, home, lived, cwd, project, words, expected):
+    """The whole footprint under the new project; not a byte is another."""
+    session = lived(cwd, project)
+    done = sh(f"csb-restore {session} --target-dir out {words}")
+    moved = expected != project
+    assert (done.rc, done.err.count("\n")) == (0, 0 if moved else 1), done
+    there = sorted(placed(done))
+    assert there == [f"projects/{expected}/{session}.jsonl",
+                     f"projects/{expected}/{session}/subagents/agent-1.jsonl",
+                     f"tasks/{session}/1.json"]
+    kept = sh(f"{GIT} rev-list main | while read commit; do {GIT} show "
+              f"$commit:projects/{project}/{session}.jsonl 2>/dev/null && break; done").ok().out
+    assert placed(done)[there[0]] == kept != ""
+    assert sh(f"csb-restore {session} {words}").rc == 0
+    done = sh(f"csb-restore {session}")
+    assert done.rc == moved and ("has it already" in done.err) == moved, "no second copy"
+
+
+def test_a_folder_with_a_long_path(sh, home, lived):
+    """The client makes a hash of it: the name is taken from the disk, or it is not restored."""
+    session = lived("/w", "-w")
+    done = sh(f"csb-restore --cwd {LONG} {session}")
+    assert (done.rc, done.out) == (1, "") and "start the client there once" in done.err
+    long = "-" + "d" * 199 + "-1ohkni"
+    (home.claude / "projects" / long).mkdir()
+    sh(f"csb-restore --cwd {LONG} {session}").ok()
+    assert (home.claude / "projects" / long / f"{session}.jsonl").exists()
+
+
+@pytest.mark.parametrize("words", ["--map x", "--map =x", "--map x=", "--rewrite-cwd", "--at",
+                                   "--map"])
+def test_misuse(sh, grown, words):
+    done = sh(f"csb-restore {name(1)} {words}")
+    assert (done.rc, done.out) == (2, "") and "Traceback" not in done.err
+
+
+def test_records_pass_through_a_filter(sh, home, lived):
+    """csb-restore says what csb-place is to do: a line less, a file less."""
+    session = lived("/w", "-w")
+    line = f"csb-restore --records {session} | grep -v subagents | csb-place --target-dir out"
+    assert sorted(placed(sh(line).ok())) == [f"projects/-w/{session}.jsonl",
+                                             f"tasks/{session}/1.json"]
+
+
+@pytest.mark.parametrize("record", [
+    {}, {"path": "a"}, {"path": "a", "versions": []}, {"path": "a", "versions": [[]]},
+    {"path": "a", "versions": [["100644", "x", "0600", NOW]]},
+    {"path": "../a", "versions": [["100644", "0" * 40, "0600", NOW]]},
+    {"path": "/etc/a", "versions": [["100644", "0" * 40, "0600", NOW]]},
+    {"path": "a", "to": "../../a", "versions": [["100644", "OID", "0600", NOW]]},
+    {"path": "a", "versions": [["100644", "OID", "rwx", NOW]]},
+    {"path": "a", "versions": [["100644", "OID", "0600", "now"]]},
+    {"path": "a", "versions": [["160000", "OID", "0600", NOW]]},
+    {"path": "a", "versions": 3}, {"path": None, "versions": [[None] * 4]}])
+def test_records_that_cannot_be_placed(sh, home, grown, record):
+    oid = sh(f"{GIT} rev-parse main:settings.json").ok().out.strip()
+    good = {"path": "b", "versions": [["100644", oid, "0640", NOW]]}
+    text = json.dumps(record).replace("OID", oid) + "\n" + json.dumps(good) + "\n"
+    done = sh("csb-place --target-dir out", text.encode())
+    assert done.rc == 1 and done.err.count("\n") == 1, done
+    assert sorted(os.listdir(home.path / "out")) == ["b"] and not (home.path / "a").exists()
+
+
+def test_a_placer_that_dies_is_no_success(sh, home, grown, stages):
+    for code, rc in (("os.kill(os.getpid(), 9)", 1), ("sys.exit(3)", 3), (None, 3)):
+        stages("csb-place", code)
+        done = sh(f"csb-restore {name(1)}")
+        assert done.rc == rc and "csb-place" in done.err or code == "sys.exit(3)", done
+
+
+def test_the_one_file_form_works_alone(sh, home, grown, tmp_path):
+    """csb-place comes along in it; what lies in the working directory is nobody's sibling."""
+    (tmp_path / "alone").mkdir()
+    sh(f"cd {ROOT} && lib/squash bin/csb-restore >{tmp_path}/alone/csb-restore").ok()
+    for name_ in ("csb-place", "csb-remap"):
+        (home.path / name_).write_text("#!/bin/sh\nexit 9\n")
+        (home.path / name_).chmod(0o755)
+    path = home.env["PATH"].partition(":")[2]
+    done = sh(f"python3 {tmp_path}/alone/csb-restore {name(1)}", PATH=path).ok()
+    assert grown[0].read_text() == grown[1][1] and done.records[0]["source_match"] == "ok"
+    done = sh(f"python3 {tmp_path}/alone/csb-restore {name(1)} --target-dir out --map /w=/x "
+              "--rewrite-cwd", PATH=path)
+    assert done.rc == 3 and "cannot find 'csb-rehome' beside csb-restore or on PATH" in done.err
+
+
+def test_ctrl_c(sh, home, grown, stages):
+    """Nobody waits for what will not come."""
+    stages("csb-place", "open(os.environ['HOME'] + '/there', 'w')\ntime.sleep(60)")
+    tool = subprocess.Popen(
+        ["csb-restore", name(1)], env=home.env, start_new_session=True, preexec_fn=lambda:
+        signal.signal(signal.SIGINT, signal.default_int_handler))
+    while not (home.path / "there").exists():
+        assert tool.poll() is None
+    os.killpg(tool.pid, signal.SIGINT)
+    assert tool.wait(30) == 130
