@@ -78,6 +78,7 @@ WORKS = {
     "csb-reindex": ("", "csb-reindex"),
     "csb-restore": (STORED, f"csb-restore --target-dir there {FIRST}"),
     "csb-schedule": ("", "csb-schedule --status"),
+    "csb-roots": ("mkdir x && csb-config roots x", "csb-roots"),
     "csb-runs": (f"mkdir $CSB_HOME && for n in {{1..99}}; do echo '{RUN}'; done "
                  ">$CSB_HOME/backup.log", "csb-runs"),
     "csb-setup": ("", "csb-setup --print-hooks"),
@@ -101,9 +102,9 @@ WORKS = {
 }
 SOURCES = [name for name in TOOLS
            if name in "csb csb-backup csb-changes csb-config csb-find csb-gc csb-init csb-list "
-                       "csb-lost csb-mend csb-reindex csb-runs csb-scan csb-schedule csb-search "
-                       "csb-setup csb-status csb-textindex csb-timer csb-tree csb-verify "
-                       "csb-wire".split()]
+                       "csb-lost csb-mend csb-reindex csb-roots csb-runs csb-scan csb-schedule "
+                       "csb-search csb-setup csb-status csb-textindex csb-timer csb-tree "
+                       "csb-verify csb-wire".split()]
 # Sources that need one, a timer or a terminal.
 INDEX = "csb-list csb-scan csb-schedule csb-search csb-setup csb-tree".split()
 FILTERS = [name for name in TOOLS if name not in SOURCES and name != "csb-hook"]
@@ -266,8 +267,8 @@ def test_ctrl_c_while_reading(home, sh, tool):
 @pytest.mark.logic
 @pytest.mark.parametrize("tool", [
     name for name in SOURCES if name not in (
-        "csb-config", "csb-gc", "csb-init", "csb-mend", "csb-schedule", "csb-setup", "csb-status",
-        "csb-timer", "csb-wire")])
+        "csb-config", "csb-gc", "csb-init", "csb-mend", "csb-roots", "csb-schedule", "csb-setup",
+        "csb-status", "csb-timer", "csb-wire")])
 def test_ctrl_c_while_writing(home, sh, tool):
     """130 and not a word, into a pipe too small for the output, that nobody reads."""
     line = prepare(sh, tool)
