@@ -1,0 +1,374 @@
+"""csb-resume: the right session, restored if it is gone, in its folder, with a terminal."""
+import json
+import os
+import pty
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+
+import pytest
+from conftest import POWERLESS, line, name
+
+pytestmark = pytest.mark.logic
+
+INDEX = "csb-find | csb-index >/dev/null"
+CLIENT = """#!/bin/sh
+{ pwd -P; umask; echo "$(test -t 0 && echo a terminal || cat)"; echo "$CLAUDE_CONFIG_DIR"
+  grep SigIgn /proc/self/status | cut -f2; printf '<%s>' "$@"; } >~/ran
+exit ${RC:-0}
+"""
+
+
+@pytest.fixture
+def app(home, tmp_path):
+    """A home with a stand-in for the client, which writes down how it was started, and a function:
+    app(number, title, folder): a session of that folder, which is made; its transcript."""
+    (tmp_path / "client").mkdir()
+    (tmp_path / "client/claude").write_text(CLIENT)
+    (tmp_path / "client/claude").chmod(0o755)
+    home.env["PATH"] += f":{tmp_path}/client"
+
+    def make(number, title="fix the parser", folder="code/app", project=None, **fields):
+        folder = home.path / folder
+        folder.mkdir(parents=True, exist_ok=True)
+        slug = re.sub("[^a-zA-Z0-9]", "-", str(folder.resolve()))
+        project = project or slug[:200] + "-x" * (len(slug) > 200)
+        path = home.claude / "projects" / project / f"{name(number)}.jsonl"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(line(title, **{"cwd": str(folder), **fields}))
+        return path
+    return make
+
+
+@pytest.fixture
+def ran(home):
+    """A function: how the client was started since the last time, None if it was not."""
+    def look():
+        path = home.path / "ran"
+        if not path.exists():
+            return None
+        *found, args = path.read_text().split("\n")
+        path.unlink()
+        return {**dict(zip(("cwd", "umask", "stdin", "config", "ignored"), found, strict=True)),
+                "args": args[1:-1].split("><")}
+    return look
+
+
+def typed(home, text, keys=b"", **env):
+    """Run a shell line in a terminal, with what is typed once it asks: status, screen."""
+    pid, fd = pty.fork()
+    if pid == 0:
+        try:
+            os.chdir(home.path)
+            words = [*POWERLESS, "bash", "-o", "pipefail", "-c", text]
+            os.execvpe(words[0], words, {**home.env, **env})
+        finally:
+            os._exit(127)
+    screen = b""
+    while True:
+        try:
+            part = os.read(fd, 1000)
+        except OSError:     # it has ended
+            break
+        screen += part
+        if keys and b"[Y/n]" in screen:
+            os.write(fd, keys)
+            keys = b""
+    os.close(fd)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), screen.decode()
+
+
+def test_how_it_is_found(sh, app, ran, home):
+    """Id, prefix, suffix, a title as a whole, words of it; by a pipe ids alone."""
+    for number, title in ((1, "Fix the PARSER bug"), (2, "parser"), (3, "Stra\u00dfe 100%"),
+                          (8879, "dead beef"), (5, "of 8879"), (6, "parser folder")):
+        app(number, title, "code/beef" if number == 6 else "code/app")
+    sh(INDEX).ok()
+    for words, expected in (
+            (name(1), 1), ("-000000000002", 2), ("BUG parser", 1), ("parser", 2),
+            ("STRASSE", 3), ("8879", 8879), ("8879 of", 5), ("-- 0001", None)):
+        done = sh(f"csb-resume {words}", b"in")
+        if expected is None:
+            assert (done.rc, ran()) == (1, None), "what follows -- is not ours"
+            continue
+        assert done.ok().out == "", words
+        assert ran()["args"][:2] == ["--resume", name(expected)], words
+    for source in ("echo 0002", f"csb-list {name(2)}",
+                   "csb list --oneline | grep '  parser  '",
+                   f"printf '\\n  {name(2)}  2026-01-02 parser \\r\\n'",
+                   f"echo {name(2)}; echo {name(2)}"):
+        sh(f"({source}) | csb-resume -- --model x").ok()
+        assert ran()["args"] == ["--resume", name(2), "--model", "x"], source
+    for source, said in (("echo parser", "as a record"), ("true", "nothing was picked"),
+                         ("echo '{\"session_id\":\"parser\"}'", "an id is needed"),
+                         ("echo '{\"session_id\":[1]}'", "an id is needed"),
+                         ("echo 0009", "cannot find a session with '0009'"),
+                         ("printf '0001\\n0002\\n'", "cannot resume 2 sessions"),
+                         ("csb-list", "cannot resume 6 sessions")):
+        done = sh(f"{source} | csb-resume")
+        assert (done.rc, ran()) == (1, None) and said in done.err, done
+
+
+def test_several_are_named(sh, app, ran, home):
+    """Never a guess: candidates on stderr; 2, by a pipe 1."""
+    for number in range(1, 24):
+        app(number, f"parser \x1b[31m {number}", project="-p")
+    done = sh("csb-resume parser")
+    assert (done.rc, ran(), done.err.count("\n")) == (2, None, 21)
+    assert name(1) in done.err and "\x1b" not in done.err and "means 23 sessions" in done.err
+    done = sh("csb-resume 3f4a")
+    assert (done.rc, ran(), done.err.count("\n")) == (2, None, 21)
+    assert sh("echo 3f4a | csb-resume").rc == 1 and ran() is None
+    done = sh("csb-resume nothing")
+    assert (done.rc, ran(), done.err.count("\n")) == (1, None, 1)
+
+
+def test_one_id_in_two_projects(sh, app, ran, home):
+    """A record says which; moved by the client it is where it is now."""
+    first, second = app(1, folder="one"), app(1, folder="two")
+    done = sh(f"csb-resume {name(1)}")
+    assert (done.rc, ran()) == (2, None) and first.parent.name in done.err
+    sh(f"csb-list --project={second.parent.name} | csb-resume").ok()
+    assert ran()["cwd"] == str(home.path / "two")
+    first.unlink()
+    sh(f"csb-resume {name(1)}").ok()
+    assert ran()["cwd"] == str(home.path / "two")
+
+
+@pytest.mark.parametrize("command", ["csb-resume", "csb resume"])
+def test_the_client_is_as_if_you_had_started_it(sh, app, ran, home, command):
+    """stdin, umask, signals, folder, status."""
+    app(1, folder="a b/'c\u00e9")
+    done = sh(f"umask 027; RC=7 {command} 0001 -- -p --model 'x y' -- z", b"the question")
+    found = ran()
+    assert (done.rc, done.out, done.err) == (7, "", "")
+    assert found["cwd"] == str(home.path / "a b/'c\u00e9") and found["umask"] == "0027"
+    assert found["stdin"] == "the question"
+    assert not int(found["ignored"], 16) & 1 << signal.SIGPIPE - 1
+    assert found["args"] == ["--resume", name(1), "-p", "--model", "x y", "--", "z"]
+    (home.path / "killed").write_text("#!/bin/sh\nkill -9 $$\n")
+    (home.path / "killed").chmod(0o755)
+    done = sh(f"{command} 0001", CSB_CLIENT="./killed")
+    assert done.rc in (137, -9)
+
+
+def test_a_terminal_after_a_pipe(app, ran, home, sh):
+    """What picked the line had stdin; the client gets the terminal, or nothing."""
+    app(1)
+    sh(INDEX).ok()
+    assert typed(home, "csb-resume 0001") == (0, "") and ran()["stdin"] == "a terminal"
+    for source in ("csb list --oneline | head -n 1 | csb-resume", "csb-list | csb resume"):
+        assert typed(home, source) == (0, "") and ran()["stdin"] == "a terminal"
+        assert sh(f"setsid -w bash -o pipefail -c '{source}'").ok() and ran()["stdin"] == ""
+    assert typed(home, "echo question | csb-resume 0001")[0] == 0 and ran()["stdin"] == "question"
+    rc, screen = typed(home, "csb-resume")
+    assert rc == 2 and screen.count("\n") == 1
+
+
+def test_a_session_that_is_gone(sh, app, ran, home):
+    """A question on a terminal, --yes elsewhere; without either nothing is done."""
+    path = app(1, '"quoted" \x1b[31m')
+    data = path.read_bytes()
+    sh("csb-backup").ok()
+    one, piped = f"csb-resume {name(1)}", f"echo {name(1)} | csb-resume"
+    for line_, keys, rc in ((one, b"n\n", 1), (one, b"\x04", 1), (one, b"\n", 0),
+                            (piped, b"yes\n", 0), (piped, b"nay\n", 1)):
+        path.unlink(missing_ok=True)
+        done, screen = typed(home, line_, keys)
+        assert done == rc and "is gone from disk. Restore it? [Y/n]" in screen
+        assert path.exists() == (not rc) and "\x1b" not in screen
+        assert (ran() or {}).get("stdin") == (None if rc else "a terminal")
+    path.unlink(missing_ok=True)
+    for words, stdin in ((name(1), b""), ("", name(1).encode())):
+        done = sh(f"setsid -w csb-resume {words}", stdin)
+        assert (done.rc, done.err.count("\n"), ran()) == (1, 1, None) and "--yes" in done.err
+    assert not path.exists()
+    done = sh("csb-resume --yes quoted -- -p", b"hello")
+    assert done.rc == 0 and done.err == f"csb-resume: restored session {name(1)}, 1 file\n"
+    assert path.read_bytes() == data and ran()["stdin"] == "hello"
+    assert sh("csb-resume --yes quoted").ok()
+
+
+@pytest.mark.long
+def test_what_cannot_be_restored(sh, app, ran, home):
+    """Its own words and csb-restore's, status 1 or 3, no client."""
+    path = app(1)
+    sh(INDEX).ok()
+    path.unlink()
+    done = sh("csb-resume --yes 0001")
+    assert (done.rc, ran()) == (3, None) and "csb-restore: cannot find a store" in done.err
+    path = app(1)
+    sh("csb-backup").ok()
+    path.unlink()
+    shutil.rmtree(path.parent)
+    path.parent.write_text("in the way")
+    done = sh("csb-resume --yes 0001")
+    assert (done.rc, ran()) == (1, None) and "its transcript could not be restored" in done.err
+
+
+def test_the_index_may_be_stale(sh, app, ran, home):
+    """What is new, has moved or was purged since it was made is known."""
+    first = app(1, folder="one")
+    sh("csb-backup").ok()
+    app(2, "newer")
+    assert sh("csb-resume newer").ok() and ran()["args"][1] == name(2)
+    app(3)
+    assert sh(f"csb-resume {name(3)}").ok() and ran()["args"][1] == name(3)
+    app(1, folder="two")
+    first.unlink()
+    assert sh(f"csb-resume {name(1)}").ok() and ran()["cwd"] == str(home.path / "two")
+    shutil.rmtree(home.backup)
+    assert sh("csb-resume newer").ok() and ran()["args"][1] == name(2)
+
+
+def test_the_folder(sh, app, ran, home):
+    """Where the session was, and of its project; where you are, if that is; --cwd."""
+    def where(number, words="", cwd=None):
+        done = sh(f"csb-resume {name(number)} {words}", cwd=cwd)
+        found = ran()
+        return done.rc, found and os.path.relpath(found["cwd"], home.path), done.err
+
+    project, deep = app(1).parent.name, "d" * 120 + "/" + "e" * 120
+    (home.path / "link").symlink_to("code")
+    app(2, project=project).write_text(line(cwd="/gone") + line(cwd=str(home.path / "link/app")))
+    app(3, project=project, cwd="/gone")
+    app(4, project=project, folder="other")
+    app(5, project=project, cwd=str(home.path / "code.app"))
+    app(6, folder=deep)
+    sh(INDEX).ok()
+    assert where(1) == (0, "code/app", "")
+    assert where(2) == (0, "code/app", ""), "not the first cwd, but the one of the project"
+    rc, cwd, err = where(3)
+    assert (rc, cwd) == (1, None) and "in '/gone': that folder is gone" in err
+    assert where(3, cwd=home.path / "code/app") == (0, "code/app", ""), "restored for that folder"
+    assert where(3, "--cwd ~/code") == (0, "code", "")
+    rc, cwd, err = where(1, "--cwd missing")
+    assert (rc, cwd) == (1, None) and "missing': that folder is gone" in err
+    rc, cwd, err = where(4)
+    assert (rc, cwd, err.count("\n")) == (0, "other", 1) and "is not that of its project" in err
+    rc, cwd, err = where(5)
+    assert (rc, cwd) == (1, None) and "code.app': that folder is gone" in err
+    assert where(6) == (0, deep, "")
+
+
+def test_a_cwd_that_is_no_folder(sh, app, ran, home):
+    cwds = None, "", "relative", "../x", "/\0", "/\ud800", "-x", "/w\udcff"
+    for number, cwd in enumerate(cwds):
+        app(number, cwd=cwd, project="-p")
+    sh(INDEX).ok()
+    for number, cwd in enumerate(cwds):
+        done = sh(f"csb-resume {name(number)}")
+        assert (done.rc, done.err.count("\n"), ran()) == (1, 1, None), cwd
+    assert sh(f"csb-resume {name(0)} --cwd .").ok() and ran()["cwd"] == str(home.path)
+
+
+def test_open_in_another_window(sh, app, ran, home):
+    """Refused while that process lives; a file that a killed client left does not matter."""
+    app(1)
+    sh(INDEX).ok()
+    (home.claude / "sessions").mkdir()
+    dead = subprocess.Popen(["true"])
+    dead.wait()
+    for number, (text, rc) in enumerate((
+            ({"pid": os.getpid(), "sessionId": name(1)}, 1),
+            ({"pid": dead.pid, "sessionId": name(1)}, 0),
+            ({"pid": os.getpid(), "sessionId": name(2)}, 0), ({"pid": 0, "sessionId": name(1)}, 0),
+            ({"pid": -1, "sessionId": name(1)}, 0), ({"pid": "x", "sessionId": name(1)}, 0),
+            ({"pid": 10**30, "sessionId": name(1)}, 0), ([], 0), ({}, 0), ("x", 0))):
+        file = home.claude / "sessions" / f"{number}.json"
+        file.write_text(json.dumps(text))
+        for words in ("", "--print")[:1 + rc]:
+            done = sh(f"csb-resume {words} {name(1)}")
+            assert done.rc == rc and bool(ran()) == (not rc), text
+            assert not rc or "it is open in another window" in done.err and str(file) in done.err
+        file.unlink()
+
+
+def test_print(sh, app, ran, home):
+    """A line for the shell that does the same; nothing is run, nothing is restored."""
+    path = app(1, folder="a b/$(touch x)'\"")
+    sh("csb-backup").ok()
+    done = sh("csb-resume --print 0001 -- -p 'a b'").ok()
+    assert done.out == (f"cd {shlex.quote(str(home.path / 'a b'))[:-1]}/$(touch x)'\"'\"'\"' && "
+                        f"claude --resume {name(1)} -p 'a b'\n")
+    assert ran() is None and path.exists()
+    for gone in (False, True):
+        if gone:
+            path.unlink()
+            printed = sh("csb-resume --print 0001").ok().out
+            assert printed.startswith(f"csb-restore {name(1)} && cd ") and not path.exists()
+        done = sh('eval "$(csb-resume --print 0001 -- -p "a b")"')
+        assert done.rc == 0 and path.exists() and not (home.path / "x").exists()
+        found = ran()
+        assert found["cwd"] == str(path.parent) or found["cwd"].endswith("$(touch x)'\"")
+        assert found["args"] == ["--resume", name(1), "-p", "a b"]
+
+
+def test_never_into_the_backup(sh, app, ran, home, tmp_path):
+    """Neither as a folder nor as the transcript that the client would append to."""
+    (home.path / "link").symlink_to(home.backup)
+    store = tmp_path / "store.git"
+    sh("csb-init").ok()
+    folders = ".claude-backup", ".claude-backup/git/x", "link/y"
+    for number, folder in enumerate(folders):
+        app(number, folder=folder)
+    app(4, folder="../store.git/x")
+    path = app(5)
+    shutil.move(path.parent, home.backup / "snapshots")
+    path.parent.symlink_to(home.backup / "snapshots")
+    sh(INDEX).ok()
+    for number, folder in enumerate(folders):
+        done = sh(f"csb-resume {name(number)}")
+        assert (done.rc, ran()) == (1, None) and "is part of the backup" in done.err, folder
+        assert sh(f"csb-resume {name(4)} --print --cwd {folder}").rc == 1
+    assert sh(f"csb-resume {name(4)}").ok() and ran()
+    assert sh(f"csb-resume {name(4)} --git-dir {store}").rc == 1 and ran() is None
+    done = sh(f"csb-resume {name(5)}")
+    assert (done.rc, ran()) == (1, None) and "is part of the backup" in done.err
+
+
+@pytest.mark.long
+def test_which_client(sh, app, ran, home, tmp_path):
+    """On PATH, where its installers put it, or as CSB_CLIENT says."""
+    app(1)
+    sh(INDEX).ok()
+    line_ = f"csb-resume {name(1)}"
+    bare = home.env["PATH"].removesuffix(f":{tmp_path}/client")
+    done = sh(line_, PATH=bare)
+    assert (done.rc, done.err.count("\n")) == (3, 1) and "CSB_CLIENT" in done.err
+    shutil.copytree(tmp_path / "client", home.path / "rel")
+    assert sh(line_, PATH=bare + ":rel").ok() and ran()
+    assert sh(line_, PATH=bare, CSB_CLIENT="~/rel/claude").ok() and ran()
+    assert sh(line_, CSB_CLIENT="missing").rc == 3 and ran() is None
+    assert "my' c' --resume" not in sh(line_ + " --print").out
+    assert "'my c' --resume" in sh(line_ + " --print", CSB_CLIENT="my c").ok().out
+    shutil.copytree(home.path / "rel", home.claude / "local")
+    assert sh(line_, PATH=bare).ok() and ran()
+    (home.path / "broken").write_text("#!/nowhere\n")
+    (home.path / "broken").chmod(0o755)
+    done = sh(line_, CSB_CLIENT="./broken")
+    assert (done.rc, done.err.count("\n")) == (1, 1) and "cannot start" in done.err
+
+
+@pytest.mark.long
+def test_another_claude_directory(sh, app, ran, home):
+    """Its sessions are not taken for ours; with --claude-dir the client is told of it."""
+    app(1, "parser")
+    other = home.path / "other"
+    shutil.copytree(home.claude, other / ".claude")
+    sh(f"csb-find ~/.claude {other}/.claude | csb-index >/dev/null").ok()
+    sh("csb-resume parser").ok()
+    assert ran()["config"] == f"{home.claude}"
+    sh("csb-resume --claude-dir other/.claude parser").ok()
+    assert ran()["config"] == f"{other}/.claude"
+    printed = sh("csb-resume --claude-dir other/.claude --print parser").ok().out
+    assert f"&& CLAUDE_CONFIG_DIR={other}/.claude claude" in printed
+
+
+@pytest.mark.few(2)
+@pytest.mark.parametrize("words", ["''", "'' ''", "--cwd", "0001 --no", "--session 1"])
+def test_misuse(sh, words):
+    done = sh(f"csb-resume {words}")
+    assert (done.rc, done.out, done.err.count("\n")) == (2, "", 1), done
