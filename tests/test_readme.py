@@ -14,9 +14,11 @@ with open(os.path.join(ROOT, "README.md"), encoding="utf-8") as file:
 SECTIONS = {part.split("\n")[0]: part for part in README.split("\n## ")[1:]}
 PIPELINES = re.search(r"```sh\n(.*?)```", SECTIONS["Ten pipelines"], re.S)[1].splitlines()
 FINDING = re.search(r"```sh\n(.*?)```", SECTIONS["Find it again"], re.S)[1].splitlines()
+RESUMING = re.search(r"```sh\n(.*?)```", SECTIONS["Go on with a session"], re.S)[1].splitlines()
 # What need not be there, and does here what is asked of it: the first line is picked, the other
 # machine is this one, and SQL gets the records.
-OTHERS = {"fzf": "head -n 1", "ssh": 'shift && exec "$@"', "sqlite-utils": "cat | tee \"$2\""}
+OTHERS = {"fzf": "head -n 1", "ssh": 'shift && exec "$@"', "sqlite-utils": "cat | tee \"$2\"",
+          "claude": 'echo "$*"'}
 LINE = b'{"type":"user","cwd":"HOME/code/parser","timestamp":"2026-11-01T00:00:00.000Z",' \
        b'"message":{"role":"user","content":"fix the parser bug"}}\n'
 
@@ -24,7 +26,8 @@ LINE = b'{"type":"user","cwd":"HOME/code/parser","timestamp":"2026-11-01T00:00:0
 @pytest.fixture
 def lived_in(home, sh):
     """A home with a backup, a deleted session and one that has changed since."""
-    folder, line = home.claude / "projects/-p", LINE.replace(b"HOME", str(home.path).encode())
+    line = LINE.replace(b"HOME", str(home.path).encode())
+    folder = home.claude / "projects" / re.sub("[^a-zA-Z0-9]", "-", f"{home.path}/code/parser")
     folder.mkdir(parents=True)
     (home.path / "code/parser").mkdir(parents=True)
     for name in (ID, OLD):
@@ -43,7 +46,7 @@ def test_there_are_ten():
     assert len(PIPELINES) == 10
 
 
-@pytest.mark.parametrize("line", PIPELINES + FINDING)
+@pytest.mark.parametrize("line", PIPELINES + FINDING + RESUMING)
 @pytest.mark.logic
 def test_every_pipeline_runs_as_printed(lived_in, sh, line, tmp_path):
     (tmp_path / "others").mkdir()
@@ -81,7 +84,7 @@ def test_the_set_up_commands_work(sh, home, tools):
 
 def test_the_records_have_the_fields_that_the_table_says(lived_in, sh):
     seen = {}
-    sh(f"rm ~/.claude/projects/-p/{ID}.jsonl; mkdir ~/.claude/projects/-q")
+    sh(f"rm ~/.claude/projects/*/{ID}.jsonl; mkdir ~/.claude/projects/-q")
     for line in ("csb-changes | csb-gitcommit", "csb-changes", "csb-find | csb-index",
                  "csb-list --all", "csb-lost", "csb-list --all | csb-restore --target-dir ~/out"):
         for record in sh(line).records:
