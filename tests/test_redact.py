@@ -1,0 +1,318 @@
+"""csb-redact: what has the shape of a secret does not leave the machine, all else is as it was."""
+import hashlib
+import json
+import os
+import random
+import string
+import subprocess
+
+import pytest
+from conftest import line, name
+
+pytestmark = pytest.mark.logic
+
+draw = random.Random(7)
+ALNUM, LOWER, HEX = string.ascii_letters + string.digits, string.ascii_lowercase, "0123456789abcdef"
+
+
+def some(count, chars=ALNUM):
+    """So many characters, digits among them."""
+    return "".join(draw.choices(chars, k=count - 2)) + "4b"
+
+
+def key_block(kind="RSA PRIVATE KEY", lines=12):
+    body = "\n".join(some(64, ALNUM + "+/") for _ in range(lines))
+    return f"-----BEGIN {kind}-----\n{body}\n{some(20)}==\n-----END {kind}-----"
+
+
+JWT = f"eyJ{some(30)}.eyJ{some(60)}.{some(43, ALNUM + '_-')}"
+AWS = some(40, ALNUM + "/+")
+# What it is; the secret.
+TOKENS = [
+    ("anthropic-key", "sk-ant-api03-" + some(95, ALNUM + "_-")),
+    ("anthropic-key", "sk-ant-oat01-" + some(95)), ("openai-key", "sk-proj-" + some(150)),
+    ("openai-key", "sk-svcacct-" + some(80)), ("api-key", "sk-" + some(48)),
+    ("api-key", "sk-or-v1-" + some(64, HEX)), ("api-key", "gsk_" + some(52)),
+    ("api-key", "dckr_pat_" + some(27)), ("api-key", "dop_v1_" + some(64, HEX)),
+    ("api-key", "SG." + some(22) + "." + some(43)), ("api-key", "hvs." + some(24)),
+    ("github-token", "ghp_" + some(36)), ("github-token", "gho_" + some(36)),
+    ("github-token", "ghs_" + some(36)), ("github-token", "ghu_" + some(36)),
+    ("github-token", "ghr_" + some(76)), ("github-token", f"ghs_123456_{JWT}"),
+    ("github-token", "github_pat_" + some(22) + "_" + some(59)),
+    ("gitlab-token", "glpat-" + some(20)), ("gitlab-token", f"glpat-{some(27)}.{'01'}.{'0' * 9}"),
+    ("gitlab-token", "glrt-" + some(20)), ("aws-key-id", "AKIA" + "Q3EGQ2BCLZ6IUB5X"),
+    ("aws-key-id", "ASIA" + "Q3EGQ2BCLZ6IUB5X"), ("google-key", "AIza" + some(35)),
+    ("google-key", "GOCSPX-" + some(28)), ("google-key", "ya29." + some(60)),
+    ("slack-token", f"xoxb-{some(12, '123')}-{some(12, '123')}-{some(24)}"),
+    ("slack-token", f"xoxp-{some(12, '123')}-{some(24)}"),
+    ("slack-token", f"xapp-1-A{some(10)}-{some(13, '123')}-{some(64, HEX)}"),
+    ("stripe-key", "sk_live_" + some(24)), ("stripe-key", "rk_live_" + some(24)),
+    ("stripe-key", "whsec_" + some(32)), ("npm-token", "npm_" + some(36)),
+    ("pypi-token", "pypi-AgEIcHlwaS5vcmc" + some(130)), ("huggingface-token", "hf_" + some(34)),
+    ("jwt", JWT), ("private-key", key_block()), ("private-key", key_block("PRIVATE KEY")),
+    ("private-key", key_block("OPENSSH PRIVATE KEY")), ("private-key", key_block("EC PRIVATE KEY")),
+    ("private-key", key_block("PGP PRIVATE KEY BLOCK")),
+]
+SHAPES = [f"{kind}-{number}" for number, (kind, _) in enumerate(TOKENS)]
+GITHUB = TOKENS[11][1]
+# A text; what is to be gone from it, and what the marker is.
+PHRASES = [
+    (f"Authorization: Bearer {some(24)}", 22, "authorization"),
+    (f"curl -H 'authorization: token {some(16)}'", -17, "authorization"),
+    (f"Authorization: Basic {some(24)}==", 21, "authorization"),
+    (f"sent Bearer {some(40)} to it", 12, "authorization"),
+    ("git clone https://anna:Tr0ub4dor@example.org/x.git", "Tr0ub4dor", "password"),
+    ("postgres://anna:p%40ss!word$9@db:5432/x", "p%40ss!word$9", "password"),
+    ("redis://:s3cr3tpw@localhost", "s3cr3tpw", "password"),
+    (f"aws_secret_access_key = {AWS}", AWS, "aws-secret-key"),
+    (f'"SecretAccessKey": "{AWS}"', AWS, "aws-secret-key"),
+    (f"export AWS_SECRET_ACCESS_KEY='{AWS}'", AWS, "aws-secret-key"),
+    (f"aws_session_token={some(200)}", -200, "aws-session-token"),
+    (f"id,secret\nAKIAQ3EGQ2BCLZ6IUB5X,{AWS}\n", AWS, "aws-secret-key"),
+]
+# What is no secret, though it is long or looks the part.
+PLAIN = [
+    name(1), "req_011CSHoEeqs5C35K2UUqR7Fy", "toolu_01A09q90qw90lq917835lq9", some(40, HEX),
+    some(64, HEX), "sha512-" + some(86) + "==", "sha256:" + some(64, HEX), some(4000, ALNUM + "+/"),
+    "task-" + some(20, LOWER), "risk-assessment-of-the-whole-department-2026", "sk-" + "x" * 48,
+    "disk-" + some(40), "ghp_" + "x" * 36, "ghp_short", "hf_hub_download", "npm_config_registry",
+    "https://user:password@host/", "https://x:${TOKEN}@github.com", "http://u:<token>@h", "a@b.de",
+    "https://u:$(cat t)@h", "http://localhost:3000/@scope/x", "docker://alpine:3.18@sha256:abc",
+    "git@github.com:a/b.git", "https://host:8080/a@b", "Authorization: Bearer $TOKEN", "AKIA" * 9,
+    "Authorization: Bearer YOUR_TOKEN", "the bearer of bad news", "Bearer authentication", "eyJ",
+    "-----BEGIN PUBLIC KEY-----\n" + some(64) + "\n-----END PUBLIC KEY-----", "xoxb-your-token",
+    "-----BEGIN RSA PRIVATE KEY-----\n...\n-----END RSA PRIVATE KEY-----", "AKIAshort",
+    "[REDACTED:github-token:1a2b3c4d]", "https://u:[REDACTED:password]@h", "my_live_data",
+]
+
+
+def mark(kind, secret):
+    """What is to stand in its place."""
+    if kind == "private-key":
+        secret = "".join(secret.split("-----")[2].split())
+    return f"[REDACTED:{kind}:{hashlib.sha256(secret.encode()).hexdigest()[:8]}]"
+
+
+def masked(kind, secret):
+    """The secret as it is to be shown."""
+    parts = secret.split("-----")
+    return f"-----{parts[1]}-----{mark(kind, secret)}-----{parts[3]}-----" if parts[1:] else mark(
+        kind, secret)
+
+
+def dump(value, **how):
+    return json.dumps(value, **how).encode() + b"\n"
+
+
+def redact(sh, data, options="", told=False):
+    done = sh(f"csb-redact {options} <in", cwd=put(sh, data))
+    assert done.rc == 0 and (told or done.err == ""), done
+    return done.out.encode("utf-8", "surrogateescape")
+
+
+def put(sh, data):
+    """data in a file called in; its directory."""
+    folder = sh("pwd").out.strip()
+    with open(os.path.join(folder, "in"), "wb") as file:
+        file.write(data)
+    return folder
+
+
+def test_every_shape(sh):
+    """In a text, at its start and end, after an escape; nothing else changes, in any style."""
+    values = []
+    for kind, secret in TOKENS:
+        for before, after in (("", ""), ("see ", " there"), ("A=\"", "\"\n"), ("\n", "\\"),
+                              ("\x1b[31m", "\x1b[0m"), ("\u00e9\U0001f600\t", "\u20ac"),
+                              ("\\n", "\\n"), ("token%3D", "&")):
+            values.append((before + secret + after, before + masked(kind, secret) + after))
+    for style in ({}, {"ensure_ascii": False}, {"separators": (",", ":")}, {"indent": None}):
+        record = lambda at, style=style: dump({"type": "user", "cwd": "/\u00e9", "message": {
+            "content": [{"type": "text", "text": value[at]} for value in values]}}, **style)
+        assert redact(sh, record(0)) == record(1)
+        assert redact(sh, record(1)) == record(1), "twice is once"
+
+
+def test_phrases(sh):
+    """The word before it shows what it is; of what a person may have chosen no hash is given."""
+    for text, what, kind in PHRASES:
+        secret = what if isinstance(what, str) else text[what:].rstrip("'").split(" ")[0]
+        out = json.loads(redact(sh, dump({"a": text})))["a"]
+        assert secret not in out and f"[REDACTED:{kind}" in out, text
+        assert out.split("[REDACTED")[0] == text.split(secret)[0] or "AKIA" in text
+        assert (f"[REDACTED:{kind}]" in out) == (kind in ("password", "authorization"))
+        found = sh("csb-redact --scan <in")
+        assert found.rc == 1 and found.records[-1]["what"] == kind
+
+
+def test_fields_show_it(sh):
+    """What a field is called counts as the word before."""
+    record = {"toolUseResult": {"AccessKeyId": "AKIAQ3EGQ2BCLZ6IUB5X", "SecretAccessKey": AWS},
+              "headers": {"authorization": "Bearer abcdef123"}}
+    out = json.loads(redact(sh, dump(record)))
+    assert out["toolUseResult"]["SecretAccessKey"] == mark("aws-secret-key", AWS)
+    assert out["toolUseResult"]["AccessKeyId"].startswith("[REDACTED:aws-key-id:")
+    assert out["headers"] == {"authorization": "Bearer [REDACTED:authorization]"}
+
+
+def test_what_is_no_secret_stays(sh):
+    data = b"".join(dump({"type": "user", "a": value, "b": [value, f"x {value}\n"]})
+                    for value in PLAIN) + b"".join(value.encode() + b"\n" for value in PLAIN)
+    assert redact(sh, data) == data
+    assert sh("csb-redact --scan <in").ok().out == ""
+
+
+def test_what_is_left(sh):
+    """Signatures, ids, encrypted parts, pictures, names of fields; but all that a tool is given."""
+    part = {"thinking": {"type": "thinking", "thinking": "x", "signature": GITHUB},
+            "redacted": {"type": "redacted_thinking", "data": GITHUB},
+            "picture": {"type": "image", "source": {"type": "base64", "media_type": "image/png",
+                                                    "data": GITHUB}},
+            "file": {"base64": GITHUB}, "search": {"type": "x", "encrypted_content": GITHUB},
+            "result": {"type": "tool_result", "tool_use_id": GITHUB}, GITHUB: 1}
+    ids = dict.fromkeys("uuid parentUuid sessionId session_id requestId id leafUuid messageId "
+                        "toolUseID sourceToolAssistantUUID promptId agentId".split(), GITHUB)
+    data = dump({**ids, "message": {"id": GITHUB, "role": "user", "content": list(part.values())},
+                 "x": part})
+    assert redact(sh, data) == data
+    assert sh("csb-redact --scan <in").ok().out == ""
+    call = {"type": "tool_use", "id": GITHUB, "name": "x", "input": {
+        "id": GITHUB, "signature": GITHUB, "deep": [{"sessionId": GITHUB}], GITHUB: GITHUB}}
+    out = redact(sh, dump({"message": {"content": [call]}})).decode()
+    assert out.count(GITHUB) == 2 and out.count(mark("github-token", GITHUB)) == 4
+
+
+@pytest.mark.parametrize("data", [
+    b"", b"\n", b"\n\n", b"{}", b"{}\r\n{}\r\n", b'{"a":"b"}', b"\xef\xbb\xbf{}\n", b"\xff\xfe\n",
+    b'{"a":"\xff\xc3"}\n', b'{"a":1.0,"a":1e400,"b":NaN}\n', b'{"a":"\\ud83d"}\n', b"\0\0\n\0",
+    b"{no record\n", b'{"torn":"gh', b"[" * 100000 + b"\n", b'"\\u0041"\n', b'{"kind":"session"}\n',
+    b'{"a":"\\/ \\u003c \xe2\x82\xac"}\n' * 9, b" \t\n", b"1" * 10000 + b"\n"])
+def test_bytes_stay(sh, data):
+    """Line ends, no newline at the end, bad UTF-8, BOM, NULs, a field twice, deep nesting."""
+    assert redact(sh, data) == data
+    assert sh("csb-redact --scan <in").ok().out == ""
+
+
+def test_only_the_secret_changes(sh):
+    """Beside it bad UTF-8, odd escapes, fields that stand there twice, spaces and numbers stay."""
+    for template in (
+            b'{"a" : "\xff %s \\/\\u00e9\\ud83d\\ude00\\"\\\\","a":1.00,  "a":"\xc3(" }\r\n',
+            b'\xef\xbb\xbf{"a":["\\ud83d\\ude00\\ud83d\\n%s\\u2028","x\\\\"],"b":-0.0e1}\n',
+            b'{"type":"x","k\\"":"\\\\%s","n":{"m":"%s"}}', b'[[["%s"]]]\n', b'"%s"\n',
+            b'{"kind":"hit","snippet":"%s"}\n'):
+        data = template.replace(b"%s", GITHUB.encode())
+        want = template.replace(b"%s", mark("github-token", GITHUB).encode())
+        assert redact(sh, b'{"x":1}\n' + data) == b'{"x":1}\n' + want
+
+
+def test_hidden_by_escapes(sh):
+    """A letter that was written as an escape hides nothing."""
+    hidden = "".join(f"\\u{ord(char):04x}" for char in GITHUB[:6]) + GITHUB[6:]
+    out = redact(sh, f'{{"a":"x\\u003e{hidden}."}}\n'.encode())
+    assert out == f'{{"a":"x\\u003e{mark("github-token", GITHUB)}."}}\n'.encode()
+
+
+def test_what_is_no_json(sh):
+    """A torn line, and plain text: masked where it stands, and said; ids there are left."""
+    torn = f'{{"type":"user","uuid":"{GITHUB}","c":"x\\n{GITHUB} y'.encode()
+    out = sh("csb-redact <in", cwd=put(sh, b'{"a":1}\n' + torn))
+    want = torn.replace(b"n" + GITHUB.encode(), b"n" + mark("github-token", GITHUB).encode())
+    assert out.out.encode() == b'{"a":1}\n' + want
+    assert out.err == "csb-redact: line 2 is no JSON: masked in its text\n"
+    key = TOKENS[-5][1]
+    text = f"\u00e9 {GITHUB}\r\n{key}\nend\n".encode() + b"\xff\n"
+    want = text.replace(GITHUB.encode(), mark("github-token", GITHUB).encode()).replace(
+        key.encode(), masked("private-key", key).encode())
+    assert redact(sh, text, told=True) == want
+    slow = "while IFS= read -r l; do printf '%s\\n' \"$l\"; done <in | csb-redact 2>/dev/null"
+    assert sh(slow).out.encode("utf-8", "surrogateescape") == want, "the same in small pieces"
+
+
+def test_findings(sh, home):
+    """Whose, where, what, and a preview that does not give it away."""
+    path = home.path / f"{name(3)}.jsonl"
+    path.write_text(line("nothing") + line([{"type": "text", "text": f"export A={GITHUB} B=1"}])
+                    + f"torn {GITHUB}")
+    done = sh(f"csb-redact --scan {path}")
+    first, second = done.records
+    assert done.rc == 1 and done.err == "" and GITHUB[:12] not in done.out
+    assert first == {"kind": "finding", "session_id": name(3), "path": str(path), "line": 2,
+                     "pointer": "/message/content/0/text", "what": "github-token",
+                     "preview": f"export A={mark('github-token', GITHUB)}"}
+    assert second["line"] == 3 and "pointer" not in second
+    assert sh(f"csb-redact --scan missing {path}").err.startswith(
+        "csb-redact: cannot read 'missing': No such file")
+    done = sh("csb-redact missing")
+    assert (done.rc, done.out) == (1, "")
+    data = line(GITHUB, sessionId=name(8)).encode() * 2
+    assert [r["session_id"] for r in sh("csb-redact --scan", data).records] == [name(8)] * 2
+    secret = dump({GITHUB: [{"a/b~": GITHUB}]})
+    assert "pointer" not in sh("csb-redact --scan", secret).records[0]
+    assert sh("csb-redact --scan", dump([{"a/b~": GITHUB}])).records[0]["pointer"] == "/0/a~1b~0"
+
+
+def test_after_csb_cat(sh, claude):
+    """The records between the lines say whose they are."""
+    (claude / f"{name(1)}.jsonl").write_text(line("x", uuid="1") + line(GITHUB, uuid="2"))
+    done = sh(f"csb-locate {name(0)} {name(1)} | csb-cat | csb-redact --scan")
+    found, = done.records
+    assert done.rc == 1 and (found["session_id"], found["line"]) == (name(1), 2)
+    assert found["path"].endswith(f"{name(1)}.jsonl")
+    page = sh(f"csb-locate {name(1)} | csb-cat | csb-redact | csb-turns | csb-md").ok().out
+    assert GITHUB not in page and mark("github-token", GITHUB) in page
+
+
+@pytest.mark.parametrize("size", [1 << 19, (1 << 20) + 5, 3 << 20])
+def test_long_lines(sh, size):
+    """Wherever in a long line it stands, and across the blocks in which that is read."""
+    fill = "x y\\n\u00e9 " * (size // 8)
+    text = "".join(f"{fill[:at]} {GITHUB} " for at in (0, size // 3, size - 40, 10))
+    data = f'{{"uuid":"{GITHUB}","c":"{text}"}}\n{{"a":"{GITHUB}"}}\n'.encode()
+    want = data.replace(f" {GITHUB}".encode(), f" {mark('github-token', GITHUB)}".encode())
+    want = want.replace(f'"a":"{GITHUB}'.encode(), f'"a":"{mark("github-token", GITHUB)}'.encode())
+    assert redact(sh, data) == want
+    assert [r["line"] for r in sh("csb-redact --scan <in").records] == [1] * 4 + [2]
+
+
+@pytest.mark.parametrize("what", ["line", "emoji", "many", "lines"])
+def test_memory(sh, home, tools, what):
+    """At most 64 MB, however long a line is and how much is found."""
+    unit = {"line": b"abc ", "emoji": "\U0001f600 \\n".encode(), "many": GITHUB.encode() + b"\\n ",
+            "lines": dump({"a": "word " * 100})}[what]
+    size = {"line": 40 << 20, "emoji": 1 << 20, "many": 1 << 20, "lines": 40 << 20}[what]
+    with open(home.path / "in", "wb") as file:
+        file.write(b'{"a":"' * (what != "lines"))
+        for _ in range(64):
+            file.write(unit * (size // len(unit) // 64))
+        file.write(b'\xf0\x9f\x98\x80"}\n' if what != "lines" else b"")
+    code = ("import resource, subprocess, sys; subprocess.run(sys.argv[1:], stdout=-3, check=True);"
+            "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)")
+    done = subprocess.run([tools.python, "-c", code, f"{tools.bin}/csb-redact", "in"],
+                          cwd=home.path, env=home.env, capture_output=True, check=True)
+    assert int(done.stdout) < 64 << 10
+
+
+def test_real_transcripts(sh, real):
+    """Few findings among a hundred transcripts; the lines stay JSON of the same structure."""
+    def shape(value):
+        if isinstance(value, dict):
+            return {key: shape(one) for key, one in value.items()}
+        return [shape(one) for one in value] if isinstance(value, list) else type(value)
+    paths = " ".join(f"'{top}'" for top in real.claude)
+    found = sh(f"find {paths} -name '*.jsonl' -exec csb-redact --scan {{}} +").records
+    assert 0 < len(found) < 40
+    for path in sorted({one["path"] for one in found})[:4]:
+        out = sh(f"csb-redact '{path}'").out.encode("utf-8", "surrogateescape")
+        with open(path, "rb") as file:
+            old = file.read().splitlines(keepends=True)
+        new = out.splitlines(keepends=True)
+        changed = {one["line"] for one in found if one["path"] == path}
+        assert {n for n, two in enumerate(zip(old, new, strict=True), 1)
+                if two[0] != two[1]} == changed
+        assert all(shape(json.loads(old[n - 1])) == shape(json.loads(new[n - 1])) for n in changed)
+        assert sh("csb-redact --scan", out).rc == 0
+
+
+def test_misuse(sh):
+    done = sh("csb-redact <&-")
+    assert done.rc == 2 and done.err.startswith("csb-redact: operands are missing")
