@@ -1,0 +1,321 @@
+"""csb-push: the store on another machine, whole, with no secret in it and nobody's work lost."""
+import json
+import os
+import subprocess
+
+import pytest
+from conftest import line, name
+
+pytestmark = pytest.mark.logic
+
+GITHUB = "ghp_1b2c3d4e5f6g7h8i9j0k1b2c3d4e5f6g7h8i9j"
+STORE = 'git --git-dir="$CSB_HOME/git"'
+HOST = "csb/$(uname -n | cut -d. -f1 | tr A-Z a-z | tr -c a-z0-9\\\\n -)"
+# What stands for ssh: it runs the command here.
+SSH = '#!/bin/sh\necho "$@" >>"$HOME/ssh.log"\nshift $(($# - 1))\nexec sh -c "$1"\n'
+
+
+@pytest.fixture
+def remote(sh, home):
+    """An empty bare repository: its path."""
+    sh("git init -q --bare remote.git").ok()
+    return home.path / "remote.git"
+
+
+@pytest.fixture
+def ssh(home):
+    """The same by ssh: its address."""
+    path = home.path / "ssh"
+    path.write_text(SSH)
+    path.chmod(0o755)
+    home.env["GIT_SSH_COMMAND"] = str(path)
+    return f"ssh://nowhere{home.path}/remote.git"
+
+
+def backup(sh, **env):
+    sh("csb-changes | csb-gitpack | csb-gitcommit >/dev/null", **env).ok()
+
+
+def branches(sh, path="remote.git"):
+    """{branch: commit} of a repository."""
+    out = sh(f"git --git-dir={path} for-each-ref --format='%(refname) %(objectname)'").ok().out
+    return dict(line.removeprefix("refs/heads/").split() for line in out.splitlines())
+
+
+def other_machine(home, tmp_path, number):
+    """The environment of another machine: an empty home."""
+    path = tmp_path / f"machine{number}"
+    (path / ".claude").mkdir(parents=True)
+    return {"HOME": str(path), "CLAUDE_CONFIG_DIR": str(path / ".claude"),
+            "CSB_HOME": str(path / ".claude-backup")}
+
+
+def only_push(done):
+    """The one record of a push that went well."""
+    record, = done.ok().records
+    assert record["kind"] == "push"
+    return record
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_a_new_machine(sh, home, claude, remote, listing, tmp_path, own):
+    """Everything comes back from the remote alone; from a repository of one's own, too."""
+    if not own:
+        git = "git -c user.name=a -c user.email=a@b"
+        sh(f"cd .claude && git init -q -b main && git add settings.json && {git} commit -qm mine &&"
+           " git push -q ../remote.git main").ok()
+    (claude / f"{name(0)}").mkdir()
+    (claude / f"{name(0)}/tool-results").mkdir()
+    (claude / f"{name(0)}/tool-results/a.txt").write_bytes(b"\xff\r\n")
+    backup(sh)
+    (claude / f"{name(1)}.jsonl").write_text(line("more") * 50)
+    backup(sh)
+    before = listing(home.claude / "projects")
+    config = [path.read_bytes() for path in (home.path / ".claude/.git/config",
+                                             home.backup / "git/config") if path.exists()]
+    record = only_push(sh("csb-push remote.git"))
+    want = "main" if own else "csb/main"
+    assert (record["branch"], record["remote"]) == (want, str(remote))
+    assert branches(sh)[want] == record["commit"] and len(branches(sh)) == 2 - own
+    assert config == [path.read_bytes() for path in (home.path / ".claude/.git/config",
+                                                     home.backup / "git/config") if path.exists()]
+    new = other_machine(home, tmp_path, 2)
+    sh(f"git clone -q --bare {remote} $CSB_HOME/git && csb-lost | csb-restore", **new).ok()
+    after = listing(f"{new['CLAUDE_CONFIG_DIR']}/projects")
+    files = [{path: (one[0], one[2]) for path, one in found.items() if one[2] != "dir"}
+             for found in (before, after)]
+    assert files[0] == files[1] and len(files[0]) == 3
+    (tmp_path / "machine2/.claude/projects/-srv-app" / f"{name(2)}.jsonl").write_text(line("new"))
+    backup(sh, **new)
+    only_push(sh("csb-push origin", **new))
+    assert sh("csb-lost", **new).ok().out == ""
+
+
+def test_again(sh, home, claude, remote):
+    """Only what is new goes; nothing new is nothing to do; --dry-run changes nothing."""
+    backup(sh)
+    first = only_push(sh("csb-push --dry-run remote.git"))
+    assert first["dry_run"] is True and branches(sh) == {}
+    done = only_push(sh("csb-push remote.git"))
+    assert {**done, "dry_run": True} == first and done["files"] > 3 and done["commits"] == 2
+    assert only_push(sh("csb-push remote.git")) == {**done, "commits": 0, "files": 0}
+    (claude / f"{name(0)}.jsonl").write_text(line("a") * 3)
+    backup(sh)
+    record = only_push(sh(f"csb-push file://{remote}"))
+    assert (record["commits"], record["files"], record["branch"]) == (1, 2, "main")
+    assert sh(f"{STORE} remote; {STORE} for-each-ref refs/remotes").ok().out == ""
+
+
+def test_secrets_stay(sh, home, claude, remote):
+    """Wherever they are: nothing is pushed, each is listed; --allow-secrets insists."""
+    (claude / f"{name(0)}.jsonl").write_text(line("a") + line(f"key {GITHUB}") + "x" * 99)
+    (claude / f"{name(1)}").mkdir()
+    (claude / f"{name(1)}/out.txt").write_text(f"\n\nT={GITHUB}\n" + '{"kind":"session"}\n' * 3)
+    (home.claude / "settings.json").write_text(f'{{\n  "env": {{"T": "{GITHUB}"}}\n}}')
+    backup(sh)
+    for options in ("", "--dry-run"):
+        done = sh(f"csb-push {options} remote.git")
+        assert done.rc == 1 and branches(sh) == {} and GITHUB not in done.out + done.err
+        assert done.err.startswith("csb-push: nothing is pushed: there are secrets in what is new")
+        found = sorted((r["path"], r["line"], r.get("session_id")) for r in done.records)
+        assert found == [(f"projects/-srv-app/{name(0)}.jsonl", 2, name(0)),
+                         (f"projects/-srv-app/{name(1)}/out.txt", 3, name(1)),
+                         ("settings.json", 2, None)]
+    only_push(sh("csb-push --allow-secrets remote.git"))
+    (claude / f"{name(0)}.jsonl").write_text(line("a") + line(f"key {GITHUB}") + "x" * 99
+                                             + "y\n" + line(f"{GITHUB}"))
+    backup(sh)
+    record, = sh("csb-push remote.git").records
+    assert record["line"] == 4, "what the remote has is not listed again"
+
+
+def test_versions(sh, home, claude, remote):
+    """A secret in an older version that was rewritten is found; one in a beginning once."""
+    path = claude / f"{name(0)}.jsonl"
+    for text in (line(GITHUB), line(GITHUB) + line("b"), line(GITHUB) + line("b") * 2,
+                 line("rewritten"), line("rewritten") + line("c"), line("d"), ""):
+        path.write_text(text)
+        backup(sh)
+    found = sh("csb-push remote.git").records
+    assert [(one["line"], one["what"]) for one in found] == [(1, "github-token")]
+    path.write_text(line("x"))
+    only_push(sh("csb-push --allow-secrets remote.git"))
+    for text in (line("x") + "torn", line("x") + "torn " + GITHUB):
+        path.write_text(text)
+        backup(sh)
+    one, = sh("csb-push remote.git").records
+    assert one["line"] == 2
+
+
+def test_machines(sh, home, claude, remote, tmp_path):
+    """Each machine has its branch, the same each time; what another has is never overwritten."""
+    backup(sh)
+    only_push(sh("csb-push remote.git"))
+    host, names, told = sh(f"echo {HOST}").ok().out.strip(), [], branches(sh)
+    for number in (2, 3, 2, 3):
+        if number > len(names) + 1:
+            names.append(other_machine(home, tmp_path, number))
+        env = names[number - 2]
+        folder = tmp_path / f"machine{number}/.claude/projects/-p"
+        folder.mkdir(parents=True, exist_ok=True)
+        with open(folder / f"{name(number)}.jsonl", "a") as file:
+            file.write(line(f"of {number}"))
+        backup(sh, **env)
+        record = only_push(sh(f"csb-push {remote}", **env))
+        root = sh(f"{STORE} rev-list --max-parents=0 main", **env).ok().out[:8]
+        assert record["branch"] == (host if number == 2 else f"{host}-{root}")
+    now = branches(sh)
+    assert now["main"] == told["main"] and len(now) == 3
+    (claude / f"{name(0)}.jsonl").write_text(line("a"))
+    backup(sh)
+    assert only_push(sh("csb-push remote.git"))["branch"] == "main"
+    done = sh(f"csb-push --branch main {remote}", **names[0])
+    assert done.rc == 1 and "'main': it holds what this store does not" in done.err
+    assert only_push(sh(f"csb-push --branch x/y {remote}", **names[0]))["branch"] == "x/y"
+    assert sh(f"csb-push --branch a..b {remote}").rc == 2
+    new = other_machine(home, tmp_path, 9)
+    done = sh(f"git clone -q --bare {remote} $CSB_HOME/git && csb-lost | csb-restore", **new)
+    assert done.rc == 0, done
+    found = sorted(path.stem for path in (tmp_path / "machine9").glob(".claude/projects/*/*.jsonl"))
+    assert found == [name(number) for number in (0, 1, 2, 3)], "of all machines"
+
+
+def test_a_clone_goes_on(sh, home, claude, remote, tmp_path):
+    """Two machines that share a beginning: the first to push has main."""
+    backup(sh)
+    only_push(sh("csb-push remote.git"))
+    new = other_machine(home, tmp_path, 2)
+    sh(f"git clone -q --bare {remote} $CSB_HOME/git && csb-lost | csb-restore >/dev/null", **new)
+    (tmp_path / f"machine2/.claude/projects/-srv-app/{name(5)}.jsonl").write_text(line("five"))
+    backup(sh, **new)
+    assert only_push(sh(f"csb-push {remote}", **new))["branch"] == "main"
+    (claude / f"{name(6)}.jsonl").write_text(line("six"))
+    backup(sh)
+    assert only_push(sh(f"csb-push {remote}"))["branch"] == sh(f"echo {HOST}").out.strip()
+
+
+def test_what_git_says(sh, home, claude, remote):
+    """In its own words, in one line; no password of an address is shown."""
+    backup(sh)
+    for where, words in (("/no/where", "does not appear to be a git repository"),
+                         ("ext::sh", "transport 'ext' not allowed"),
+                         ("nosuch://x", "'remote-nosuch' is not a git command"),
+                         ("https://me:geheim1@localhost:1/x", "Failed to connect"),
+                         ("-x", "pathname '-x' blocked")):
+        done = sh(f"csb-push -- {where}")
+        assert (done.rc, done.out) == (1, "") and done.err.count("\n") == 1, done
+        assert words in done.err and "geheim1" not in done.err
+        assert done.err.startswith("csb-push: cannot read '")
+    hook = remote / "hooks/pre-receive"
+    hook.write_text("#!/bin/sh\necho too large >&2\nexit 1\n")
+    hook.chmod(0o755)
+    done = sh("csb-push remote.git")
+    assert done.rc == 1 and done.err.count("\n") == 1 and branches(sh) == {}
+    assert "[remote rejected] (pre-receive hook declined)" in done.err
+    assert "remote: too large" in done.err
+
+
+def test_no_backup(sh, home, claude):
+    assert sh("csb-push x").rc == 3
+    sh("csb-init").ok()
+    done = sh("csb-push x")
+    assert done.rc == 3 and "there is no backup in it" in done.err
+    assert sh("csb-push").rc == 2
+
+
+def test_a_race(sh, home, claude, remote, stages):
+    """What another pushed in between is not overwritten; what was backed up then goes next time."""
+    git = "git -c user.name=a -c user.email=a@b --git-dir=remote.git"
+    backup(sh)
+    commit = sh(f"{STORE} rev-parse main").out.strip()
+    other = f"{git} update-ref refs/heads/main $({git} commit-tree -m x $({git} mktree </dev/null))"
+    stages("csb-redact", f"os.system({other!r})\nsys.stdin.read()")
+    done = sh("csb-push remote.git")
+    assert done.rc == 1 and "fetch first" in done.err and branches(sh)["main"] != commit
+    sh("git --git-dir=remote.git update-ref -d refs/heads/main")
+    (claude / f"{name(0)}.jsonl").write_text(line("new"))
+    stages("csb-redact", "os.system('csb-backup >/dev/null 2>&1 </dev/null')\nsys.stdin.read()")
+    assert only_push(sh("csb-push remote.git"))["commit"] == commit == branches(sh)["main"]
+    assert sh(f"{STORE} rev-parse main").out.strip() != commit
+    stages("csb-redact", None)
+    assert sh("csb-push remote.git").rc == 3
+
+
+def test_ssh(sh, home, claude, remote, ssh):
+    """By the user's own ssh, whatever else in the environment; a remote may have a name."""
+    backup(sh)
+    record = only_push(sh(f"csb-push {ssh}", GIT_DIR="/x", GIT_WORK_TREE="/y", GIT_INDEX_FILE="/z"))
+    assert record["remote"] == ssh and branches(sh)["main"] == record["commit"]
+    assert "git-receive-pack" in (home.path / "ssh.log").read_text()
+    sh(f"{STORE} remote add nas {ssh}").ok()
+    (claude / f"{name(0)}.jsonl").write_text(line("a"))
+    backup(sh)
+    record = only_push(sh("csb-push nas"))
+    assert record["remote"] == ssh and branches(sh)["main"] == record["commit"]
+    assert sh(f"{STORE} for-each-ref refs/remotes").ok().out == "", "not even for a remote it has"
+
+
+@pytest.mark.few(1)
+@pytest.mark.parametrize("size, what", [(51, "will warn"), (101, "will refuse this push")])
+def test_limits(sh, home, remote, ssh, size, what):
+    """Said before it is tried what a host will refuse; a path has no limit."""
+    sh("csb-init").ok()
+    git = f"{STORE} -c user.name=a -c user.email=a@b"
+    sh(f"oid=$(head -c {size << 20} /dev/zero | {git} hash-object -w --stdin) && tree=$(printf "
+       f"'100644 blob %s\ta.jsonl\n' $oid | {git} mktree) && {git} update-ref refs/heads/main "
+       f"$({git} commit-tree -m x $tree)").ok()
+    hook = remote / "hooks/pre-receive"
+    hook.write_text("#!/bin/sh\nexit 1\n")
+    hook.chmod(0o755)
+    done = sh(f"csb-push --allow-secrets {ssh}")
+    said, refused = done.err.splitlines()
+    assert said.startswith(f"csb-push: 'a.jsonl' has a version of {size} MB: ")
+    assert said.endswith(what) and "declined" in refused and done.rc == 1
+    hook.unlink()
+    only_push(sh("csb-push --allow-secrets remote.git"))
+
+
+def test_the_config_of_a_person(sh, home, claude, remote):
+    """Nothing else is pushed, signed or run; no tag, no hook."""
+    (home.path / "hooks").mkdir()
+    (home.path / "hooks/pre-push").write_text("#!/bin/sh\nexit 1\n")
+    (home.path / "hooks/pre-push").chmod(0o755)
+    for key, value in (("push.followTags", "true"), ("push.gpgSign", "true"),
+                       ("push.default", "matching"), ("core.hooksPath", str(home.path / "hooks")),
+                       ("push.recurseSubmodules", "check"), ("color.ui", "always"),
+                       ("remote.pushDefault", "x")):
+        sh(f"git config --global {key} {value}").ok()
+    backup(sh)
+    sh(f"{STORE} -c user.name=a -c user.email=a@b tag -am x v1 main").ok()
+    only_push(sh("csb-push remote.git"))
+    assert set(branches(sh)) == {"main"}
+
+
+def test_a_damaged_store(sh, home, claude, remote):
+    """An object that is lost is an error, before anything is pushed."""
+    backup(sh)
+    oid = sh(f"{STORE} rev-parse main:settings.json").out.strip()
+    path = home.backup / "git/objects" / oid[:2] / oid[2:]
+    if not path.exists():
+        sh("cd .claude-backup/git && mv objects/pack/*.pack . && "
+           "for p in *.pack; do git unpack-objects -q <$p; done && rm -f objects/pack/*.idx")
+    os.unlink(path)
+    done = sh("csb-push remote.git")
+    assert done.rc == 1 and "the store has lost" in done.err and oid in done.err
+    assert branches(sh) == {}
+
+
+@pytest.mark.long
+def test_memory(sh, home, claude, remote, tools):
+    """Many versions of a large file: at most 64 MB, for git too."""
+    path = claude / f"{name(0)}.jsonl"
+    for _ in range(4):
+        with open(path, "ab") as file:
+            file.write(json.dumps({"a": "word " * 2000}).encode() + b"\n")
+            file.write(b'{"a":"b"}\n' * (1 << 20))
+        backup(sh)
+    code = ("import resource, subprocess, sys; subprocess.run(sys.argv[1:], stdout=-3, check=True);"
+            "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)")
+    done = subprocess.run([tools.python, "-c", code, f"{tools.bin}/csb-push", "remote.git"],
+                          cwd=home.path, env=home.env, capture_output=True, check=True)
+    assert int(done.stdout) < 64 << 10
