@@ -75,6 +75,8 @@ WORKS = {
     "csb-page": (f"{INDEXED} && csb-list >in", "csb-page <in"),
     "csb-place": (PLACED, "csb-place --target-dir there <in"),
     "csb-rehome": (PLACED, "csb-rehome --cwd /x <in"),
+    "csb-push": (f"{STORED} && git init -q --bare remote", "csb-push remote"),
+    "csb-redact": ("", f"csb-redact {PATH}"),
     "csb-reindex": ("", "csb-reindex"),
     "csb-remap": ("", f"csb-remap /work=/w {PATH}"),
     "csb-restore": (STORED, f"csb-restore --target-dir there {FIRST}"),
@@ -104,11 +106,11 @@ WORKS = {
 }
 SOURCES = [name for name in TOOLS
            if name in "csb csb-backup csb-changes csb-config csb-find csb-gc csb-init csb-list "
-                       "csb-lost csb-mend csb-reindex csb-roots csb-runs csb-scan csb-schedule "
-                       "csb-search csb-setup csb-status csb-textindex csb-timer csb-tree "
-                       "csb-verify csb-wire".split()]
-# Sources that need one, a timer or a terminal.
-INDEX = "csb-list csb-scan csb-schedule csb-search csb-setup csb-tree".split()
+                       "csb-lost csb-mend csb-push csb-reindex csb-roots csb-runs csb-scan "
+                       "csb-schedule csb-search csb-setup csb-status csb-textindex csb-timer "
+                       "csb-tree csb-verify csb-wire".split()]
+# Sources that need one, a timer, a terminal or an operand.
+INDEX = "csb-list csb-push csb-scan csb-schedule csb-search csb-setup csb-tree".split()
 FILTERS = [name for name in TOOLS if name not in SOURCES and name != "csb-hook"]
 CLOSED_PIPE = "exec 3> >(:); wait $!; "
 
@@ -253,10 +255,11 @@ def interrupt(process):
 
 
 @pytest.mark.logic
-@pytest.mark.parametrize("tool", [name for name in FILTERS if name != "csb-remap"])
+@pytest.mark.parametrize("tool", [
+    name for name in FILTERS if name not in ("csb-redact", "csb-remap")])
 def test_ctrl_c_while_reading(home, sh, tool):
     """130 and not a word. (The tool reads its input once it complains of the first line, which is
-    as good as any other to csb-remap.)"""
+    as good as any other to csb-redact and csb-remap.)"""
     prepare(sh, tool)
     process = start(home, f"exec {tool}{NEEDED.get(tool, '')}", stdin=subprocess.PIPE,
                     stdout=subprocess.DEVNULL)
@@ -270,8 +273,8 @@ def test_ctrl_c_while_reading(home, sh, tool):
 @pytest.mark.logic
 @pytest.mark.parametrize("tool", [
     name for name in SOURCES if name not in (
-        "csb-config", "csb-gc", "csb-init", "csb-mend", "csb-roots", "csb-schedule", "csb-setup",
-        "csb-status", "csb-timer", "csb-wire")])
+        "csb-config", "csb-gc", "csb-init", "csb-mend", "csb-push", "csb-roots", "csb-schedule",
+        "csb-setup", "csb-status", "csb-timer", "csb-wire")])
 def test_ctrl_c_while_writing(home, sh, tool):
     """130 and not a word, into a pipe too small for the output, that nobody reads."""
     line = prepare(sh, tool)
