@@ -141,8 +141,6 @@ def test_phrases(sh):
         assert secret not in out and f"[REDACTED:{kind}" in out, text
         assert out.split("[REDACTED")[0] == text.split(secret)[0] or "AKIA" in text
         assert (f"[REDACTED:{kind}]" in out) == (kind in ("password", "authorization"))
-        found = sh("csb-redact --scan <in")
-        assert found.rc == 1 and found.records[-1]["what"] == kind
 
 
 def test_fields_show_it(sh):
@@ -274,12 +272,12 @@ def test_long_lines(sh, size):
     assert [r["line"] for r in sh("csb-redact --scan <in").records] == [1] * 4 + [2]
 
 
-@pytest.mark.parametrize("what", ["line", "emoji", "many", "lines"])
+@pytest.mark.parametrize("what", ["line", "emoji", "many", "lines", "hostile"])
 def test_memory(sh, home, tools, what):
-    """At most 64 MB, however long a line is and how much is found."""
+    """At most 64 MB, however long a line is and how much is found; and it comes to an end."""
     unit = {"line": b"abc ", "emoji": "\U0001f600 \\n".encode(), "many": GITHUB.encode() + b"\\n ",
-            "lines": dump({"a": "word " * 100})}[what]
-    size = {"line": 40 << 20, "emoji": 1 << 20, "many": 1 << 20, "lines": 40 << 20}[what]
+            "lines": dump({"a": "word " * 100}), "hostile": b"eyJ-ghp_"}[what]
+    size = {"line": 40 << 20, "lines": 40 << 20, "hostile": 200_000}.get(what, 1 << 20)
     with open(home.path / "in", "wb") as file:
         file.write(b'{"a":"' * (what != "lines"))
         for _ in range(64):
