@@ -1,6 +1,6 @@
 # make test is all that a fresh machine needs; make install PREFIX=$HOME/.local puts the tools there.
 #
-#   PREFIX DESTDIR   where make install puts bin/
+#   PREFIX DESTDIR   where make install puts bin/ and share/
 #   PYTHON           the first line of the installed tools (their interpreter)
 #   PY               the interpreter that builds and tests
 
@@ -10,9 +10,16 @@ PYTHON = /usr/bin/env -S python3 -I
 PY = python3
 
 BINDIR = $(DESTDIR)$(PREFIX)/bin
+SHARE = $(DESTDIR)$(PREFIX)/share
 TOOLS := $(filter-out %~ %+,$(notdir $(wildcard bin/*)))
 DIST := $(TOOLS:%=dist/%)
 STRANGE = $(filter-out $(DIST),$(wildcard dist/*))
+# What is installed in share/: the pages, and a completion for each shell.
+PAGES := man/man7/csb.7 $(TOOLS:%=man/man1/%.1)
+BASH = bash-completion/completions
+ZSH = zsh/site-functions
+SHARED := $(PAGES) $(BASH)/csb $(ZSH)/_csb
+MADE_OF = lib/csb.py lib/manual
 HASH := \#
 # What was made for another PYTHON.
 OTHER := $(shell for file in dist/*; do \
@@ -42,6 +49,24 @@ dist/%: bin/% lib/csb.py lib/squash
 dist/csb-restore: bin/csb-place
 
 $(filter $(DIST),$(OTHER)): FORCE
+
+# Pages and completions are made of what the tools say of themselves.
+man: $(PAGES:%=build/share/%)
+
+completion: build/share/$(BASH)/csb build/share/$(ZSH)/_csb
+
+WRITE = @mkdir -p $(@D) && $(PY) -B
+build/share/man/man1/%.1: bin/% $(MADE_OF)
+	$(WRITE) lib/manual $< >$@+ && mv $@+ $@
+
+build/share/man/man7/csb.7: README.md $(MADE_OF)
+	$(WRITE) lib/manual $< >$@+ && mv $@+ $@
+
+build/share/$(BASH)/csb: $(TOOLS:%=bin/%) $(MADE_OF) lib/completion
+	$(WRITE) lib/completion bash $(TOOLS:%=bin/%) >$@+ && mv $@+ $@
+
+build/share/$(ZSH)/_csb: $(TOOLS:%=bin/%) $(MADE_OF) lib/completion
+	$(WRITE) lib/completion zsh $(TOOLS:%=bin/%) >$@+ && mv $@+ $@
 
 # What a form can break (imports, names, tools that find each other) is tried on both; tests of the
 # logic, which is the same text in both, run on bin/ only.
@@ -82,16 +107,24 @@ lint: .venv/ready
 	fi
 	@echo '$(PY) $(DEV)' >$@
 
-install: dist
+install: dist man completion
 	@mkdir -p '$(BINDIR)'
 	@for tool in $(TOOLS); do \
 		install -m 755 "dist/$$tool" '$(BINDIR)'/"$$tool+" && \
 		mv '$(BINDIR)'/"$$tool+" '$(BINDIR)'/"$$tool" || exit 1; \
 	done
+	@for file in $(SHARED); do \
+		mkdir -p '$(SHARE)'/"$${file%/*}" && \
+		install -m 644 "build/share/$$file" '$(SHARE)'/"$$file+" && \
+		mv '$(SHARE)'/"$$file+" '$(SHARE)'/"$$file" || exit 1; \
+	done
+	@for tool in $(filter-out csb,$(TOOLS)); do \
+		ln -sf csb '$(SHARE)/$(BASH)'/"$$tool" || exit 1; \
+	done
 	@echo 'installed in $(BINDIR): $(TOOLS)'
 
 uninstall:
-	@rm -f $(TOOLS:%='$(BINDIR)/%')
+	@rm -f $(TOOLS:%='$(BINDIR)/%') $(SHARED:%='$(SHARE)/%') $(TOOLS:%='$(SHARE)/$(BASH)/%')
 
 demo:
 	@$(PY) tests/demo
@@ -105,4 +138,5 @@ clean:
 		tests/__pycache__
 
 FORCE:
-.PHONY: all dist test check test-client soak lint install uninstall demo bench clean FORCE
+.PHONY: all dist man completion test check test-client soak lint install uninstall demo bench clean \
+	FORCE

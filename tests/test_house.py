@@ -65,7 +65,8 @@ def house(tmp_path):
     (top / "bin").mkdir(parents=True)
     shutil.copytree(os.path.join(ROOT, "lib"), top / "lib",
                     ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
-    shutil.copy(os.path.join(ROOT, "Makefile"), top)
+    for name in ("Makefile", "README.md"):
+        shutil.copy(os.path.join(ROOT, name), top)
     put(top, HEAD + TAIL)
     return top
 
