@@ -301,11 +301,9 @@ def lock(path, wait=60.0):
     while True:
         try:
             if os.name == "nt":
-                import msvcrt
-                msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+                __import__("msvcrt").locking(file.fileno(), 2, 1)       # LK_NBLCK
             else:
-                import fcntl
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                __import__("fcntl").flock(file, 2 | 4)      # LOCK_EX | LOCK_NB
             break
         except OSError as error:
             if error.errno not in (errno.EAGAIN, errno.EACCES, errno.EDEADLK):
@@ -313,7 +311,8 @@ def lock(path, wait=60.0):
         if not wait:
             return file.close()
         if time.monotonic() >= deadline:
-            raise Error(f"cannot lock '{path}' in {wait:g} s: held by {file.read(200)}", RETRY)
+            text = "another run" if os.name == "nt" else file.read(200)     # nobody may read there
+            raise Error(f"cannot lock '{path}' in {wait:g} s: held by {text}", RETRY)
         time.sleep(0.05)
     file.truncate(0)
     print(f"{TOOL}, process {os.getpid()}, since {utc(time.time())}", file=file, flush=True, end="")
@@ -366,6 +365,8 @@ def sweep(folder):
                 os.unlink(entry.path, dir_fd=None if isinstance(folder, str) else folder)
 def fsync_dir(path):
     """Make the names in a directory, or a file (path or descriptor), durable, if the system can."""
+    if os.name == "nt":     # which opens no directory, and writes no file that is open for reading
+        return
     fd = os.open(path, os.O_RDONLY) if isinstance(path, str) else os.dup(path)
     try:
         os.fsync(fd)
@@ -389,9 +390,9 @@ def put(path, blocks, mode=0o600, mtime_ns=None, replace=False, dir_fd=None):
         with open(tmp, "xb", opener=opener) as file:
             file.writelines(blocks)
             file.flush()
-            os.fchmod(file.fileno(), mode)
+            os.chmod(where := tmp if os.name == "nt" else file.fileno(), mode)
             if mtime_ns is not None:
-                os.utime(file.fileno(), ns=(mtime_ns, mtime_ns))
+                os.utime(where, ns=(mtime_ns, mtime_ns))
             os.fsync(file.fileno())
         (os.replace if replace else os.link)(tmp, path, src_dir_fd=dir_fd, dst_dir_fd=dir_fd)
     finally:
