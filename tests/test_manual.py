@@ -83,6 +83,12 @@ def test_no_page_has_what_a_reader_of_pages_warns_of(pages):
     assert not said and "missing date" in done.stdout + done.stderr
 
 
+def test_every_dash_is_one_that_a_shell_takes(pages):
+    """A bare - is a hyphen to roff, and may be shown as another character."""
+    for page in pages.iterdir():
+        assert not re.search(r"(?<!\\)-", page.read_text().partition("\n")[2]), page
+
+
 def test_no_page_has_what_groff_warns_of(pages):
     needs("groff")
     done = subprocess.run(["groff", "-man", "-Tutf8", "-ww", "-z", *sorted(pages.iterdir())],
