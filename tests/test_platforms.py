@@ -105,6 +105,7 @@ def test_a_life_on_another_system(home, sh, over, claude, other, tmp_path, syste
     assert "needle" in sh("csb list needle").ok().out
     for words in ("needle", "-F needle", "-E 'need+le'"):
         assert name(0) in sh(f"csb search {words}").ok().out
+    assert "the last word" in sh(f"csb log --last 1 {name(5)}").ok().out
     assert {record["ok"] for record in sh("csb-verify").ok().records} == {True}
     held = small.read_bytes()
     small.unlink()
@@ -123,6 +124,7 @@ def test_a_life_on_another_system(home, sh, over, claude, other, tmp_path, syste
     done = sh(f"jsonl_snapshot --source '{big}' --dest-dir shots && "
               "jsonl_snapshot --restore shots/*.gz --target-dir back")
     assert done.rc == 0 and (home.path / "back" / big.name).read_bytes() == big.read_bytes()
+    assert sh(f"session_snapshot --source '{big}' --dest-dir shots").rc == 0
     with open(home.backup / "lock") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         done = sh("csb-backup --wait 0.1")
