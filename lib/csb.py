@@ -104,8 +104,7 @@ def run(main):
         status = status or (141 if isinstance(error, BrokenPipeError) else FAILED)
     sys.exit(status or worst)
 def sibling(name):
-    """The command (a list) that starts another tool: beside this one's real path, else what a
-    one-file form has in BRINGS (lib/squash), else on PATH."""
+    """The command (a list) of another tool: beside this one, in BRINGS (lib/squash), or on PATH."""
     main = sys.modules["__main__"]
     path = os.path.join(os.path.dirname(os.path.realpath(main.__file__)), name)
     text = None if (there := os.path.isfile(path)) else getattr(main, "BRINGS", {}).get(name)

@@ -102,6 +102,7 @@ def test_how_it_is_found(sh, app, ran, home):
         sh(f"({source}) | csb-resume -- --model x").ok()
         assert ran()["args"] == ["--resume", name(2), "--model", "x"], source
     for source, said in (("echo parser", "as a record"), ("true", "nothing was picked"),
+                         ("echo '{}'", "nothing was picked"),
                          ("echo '{\"session_id\":\"parser\"}'", "an id is needed"),
                          ("echo '{\"session_id\":[1]}'", "an id is needed"),
                          ("echo 0009", "cannot find a session with '0009'"),
@@ -221,6 +222,8 @@ def test_the_index_may_be_stale(sh, app, ran, home):
     assert sh(f"csb-resume {name(1)}").ok() and ran()["cwd"] == str(home.path / "two")
     shutil.rmtree(home.backup)
     assert sh("csb-resume newer").ok() and ran()["args"][1] == name(2)
+    app(4, "newer")
+    assert sh("csb-resume newer").rc == 2 and ran() is None, "the index knew of one"
 
 
 def test_the_folder(sh, app, ran, home):
