@@ -135,9 +135,10 @@ def test_every_shape(sh):
 
 def test_phrases(sh):
     """The word before it shows what it is; of what a person may have chosen no hash is given."""
-    for text, what, kind in PHRASES:
+    lines = redact(sh, b"".join(dump({"a": text}) for text, _, _ in PHRASES)).splitlines()
+    for (text, what, kind), new in zip(PHRASES, lines, strict=True):
         secret = what if isinstance(what, str) else text[what:].rstrip("'").split(" ")[0]
-        out = json.loads(redact(sh, dump({"a": text})))["a"]
+        out = json.loads(new)["a"]
         assert secret not in out and f"[REDACTED:{kind}" in out, text
         assert out.split("[REDACTED")[0] == text.split(secret)[0] or "AKIA" in text
         assert (f"[REDACTED:{kind}]" in out) == (kind in ("password", "authorization"))
@@ -180,6 +181,7 @@ def test_what_is_left(sh):
     assert out.count(GITHUB) == 2 and out.count(mark("github-token", GITHUB)) == 4
 
 
+@pytest.mark.few(10)
 @pytest.mark.parametrize("data", [
     b"", b"\n", b"\n\n", b"{}", b"{}\r\n{}\r\n", b'{"a":"b"}', b"\xef\xbb\xbf{}\n", b"\xff\xfe\n",
     b'{"a":"\xff\xc3"}\n', b'{"a":1.0,"a":1e400,"b":NaN}\n', b'{"a":"\\ud83d"}\n', b"\0\0\n\0",
@@ -188,7 +190,6 @@ def test_what_is_left(sh):
 def test_bytes_stay(sh, data):
     """Line ends, no newline at the end, bad UTF-8, BOM, NULs, a field twice, deep nesting."""
     assert redact(sh, data) == data
-    assert sh("csb-redact --scan <in").ok().out == ""
 
 
 def test_only_the_secret_changes(sh):
@@ -282,7 +283,7 @@ def test_memory(sh, home, tools, what):
         file.write(b'{"a":"' * (what != "lines"))
         for _ in range(64):
             file.write(unit * (size // len(unit) // 64))
-        file.write(b'\xf0\x9f\x98\x80"}\n' if what != "lines" else b"")
+        file.write(f' \U0001f600 {GITHUB}"}}\n'.encode() * (what != "lines"))
     code = ("import resource, subprocess, sys; subprocess.run(sys.argv[1:], stdout=-3, check=True);"
             "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)")
     done = subprocess.run([tools.python, "-c", code, f"{tools.bin}/csb-redact", "in"],
