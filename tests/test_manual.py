@@ -106,6 +106,8 @@ def test_a_page_says_what_help_says(sh, pages, tool):
     for line in words.splitlines():
         assert line.removeprefix("examples:") in text, line
     options = text.partition("\nstandard")[0]
+    for value in re.findall(r"(?m)^  -.*? ([A-Z/]+|\{.*\})(?:  |$)", shown):
+        assert f" {value}\n" in text, value
     for option in help_of(sh, tool):
         assert re.search(rf"(?m)^(-.*, )?{re.escape(option)}(,| |$)", options), option
 
@@ -170,13 +172,15 @@ def test_what_roff_would_obey_is_text(sh, tmp_path, reader):
         assert words in text, text
 
 
-def test_a_generator_names_what_it_cannot_read(sh, tmp_path):
+def test_a_generator_names_what_it_cannot_read(sh, home, tmp_path):
     (tmp_path / "broken").write_text('"""x"""\ndef broken(:\n')
     (tmp_path / "other").write_text('"""x\n\ny\n"""\n')
-    for file in ("missing", "broken", "other", "missing.md"):
+    (tmp_path / "eager").write_text('"""x"""\nimport os\nos.mkdir(os.path.expanduser("~/made"))\n')
+    for file in ("missing", "broken", "other", "eager", "missing.md"):
         for line in (f"{LIB}/manual", f"{LIB}/completion bash"):
             done = sh(f"{line} {file}", cwd=tmp_path)
             assert (done.rc, done.out, done.err.count("\n")) == (1, "", 1), done
+    assert not (home.path / "made").exists()
     assert sh(f"{LIB}/manual").rc == sh(f"{LIB}/completion fish x").rc == 2
 
 
