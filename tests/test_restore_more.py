@@ -52,6 +52,7 @@ def placed(done):
 @pytest.mark.parametrize("at, expected", [
     ("2026-11-01", 0), ("2026-11-01T12:00:00Z", 0), ("2026-11-02T11:59:59Z", 0),
     ("2026-11-02T14:00:00+02:00", 1), ("2026-11-02", 1), ("2026-11-30", 1), (0, 0), (1, 1)])
+@pytest.mark.few(3)
 def test_at(sh, grown, at, expected):
     """By a time, a date (its end) or a commit; what had been deleted by then comes back as well."""
     path, versions, commits = grown
@@ -65,6 +66,7 @@ def test_at(sh, grown, at, expected):
 
 @pytest.mark.parametrize("at, rc", [("2026-10-31", 1), ("yesterday", 2), ("ffffff", 2), ("", 0),
                                     ("--output=x", 2), ("main:projects", 2)])
+@pytest.mark.few(2)
 def test_at_no_time(sh, grown, at, rc):
     done = sh(f"csb-restore --target-dir out --at={at} {name(1)}")
     assert done.rc == rc and done.err.count("\n") == bool(rc), done
@@ -85,6 +87,7 @@ def test_versions_to_choose_from(sh, grown):
     ("./setting?.json", ["settings.json"]), ("skills/*/er", ["skills/deep/er/SKILL.md"]),
     ("skills/*.md", None), ("nope", None), ("SETTINGS.json", None), ("/settings.json", None),
     ("../settings.json", None), ("", None), ("[s]ettings.json", None)])
+@pytest.mark.few(4)
 def test_patterns(sh, home, grown, pattern, found):
     done = sh(f"csb-restore --target-dir out --path '{pattern}'")
     assert sorted(placed(done)) == (found or []), done
@@ -118,6 +121,7 @@ def test_an_open_session_is_not_restored_by_its_path_either(sh, home, grown):
 
 
 @pytest.mark.parametrize("torn", ['{"type":"user","mess', line("x")[:-1], "\0" * 9])
+@pytest.mark.few(1)
 def test_a_torn_last_line(sh, home, torn):
     """The bytes as they were; with --repair a newline more, twice the same, and it is said."""
     path = home.claude / f"projects/-w/{name(1)}.jsonl"
@@ -172,6 +176,7 @@ def lived(sh, home):
     ("/other", "-w", "--map /other=/n", "-n"), ("/other", "-w", "--map /w=/n", "-w"),
     ("/w", "-w", "--cwd /srv/app", "-srv-app"), (None, "-w", "--cwd /srv", "-srv"),
     (None, "-w", "--map /w=/n", "-w")])
+@pytest.mark.few(5)
 def test_another_folder(sh, home, lived, cwd, project, words, expected):
     """The whole footprint under the new project; not a byte is another."""
     session = lived(cwd, project)
@@ -203,6 +208,7 @@ def test_a_folder_with_a_long_path(sh, home, lived):
 
 @pytest.mark.parametrize("words", ["--map x", "--map =x", "--map x=", "--rewrite-cwd", "--at",
                                    "--map"])
+@pytest.mark.few(2)
 def test_misuse(sh, grown, words):
     done = sh(f"csb-restore {name(1)} {words}")
     assert (done.rc, done.out) == (2, "") and "Traceback" not in done.err
@@ -226,6 +232,7 @@ def test_records_pass_through_a_filter(sh, home, lived):
     {"path": "a", "versions": [["100644", "OID", "0600", "now"]]},
     {"path": "a", "versions": [["160000", "OID", "0600", NOW]]},
     {"path": "a", "versions": 3}, {"path": None, "versions": [[None] * 4]}])
+@pytest.mark.few(4)
 def test_records_that_cannot_be_placed(sh, home, grown, record):
     oid = sh(f"{GIT} rev-parse main:settings.json").ok().out.strip()
     good = {"path": "b", "versions": [["100644", oid, "0640", NOW]]}

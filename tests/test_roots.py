@@ -129,6 +129,7 @@ def test_one_that_is_gone_stops_no_other(sh, home, codex):
     ("echo '{\"roots\": [\"\"]}' >$CSB_HOME/config.json; csb-backup", 1, "no list of directories"),
     ("mkdir -p $CSB_HOME/roots/codex/projects/sessions; csb-roots", 1, "leads to another place"),
     ("mkdir -p $CSB_HOME && touch $CSB_HOME/roots; csb-roots", 1, "cannot make")])
+@pytest.mark.few(3)
 def test_bad_roots(sh, home, codex, line, rc, words):
     sh("csb-config roots ~/.codex").ok()
     done = sh(line)
