@@ -185,6 +185,7 @@ def test_an_index_that_fails_does_not_keep_the_commit_from_happening(
 
 @pytest.mark.parametrize("stage, code, rc, words", [
     *(("csb-gitcommit", *fate) for fate in FATES), ("csb-changes", *FATES[4])])
+@pytest.mark.few(3)
 def test_a_commit_that_fails_does_not_keep_the_index_from_being_made(
         sh, claude, stages, stage, code, rc, words):
     stages(stage, code)

@@ -209,6 +209,7 @@ def test_reader_that_left(sh, tool):
 
 @pytest.mark.logic
 @each
+@pytest.mark.few(20)
 def test_full_disk(sh, tool):
     """Output that cannot be written is an error, in one line."""
     done = sh(f"{tool} --help >/dev/full")
@@ -257,6 +258,7 @@ def interrupt(process):
 @pytest.mark.logic
 @pytest.mark.parametrize("tool", [
     name for name in FILTERS if name not in ("csb-redact", "csb-remap")])
+@pytest.mark.few(12)
 def test_ctrl_c_while_reading(home, sh, tool):
     """130 and not a word. (The tool reads its input once it complains of the first line, which is
     as good as any other to csb-redact and csb-remap.)"""
@@ -275,6 +277,7 @@ def test_ctrl_c_while_reading(home, sh, tool):
     name for name in SOURCES if name not in (
         "csb-config", "csb-gc", "csb-init", "csb-mend", "csb-push", "csb-roots", "csb-schedule",
         "csb-setup", "csb-status", "csb-timer", "csb-wire")])
+@pytest.mark.few(6)
 def test_ctrl_c_while_writing(home, sh, tool):
     """130 and not a word, into a pipe too small for the output, that nobody reads."""
     line = prepare(sh, tool)
@@ -382,6 +385,7 @@ def test_a_copied_tool_ignores_what_lies_beside_it(sh, tools, tool, tmp_path):
 
 @each
 @pytest.mark.skipif(FORM == "dist", reason="in the one-file form a tool needs no helper")
+@pytest.mark.few(20)
 def test_a_tool_without_the_helper(sh, tools, tool, tmp_path):
     """Copied alone it says how to make the form that can be."""
     shutil.copy(os.path.join(tools.bin, tool), tmp_path)

@@ -232,6 +232,7 @@ def test_only_what_was_appended_is_parsed(facts):
     (lambda text: b"\0" * len(text), True), (lambda text: b"\0" * 2 * len(text), True),
     (lambda text: b" " + text, True), (lambda text: text.replace(b"one", b"ONE"), True),
     (lambda text: text[:100], True), (lambda text: line("x") * 9, True)])
+@pytest.mark.few(4)
 def test_a_rewrite_is_noticed(facts, change, rewritten):
     text = line("one") + line("two" * 500000) + line("tail").rstrip()
     before = facts([text])[0]

@@ -416,7 +416,7 @@ def judge(box, situation, case, done, before, listing):
 @pytest.mark.soak
 @pytest.mark.parametrize("part", range(4 if SOAK else 1))
 @pytest.mark.parametrize("name", SITUATIONS)
-@pytest.mark.few(5)
+@pytest.mark.few(4)
 def test_a_fault_at_any_write(name, part, tmp_path, home, tools, listing, rounds, seeded, figure):
     """Killed, or refused, at any call: whole, honest, and mended by the next run."""
     if reason := faults.missing(tmp_path):

@@ -208,6 +208,7 @@ PARENTS = {
 
 
 @pytest.mark.parametrize("what", PARENTS)
+@pytest.mark.few(4)
 def test_parent(learn, what):
     text, parent = PARENTS[what]
     assert learn(text)["shown"].get("parent_session_id") == parent

@@ -29,6 +29,7 @@ def names(tools):
 
 @pytest.mark.parametrize("line", ["csb", "csb help", "csb --help", "csb -h"])
 @pytest.mark.logic
+@pytest.mark.few(1)
 def test_help_has_every_tool(sh, tools, line):
     out = sh(line).ok().out
     assert max(map(len, out.splitlines())) <= 100
@@ -179,6 +180,7 @@ def test_the_status_is_the_tools(sh, stages, code, rc):
     ("csb-index", None, "cannot find 'csb-index'"),
     ("csb-find", None, "cannot find 'csb-find'")])
 @pytest.mark.logic
+@pytest.mark.few(2)
 def test_an_index_that_cannot_be_brought_up_to_date(sh, home, stages, stage, code, words):
     write(home, 1)
     sh("csb backup").ok()

@@ -288,7 +288,7 @@ def test_backups_meanwhile(sh, home, store, grown):
 
 @pytest.mark.parametrize("moment", ["0.1", "0.15", "0.2", "0.25", "0.35", "unlink 1", "unlink 9",
                                     "unlink 60"])
-@pytest.mark.few(3)
+@pytest.mark.few(1)
 def test_killed(sh, home, store, grown, moment):
     """kill -9 at any time: every object is there, the next backup and the next csb-gc succeed."""
     for number in range(3):

@@ -514,6 +514,7 @@ def test_a_ref_that_is_gone_is_no_new_start(sh, home):
     '{"kind":"change","path":"a","oid":"-"}', '{"kind":"change","path":"a\\ud800b","change":"new"}',
     '{"kind":"change","path":"../a","change":"new","oid":"-","mode":"0700","size":0,'
     '"mtime":"2026-01-02T03:04:05Z"}'])
+@pytest.mark.few(2)
 def test_a_record_that_makes_no_sense_costs_itself(sh, home, line):
     """It is named, and what else is in the input is stored."""
     fill(home)
@@ -556,6 +557,7 @@ def test_rewritten_and_longer_while_it_is_read(sh, home, tools):
 
 
 @pytest.mark.parametrize("name", ["main", "main^{tree}", "main:projects"])
+@pytest.mark.few(1)
 def test_a_record_cannot_have_an_object_removed(sh, home, name):
     """An oid that is no blob's is refused, and what it names is left alone."""
     for letter in "ab":
@@ -577,7 +579,7 @@ def test_a_record_cannot_have_an_object_removed(sh, home, name):
 @pytest.mark.parametrize("field", [
     {"mode": "-7777"}, {"mtime": "2026-01-01T00:00:00.-5Z"}, {"inode": "a\0b c\n"}, {"inode": -1},
     {"ctime": "junk"}, {"size": -1}, {"size": "2"}, {"size": True}, {"oid": "-"}, {"mode": "99"}])
-@pytest.mark.few(4)
+@pytest.mark.few(2)
 def test_fields_that_cannot_be_true(sh, home, field):
     """They are named, and nothing of them is kept: the next run knows what it knew."""
     (home.claude / "b.md").write_text("b\n")

@@ -231,7 +231,7 @@ def test_what_comes_is_compressed_with_what_was_there(large):
     ("chmod u+w .claude-backup/git/objects/pack/*; rm .claude-backup/git/objects/pack/*.keep; "
      "git --git-dir=.claude-backup/git repack -adq", True),
     ("csb-gc --now >/dev/null", False)])
-@pytest.mark.few(2)
+@pytest.mark.few(1)
 def test_packed_in_the_middle(large, tidy, fresh):
     """Whoever packs the store: nothing is lost by it, and it goes on, after one copy at most."""
     small = large.home.claude / "settings.json"
@@ -317,6 +317,7 @@ def test_killed_between_pack_and_idx(large):
 
 @logic
 @pytest.mark.parametrize("call, number", [("link", 1), ("link", 2), ("link", 3), ("fsync", 5)])
+@pytest.mark.few(2)
 def test_an_error_leaves_nothing(large, tmp_path, home, tools, call, number):
     """No space for the .idx, say: no pack is left that nobody sees, and git does it."""
     if reason := faults.missing(tmp_path):

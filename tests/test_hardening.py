@@ -70,6 +70,7 @@ def test_a_path_that_no_system_call_takes_is_named(sh, home, transcript):
 
 
 @pytest.mark.parametrize("mask", ["000", "022", "077"])
+@pytest.mark.few(1)
 def test_nobody_else_can_read_what_is_written(sh, home, transcript, mask):
     """Stores, databases, locks, logs, snapshots and restored files: 0600, folders 0700."""
     transcript.chmod(0o600)

@@ -36,7 +36,7 @@ OLD, FAILED = run(-3 * DAY), run(-60, "failed", reason="the \x1b[31mdisk is full
     (run(-DAY - 60), None, "1 day ago"), (OLD + "{" + run(-5), None, "3 days ago"),
     (OLD + run(0, at=3) + run(0, at="x") + run(0, at=None), None, "3 days ago"),
     (OLD * 30000, None, "3 days ago"), (FAILED + "nonsense\n" + '{"kind":3}\n', None, "failed")])
-@pytest.mark.few(8)
+@pytest.mark.few(4)
 def test_the_message_at_the_start_of_a_session(sh, over, claude, stages, home, lines, older, words):
     stages("csb-backup", "")
     home.backup.mkdir()

@@ -222,6 +222,7 @@ def test_a_bad_line_costs_itself(sh, put, name):
 
 
 @pytest.mark.parametrize("name", ODD)
+@pytest.mark.few(5)
 def test_what_is_odd_but_good(sh, put, name):
     data, texts = ODD[name]
     put(data)
@@ -591,7 +592,7 @@ MISUSE = [("csb-log 3f4a9b1", 2, "names 2 sessions"), ("csb-log ffff", 1, "canno
 
 
 @pytest.mark.parametrize("line, rc, words", MISUSE)
-@pytest.mark.few(6)
+@pytest.mark.few(3)
 def test_status(sh, put, line, rc, words):
     put(small())
     put(lines(GOOD), OTHER)

@@ -75,7 +75,7 @@ def test_a_version_that_was_outgrown_is_not_read(sh, stored):
 @pytest.mark.parametrize("lost", [["main:projects"], ["main:skills/a", "main:skills"],
                                   ["main^{tree}"], ["main:.csb"],
                                   ["main^{tree}", "main:.csb", "main:projects/-p"]])
-@pytest.mark.few(3)
+@pytest.mark.few(1)
 def test_lost_trees_come_out_the_same(sh, stored, git, lose, lost, data):
     ids = [git(f"rev-parse {name}") for name in lost]
     lose(*lost, data=data)

@@ -55,7 +55,7 @@ OBSTACLES = {
 
 
 @pytest.mark.parametrize("obstacle", OBSTACLES)
-@pytest.mark.few(3)
+@pytest.mark.few(2)
 def test_what_is_said_to_be_stored_is_stored(sh, put, home, obstacle):
     """Where git add and git commit would do nothing, or fail, the backup is made all the same."""
     sh(f"git init -q; mkdir -p .git/hooks .git/info; {OBSTACLES[obstacle]}", cwd=home.claude).ok()
@@ -171,6 +171,7 @@ def test_deleted_restored_continued_and_deleted_again(sh, put, home):
 
 
 @pytest.mark.parametrize("left", ["", LINE % "one", '{"type":"us'])
+@pytest.mark.few(1)
 def test_a_transcript_that_was_cut_is_news_and_comes_back_whole(sh, put, left):
     """Cut or emptied and backed up like that: it is told, listed, and its fullest is restored."""
     whole = "".join(LINE % word for word in ("one", "two", "three"))

@@ -132,6 +132,7 @@ def machine(tmp_path):
     {"local data/Programs/Python/Python312/python.exe": GOOD},
     {"/c/Windows/py": LAUNCHER},
 ], ids=lambda programs: " ".join(programs))
+@pytest.mark.few(8)
 def test_a_python_is_found(machine, programs, shell):
     done = machine(programs, shell)("csb-hook", "--version")
     assert (done.returncode, done.stderr) == (0, "") and done.stdout.startswith("csb-hook ")

@@ -57,7 +57,7 @@ def old_version(path):
 
 @pytest.mark.parametrize("line", [
     "csb-index --rebuild", "csb-reindex", "csb-find | csb-reindex --given", INDEX])
-@pytest.mark.few(2)
+@pytest.mark.few(1)
 def test_marks_survive(sh, marked, home, line):
     """git does not know them: made anew, or of an older version, the index still does."""
     if line == INDEX:

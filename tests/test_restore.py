@@ -117,6 +117,7 @@ def test_another_file_is_kept_unless_forced(sh, home):
     ('{"cleanupPeriodDays": 365}', 359, True), ('{"cleanupPeriodDays": 8}', 5, False),
     ('{"cleanupPeriodDays": 8}', 7, True), ("not json", 2, True), ("[]", 2, True),
     ('{"cleanupPeriodDays": "x"}', 2, True), ("\ufeff{}", 20, False)])
+@pytest.mark.few(4)
 def test_a_time_that_the_client_would_purge_is_now(sh, home, settings, days, renewed):
     make_session(home, days=days)
     if settings is not None:
@@ -383,6 +384,7 @@ def test_one_bad_ref_blocks_no_restore(sh, home):
 
 @pytest.mark.parametrize("more", ['"commit":"nonsense"', '"commit":["x"]', '"project":["x"]',
                                   '"commit":5', '"session_id":7'])
+@pytest.mark.few(2)
 def test_a_bad_record_costs_itself(sh, home, more):
     make_session(home)
     make_session(home, OTHER)

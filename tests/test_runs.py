@@ -135,7 +135,7 @@ def status(sh, home):
      ["the last 2 backups failed (csb backup", "no backup has succeeded for 4 days"]),
     ([one(60, "failed")], ["the last backup failed", "no backup has succeeded for 4 days"]),
     ([], ["no backup has run for 4 days"])])
-@pytest.mark.few(4)
+@pytest.mark.few(2)
 def test_the_status_warns(status, log, runs, warnings):
     """By all other signs the last one was four days ago: the log knows better, if there is one."""
     log(runs)

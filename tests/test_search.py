@@ -317,6 +317,7 @@ def test_a_deleted_session_is_found_in_the_store(sh, put, home):
 
 
 @pytest.mark.parametrize("damage", [b"not a database at all" * 500, b"", "truncate", "middle"])
+@pytest.mark.few(1)
 def test_a_damaged_index_is_made_anew(sh, put, home, damage):
     put(ONE, *(said(f"alpha {n} " + "word " * 50) for n in range(300)))
     assert len(hits(sh, "alpha")) == 300

@@ -211,7 +211,7 @@ def test_many_sessions(sh, put):
 
 @pytest.mark.parametrize("meta", ["", "{", "[]", "7", "\xff", "[" * 50000,
                                   '{"agentType":"x"}' + " " * 70000])
-@pytest.mark.few(3)
+@pytest.mark.few(1)
 def test_a_bad_meta_file(sh, put, meta, home):
     """It costs what it would have said, of a live session and of a deleted one."""
     put(f"{SIDE}/subagents/agent-a1.jsonl", "{}\n")

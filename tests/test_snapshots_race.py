@@ -156,6 +156,7 @@ CHANGES = {
 
 @both
 @pytest.mark.parametrize("how", CHANGES)
+@pytest.mark.few(3)
 def test_changed_while_it_is_read(tool, home, disturb, how):
     """Read again: the snapshot is the whole new file, never a mixture."""
     path = home.path / "live"

@@ -96,7 +96,7 @@ def test_the_first_ten_of_many(put, status):
      "cannot read the newest commit of the store"),
     ("cd $CSB_HOME/git && for oid in $(git ls-tree main:projects/-w | cut -c13-52); do "
      "rm objects/${oid:0:2}/${oid:2}; done", "the store has lost the bytes of 2 files, first of")])
-@pytest.mark.few(3)
+@pytest.mark.few(1)
 def test_the_index_says_all_is_well_and_the_store_does_not_hold_it(sh, put, status, spoil, words):
     """A fresh index, a fresh csb.seen: neither is believed."""
     put(1)
@@ -229,7 +229,7 @@ def test_other_claude_directories_are_not_counted(sh, put, status, home, tmp_pat
     (None, 30), ("{}", 30), ('{"cleanupPeriodDays": 365}', 365), ('{"cleanupPeriodDays": 0}', None),
     ('{"cleanupPeriodDays": "7"}', None), ('{"cleanupPeriodDays": true}', None),
     ('{"cleanupPeriodDays": 1e9}', None), ("{", None), ("[]", None), ("\x00", None)])
-@pytest.mark.few(4)
+@pytest.mark.few(2)
 def test_the_setting_of_the_client(sh, put, status, home, text, days):
     put(1)
     if text is not None:

@@ -78,7 +78,7 @@ NASTY = {"space": "a b", "percent": "100%d %%", "quotes": "it's \"so\"", "newlin
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("word", NASTY.values(), ids=NASTY)
-@pytest.mark.few(12)
+@pytest.mark.few(6)
 def test_each_form_runs_the_tool_with_its_paths(home, backup, kind, word, tmp_path):
     """Home, Claude directory and store, with all that a file name may hold, come out as they are;
     so does the tool's own path."""

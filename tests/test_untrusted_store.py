@@ -138,6 +138,7 @@ COMMITS = {
 
 
 @pytest.mark.parametrize("kind", COMMITS)
+@pytest.mark.few(4)
 def test_commits_that_git_would_not_make(forge, survive, kind):
     """A commit that makes no sense costs itself; the session on another ref comes back."""
     given = dict(COMMITS[kind])
@@ -200,6 +201,7 @@ def test_a_ref_whose_name_is_no_plain_text(sh, home, forge, name):
     ("objects/info/http-alternates", "http://127.0.0.1:9/\n"), ("commondir", "."),
     ("objects/info/commit-graph", "CGPH rubbish"), ("objects/pack/multi-pack-index", "MIDX x"),
     ("refs/replace/{good}", "{evil}\n"), ("index", "DIRC rubbish"), ("MERGE_HEAD", "\x1b[2J")])
+@pytest.mark.few(4)
 def test_files_that_bend_the_history(home, forge, survive, where, text):
     """Grafts, replacements, alternates and their like do not take the good session away."""
     words = {"good": forge.tip, "evil": forge.commit([transcript(EVIL)], parent=False),
