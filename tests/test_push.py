@@ -140,7 +140,7 @@ def test_versions(sh, home, claude, remote):
     """A secret in an older version that was rewritten is found; one in a beginning once."""
     path = claude / f"{name(0)}.jsonl"
     for text in (line(GITHUB), line(GITHUB) + line("b"), line(GITHUB) + line("b") * 2,
-                 line("rewritten"), line("rewritten") + line("c"), line("d"), ""):
+                 line("rewritten"), line("rewritten") + line("c") * 9, line("d"), ""):
         path.write_text(text)
         store(sh)
     found = sh("csb-push remote.git").records

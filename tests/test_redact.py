@@ -64,6 +64,8 @@ PHRASES = [
     ("git clone https://anna:Tr0ub4dor@example.org/x.git", "Tr0ub4dor", "password"),
     ("postgres://anna:p%40ss!word$9@db:5432/x", "p%40ss!word$9", "password"),
     ("redis://:s3cr3tpw@localhost", "s3cr3tpw", "password"),
+    ("https://user:password@host", "password", "password"),
+    ("Authorization: Bearer abcdefghijklmnopqrstuvwxyz", 22, "authorization"),
     (f"aws_secret_access_key = {AWS}", AWS, "aws-secret-key"),
     (f'"SecretAccessKey": "{AWS}"', AWS, "aws-secret-key"),
     (f"export AWS_SECRET_ACCESS_KEY='{AWS}'", AWS, "aws-secret-key"),
@@ -76,7 +78,7 @@ PLAIN = [
     some(64, HEX), "sha512-" + some(86) + "==", "sha256:" + some(64, HEX), some(4000, ALNUM + "+/"),
     "task-" + some(20, LOWER), "risk-assessment-of-the-whole-department-2026", "sk-" + "x" * 48,
     "disk-" + some(40), "ghp_" + "x" * 36, "ghp_short", "hf_hub_download", "npm_config_registry",
-    "https://user:password@host/", "https://x:${TOKEN}@github.com", "http://u:<token>@h", "a@b.de",
+    "https://root:root@host/", "https://x:${TOKEN}@github.com", "http://u:<token>@h", "a@b.de",
     "https://u:$(cat t)@h", "http://localhost:3000/@scope/x", "docker://alpine:3.18@sha256:abc",
     "git@github.com:a/b.git", "https://host:8080/a@b", "Authorization: Bearer $TOKEN", "AKIA" * 9,
     "Authorization: Bearer YOUR_TOKEN", "the bearer of bad news", "Bearer authentication", "eyJ",
@@ -139,7 +141,7 @@ def test_phrases(sh):
     for (text, what, kind), new in zip(PHRASES, lines, strict=True):
         secret = what if isinstance(what, str) else text[what:].rstrip("'").split(" ")[0]
         out = json.loads(new)["a"]
-        assert secret not in out and f"[REDACTED:{kind}" in out, text
+        assert secret not in out.replace(":password]", "") and f"[REDACTED:{kind}" in out, text
         assert out.split("[REDACTED")[0] == text.split(secret)[0] or "AKIA" in text
         assert (f"[REDACTED:{kind}]" in out) == (kind in ("password", "authorization"))
 
@@ -223,8 +225,8 @@ def test_what_is_no_json(sh):
     want = text.replace(GITHUB.encode(), mark("github-token", GITHUB).encode()).replace(
         key.encode(), masked("private-key", key).encode())
     assert redact(sh, text, told=True) == want
-    slow = "while IFS= read -r l; do printf '%s\\n' \"$l\"; done <in | csb-redact 2>/dev/null"
-    assert sh(slow).out.encode("utf-8", "surrogateescape") == want, "the same in small pieces"
+    fill = b"line\n" * ((1 << 20) // 5 - 50)       # the key lies across two blocks that are read
+    assert redact(sh, fill + text, told=True) == fill + want
 
 
 def test_findings(sh, home):
@@ -271,6 +273,10 @@ def test_long_lines(sh, size):
     want = want.replace(f'"a":"{GITHUB}'.encode(), f'"a":"{mark("github-token", GITHUB)}'.encode())
     assert redact(sh, data) == want
     assert [r["line"] for r in sh("csb-redact --scan <in").records] == [1] * 4 + [2]
+    for pad in (0, 20):
+        dense = f'"{" " * pad}{f" {GITHUB}," * (size // 42)}"\n'.encode()
+        assert redact(sh, dense) == dense.replace(
+            GITHUB.encode(), mark("github-token", GITHUB).encode())
 
 
 @pytest.mark.parametrize("what", ["line", "emoji", "many", "lines", "hostile"])
