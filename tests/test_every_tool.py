@@ -190,6 +190,7 @@ def test_version(sh, tool):
 @pytest.mark.logic
 @each
 @pytest.mark.parametrize("word", ["-?", "--versio"])
+@pytest.mark.few(40)
 def test_misuse_is_2_and_one_line(sh, tool, word):
     """1 where 2 would block the client of a hook."""
     done = sh(f"{tool} {word}")
@@ -198,7 +199,7 @@ def test_misuse_is_2_and_one_line(sh, tool, word):
 
 @pytest.mark.logic
 @each
-@pytest.mark.few(18)
+@pytest.mark.few(10)
 def test_reader_that_left(sh, tool):
     """A pipe that nobody reads any more ends the tool without a word."""
     done = sh(f"{CLOSED_PIPE}{tool} --help >&3")
@@ -209,7 +210,7 @@ def test_reader_that_left(sh, tool):
 
 @pytest.mark.logic
 @each
-@pytest.mark.few(20)
+@pytest.mark.few(12)
 def test_full_disk(sh, tool):
     """Output that cannot be written is an error, in one line."""
     done = sh(f"{tool} --help >/dev/full")
@@ -220,7 +221,7 @@ def test_full_disk(sh, tool):
 
 @pytest.mark.logic
 @each
-@pytest.mark.few(18)
+@pytest.mark.few(10)
 def test_closed_streams(sh, tool):
     """Without stdin, stdout or stderr at all: the same work, or an error, never a mess."""
     assert sh(f"{tool} --no-such-option 2>&-").out == ""

@@ -306,6 +306,7 @@ def test_a_version_in_the_store(sh, tmp_path):
 
 
 @pytest.mark.skipif(not os.path.exists(GROWTH), reason="the real transcripts are not here")
+@pytest.mark.long
 def test_real_files_that_grow(sh, facts, tmp_path):
     """Snapshot after snapshot, and cut at random as well: the end is the same."""
     with tarfile.open(GROWTH) as file:

@@ -42,6 +42,7 @@ def test_help_has_every_tool(sh, tools, line):
 
 
 @pytest.mark.logic
+@pytest.mark.long
 def test_help_of_a_tool(sh, tools):
     for tool in names(tools):
         if tool != "csb":

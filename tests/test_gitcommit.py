@@ -596,9 +596,11 @@ def test_fields_that_cannot_be_true(sh, home, field):
 
 def test_objects_on_another_disk(sh, home, tmp_path):
     """A link where the objects are: they come aside on that disk."""
-    other = "/dev/shm" if os.path.isdir("/dev/shm") else None
-    if not other or os.stat(other).st_dev == os.stat(home.path).st_dev:
-        pytest.skip("there is no second file system at /dev/shm")
+    here = os.stat(home.path).st_dev
+    other = next((path for path in ("/dev/shm", "/var/tmp") if os.path.isdir(path)
+                  and os.stat(path).st_dev != here), None)
+    if not other:
+        pytest.skip("there is no second file system at /dev/shm or /var/tmp")
     (home.claude / "a.md").write_text("a\n")
     sh("csb-changes | csb-gitcommit").ok()
     away = f"{other}/csb-test-{os.getpid()}-{os.urandom(4).hex()}"

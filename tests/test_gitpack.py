@@ -340,7 +340,7 @@ def test_an_error_leaves_nothing(large, tmp_path, home, tools, call, number):
 @logic
 @pytest.mark.parametrize("how", ["shrunk", "truncated", "same length", "longer", "last byte",
                                  "blanked"])
-@pytest.mark.few(2)
+@pytest.mark.few(1)
 def test_rewritten(large, how):
     """The old versions stay readable in their pack, and what comes after is cheap again."""
     large.backup()

@@ -64,8 +64,9 @@ def test_at(sh, grown, at, expected):
     assert placed(done)[f"projects/-w/{path.name}"] == versions[expected]
 
 
-@pytest.mark.parametrize("at, rc", [("2026-10-31", 1), ("yesterday", 2), ("ffffff", 2), ("", 0),
-                                    ("--output=x", 2), ("main:projects", 2)])
+@pytest.mark.parametrize("at, rc", [("2026-10-31", 1), ("yesterday", 2), ("ffffff", 2), ("", 2),
+                                    ("1970-01-01", 1), ("1960-02-03", 1), ("--output=x", 2),
+                                    ("main:projects", 2)])
 @pytest.mark.few(2)
 def test_at_no_time(sh, grown, at, rc):
     done = sh(f"csb-restore --target-dir out --at={at} {name(1)}")
@@ -140,6 +141,11 @@ def test_a_torn_last_line(sh, home, torn):
     done = sh(f"csb-restore --repair {name(1)}").ok()
     assert done.records[0]["result"] == "kept"
     assert sh(f"csb-restore {name(1)}").rc == 1, "without --repair it is another file"
+    path.write_text(line() + torn)
+    done = sh(f"csb-restore --repair {name(1)}")
+    assert done.rc == 1 and "another file is there" in done.err, "it is torn as it stands"
+    done = sh(f"csb-restore --repair --force {name(1)}")
+    assert done.rc == 0 and path.read_text() == line() + torn + "\n"
     path.write_text(line() + torn + "\n\n")
     assert sh(f"csb-restore --repair {name(1)}").rc == 1
     path.write_text(line() + "\n")
@@ -301,3 +307,84 @@ def test_a_remap_that_fails_restores_nothing(sh, home, lived, stages):
     assert done.rc == 1 and "csb-remap ended with status 1" in done.err
     assert sorted(placed(done)) == [f"tasks/{session}/1.json"]
     assert not list((home.path / "out/projects").rglob("*.jsonl"))
+
+
+@pytest.mark.parametrize("bad", ["/home/old/a\0b", "/home/old/a\ud83d", "/home/old/" + "x/" * 2100])
+def test_an_odd_folder_stops_no_other(sh, home, lived, bad):
+    """A cwd that no system could have costs its session at most."""
+    lived(bad, "-odd", 2)
+    (home.claude / "projects/-x" / f"{name(99)}.jsonl").unlink()
+    session = lived("/home/old/a", "-home-old-a")
+    done = sh("csb-restore --target-dir out --map /home/old=/home/new",
+              f"{name(2)}\n{session}\n".encode())
+    assert f"projects/-home-new-a/{session}.jsonl" in placed(done), done
+
+
+def test_a_home_is_a_home(sh, home, lived):
+    """The shell expands no ~ after a =."""
+    session = lived("/home/old/a", "-home-old-a")
+    slug = str(home.path).replace("/", "-").replace("_", "-")
+    done = sh(f"csb-restore --target-dir out --map /home/old=~/new {session}").ok()
+    assert f"projects/{slug}-new-a/{session}.jsonl" in placed(done)
+    done = sh(f"csb-restore --target-dir out2 --map /home/old=new {session}")
+    assert (done.rc, done.out) == (2, "") and "the whole path" in done.err
+
+
+@pytest.mark.parametrize("path", ["CLAUDE.md", "skills", "agents/a.md"])
+def test_links_of_a_person_come_back(sh, home, path):
+    """A link into dotfiles is restored as the link that it was; nothing is written through it."""
+    (home.path / "dot").mkdir()
+    (home.path / "dot/a").write_text("mine")
+    link = home.claude / path
+    link.parent.mkdir(exist_ok=True)
+    link.symlink_to("../dot")
+    (home.claude / "projects/-w").mkdir(parents=True)
+    (home.claude / f"projects/-w/{name(1)}.jsonl").write_text(line())
+    sh("csb-backup --quiet").ok()
+    link.unlink()
+    sh(f"csb-restore --in-place --path {path}").ok()
+    assert os.readlink(link) == "../dot"
+    link.unlink()
+    if path == "skills":
+        link.mkdir()
+        (link / "x").write_text("inside")
+        sh("csb-backup --quiet").ok()
+        (link / "x").unlink()
+        link.rmdir()
+        link.symlink_to("../dot")
+        assert sh("csb-restore --in-place --path 'skills/**'").rc == 1
+        assert os.listdir(home.path / "dot") == ["a"]
+
+
+@pytest.mark.parametrize("days", ["1e999", "NaN", "9" * 331, "-1e308", '"x"', "null"])
+def test_settings_of_any_kind(sh, home, grown, days):
+    (home.claude / "settings.json").write_text(f'{{"cleanupPeriodDays": {days}}}')
+    assert sh(f"csb-restore {name(1)}").rc == 0 and grown[0].read_text() == grown[1][1]
+
+
+def test_what_came_meanwhile_is_not_lost(sh, home, stages):
+    """A client that writes as soon as the file is there: its line stays, and so does the rest."""
+    path = home.claude / f"projects/-w/{name(1)}.jsonl"
+    path.parent.mkdir(parents=True)
+    path.write_text(line("x" * 1000) * 20000)
+    sh("csb-backup --quiet").ok()
+    before = path.read_bytes()
+    path.unlink()
+    done = sh(f"(until [ -f {path} ]; do :; done; echo new >>{path}) & csb-restore {name(1)}; wait")
+    assert done.rc == 0 and path.read_bytes() == before + b"new\n"
+
+
+def test_a_client_of_another_person_is_alive(sh, home, grown):
+    """A process that one may not signal is one."""
+    if os.geteuid():
+        pytest.skip("only root can start what is somebody else's")
+    (home.claude / "sessions").mkdir()
+    other = subprocess.Popen(["setpriv", "--reuid=65534", "--clear-groups", "sleep", "60"])
+    weak = "setpriv --bounding-set=-kill --inh-caps=-kill"
+    for pid, rc in ((other.pid, 1), (0, 0), (-1, 0), (1 << 40, 0)):
+        (home.claude / "sessions/1.json").write_text(json.dumps(
+            {"pid": pid, "sessionId": name(1)}))
+        done = sh(f"{weak} csb-restore --dry-run {name(1)}")
+        assert done.rc == rc and ("open in a client" in done.err) == bool(rc), (pid, done)
+    other.kill()
+    other.wait()

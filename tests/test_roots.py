@@ -95,7 +95,9 @@ def test_any_directory(sh, home, codex):
         (home.path / parent / f"logs/deep/run-{ONE}.jsonl").write_text(parent * 9 + "\n")
         (home.path / parent / "logs/notes.txt").write_text(parent)
     sh("csb-config roots ~/a/logs ~/b/logs && csb-backup --quiet").ok()
-    for root, parent in (("logs", "a"), ("logs-2", "b")):
+    names = [root["name"] for root in sh("csb-roots").ok().records]
+    assert names[0] == "logs" and len(set(names)) == 2
+    for root, parent in zip(names, "ab", strict=True):
         path = home.path / parent / f"logs/deep/run-{ONE}.jsonl"
         path.unlink()
         (home.path / parent / "logs/notes.txt").unlink()
@@ -127,10 +129,42 @@ def test_one_that_is_gone_stops_no_other(sh, home, codex):
     ("csb-roots nope", 2, "there are codex"), ("csb --root nope list", 2, "there are codex"),
     ("echo '{\"roots\": 3}' >$CSB_HOME/config.json; csb-roots", 1, "no list of directories"),
     ("echo '{\"roots\": [\"\"]}' >$CSB_HOME/config.json; csb-backup", 1, "no list of directories"),
-    ("mkdir -p $CSB_HOME/roots/codex/projects/sessions; csb-roots", 1, "leads to another place"),
+    ("mkdir -p $CSB_HOME/roots/codex/claude/projects/sessions; csb-roots", 1, "leads to another"),
+    ("csb-config roots $HOME; csb-roots", 1, "the backups are in it"),
+    ("mkdir -p $CSB_HOME/x; csb-config roots $CSB_HOME/x; csb-roots", 1, "or it in them"),
     ("mkdir -p $CSB_HOME && touch $CSB_HOME/roots; csb-roots", 1, "cannot make")])
 @pytest.mark.few(3)
 def test_bad_roots(sh, home, codex, line, rc, words):
     sh("csb-config roots ~/.codex").ok()
     done = sh(line)
     assert done.rc == rc and words in done.err, done
+
+
+def test_the_login_is_not_taken(sh, home, codex):
+    """Not before the first session either, and not when the sessions were away for a while."""
+    for folder in ("sessions", "archived_sessions"):
+        (home.path / ".codex" / folder).rename(home.path / folder)
+    sh("csb-config roots ~/.codex && csb-backup --quiet")
+    for folder in ("sessions", "archived_sessions"):
+        (home.path / folder).rename(home.path / ".codex" / folder)
+    sh("csb-backup --quiet").ok()
+    root, = sh("csb-roots").ok().records
+    held = sh(f"git --git-dir={root['csb_home']}/git log --name-only --format= main").ok().out
+    assert held.count("rollout-") == 3 and "auth.json" not in held
+
+
+def test_a_root_keeps_its_name(sh, home, codex):
+    """Whatever becomes of others: its backups go on in the same store."""
+    tops = [home.path / top for top in ("a/logs", "b/logs", "c/logs-backup")]
+    for number, top in enumerate(tops):
+        top.mkdir(parents=True)
+        (top / f"run-{name(number)}.jsonl").write_text("x\n")
+    sh("csb-config roots ~/a/logs ~/b/logs ~/c/logs-backup && csb-backup --quiet").ok()
+    before = {root["path"]: root["csb_home"] for root in sh("csb-roots").ok().records}
+    assert len(set(before.values())) == 3
+    for words in ("~/b/logs", "~/c/logs-backup ~/b/logs ~/a/logs"):
+        sh(f"csb-config roots {words} && csb-backup --quiet").ok()
+        after = {root["path"]: root["csb_home"] for root in sh("csb-roots").ok().records}
+        assert after == {path: before[path] for path in after}
+    for number, home_of in enumerate(before.values()):
+        assert name(number) in sh(f"git --git-dir={home_of}/git ls-tree -r main").ok().out

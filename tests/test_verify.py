@@ -79,7 +79,7 @@ def other(data):
 
 @pytest.mark.parametrize("damage", [lambda data: b"", lambda data: data[:-9], rot, other,
                                     lambda data: b"rubbish", None])
-@pytest.mark.few(3)
+@pytest.mark.few(1)
 def test_a_damaged_object_is_named_and_mended(sh, home, backed_up, damage):
     path = backed_up[1]
     file = loose(sh, home, path)

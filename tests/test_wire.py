@@ -155,6 +155,7 @@ def test_no_file_before_none_afterwards(sh, home):
     (b'{"hooks": []}', "no object"), (b'{"hooks": null}', "no object"),
     (b'{"hooks": {"SessionStart": [], "SessionEnd": {}}}', "no list"),
     (b'{"hooks": {"PreCompact": "csb-hook"}}', "no list")])
+@pytest.mark.few(6)
 def test_what_has_another_shape_is_not_touched(sh, home, text, reason):
     settings(home).write_bytes(text)
     done = sh("csb-wire --install --keep-days 90")
