@@ -90,29 +90,36 @@ class Client:
         done.session = session
         return done
 
-    def resume(self, session, text):
+    def resume(self, session, text, *words, cwd=None):
         """One more prompt to a conversation."""
-        return self.run("-p", "--resume", session, "--", text)
+        return self.run("-p", "--resume", session, *words, "--", text, cwd=cwd)
 
-    def talk(self, lines, leave):
-        """A conversation in a terminal: type each line and wait until the screen is still, then
-        leave: a line, a signal, or CLOSE. -> session, rc, screen, seconds from then to the end."""
-        session = str(uuid.uuid4())
+    def known(self):
+        """What the client gave to the model with the last prompt: all messages, as JSON."""
+        return json.dumps([body for body in self.stub.bodies if body.get("tools")][-1]["messages"])
+
+    def talk(self, lines, leave, resume=None):
+        """A conversation in a terminal, or more of one: type each line and wait until the screen is
+        still, then leave: a line, a signal, or CLOSE. /rename is not waited for, as nobody answers
+        it. -> session, rc, screen, seconds from then to the end."""
+        session = resume or str(uuid.uuid4())
+        option = "--resume" if resume else "--session-id"
         pid, fd = pty.fork()
         if pid == 0:
             try:
                 os.chdir(self.project)
-                os.execve(self.binary, [self.binary, "--session-id", session], self.env())
+                os.execve(self.binary, [self.binary, option, session], self.env())
             finally:
                 os._exit(127)
         fcntl.ioctl(fd, termios.TIOCSWINSZ, struct.pack("HHHH", 50, 150, 0, 0))
         screen = bytearray()
         try:
+            select.select([fd], [], [], 30)
             read_until_still(fd, screen, 3.0)
             for line in lines:
                 before = len(self.stub.bodies)
                 enter(fd, screen, line)
-                deadline = time.monotonic() + 30
+                deadline = time.monotonic() + (0 if line.startswith("/rename") else 30)
                 while len(self.stub.bodies) == before and time.monotonic() < deadline:
                     read_until_still(fd, screen, 0.2)
                 read_until_still(fd, screen, 2.0)

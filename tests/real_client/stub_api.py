@@ -6,6 +6,7 @@ it compacts a conversation, and what these cues in a prompt ask for:
     [[tool:NAME {"json": "input"}]]   call that tool
     [[say:TEXT]]                      answer with exactly TEXT
     [[gate:N]]                        answer when N prompts wait at this gate
+    [[hold:]]                         answer when .go is set
 
 It is the client's proxy as well: whatever other host is tried gets a refusal and is noted.
 """
@@ -18,10 +19,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 SUMMARY = ("<analysis>of the stub</analysis>\n<summary>\n1. Primary Request and Intent: none.\n"
            "2. Current Work: none.\n</summary>")
-CUE = re.compile(r"\[\[(tool|say|gate):")
+CUE = re.compile(r"\[\[(tool|say|gate|hold):")
 WANTS_SUMMARY = re.compile(r"create a detailed summary", re.I)
 REMINDER = re.compile(r"<system-reminder>.*?</system-reminder>", re.S)
 PATIENCE = 120      # seconds that a gate stays shut
+HELD = -1
 
 
 def text_of(content):
@@ -78,7 +80,8 @@ def answer(body):
                    {"type": "tool_use", "id": "toolu_" + uuid.uuid4().hex[:24], "name": name,
                     "input": given}]
     say = [value for kind, value in cues if kind == "say"] or ["An answer of the stub."]
-    gate = [int(value) for kind, value in cues if kind == "gate"] or [0]
+    gate = [HELD if kind == "hold" else int(value) for kind, value in cues
+            if kind in ("gate", "hold")] or [0]
     return gate[0], [{"type": "text", "text": say[0]}]
 
 
@@ -157,7 +160,7 @@ class Handler(BaseHTTPRequestHandler):
 
 class Stub(ThreadingHTTPServer):
     """The server, while it is entered: .port, .bodies (requests), .refused (hosts and paths),
-    .answered (when it gave the last answer)."""
+    .answered (when it gave the last answer), .go (what held prompts wait for)."""
 
     daemon_threads = True
     request_queue_size = 64
@@ -166,14 +169,16 @@ class Stub(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Handler)
         self.port = self.server_address[1]
         self.bodies, self.refused, self.answered = [], set(), 0.0
-        self.waiting, self.gate = 0, threading.Condition()
+        self.waiting, self.gate, self.go = 0, threading.Condition(), threading.Event()
 
     def handle_error(self, request, client_address):
         """A client that hangs up is no news."""
 
     def wait(self, count):
         """Until so many wait here."""
-        if count:
+        if count == HELD:
+            self.go.wait(PATIENCE)
+        elif count:
             with self.gate:
                 self.waiting += 1
                 self.gate.notify_all()

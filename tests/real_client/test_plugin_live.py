@@ -1,25 +1,20 @@
 """the plugin in the real client: every way in which a conversation ends, and what it costs
 
-The client comes by npm into a directory that is thrown away (make test-client, which sets
-CSB_CLIENT=npm), or CSB_CLIENT names one. CSB_CLIENT_VERSION asks for another version, CSB_ENDS=50
-for that many ends in the test that counts them.
+make test-client brings the client (releases.py). CSB_ENDS=50 asks for that many ends in the test
+that counts them.
 """
 import json
 import os
 import shlex
-import shutil
 import signal
 import statistics
 import subprocess
-import tempfile
 import time
-from glob import glob
 
 import pytest
 from client import CLOSE, ROOT, Client, until
+from releases import CLIENT, RELEASES, client_of
 
-CLIENT = os.environ.get("CSB_CLIENT")
-VERSION = os.environ.get("CSB_CLIENT_VERSION", "2.1.329")
 if not CLIENT:
     pytest.skip("the real client: make test-client", allow_module_level=True)
 
@@ -30,22 +25,7 @@ CANCELLED = "Hook cancelled"
 @pytest.fixture(scope="session")
 def binary():
     """The path of the client."""
-    if CLIENT != "npm":
-        if not os.access(CLIENT, os.X_OK):
-            pytest.fail(f"CSB_CLIENT is neither npm nor a program: {CLIENT}")
-        yield CLIENT
-        return
-    if not shutil.which("npm"):
-        pytest.skip("npm is not here: CSB_CLIENT may name a client")
-    with tempfile.TemporaryDirectory(prefix="csb-client-") as top:
-        done = subprocess.run(["npm", "install", "--no-audit", "--no-fund", "--prefix", top,
-                               f"@anthropic-ai/claude-code@{VERSION}"], capture_output=True,
-                              text=True, timeout=600, stdin=subprocess.DEVNULL)
-        if done.returncode:
-            pytest.skip(f"npm cannot bring the client: {done.stderr.strip()[-200:]}")
-        found = glob(f"{top}/node_modules/@anthropic-ai/claude-code-*/claude") + glob(
-            f"{top}/node_modules/.bin/claude")
-        yield found[0]
+    return client_of(RELEASES[0])
 
 
 @pytest.fixture
