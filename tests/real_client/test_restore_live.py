@@ -194,7 +194,9 @@ def test_a_whole_session_is_deleted_and_comes_back(client, how, tell):
         use("Bash", command="seq 1 40000", description="much"),
         use("Task" if before else "Agent", description="look", prompt="[[say:found]]",
             subagent_type="general-purpose", run_in_background=False),
-        use("Write", file_path=str(memory), content="- a fact\n")])).session
+        use("TodoWrite" if before else "TaskCreate", **task),
+        use("Write", file_path=str(memory), content="- a fact\n")]),
+        "--allowedTools", ",".join(ALLOWED)).session
     client.talk(["read " + use("Read", file_path=str(file)) + use(
         "Edit", file_path=str(file), old_string="two", new_string="2"), "/rename A title"],
         "/exit", resume=session)
@@ -203,8 +205,7 @@ def test_a_whole_session_is_deleted_and_comes_back(client, how, tell):
               and b"OKAPI" in path.read_bytes()]
     assert "OKAPI" in known and file.read_text() == "line one\nline 2\n" and memory.exists()
     client.resume(session, "/compact")
-    client.resume(session, "and the other is NUMBAT " + use(
-        "TodoWrite" if before else "TaskCreate", **task))
+    client.resume(session, "and the other is NUMBAT")
     after = forked(client, session)
     assert "NUMBAT" in after and "Primary Request" in after
 
