@@ -83,8 +83,9 @@ soak: .venv/ready
 		{ $(ON) CSB_SOAK="$$figures" python3 -m pytest $$(python3 -c 'import xdist' 2>/dev/null \
 		&& echo "-n 2") -m "soak or long"; status=$$?; sort "$$figures"; exit $$status; }
 
-# The plugin in the real client, which npm brings into a directory that is thrown away (300 MB).
-# CSB_CLIENT names one that is there; CSB_ENDS=50 ends that many conversations in pairs.
+# The plugin and csb-restore with the real client, which npm brings into directories that are thrown
+# away (600 MB). CSB_CLIENT_VERSIONS='2.1.329 2.0.76': csb-restore on each, the plugin on the first.
+# CSB_CLIENT names one that is there, or PATH:PATH; CSB_ENDS=50 ends that many in pairs.
 test-client: .venv/ready
 	@$(WITH) && $(ON) CSB_CLIENT="$${CSB_CLIENT:-npm}" python3 -m pytest -v tests/real_client
 
