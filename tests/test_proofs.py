@@ -55,7 +55,8 @@ def test_a_disk_that_does_not_keep_what_it_was_given(sh, home, tools, tmp_path):
         words = ["strace", "-qq", "-o", "/dev/null", "-e", "trace=write", "-e",
                  f"inject=write:retval={len(data)}:when={number}", tools.python, "-I",
                  f"{tools.bin}/csb-place", "--target-dir", target]
-        done = subprocess.run(words, input=records, env=home.env, capture_output=True, timeout=60, cwd=home.path)
+        done = subprocess.run(words, input=records, env=home.env, capture_output=True, timeout=60,
+                              cwd=home.path)
         there = (target / MAIN).read_bytes() if (target / MAIN).exists() else None
         assert there in (None, data), f"write {number}: other bytes are left"
         assert done.returncode or there == data, f"write {number}: status 0 and no file"
