@@ -110,6 +110,7 @@ STORES = {"loose objects": ("", "objects"), "pack": ("git repack -adq", ".pack")
 
 @pytest.mark.parametrize("kind", STORES)
 @pytest.mark.few(1)
+@pytest.mark.long
 def test_a_flipped_bit_in_the_store(sh, home, backed_up, rounds, seeded, figure, kind):
     """csb-verify finds it, or every last version is there as it was; with --deep every object is.
     csb-restore brings back the original bytes, or says that it cannot."""

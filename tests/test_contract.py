@@ -61,6 +61,7 @@ def test_the_documents_are_there_or_it_is_said():
 
 
 @pytest.mark.parametrize("line", [one for line in CSB for one in spelled(line)])
+@pytest.mark.logic
 def test_csb(lived_in, sh, line):
     done = sh(line.replace("<session-id>", OLD)).ok()
     if line.startswith("csb backup"):

@@ -147,6 +147,7 @@ def descendants(pid):
 
 
 @pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="no /proc here")
+@pytest.mark.long
 def test_a_run_that_was_killed_stops_no_other(sh, home, tools, store, rounds, seeded, figure):
     """kill -9 of csb-backup, of one of its stages or of all: the next run does its work at once."""
     writers, turns, hits = [Writer(home, number) for number in range(3)], rounds(5, 100), 0
@@ -257,6 +258,7 @@ def test_snapshots_while_four_append(sh, home, rounds, seeded, figure, tool):
     figure(f"{total} snapshots, {len(sizes)} sizes, all exact prefixes, 4 appenders")
 
 
+@pytest.mark.long
 def test_backups_while_four_append_and_one_truncates(sh, home, store, rounds, seeded, figure):
     """Each stored version is a state that the file had, never a mixture of two."""
     name, turns, seen = f"projects/-p/{uuid.UUID(int=7)}.jsonl", rounds(5, 50), set()

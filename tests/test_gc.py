@@ -315,6 +315,7 @@ def test_killed(sh, home, store, grown, moment):
     assert (store.loose(), len(store.packs()), len(store.packs(".idx"))) == (0, 1, 1)
 
 
+@pytest.mark.long
 def test_old_packs_stay_if_the_new_one_lacks_something(sh, home, store, grown, tmp_path):
     """What git leaves out is noticed before anything is removed."""
     forged(store, None)

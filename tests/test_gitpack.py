@@ -187,6 +187,7 @@ def flip(path, at, mask=1):
 @logic
 @pytest.mark.parametrize("line, few", [(PIPE, 20), (BACKUP, 4)])
 @pytest.mark.few(1)
+@pytest.mark.long
 def test_an_append_costs_its_lines(line, few, sh, home, seeded, rounds, figure):
     """Ten kilobytes cost twice that at most, every version comes back, git finds no fault."""
     big = Large(sh, home, seeded)
@@ -371,6 +372,7 @@ def test_rewritten(large, how):
 
 
 @logic
+@pytest.mark.long
 def test_deleted_and_back_and_older(large):
     """A file that goes and comes back as it was, or older, costs nothing; its pack goes on."""
     old = large.file.read_bytes()
@@ -398,6 +400,7 @@ def test_deleted_and_back_and_older(large):
 
 
 @logic
+@pytest.mark.long
 def test_forked_and_moved(large):
     """The same bytes at two paths are stored once, and have a pack each when they grow."""
     large.backup()

@@ -254,16 +254,11 @@ HOW = [("map", "plain"), ("cwd", "not ASCII"), ("map", "decomposed"), ("map", "l
 
 
 @pytest.mark.parametrize("how, name", HOW, ids=[" ".join(pair) for pair in HOW])
-def test_in_another_folder(client, how, name, request):
+def test_in_another_folder(client, how, name):
     """The client finds it there, and finds there what it had said. A release before 2.1 looks only
     into the project of the folder, so the project must be called as the client calls it; with
     --map a folder below moves as well. Long: its path has more than 200 characters; twins: the
     first 200 are those of another one."""
-    wrong = {"decomposed": "csb-rehome composes the name, the client on Linux does not",
-             "long": client.before and "before 2.1 the client does not shorten a long name",
-             "twins": "csb-rehome cannot tell two projects with the same 200 characters"}.get(name)
-    if wrong:
-        request.node.add_marker(pytest.mark.xfail(strict=True, reason=wrong))
     new = client.top / NAMES[name].removeprefix("/")
     while NAMES[name][0] == "/" and len(str(new)) < 205:
         new = new.with_name(new.name + "x") if len(new.name) < 40 else new / "a long name"
