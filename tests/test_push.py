@@ -154,6 +154,39 @@ def test_versions(sh, home, claude, remote):
     assert one["line"] == 2
 
 
+def test_a_key_that_grew(sh, home, claude, remote):
+    """Its first lines are there already: what follows is searched from where it begins."""
+    body = "".join(f"{char}1{GITHUB[4:]}{GITHUB[4:24]}\n" for char in "abcdefgh")
+    path = claude / f"{name(0)}/tool-results/a.txt"
+    path.parent.mkdir(parents=True)
+    for text in ("one\n", "-----BEGIN RSA PRIVATE KEY-----\n", body[:30], body[30:]):
+        with open(path, "a") as file:
+            file.write(text)
+        store(sh)
+        done = sh("csb-push remote.git")
+        if len(text) < len(body) - 30:
+            only_push(done)
+    one, = done.records
+    assert (done.rc, one["what"], one["line"]) == (1, "private-key", 2)
+    with open(claude / f"{name(1)}.jsonl", "a") as file:
+        file.write(line("-----BEGIN RSA PRIVATE KEY-----\n" + body))
+    store(sh)
+    only_push(sh("csb-push --allow-secrets remote.git"))
+    for grown, text in (path, "-----END RSA PRIVATE KEY-----\n"), (claude / f"{name(1)}.jsonl", ""):
+        with open(grown, "a") as file:
+            file.write(text + line("more"))
+    store(sh)
+    found = sh("csb-push remote.git").records
+    assert [one["path"][-5:] for one in found] == ["a.txt"], "a record that ended is not open"
+
+
+@pytest.mark.parametrize("branch", ["refs/heads/y", "HEAD", "@", "@{-1}", "-x", "/x", "a//b", "''"])
+def test_no_branch(sh, claude, remote, branch):
+    sh("csb-init").ok()
+    done = sh(f"csb-push --branch={branch} remote.git")
+    assert done.rc == 2 and done.err.count("\n") == 1 and "is no name of a branch" in done.err
+
+
 def test_machines(sh, home, claude, remote, tmp_path):
     """Each machine has its branch, the same each time; what another has is never overwritten."""
     backup(sh)
