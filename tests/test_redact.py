@@ -91,7 +91,7 @@ PLAIN = [
 def mark(kind, secret):
     """What is to stand in its place."""
     if kind == "private-key":
-        secret = "".join(secret.split("-----")[2].split())
+        secret = "".join(secret.split("-----")[2].split()).replace("+", "")
     return f"[REDACTED:{kind}:{hashlib.sha256(secret.encode()).hexdigest()[:8]}]"
 
 
@@ -227,6 +227,55 @@ def test_what_is_no_json(sh):
     assert redact(sh, text, told=True) == want
     fill = b"line\n" * ((1 << 20) // 5 - 50)       # the key lies across two blocks that are read
     assert redact(sh, fill + text, told=True) == fill + want
+
+
+@pytest.mark.parametrize("before", ["-", "+", "> ", "--", "\x1b[31m-"])
+def test_a_key_in_a_diff(sh, before):
+    """With what stands before each line; in plain text, in a string, in a list of lines."""
+    rows = [before + row for row in key_block().split("\n")]
+    text = "\n".join(["see", *rows, before.strip() + "end", ""])
+    for data in (text.encode(), dump({"a": text}), dump({"lines": rows}),
+                 json.dumps({"lines": rows}, indent=1).encode()):
+        out = redact(sh, data, told=True).decode()
+        assert not [row for row in rows[1:-1] if row[len(before):] in out], data
+        assert "[REDACTED:private-key:" in out and "-----END RSA PRIVATE KEY-----" in out
+        assert [one["what"] for one in sh("csb-redact --scan <in").records] == ["private-key"]
+
+
+def test_a_key_in_a_patch(sh):
+    """One string for each line, as the client writes an edit: the key has one marker everywhere,
+    the lines and the column of the diff stay; without its end, too."""
+    key = key_block("PRIVATE KEY")
+    rows, gone = key.split("\n"), mark("private-key", key)
+    def record(text, body):
+        old, new, source = ([f"{sign}{rows[0]}", *[f"{sign}{row}" for row in body],
+                             f"{sign}{rows[-1]}"] for sign in ("-", "+", ""))
+        return dump({"content": f"a {text}", "structuredPatch": [
+            {"oldStart": 1, "lines": [" \u00e9\"\\", *old, *new, f" {GITHUB}"]}, {"lines": []}],
+            "source": source, "z": [GITHUB, 1]})
+    want = record(masked("private-key", key), [gone] * (len(rows) - 2))
+    want = want.replace(GITHUB.encode(), mark("github-token", GITHUB).encode())
+    data = record(key, rows[1:-1])
+    assert redact(sh, data) == want
+    found = sh("csb-redact --scan <in").records
+    patch = "/structuredPatch/0/lines"
+    assert [one["pointer"] for one in found] == ["/content"] + [patch] * 3 + ["/source", "/z/0"]
+    for torn in (dump({"lines": [f"+{row}" for row in rows[:4]]}),
+                 dump({"lines": rows[:4]}, separators=(",", ":")), "\n".join(rows[:4]).encode()):
+        out = redact(sh, torn, told=True).decode()
+        assert "[REDACTED:private-key:" in out and not [row for row in rows[1:4] if row in out]
+    odd = dump([[rows[0], *["+"] * 50, "-----END ", "a" * 40], ["\v", rows[0]]])
+    assert redact(sh, odd) == odd
+
+
+@pytest.mark.parametrize("colour", ["\x1b[01;31m\x1b[K", "\x1b[H", "\x1b[?25h", "\x1b[38;5;196m"])
+def test_colours(sh, colour):
+    """A token behind a colour, whatever letter ends that; and one whose first word is coloured."""
+    for token in (GITHUB, f"ghp_\x1b[m\x1b[K{GITHUB[4:]}"):
+        new = dump({"a": f"x{colour}{mark('github-token', GITHUB)}\x1b[m"})
+        assert redact(sh, dump({"a": f"x{colour}{token}\x1b[m"})) == new
+        out = sh("csb-redact", f"{colour}{token}\n".encode()).out
+        assert out == f"{colour}{mark('github-token', GITHUB)}\n"
 
 
 def test_findings(sh, home):
