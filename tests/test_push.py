@@ -180,6 +180,7 @@ def test_a_key_that_grew(sh, home, claude, remote):
     assert [one["path"][-5:] for one in found] == ["a.txt"], "a record that ended is not open"
 
 
+@pytest.mark.few(3)
 @pytest.mark.parametrize("branch", ["refs/heads/y", "HEAD", "@", "@{-1}", "-x", "/x", "a//b", "''"])
 def test_no_branch(sh, claude, remote, branch):
     sh("csb-init").ok()

@@ -229,6 +229,7 @@ def test_what_is_no_json(sh):
     assert redact(sh, fill + text, told=True) == fill + want
 
 
+@pytest.mark.few(3)
 @pytest.mark.parametrize("before", ["-", "+", "> ", "--", "\x1b[31m-"])
 def test_a_key_in_a_diff(sh, before):
     """With what stands before each line; in plain text, in a string, in a list of lines."""
@@ -268,6 +269,7 @@ def test_a_key_in_a_patch(sh):
     assert redact(sh, odd) == odd
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize("colour", ["\x1b[01;31m\x1b[K", "\x1b[H", "\x1b[?25h", "\x1b[38;5;196m"])
 def test_colours(sh, colour):
     """A token behind a colour, whatever letter ends that; and one whose first word is coloured."""
