@@ -382,7 +382,7 @@ def make_dirs(path):
         fsync_dir(os.path.dirname(path))
 def put(path, blocks, mode=0o600, mtime_ns=None, replace=False, dir_fd=None):
     """Put a file at path: whole, durable, mode and mtime set, or not at all. One that is there is
-    FileExistsError, unless replace. With dir_fd, path is a name in that directory."""
+    FileExistsError, unless replace. With dir_fd, path is a name in it, durable after fsync_dir."""
     tmp = os.path.join(os.path.dirname(path), f"{TMP}{os.getpid()}-{os.urandom(4).hex()}")
     opener = lambda name, flags: os.open(name, flags, 0o600, dir_fd=dir_fd)
     try:
@@ -397,4 +397,4 @@ def put(path, blocks, mode=0o600, mtime_ns=None, replace=False, dir_fd=None):
     finally:
         with suppress(FileNotFoundError):
             os.unlink(tmp, dir_fd=dir_fd)
-    fsync_dir(dir_fd if dir_fd is not None else os.path.dirname(path) or ".")
+    fsync_dir(os.path.dirname(path) or ".") if dir_fd is None else None     # else for the caller

@@ -35,7 +35,7 @@ def without_dates(found):
 
 
 @pytest.mark.parametrize("number", range(PROJECTS))
-@pytest.mark.parametrize("way", ["as it is", "without the index", "from a clone"])
+@pytest.mark.parametrize("way", ["as it is", "without the index", "from a clone", "after git gc"])
 @pytest.mark.few(4)
 def test_what_is_deleted_comes_back_byte_for_byte(sh, home, real, listing, number, way):
     assert len(real.claude) == PROJECTS
@@ -54,6 +54,8 @@ def test_what_is_deleted_comes_back_byte_for_byte(sh, home, real, listing, numbe
         (home.backup / "session-backup.db").unlink()
         sh("csb-find | csb-index >/dev/null")
     where = ""
+    if way == "after git gc":
+        sh("git --git-dir ~/.claude-backup/git gc -q --prune=now --aggressive").ok()
     if way == "from a clone":
         sh("git clone -q --bare ~/.claude-backup/git ~/clone").ok()
         (home.backup / "git").rename(home.backup / "lost")
