@@ -235,7 +235,7 @@ class Growing:
 
 
 @pytest.mark.parametrize("tool", ["session_snapshot", "jsonl_snapshot"])
-@pytest.mark.few(1)
+@pytest.mark.long
 def test_snapshots_while_four_append(sh, home, rounds, seeded, figure, tool):
     """Each snapshot is an exact prefix of the file, of whole and of half lines."""
     total, batch, sizes = rounds(10, 250), 10, set()

@@ -190,7 +190,7 @@ def test_version(sh, tool):
 @pytest.mark.logic
 @each
 @pytest.mark.parametrize("word", ["-?", "--versio"])
-@pytest.mark.few(40)
+@pytest.mark.few(24)
 def test_misuse_is_2_and_one_line(sh, tool, word):
     """1 where 2 would block the client of a hook."""
     done = sh(f"{tool} {word}")

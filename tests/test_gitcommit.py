@@ -120,7 +120,7 @@ STATES = {
 
 
 @pytest.mark.parametrize("state", STATES)
-@pytest.mark.few(4)
+@pytest.mark.few(3)
 def test_the_users_repository_is_left_as_it_was(sh, home, listing, state):
     data = fill(home)
     (home.path / ".gitconfig").write_text(

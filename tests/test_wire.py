@@ -64,7 +64,7 @@ def commands(data):
 
 
 @pytest.mark.parametrize("form", FORMS)
-@pytest.mark.few(5)
+@pytest.mark.few(4)
 def test_in_and_out_again_leaves_every_byte(sh, home, form):
     """Twice, in both the ways in which they are taken out: with what was noted, and without."""
     path, before = settings(home), FORMS[form]
