@@ -271,3 +271,49 @@ def hook(sh, over):
         done = sh(f"csb-hook {options}", stdin, **more).ok()
         assert done.out == ""
     return run
+
+
+@pytest.fixture
+def dotfiles(home):
+    """dotfiles(mode): settings.json as a link over a link to a file elsewhere, {"a": 1} of that
+    mode, or not there (None); its path."""
+    def make(mode):
+        real = home.path / "dotfiles" / "claude.json"
+        real.parent.mkdir()
+        if mode is not None:
+            real.write_text('{"a": 1}\n')
+            real.chmod(mode)
+        (home.path / "step").symlink_to("dotfiles/claude.json")
+        (home.claude / "settings.json").symlink_to("../step")
+        return real
+    return make
+
+
+@pytest.fixture
+def unwritable(sh, home):
+    """unwritable(line, "claude" or "backup"): what a line did that could not write there, with
+    {"a": 1} as settings; it failed, and said one thing."""
+    def run(line, folder):
+        (home.claude / "settings.json").write_text('{"a": 1}')
+        home.backup.mkdir()
+        getattr(home, folder).chmod(0o500)
+        done = sh(line)
+        getattr(home, folder).chmod(0o700)
+        assert (done.rc, done.out, done.err.count("\n")) == (1, "", 1), done
+        return done
+    return run
+
+
+@pytest.fixture
+def client(clients):
+    """A real client, as the module's clients() makes one."""
+    return clients("c")
+
+
+@pytest.fixture
+def tell(capsys):
+    """Print a figure where a person sees it."""
+    def say(text):
+        with capsys.disabled():
+            print(f"\n    {text}", end=" ", flush=True)
+    return say

@@ -100,14 +100,8 @@ def test_a_file_that_is_no_json_is_not_touched(sh, home, text, reason, name, key
 
 
 @pytest.mark.parametrize("there", [True, False])
-def test_a_link_is_written_through(sh, home, there):
-    real = home.path / "dotfiles" / "claude.json"
-    real.parent.mkdir()
-    if there:
-        real.write_text('{"a": 1}\n')
-        real.chmod(0o644)
-    (home.path / "step").symlink_to("dotfiles/claude.json")
-    settings(home).symlink_to("../step")
+def test_a_link_is_written_through(sh, home, dotfiles, there):
+    real = dotfiles(0o644 if there else None)
     assert sh(f"csb-config {DAYS} 90").rc == 0
     assert os.readlink(settings(home)) == "../step" and os.path.islink(home.path / "step")
     assert json.loads(real.read_text())["cleanupPeriodDays"] == 90
@@ -125,13 +119,8 @@ def test_zero_days_must_be_meant(sh, home):
 
 @pytest.mark.skipif(os.geteuid() == 0 and not POWERLESS, reason="root may write anywhere")
 @pytest.mark.parametrize("folder", ["claude", "backup"])
-def test_a_directory_that_cannot_be_written(sh, home, folder):
-    settings(home).write_text('{"a": 1}')
-    home.backup.mkdir()
-    getattr(home, folder).chmod(0o500)
-    done = sh(f"csb-config {DAYS} 90")
-    getattr(home, folder).chmod(0o700)
-    assert (done.rc, done.out, done.err.count("\n")) == (1, "", 1), done
+def test_a_directory_that_cannot_be_written(home, unwritable, folder):
+    unwritable(f"csb-config {DAYS} 90", folder)
     assert settings(home).read_text() == '{"a": 1}'
 
 

@@ -167,14 +167,8 @@ def test_what_has_another_shape_is_not_touched(sh, home, text, reason):
 
 
 @pytest.mark.parametrize("there", [True, False])
-def test_a_link_is_written_through(sh, home, there):
-    real = home.path / "dotfiles" / "claude.json"
-    real.parent.mkdir()
-    if there:
-        real.write_text('{"a": 1}\n')
-        real.chmod(0o444)
-    (home.path / "step").symlink_to("dotfiles/claude.json")
-    settings(home).symlink_to("../step")
+def test_a_link_is_written_through(sh, home, dotfiles, there):
+    real = dotfiles(0o444 if there else None)
     sh("csb-wire --install").ok()
     assert real.stat().st_mode & 0o777 == (0o444 if there else 0o600)
     assert set(commands(json.loads(real.read_text()))) == set(EVENTS)
@@ -185,13 +179,8 @@ def test_a_link_is_written_through(sh, home, there):
 
 @pytest.mark.skipif(os.geteuid() == 0 and not POWERLESS, reason="root may write anywhere")
 @pytest.mark.parametrize("folder", ["claude", "backup"])
-def test_a_directory_that_cannot_be_written(sh, home, folder):
-    settings(home).write_text('{"a": 1}')
-    home.backup.mkdir()
-    getattr(home, folder).chmod(0o500)
-    done = sh("csb-wire --install")
-    getattr(home, folder).chmod(0o700)
-    assert (done.rc, done.out, done.err.count("\n")) == (1, "", 1), done
+def test_a_directory_that_cannot_be_written(home, unwritable, folder):
+    done = unwritable("csb-wire --install", folder)
     assert "settings.json was not changed" in done.err
     assert settings(home).read_text() == '{"a": 1}' and os.listdir(home.claude) == ["settings.json"]
 

@@ -46,21 +46,6 @@ def clients(binary, tmp_path):
         assert not client.stub.refused, "it looked for other hosts"
 
 
-@pytest.fixture
-def client(clients):
-    """A client with the plugin."""
-    return clients("c")
-
-
-@pytest.fixture
-def tell(capsys):
-    """Print a figure where a person sees it."""
-    def say(text):
-        with capsys.disabled():
-            print(f"\n    {text}", end=" ", flush=True)
-    return say
-
-
 def stored(client, path):
     """The bytes that the store has of a file of the Claude directory; none if it has not."""
     name = shlex.quote(f"main:{path.relative_to(client.config)}")

@@ -45,20 +45,6 @@ def clients(request, tmp_path):
         assert client.stub.refused <= (BEFORE if client.before else set())
 
 
-@pytest.fixture
-def client(clients):
-    return clients("c")
-
-
-@pytest.fixture
-def tell(capsys):
-    """Print a figure where a person sees it."""
-    def say(text):
-        with capsys.disabled():
-            print(f"\n    {text}", end=" ", flush=True)
-    return say
-
-
 def configure(client, **settings):
     """Its settings.json; tools are used unasked."""
     (client.config / "settings.json").write_text(json.dumps({
