@@ -2,8 +2,8 @@
 import os
 import sys
 
-sys.excepthook = lambda kind, *rest: (  # Ctrl-C: not a word, and nothing more written
-    os._exit(130) if kind is KeyboardInterrupt else sys.__excepthook__(kind, *rest))
+sys.excepthook = lambda *e: os._exit(130) if e[0] is KeyboardInterrupt else sys.__excepthook__(*e)
+sys.unraisablehook = lambda e: sys.excepthook(*e[:3])   # Ctrl-C, in a __del__ too: not a word more
 import argparse
 import errno
 import json

@@ -274,6 +274,18 @@ def test_ctrl_c_while_reading(home, sh, tool):
 
 
 @pytest.mark.logic
+def test_ctrl_c_in_a_del(home):
+    """Where Python itself would only say that it ignored it, and go on."""
+    text = (f"import os, signal, sys\nsys.path.append({ROOT + '/lib'!r})\nimport csb\n"
+            "class Child:\n    def __del__(self):\n        os.kill(os.getpid(), signal.SIGINT)\n"
+            "        sum(range(10**6))\nsys.stdout.write('before')\nChild()\nprint('and on')\n")
+    done = subprocess.run(
+        ["python3", "-c", text], env=home.env, cwd=home.path, capture_output=True, text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler))
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
+
+
+@pytest.mark.logic
 @pytest.mark.parametrize("tool", [
     name for name in SOURCES if name not in (
         "csb-config", "csb-gc", "csb-init", "csb-mend", "csb-push", "csb-roots", "csb-schedule",
