@@ -490,7 +490,8 @@ DAMAGES = {
 
 
 def test_a_damaged_index_is_made_anew(sh, put, home):
-    """One line, deleted sessions included; nothing that was there is thrown away."""
+    """One line, deleted sessions included; nothing that was there is thrown away. One that is empty
+    is what a killed run leaves: as if there were none."""
     for number in range(9):
         put(number, line(f"title {number}") * number)
     sh(f"{STORE}; {INDEX}").ok()
@@ -509,13 +510,14 @@ def test_a_damaged_index_is_made_anew(sh, put, home):
             assert done.rc in (1, 3) and done.err.count("\n") == 1, (kind, done)
         done = sh(INDEX, CSB_HOME=str(copy))
         assert (done.rc, done.err.count("\n")) == (0, 1), (kind, done)
+        assert ("(.bad)" in done.err) == bool(left), done
         assert {n for n, change in changes(done).items() if change == "deleted"} == {3, 4}, kind
         done = sh(ALL, CSB_HOME=str(copy)).ok()
         after = {(r["project"], r["session_id"]): r for r in done.records}
         for record in (*before.values(), *after.values()):
             record.pop("deleted_at", None)
         assert after == before, kind
-        if left is not None:
+        if left:
             assert (copy / "session-backup.db.bad").read_bytes() == left
 
 

@@ -189,11 +189,16 @@ def test_what_is_by_rule_is_no_warning(sh, put, status, home, tmp_path):
 
 
 def test_too_young_is_covered(sh, put, status, home):
+    """What was written less than 2 s before it was read; a slow machine gets more than one try."""
     put(1)
-    (home.claude / "new").write_text("x")
-    sh("csb-backup").ok()
-    rc, record = status()
-    assert (rc, record["covered"]) == (0, True) and record["recheck"] >= 1
+    for number in range(9):
+        (home.claude / "new").write_text(str(number))
+        sh("csb-backup").ok()
+        rc, record = status()
+        assert (rc, record["covered"]) == (0, True)
+        if record["recheck"]:
+            break
+    assert record["recheck"] >= 1
 
 
 def test_states_of_sessions(sh, put, status, home):
