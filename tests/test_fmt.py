@@ -174,7 +174,7 @@ KINDS = [
     ({"kind": "commit", "commit": 7, "files": "many", "bytes": -1}, "commit  7  many  -1\n"),
     ({"kind": "refused", "path": "a\n\x1b[2J\udcff\x9b", "reason": "\u2028"},
      "refused  a\\n\\x1b[2J\\udcff\\x9b  \\u2028\n"),
-    ({"kind": "end"}, "1 of 2\n")]     # the checks that were good, last
+    ({"kind": "end"}, "1 session and other files: 1 file restored, 1 refused\n1 of 2\n")]  # last
 
 
 def test_other_kinds_take_one_line(sh):
