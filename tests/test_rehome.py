@@ -1,0 +1,55 @@
+"""csb-rehome: which folder a session was started in, however late its transcript tells."""
+import json
+
+import pytest
+from conftest import line, name
+
+pytestmark = pytest.mark.logic
+
+
+@pytest.fixture
+def moved(sh, home):
+    """moved(text, project, maps): where below projects a session of that transcript is put."""
+    def put(text, project, maps="--map /old=/new"):
+        folder = home.claude / "projects" / project
+        folder.mkdir(parents=True)
+        (folder / f"{name(1)}.jsonl").write_text(text)
+        sh("csb-backup --quiet").ok()
+        done = sh(f"csb-restore --target-dir out {maps} {name(1)}")
+        assert done.rc == 0, done
+        return done.records[0]["path"].split("/")[-2]
+    return put
+
+
+@pytest.mark.parametrize("text, project, expected", [
+    ("".join(line(cwd=f"/other/{n}") for n in range(30)) + line(cwd="/old/app"), "-old-app",
+     "-new-app"),
+    (line(cwd="/other") * 1500 + line(cwd="/old/app"), "-old-app", "-new-app"),
+    ("".join(line(cwd=f"/other/{n}") for n in range(30)) + line(cwd="/old/\U0001f600"), "-old---",
+     "-new---"),
+    (line("x" * (1 << 21), cwd="/other") + "{torn\n" + line(cwd="/old/app"), "-old-app",
+     "-new-app"),
+    (line(cwd="/other") * 2 + line(tool={"cwd": "/old/app"}, cwd="/x") * 2, "-old-app", "-old-app"),
+    (line(tool={"cwd": "/old/app"}, cwd="/x") * 2 + line(cwd="/old/app"), "-old-app", "-new-app"),
+    (json.dumps({"a": '"cwd":"/old/app"'}) + "\n" + line(cwd="/x"), "-old-app", "-old-app"),
+    ("".join(line(cwd=f"/{'-/'[n & 1]}{'-/'[n >> 1 & 1]}{'-/'[n >> 2 & 1]}old/{'d' * 240}{n}")
+             for n in range(8)), "---" + "-old-" + "d" * 192 + "-zzz", "---" + "-old-" + "d" * 192
+     + "-zzz")])
+@pytest.mark.few(4)
+def test_the_folder_is_found_however_late(moved, text, project, expected):
+    assert moved(text, project) == expected
+
+
+def test_a_link_that_stands_is_followed(home, moved):
+    """The client calls a project by the real path; a transcript may name the link."""
+    (home.path / "real").mkdir()
+    (home.path / "link").symlink_to("real")
+    real = str(home.path / "real").translate(dict.fromkeys(map(ord, "/._"), "-"))
+    maps = f"--map {home.path}/link=/new"
+    assert moved(line(cwd="/a") + line(cwd=f"{home.path}/link"), real, maps) == "-new"
+
+
+def test_thousands_of_folders_cost_little(moved):
+    """csb-remap is not asked for each: that would take minutes."""
+    text = "".join(line(cwd=f"/other/{n}") for n in range(20000)) + line(cwd="/old/app")
+    assert moved(text, "-old-app") == "-new-app"
