@@ -51,3 +51,19 @@ def test_another_project_is_not_taken_in_silence(sh, home):
     line = json.dumps({"session_id": ID.format(9), "project": "-nope"})
     done = sh("csb-restore --target-dir out", line.encode())
     assert (done.rc, done.out) == (1, "") and "in project '-nope'" in done.err
+
+
+@pytest.mark.parametrize("commit", ["nothere", "f" * 40, "main:projects", "--all", "a\0b", "\ud800",
+                                    ["main"], 7])
+@pytest.mark.few(3)
+def test_a_commit_that_is_none_is_said_in_one_line(sh, home, commit):
+    """And costs nobody else anything: of csb-restore and of csb-locate."""
+    path = home.claude / f"projects/-p/{ID}.jsonl"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"{}\n")
+    sh("csb-backup").ok()
+    lines = json.dumps({"session_id": ID, "commit": commit}) + f"\n{ID}\n"
+    for tool in ("csb-restore --target-dir out", "csb-locate"):
+        done = sh(tool, lines.encode())
+        assert (done.rc, len(done.records), done.err.count("\n")) == (1, 1, 1), done
+        assert "commit" in done.err and "embedded" not in done.err
