@@ -1,0 +1,102 @@
+"""csb-moved, and csb-restore by id: a session that was moved to another project, or archived."""
+import pytest
+from conftest import line, name
+
+pytestmark = pytest.mark.logic
+
+ID = name(1)
+A, B, C = line("a"), line("b"), line("c")
+
+
+@pytest.fixture
+def lives(sh, home):
+    """lives([{project: transcript}, ...]): a backup of each state; then the disk is empty."""
+    def live(states):
+        for state in states:
+            sh("rm -rf .claude/projects; mkdir -p .claude/projects/-other").ok()
+            (home.claude / f"projects/-other/{name(9)}.jsonl").write_text(line())
+            for project, text in state.items():
+                path = home.claude / "projects" / project / f"{ID}.jsonl"
+                path.parent.mkdir()
+                path.write_text(text)
+            sh("csb-backup --quiet").ok()
+        sh("rm -rf .claude/projects").ok()
+    return live
+
+
+@pytest.mark.parametrize("states, project", [
+    ([{"-a": A}, {"-b": A}], "-b"), ([{"-a": A}, {"-b": A + B}], "-b"),
+    ([{"-a": A}, {"-b": A}, {"-b": A + B}, {}], "-b"),
+    ([{"-a": A}, {"-b": A + B}, {"-c": A + B + C}, {}], "-c"),
+    ([{"-a": A}, {"-b": A + B}, {"-a": A + B + C}], "-a"),
+    ([{"-a": A, "-b": A + B}, {"-b": A + B}], "-b"), ([{"-a": A}, {}], "-a"),
+    ([{"-a": A}, {"-b": B}], None), ([{"-a": A + B}, {"-b": A}], None),
+    ([{"-a": A}, {"-b": B + A}, {}], None), ([{"-a": A, "-b": A}], None),
+    ([{"-a": A, "-b": A}, {}], None), ([{"-a": A}, {"-b": A, "-c": A}], None)])
+@pytest.mark.few(6)
+def test_where_it_is_now(sh, home, lives, states, project):
+    """Of what was moved the one home is taken; of two conversations none."""
+    lives(states)
+    moved, done = sh(f"csb-moved {ID[-6:]}"), sh(f"csb-restore {ID} --target-dir out")
+    out = sorted(path.parent.name for path in (home.path / "out").rglob("*.jsonl"))
+    assert done.rc == 2 * (project is None) and out == [project] * bool(project)
+    assert moved.rc == (project is None)
+    assert [one["project"] for one in moved.records] == [project] * bool(project)
+    if project is None:
+        assert done.err.count("\n") == 1 and "several projects" in done.err
+    if project == "-b":
+        assert f"moved to project -b from {min(states[0])}" in done.err
+
+
+def test_archived_by_codex(sh, home):
+    top, name_ = home.path / ".codex", f"rollout-2026-11-20T10-00-00-{ID}.jsonl"
+    path = top / "sessions/2026/11/20" / name_
+    path.parent.mkdir(parents=True)
+    path.write_text("{}\n")
+    (home.claude / "settings.json").write_text("{}\n")
+    (path.parent / name_.replace(ID, name(9))).write_text("{}\n")
+    sh("csb-config roots ~/.codex && csb-backup --quiet").ok()
+    (top / "archived_sessions").mkdir()
+    (top / "archived_sessions" / name_.replace(ID, name(8))).write_text("{}\n")
+    archived = path.rename(top / "archived_sessions" / name_)
+    sh("csb-backup --quiet").ok()
+    for lost in (False, True):      # after a backup that has seen it gone, too
+        archived.unlink()
+        if lost:
+            sh("csb-backup --quiet").ok()
+        done = sh(f"csb --root codex restore {ID}")
+        assert done.rc == 0 and archived.read_text() == "{}\n" and not path.exists()
+
+
+def test_what_stayed_behind_makes_no_second_conversation(sh, home, lives):
+    """Files beside a transcript that was moved may still be where it was."""
+    lives([{"-a": A}, {"-b": A + B}])
+    side = home.claude / f"projects/-a/{ID}/tool-results/1.txt"
+    side.parent.mkdir(parents=True)
+    side.write_text("x")
+    sh("csb-backup --quiet --accept-deletions").ok()
+    assert sh(f"csb-moved {ID}").records[0]["project"] == "-b"
+    done = sh(f"csb-restore {ID} --target-dir out")
+    assert done.rc == 0 and f"/projects/-b/{ID}.jsonl" in done.out and "1.txt" not in done.out
+
+
+def test_what_the_store_has_lost_is_no_reason_to_guess(sh, home, lives):
+    lives([{"-a": A}, {"-b": A + B}])
+    oid = sh(f"csb-history {ID} | jq -r 'select(.project == \"-a\").oid'").ok().out.strip()
+    (home.backup / f"git/objects/{oid[:2]}/{oid[2:]}").unlink()
+    done = sh(f"csb-restore {ID} --target-dir out")
+    assert done.rc == 2 and "several projects" in done.err and done.out == ""
+
+
+def test_at_a_time_nothing_is_chosen(sh, home, lives):
+    """What holds today says nothing of that day."""
+    lives([{"-a": A}, {"-b": A + B}, {"-a": A + B + C}])
+    commits = sh("git --git-dir=$CSB_HOME/git rev-list main").ok().out.split()
+    assert sh(f"csb-restore --at {commits[1]} {ID} --target-dir out").rc == 2
+
+
+def test_many_and_none(sh, lives):
+    lives([{"-a": A}, {"-b": A + B}])
+    done = sh("csb-moved", f"{ID}\n{name(9)}\n".encode())
+    assert done.rc == 0 and {one["project"] for one in done.records} == {"-b", "-other"}
+    assert sh("csb-moved ffffffff").rc == 1 and sh("csb-moved", b"").ok().out == ""
