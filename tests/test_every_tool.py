@@ -73,6 +73,7 @@ WORKS = {
     "csb-md": (f"{LOCATED} && csb-cat <in | csb-turns >turns", "csb-md <turns"),
     "csb-mend": (f"{STORED} && cd $CSB_HOME/git && git rev-parse main:projects | "
                  "sed 's,^..,objects/&/,' | xargs rm -f && cd", "csb-mend"),
+    "csb-moved": (STORED, f"csb-moved {FIRST}"),
     "csb-page": (f"{INDEXED} && csb-list >in", "csb-page <in"),
     "csb-place": (PLACED, "csb-place --target-dir there <in"),
     "csb-rehome": (PLACED, "csb-rehome --cwd /x <in"),
