@@ -100,7 +100,8 @@ def test_lost_trees_come_out_the_same(sh, stored, git, lose, lost, data):
                                             ("main:skills", None)])
 @pytest.mark.few(1)
 def test_what_cannot_come_back_is_set_aside(sh, home, stored, git, lose, lost, base):
-    """Without csb.seen: the newest commit that is whole is followed, and all of the disk stored."""
+    """Without csb.seen: the newest commit that is whole is followed, and all of the disk stored.
+    What is left of the others holds nothing up."""
     tip, oid = git("rev-parse main"), git(f"rev-parse {lost}")
     base = base and git(f"rev-parse {base}")
     lose(lost)
@@ -114,13 +115,39 @@ def test_what_cannot_come_back_is_set_aside(sh, home, stored, git, lose, lost, b
     done = sh("csb-mend")
     assert "run csb backup now" in done.err
     broken = git("for-each-ref --format='%(objectname) %(refname)' refs/csb").split()
-    assert broken[:1] == ([tip] if lost != "main" else [])
+    assert bool(broken) == (lost != "main")
     sh(BACKUP).ok()
     assert git("show main:" + MAIN) == stored.read_text().strip()
     assert git("rev-list main").split()[-1] and (not base or git("merge-base main " + base) == base)
-    for ref in broken[1:]:
-        git(f"update-ref -d {ref}")
-    sh("csb-verify").ok()
+    assert not broken or tip in git(f"log -1 --format=%B {broken[0]}")
+    for line in ("csb-verify", f"csb-history {ID}", f"csb-restore --dry-run {ID}", "csb-gc --now",
+                 "csb-index --rebuild"):
+        sh(line).ok()
+    assert f"missing tree {oid}" not in git("fsck --full") or lost == "main:skills"
+
+
+def test_what_is_left_of_a_damaged_history(sh, home, stored, git, lose):
+    """Each file that can be read, and a lost directory as it was in the backup before."""
+    for number in range(3):
+        for path in (stored, home.claude / "skills/a/SKILL.md", home.claude / "skills-x.md"):
+            path.write_text(path.read_text() + f"{number}\n")
+        sh(BACKUP).ok()
+    tip, before, base = git("rev-list -3 main").split()
+    lose("main:projects/-p", "main:skills")
+    (home.backup / "git/csb.seen").unlink()
+    stored.unlink()
+    sh("csb-mend")
+    sh(BACKUP).ok()
+    ref = git("for-each-ref --format='%(refname)' refs/csb")
+    assert git(f"merge-base main {ref}") == base
+    assert git(f"rev-list --count {base}..{ref}") == "2"
+    assert before in git(f"log -1 --format=%B {ref}~1") and tip in git(f"log -1 --format=%B {ref}")
+    assert [git(f"show {ref}:{path}")[-1] for path in (MAIN, "skills/a/SKILL.md", "skills-x.md")
+            ] == ["1", "1", "2"]
+    git("fsck --full --strict")
+    sh("csb-verify && csb-gc --now").ok()
+    sh(f"csb-restore {ID}").ok()
+    assert stored.read_text().endswith("1\n")
 
 
 def test_nothing_to_check_names_what_is_lost(sh, stored, git, lose):
