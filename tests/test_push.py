@@ -1,10 +1,11 @@
 """csb-push: the store on another machine, whole, with no secret in it and nobody's work lost."""
 import json
 import os
+import re
 import subprocess
 
 import pytest
-from conftest import line, name
+from conftest import ROOT, line, name
 
 pytestmark = pytest.mark.logic
 
@@ -219,6 +220,29 @@ def test_machines(sh, home, claude, remote, tmp_path):
     assert done.rc == 0, done
     found = sorted(path.stem for path in (tmp_path / "machine9").glob(".claude/projects/*/*.jsonl"))
     assert found == [name(number) for number in (0, 1, 2, 3)], "of all machines"
+
+
+def test_a_new_machine_from_a_repository_of_ones_own(sh, home, claude, remote, tmp_path):
+    """As README says it: what was committed by hand, long ago, does not come back as the newest."""
+    sh(f"cd {home.claude} && git init -q && git add -A && git -c user.name=a -c user.email=a@b "
+       "commit -qm x && git push -q ~/remote.git HEAD:refs/heads/main").ok()
+    (home.claude / "settings.json").write_text('{"new": 1}\n')
+    (claude / f"{name(0)}.jsonl").write_text(line("the newest"))
+    backup(sh)
+    assert only_push(sh("csb-push remote.git"))["branch"] == "csb/main"
+    with open(f"{ROOT}/README.md", encoding="utf-8") as file:
+        steps = re.findall(r"^    (git .*csb/main .*)$", file.read(), re.M)
+    new = other_machine(home, tmp_path, 2)
+    for step in steps:
+        sh(step.replace("clone", "clone -q").replace("REMOTE", str(remote)), **new).ok()
+    sh("csb-lost | csb-restore && csb-restore --in-place --path settings.json", **new).ok()
+    there = tmp_path / "machine2/.claude"
+    assert (there / "settings.json").read_text() == '{"new": 1}\n' and len(steps) == 2
+    assert (there / f"projects/-srv-app/{name(0)}.jsonl").read_text() == line("the newest")
+    (there / f"projects/-srv-app/{name(5)}.jsonl").write_text(line("five"))
+    backup(sh, **new)
+    sh(f"{STORE} merge-base --is-ancestor {branches(sh)['csb/main']} main", **new).ok()
+    assert only_push(sh(f"csb-push {remote}", **new))["branch"] == sh(f"echo {HOST}").out.strip()
 
 
 def test_a_clone_goes_on(sh, home, claude, remote, tmp_path):
