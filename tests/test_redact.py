@@ -372,3 +372,18 @@ def test_real_transcripts(sh, real):
 def test_misuse(sh):
     done = sh("csb-redact <&-")
     assert done.rc == 2 and done.err.startswith("csb-redact: operands are missing")
+
+
+def test_what_stands_close_together(sh):
+    """A secret hides no other: a key behind a word, a token between the two parts of one of AWS,
+    whatever is in a value that is a secret as a whole."""
+    key = key_block()
+    want = dump({"a": f"the end{masked('private-key', key)}"})
+    assert redact(sh, dump({"a": f"the end{key}"})) == want
+    row = "AKIAQ3EGQ2BCLZ6IUB5X,{},{},end"
+    out = redact(sh, dump({"a": row.format(GITHUB, AWS)})).decode()
+    assert GITHUB not in out and AWS not in out and out.endswith(',end"}\n')
+    out = redact(sh, dump({"a": f"Authorization: Bearer {some(20)}7~{GITHUB} and"})).decode()
+    assert out == dump({"a": "Authorization: Bearer [REDACTED:authorization] and"}).decode()
+    out = redact(sh, dump({"a": f"Authorization: Bearer {GITHUB} and"})).decode()
+    assert mark("github-token", GITHUB) in out
