@@ -50,6 +50,8 @@ dist/csb-restore: bin/csb-place
 
 $(filter $(DIST),$(OTHER)): FORCE
 
+dist/csb-fmt: bin/csb-count
+
 # Pages and completions are made of what the tools say of themselves.
 man: $(PAGES:%=build/share/%)
 
