@@ -46,7 +46,7 @@ dist/%: bin/% lib/csb.py lib/squash
 	@mkdir -p dist
 	@PYTHON='$(PYTHON)' $(PY) lib/squash $< >$@+ && chmod 755 $@+ && mv $@+ $@
 
-dist/csb-restore: bin/csb-place
+dist/csb-restore: bin/csb-place bin/csb-put
 
 $(filter $(DIST),$(OTHER)): FORCE
 

@@ -49,13 +49,13 @@ def test_a_disk_that_does_not_keep_what_it_was_given(sh, home, tools, tmp_path):
     (home.claude / MAIN).write_bytes(data)
     sh("csb-backup").ok()
     (home.claude / MAIN).unlink()
-    said, records = set(), sh(f"csb-restore --records {ID}").ok().out.encode()
+    said, stream = set(), sh(f"csb-restore --records {ID} | csb-place --stream").ok().out.encode()
     for number in range(1, 20):     # one of the first writes is the file's
         target = home.path / f"out{number}"
         words = ["strace", "-qq", "-o", "/dev/null", "-e", "trace=write", "-e",
                  f"inject=write:retval={len(data)}:when={number}", tools.python, "-I",
-                 f"{tools.bin}/csb-place", "--target-dir", target]
-        done = subprocess.run(words, input=records, env=home.env, capture_output=True, timeout=60,
+                 f"{tools.bin}/csb-put", "--target-dir", target]
+        done = subprocess.run(words, input=stream, env=home.env, capture_output=True, timeout=60,
                               cwd=home.path)
         there = (target / MAIN).read_bytes() if (target / MAIN).exists() else None
         assert there in (None, data), f"write {number}: other bytes are left"
