@@ -4,15 +4,18 @@ without_posix.py takes it away, for every tool that a tool starts. This proves n
 there, but what fails here would fail there.
 """
 import fcntl
+import json
 import os
 import re
 import subprocess
+import time
 
 import pytest
 from conftest import PYTHON, ROOT, line, name, payload
 
 pytestmark = pytest.mark.logic
 LIKENESS = os.path.join(ROOT, "tests", "without_posix.py")
+NOW = time.time_ns() - 10**9 * 3600
 TOOLS = sorted(tool for tool in os.listdir(os.path.join(ROOT, "bin")) if "~" not in tool)
 EACH = """
 import runpy, sys
@@ -115,12 +118,8 @@ def test_a_life_on_another_system(home, sh, over, claude, other, tmp_path, syste
     done = sh(f"git --git-dir '{home.backup}/git' archive {version['commit']} {version['path']} | "
               "tar -x -O").ok()
     assert done.out.encode() == held
-    done = sh(f"csb-restore {name(0)}")
-    if system == "windows":
-        assert (done.rc, done.err.count("\n"), small.exists()) == (1, 1, False)
-        assert "Platforms" in done.err
-    else:
-        assert (done.rc, done.err, small.read_bytes()) == (0, "", held)
+    sh(f"csb-restore {name(0)}").ok()
+    assert small.read_bytes() == held
     done = sh(f"jsonl_snapshot --source '{big}' --dest-dir shots && "
               "jsonl_snapshot --restore shots/*.gz --target-dir back")
     assert done.rc == 0 and (home.path / "back" / big.name).read_bytes() == big.read_bytes()
@@ -130,3 +129,92 @@ def test_a_life_on_another_system(home, sh, over, claude, other, tmp_path, syste
         done = sh("csb-backup --wait 0.1")
         assert done.rc == 75 and re.search("^csb-backup: cannot lock .* held by ", done.err), done
     assert not [name for name in os.listdir(home.backup) if name.startswith(".csb-tmp-")]
+
+
+@pytest.fixture
+def gone(home, sh, claude, other):
+    """A session with what belongs to it, one part of each mode, stored and deleted; then the
+    machine is one with Windows."""
+    parts = {f"projects/-srv-app/{name(0)}.jsonl": 0o600, f"tasks/{name(0)}/1.json": 0o400,
+             f"projects/-srv-app/{name(0)}/subagents/agent-1.jsonl": 0o644}
+    for path, mode in parts.items():
+        (home.claude / path).parent.mkdir(parents=True, exist_ok=True)
+        (home.claude / path).write_text(line("the words of " + path) + "{torn")
+        (home.claude / path).chmod(mode)
+        os.utime(home.claude / path, ns=(NOW, NOW))
+    (home.claude / f"session-env/{name(0)}").mkdir(parents=True)
+    sh("csb-backup --quiet").ok()
+    sh(f"rm -r ~/.claude/tasks ~/.claude/session-env ~/.claude/projects/*/{name(0)}*").ok()
+    other("windows")
+    return parts
+
+
+def test_a_session_is_restored_on_windows(home, sh, gone):
+    """Bytes, times, and modes as far as they go; again, forced, repaired, under another folder."""
+    sh(f"csb-restore {name(0)}").ok()
+    for path, mode in gone.items():
+        st = os.stat(home.claude / path)
+        assert (st.st_mode & 0o777, st.st_mtime_ns) == (mode, NOW), path
+        assert (home.claude / path).read_text() == line("the words of " + path) + "{torn"
+    assert (home.claude / f"session-env/{name(0)}").is_dir()
+    assert {r["result"] for r in sh(f"csb-restore {name(0)}").ok().records} == {"kept", "restored"}
+    main = home.claude / f"projects/-srv-app/{name(0)}.jsonl"
+    main.write_text("mine\n")
+    assert sh(f"csb-restore {name(0)}").rc == 1 and main.read_text() == "mine\n"
+    assert sh(f"csb-restore --force --repair {name(0)}").rc == 0
+    assert main.read_text().endswith("{torn\n")
+    assert [path.read_text() for path in main.parent.glob("*.replaced")] == ["mine\n"]
+    done = sh(f"csb-restore --target-dir out --map /w=/v --rewrite-cwd {name(0)}")
+    assert (home.path / f"out/projects/-v/{name(0)}.jsonl").read_text().count('"cwd": "/v"'), done
+    assert not [path for path in home.path.rglob(".csb-tmp-*")]
+
+
+@pytest.mark.parametrize("link", ["tasks", f"tasks/{name(0)}", f"projects/-srv-app/{name(0)}"])
+@pytest.mark.few(1)
+def test_no_link_is_followed_on_windows(home, sh, gone, link):
+    """Where no descriptor keeps a link away, each component is looked at; a project is followed."""
+    away = home.path / "away"
+    away.mkdir()
+    (home.claude / link).parent.mkdir(parents=True, exist_ok=True)
+    (home.claude / link).symlink_to(away)
+    done = sh(f"csb-restore {name(0)}")
+    assert done.rc == 1 and "is a link" in done.err
+    assert os.listdir(away) == []
+    assert (home.claude / f"projects/-srv-app/{name(0)}.jsonl").exists()
+    sh("mv ~/.claude/projects ~/moved; ln -s ../moved ~/.claude/projects").ok()
+    (home.path / f"moved/-srv-app/{name(0)}.jsonl").unlink()
+    sh(f"csb-restore --records {name(0)} | grep {name(0)}.jsonl | csb-place").ok()
+
+
+BAD = ["CON", "nul.txt", "com1", "Lpt9.a.b", "aux .x", "COM\u00b2", "conin$", "a:b", "a::$DATA",
+       "x.", "x ", "a<b", "a>b", 'a"b', "a|b", "a?b", "a*b", "a\\b", "..\\..\\x", "a\nb", "C:",
+       "git~1", ".git", ".."]
+
+
+def test_names_that_windows_takes_otherwise(home, sh, gone):
+    """They are refused, each by name; what only looks like them is not."""
+    records = sh(f"csb-restore --records {name(0)}").ok().records
+    task, = [record for record in records if record["path"].endswith("1.json")]
+    good = ["console", "com10", "a.con", "nul_", "con-1.jsonl"]
+    paths = [f"x/{bad}" for bad in BAD] + [f"{bad}/x" for bad in BAD] + [f"x/{one}" for one in good]
+    stdin = "".join(json.dumps({**task, "to": path}) + "\n" for path in paths).encode()
+    done = sh("csb-place --target-dir out", stdin)
+    assert done.rc == 1 and done.err.count("is not safe") == 2 * len(BAD)
+    assert [r["result"] for r in done.records] == ["refused"] * 2 * len(BAD) + ["restored"] * 5
+    assert os.listdir(home.path / "out") == ["x"]
+    assert sorted(os.listdir(home.path / "out/x")) == sorted(good)
+
+
+@pytest.mark.parametrize("said, rc", [
+    ('"claude.exe","4242","Console","1","9,999 K"', 1), ("INFO: No tasks are running ...", 0)])
+def test_a_client_is_looked_for_on_windows(home, sh, gone, said, rc):
+    """There os.kill(pid, 0) would be Ctrl-C: tasklist is asked."""
+    folder = home.path / "tasklist-is-here"
+    folder.mkdir()
+    (folder / "tasklist").write_text(f"#!/bin/sh\necho '{said}'\n")
+    (folder / "tasklist").chmod(0o755)
+    (home.claude / "sessions").mkdir()
+    (home.claude / "sessions/4242.json").write_text(json.dumps(
+        {"pid": 4242, "sessionId": name(0)}))
+    done = sh(f"csb-restore {name(0)}", PATH=f"{folder}:{home.env['PATH']}")
+    assert done.rc == rc and ("open in a client" in done.err) == bool(rc), done
