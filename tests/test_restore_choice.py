@@ -79,10 +79,11 @@ def test_of_two_copies_one_is_restored(sh, home):
     sh("csb-backup --quiet; rm -r ~/.claude/projects")
     lines = "".join(json.dumps({"session_id": ID, "project": project}) + "\n"
                     for project in ("-b", "-a"))
-    done = sh("csb-restore", lines.encode())
-    assert done.rc == 1 and "project '-b' has it already" in done.err
-    assert [(r["path"].split("/")[-2], r["result"]) for r in done.records] == [
-        ("-b", "restored"), ("-a", "refused")]
+    for options in ("--dry-run", ""):
+        done = sh(f"csb-restore {options}", lines.encode())
+        assert done.rc == 1 and "project '-b' has it already" in done.err
+        assert [(r["path"].split("/")[-2], r["result"]) for r in done.records] == [
+            ("-b", "restored"), ("-a", "refused")]
 
 
 def test_what_is_open_here_can_be_placed_elsewhere(sh, home):
