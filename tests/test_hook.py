@@ -160,6 +160,17 @@ def test_it_survives_the_client(home, over, claude, stages, gate, number):
     assert (home.backup / "went").exists()
 
 
+def test_it_gives_way(hook, over, claude, stages, home):
+    """To all that a person does, and to the hooks of other sessions that end."""
+    home.backup.mkdir()
+    note = "open(os.environ['CSB_HOME'] + '/nice', 'a').write(f'{os.nice(0)}\\n')"
+    stages("csb-changes", note)
+    stages("csb-backup", note)
+    hook(payload())
+    over()
+    assert {*(home.backup / "nice").read_text().split()} == {str(min(os.nice(0) + 10, 19))}
+
+
 def test_it_keeps_nothing_of_the_client_open(home, over, claude, stages, gate):
     """A pipe that the client forgot to close ends with the hook."""
     stages("csb-backup", WAITS)

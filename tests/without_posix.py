@@ -132,7 +132,8 @@ def windows():
     tempfile.TemporaryFile = lambda mode="w+b", **_: OPEN(REAL.memfd_create("x"), mode)
     sys.modules["msvcrt"] = SimpleNamespace(locking=locking, LK_NBLCK=2, LK_LOCK=1)
     for number, name in enumerate(("DETACHED_PROCESS", "CREATE_NEW_PROCESS_GROUP",
-                                   "CREATE_BREAKAWAY_FROM_JOB", "CREATE_NO_WINDOW")):
+                                   "BELOW_NORMAL_PRIORITY_CLASS", "CREATE_BREAKAWAY_FROM_JOB",
+                                   "CREATE_NO_WINDOW")):
         setattr(subprocess, name, 1 << number)
     subprocess.Popen, os.name = Popen, "nt"
 
