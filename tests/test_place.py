@@ -111,3 +111,25 @@ def test_a_path_that_is_asked_for_again(sh, home, words, results):
     done = sh(f"csb-place {words} --target-dir out", records.encode())
     assert [r["result"] for r in done.records] == results.split(), done
     assert done.rc == ("--force" not in words)
+
+
+def test_a_plan_that_was_refused_is_not_there_for_the_second(sh, home):
+    """csb-place counts on what it has sent; csb-put knows better."""
+    (home.claude / "projects/-w").mkdir(parents=True)
+    (home.claude / "plans").mkdir()
+    for number in (1, 2):
+        (home.claude / f"projects/-w/{name(number)}.jsonl").write_text(line(slug="one-plan"))
+    (home.claude / "plans/one-plan.md").write_text("plan")
+    sh("csb-backup --quiet").ok()
+    sh("mkdir -p out else; ln -s ../else out/plans").ok()
+    done = sh(f"csb-restore --target-dir out {name(1)} {name(2)}")
+    assert [r["result"] for r in done.records if "/plans/" in r["path"]] == ["refused"] * 2
+    assert done.rc == 1 and not os.listdir(home.path / "else")
+
+
+def test_few_descriptors(sh, home):
+    """As many folders are open as the system allows."""
+    paths = [f"{n}/a/b/c" for n in range(60)]
+    stream = b"".join(map(put, paths))
+    done = sh("ulimit -n 64; csb-put --target-dir out", stream).ok()
+    assert results(done) == [(path, "restored") for path in paths]
