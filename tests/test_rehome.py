@@ -53,3 +53,17 @@ def test_thousands_of_folders_cost_little(moved):
     """csb-remap is not asked for each: that would take minutes."""
     text = "".join(line(cwd=f"/other/{n}") for n in range(20000)) + line(cwd="/old/app")
     assert moved(text, "-old-app") == "-new-app"
+
+
+def test_a_version_that_is_lost_names_no_folder(sh, home):
+    """The one before it, which is restored, does."""
+    path = home.claude / f"projects/-old-app/{name(1)}.jsonl"
+    path.parent.mkdir(parents=True)
+    for text in (line(cwd="/old/app"), line(cwd="/old/app") * 2):
+        path.write_text(text)
+        sh("CSB_NO_GITPACK=1 csb-backup --quiet").ok()
+    sh(f"""oid=$(git --git-dir=$CSB_HOME/git rev-parse main:projects/-old-app/{path.name})
+        rm -f $CSB_HOME/git/objects/$(echo $oid | sed 's,^..,&/,')""").ok()
+    done = sh(f"csb-restore --target-dir out --map /old=/new {name(1)}")
+    assert done.rc == 1 and [r["result"] for r in done.records] == ["restored"]
+    assert done.records[0]["path"].split("/")[-2] == "-new-app", done
