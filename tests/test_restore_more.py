@@ -388,3 +388,16 @@ def test_a_client_of_another_person_is_alive(sh, home, grown):
         assert done.rc == rc and ("open in a client" in done.err) == bool(rc), (pid, done)
     other.kill()
     other.wait()
+
+
+@pytest.mark.parametrize("words", ["", "--repair"])
+def test_a_link_is_no_torn_transcript(sh, home, words):
+    """Of a repository that holds a transcript as a link: it leads where it did."""
+    link = f"projects/-w/{name(1)}.jsonl"
+    sh(f"""git init -q own && cd own && mkdir -p projects/-w && ln -s /else/where {link} &&
+        git add . && git -c user.name=a -c user.email=a@b commit -qm x""").ok()
+    for result in ("restored", "kept"):
+        done = sh(f"csb-restore --git-dir own/.git --target-dir out {words} {name(1)}").ok()
+        assert [r["result"] for r in done.records] == [result] and not done.err
+        assert not {"torn", "repaired"} & {*done.records[0]}
+        assert os.readlink(home.path / "out" / link) == "/else/where"
