@@ -32,7 +32,8 @@ def lives(sh, home):
     ([{"-a": A, "-b": A + B}, {"-b": A + B}], "-b"), ([{"-a": A}, {}], "-a"),
     ([{"-a": A}, {"-b": B}], None), ([{"-a": A + B}, {"-b": A}], None),
     ([{"-a": A}, {"-b": B + A}, {}], None), ([{"-a": A, "-b": A}], None),
-    ([{"-a": A, "-b": A}, {}], None), ([{"-a": A}, {"-b": A, "-c": A}], None)])
+    ([{"-a": A, "-b": A}, {}], None), ([{"-a": A}, {"-b": A, "-c": A}], None),
+    ([{"-a": A + C}, {"-a": A}, {"-b": A + B}, {}], None)])
 @pytest.mark.few(6)
 def test_where_it_is_now(sh, home, lives, states, project):
     """Of what was moved the one home is taken; of two conversations none."""
