@@ -122,9 +122,10 @@ def test_a_plan_that_was_refused_is_not_there_for_the_second(sh, home):
     (home.claude / "plans/one-plan.md").write_text("plan")
     sh("csb-backup --quiet").ok()
     sh("mkdir -p out else; ln -s ../else out/plans").ok()
-    done = sh(f"csb-restore --target-dir out {name(1)} {name(2)}")
-    assert [r["result"] for r in done.records if "/plans/" in r["path"]] == ["refused"] * 2
-    assert done.rc == 1 and not os.listdir(home.path / "else")
+    for words in ("--dry-run", ""):
+        done = sh(f"csb-restore {words} --target-dir out {name(1)} {name(2)}")
+        assert [r["result"] for r in done.records if "/plans/" in r["path"]] == ["refused"] * 2
+        assert done.rc == 1 and not os.listdir(home.path / "else")
 
 
 def test_few_descriptors(sh, home):
