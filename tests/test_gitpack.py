@@ -688,6 +688,17 @@ def test_a_store_of_another_directory(large):
 
 
 @logic
+def test_a_store_that_is_gone_is_told(large):
+    """csb-gitpack makes a new one before csb-gitcommit looks: that is said."""
+    large.backup()
+    shutil.rmtree(large.store)
+    done = large.sh(BACKUP)
+    assert done.rc == 1 and done.err.count("cannot find the store") == 1, done
+    assert '"outcome":"failed"' in (large.home.backup / "backup.log").read_text().splitlines()[-1]
+    large.sh(BACKUP).ok()
+
+
+@logic
 @pytest.mark.parametrize("what", ["no repository", "a damaged config"])
 def test_a_store_that_is_none(large, what):
     """What the store's tools say of it is said once, and nothing is taken for stored."""
