@@ -206,6 +206,25 @@ def test_what_was_compressed_in_haste_is_compressed_well_once(sh, home, store):
     assert sh("csb-gc --now").ok().out == "", "once"
 
 
+@pytest.mark.parametrize("again", ["a pack beside it", "alone"])
+def test_a_pack_of_versions_without_its_keep_stays_small(sh, home, store, again):
+    """It is not compressed anew, whatever zlib notes there: each version would become whole."""
+    file = home.claude / f"projects/-p/{ID.format(1)}.jsonl"
+    file.parent.mkdir(parents=True)
+    for _ in range(6):
+        with open(file, "a") as out:
+            out.write("".join(f'{{"text":"{os.urandom(300).hex()}"}}\n' for _ in range(2000)))
+        sh("csb-changes | csb-gitpack | csb-gitcommit >/dev/null").ok()
+    keep, = (store.path / "objects/pack").glob("*.keep")
+    keep.unlink()       # as csb-gc does when it is old, and is then killed
+    if again != "alone":
+        forged(store, None)
+    before, size = store.objects(), sum(p.stat().st_size for p in store.path.rglob("*.pack"))
+    sh("csb-gc --now").ok()
+    assert sum(p.stat().st_size for p in store.path.rglob("*.pack")) < size + 50_000
+    assert store.objects() == before
+
+
 def test_a_repository_of_another(sh, home, store, grown):
     """It is not touched, and neither is a store that borrows its objects."""
     store("config --unset csb.store")
