@@ -126,6 +126,19 @@ def test_what_cannot_come_back_is_set_aside(sh, home, stored, git, lose, lost, b
     assert f"missing tree {oid}" not in git("fsck --full") or lost == "main:skills"
 
 
+def test_backups_go_on_over_damaged_trees(sh, home, stored, git, lose):
+    """git believes that it has an object whose file is empty, and would never store it again."""
+    for data in (b"", b"x\x9c", None):
+        trees = [oid for oid, kind, _ in map(str.split, git(
+            "cat-file --batch-all-objects --batch-check").split("\n")) if kind == "tree"]
+        lose(*trees, data=data)
+        (home.backup / "git/csb.seen").unlink()
+        assert "starts a new history" in sh("csb-verify --repair").err
+        for line in (BACKUP, "csb-verify", f"csb-restore --dry-run {ID}", "csb-index --rebuild"):
+            sh(line).ok()
+        assert git("show main:" + MAIN) == stored.read_text().strip()
+
+
 def test_what_is_left_of_a_damaged_history(sh, home, stored, git, lose):
     """Each file that can be read, and a lost directory as it was in the backup before."""
     for number in range(3):
