@@ -139,6 +139,22 @@ def test_backups_go_on_over_damaged_trees(sh, home, stored, git, lose):
         assert git("show main:" + MAIN) == stored.read_text().strip()
 
 
+def test_what_is_left_before_a_lost_commit(sh, home, stored, git, lose):
+    """The newest commit, and a tree of each other one: what was deleted is still found."""
+    stored.unlink()
+    (home.claude / f"projects/-p/{ID[:-1]}6.jsonl").write_text("{}\n")
+    for _ in range(2):
+        sh(BACKUP).ok()
+        (home.claude / "skills-x.md").write_text("other\n")
+    lose("main", *{git(f"rev-parse {oid}:.csb") for oid in git("rev-list main").split()})
+    (home.backup / "git/csb.seen").unlink()
+    assert "is kept as refs/csb/broken-" in sh("csb-verify --repair").err
+    sh(BACKUP).ok()
+    for line in ("csb-verify", f"csb-restore {ID}", "csb-index --rebuild"):
+        sh(line).ok()
+    assert stored.exists()
+
+
 def test_what_is_left_of_a_damaged_history(sh, home, stored, git, lose):
     """Each file that can be read, and a lost directory as it was in the backup before."""
     for number in range(3):
