@@ -202,6 +202,15 @@ def test_a_store_inside_the_claude_directory_is_refused(sh, home):
     assert [r["path"] for r in found if r["kind"] == "refused"] == ["store.git"]
 
 
+def test_none_is_made_there_for_a_repository_that_is_gone(sh, home):
+    """Of the user's own, which config.json names: its history is lost, and a new one would be too."""
+    fill(home)
+    sh("cd ~/.claude && git init -q && csb-backup --quiet && rm -rf .git").ok()
+    done = sh("csb-backup --quiet")
+    assert done.rc == 1 and "make none inside what it protects" in done.err
+    assert not (home.claude / ".git").exists()
+
+
 def test_sha256_and_bare_repositories(sh, home):
     data = fill(home)
     sh("git init -q --bare --object-format=sha256 ~/256").ok()

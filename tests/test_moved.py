@@ -49,6 +49,25 @@ def test_where_it_is_now(sh, home, lives, states, project):
         assert f"moved to project -b from {min(states[0])}" in done.err
 
 
+@pytest.mark.parametrize("left", [True, False])
+def test_what_lies_beside_it(sh, home, left):
+    """Subagents that stayed in the old project would not come back: a person has to choose."""
+    for project in ("-a", "-b"):
+        sh("rm -rf .claude/projects").ok()
+        path = home.claude / f"projects/{project}/{ID}.jsonl"
+        path.parent.mkdir(parents=True)
+        path.write_text(A + B * (project == "-b"))
+        if project == "-a" or not left:
+            agent = path.parent / ID / "subagents/agent-1.jsonl"
+            agent.parent.mkdir(parents=True)
+            agent.write_text("{}\n")
+        sh("csb-backup --quiet").ok()
+    sh("rm -r .claude/projects").ok()
+    done = sh(f"csb-restore {ID} --target-dir out")
+    assert done.rc == 2 * left and ("several projects" in done.err) == left
+    assert len(list((home.path / "out").rglob("*.jsonl"))) == 2 * (not left)
+
+
 def test_archived_by_codex(sh, home):
     top, name_ = home.path / ".codex", f"rollout-2026-11-20T10-00-00-{ID}.jsonl"
     path = top / "sessions/2026/11/20" / name_
