@@ -203,7 +203,7 @@ def test_a_store_inside_the_claude_directory_is_refused(sh, home):
 
 
 def test_none_is_made_there_for_a_repository_that_is_gone(sh, home):
-    """Of the user's own, which config.json names: its history is lost, and a new one would be too."""
+    """Of the user, which config.json names: its history is lost, and the next would be too."""
     fill(home)
     sh("cd ~/.claude && git init -q && csb-backup --quiet && rm -rf .git").ok()
     done = sh("csb-backup --quiet")
