@@ -380,21 +380,18 @@ def make_dirs(path):
         make_dirs(os.path.dirname(path))
         os.makedirs(path, 0o700, exist_ok=True)
         fsync_dir(os.path.dirname(path))
-def put(path, blocks, mode=0o600, mtime_ns=None, replace=False, dir_fd=None):
-    """Put a file at path: whole, durable, mode and mtime set, or not at all. One that is there is
-    FileExistsError, unless replace. With dir_fd, path is a name in it, durable after fsync_dir."""
+def put(path, blocks, mode=0o600, replace=False):
+    """Put a file at path: whole, durable, mode set, or not at all. One that is there is
+    FileExistsError, unless replace."""
     tmp = os.path.join(os.path.dirname(path), f"{TMP}{os.getpid()}-{os.urandom(4).hex()}")
-    opener = lambda name, flags: os.open(name, flags, 0o600, dir_fd=dir_fd)
     try:
-        with open(tmp, "xb", opener=opener) as file:
+        with open(tmp, "xb", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
             file.writelines(blocks)
             file.flush()
-            os.chmod(where := tmp if os.name == "nt" else file.fileno(), mode)
-            if mtime_ns is not None:
-                os.utime(where, ns=(mtime_ns, mtime_ns))
+            os.chmod(tmp if os.name == "nt" else file.fileno(), mode)
             os.fsync(file.fileno())
-        (os.replace if replace else os.link)(tmp, path, src_dir_fd=dir_fd, dst_dir_fd=dir_fd)
+        (os.replace if replace else os.link)(tmp, path)
     finally:
         with suppress(FileNotFoundError):
-            os.unlink(tmp, dir_fd=dir_fd)
-    fsync_dir(os.path.dirname(path) or ".") if dir_fd is None else None     # else for the caller
+            os.unlink(tmp)
+    fsync_dir(os.path.dirname(path) or ".")
