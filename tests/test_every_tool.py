@@ -53,6 +53,7 @@ WORKS = {
     "csb-fmt": ("csb-find >in", "csb-fmt <in"),
     "csb-folders": ("csb-find | csb-lines | csb-facts >in", "csb-folders <in"),
     "csb-gc": (STORED, "csb-gc --now"),
+    "csb-gitbulk": ("csb-init >/dev/null && csb-changes >in", "csb-gitbulk <in"),
     "csb-gitblob": ("csb-changes >in", "csb-gitblob <in"),
     "csb-prove": ("csb-changes | csb-gitblob >in", "csb-prove <in"),
     "csb-gitcommit": ("csb-changes >in", "csb-gitcommit <in"),
