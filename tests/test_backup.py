@@ -260,6 +260,29 @@ def test_options_reach_the_stages(sh, claude, home, tmp_path):
     sh(f"csb-backup --git-dir {store} --adopt").ok()
 
 
+def test_several_claude_directories_are_kept_apart(sh, claude, home):
+    """Each has a backup beside it, whether an option or the environment names it."""
+    work = home.path / ".claude-work"
+    shutil.copytree(home.claude, work)
+    (work / "projects" / SLUG / f"{name(0)}.jsonl").rename(
+        work / "projects" / SLUG / f"{name(7)}.jsonl")
+    (work / "sessions").mkdir()
+    (work / "sessions" / "1.key").write_text("secret")
+
+    sh(f"csb-backup --claude-dir {work}", CSB_HOME=None).ok()
+    sh("csb-backup", CSB_HOME=None).ok()
+
+    usual = {name(0), name(1), name(2)}
+    listed = sh("csb-list", CSB_HOME=None).ok().records
+    assert {record["session_id"] for record in listed} == usual
+    expected = usual - {name(0)} | {name(7)}
+    for line in (f"csb-list --claude-dir {work}", f"CLAUDE_CONFIG_DIR={work} csb-list"):
+        listed = sh(line, CSB_HOME=None).ok().records
+        assert {record["session_id"] for record in listed} == expected
+    held = sh(f"git --git-dir={work}-backup/git ls-tree -r --name-only main").ok().out
+    assert f"projects/{SLUG}/{name(7)}.jsonl" in held and ".key" not in held
+
+
 def log(home):
     """The lines of backup.log."""
     return [json.loads(line) for line in (home.backup / "backup.log").read_text().splitlines()]

@@ -87,7 +87,6 @@ WORKS = {
     "csb-restore": (STORED, f"csb-restore --target-dir there {FIRST}"),
     "csb-resume": ("", f"csb-resume --print --cwd . {FIRST}"),
     "csb-schedule": ("", "csb-schedule --status"),
-    "csb-roots": ("mkdir x && csb-config roots x", "csb-roots"),
     "csb-runs": (f"mkdir $CSB_HOME && for n in {{1..99}}; do echo '{RUN}'; done "
                  ">$CSB_HOME/backup.log", "csb-runs"),
     "csb-setup": ("", "csb-setup --print-hooks"),
@@ -111,7 +110,7 @@ WORKS = {
 }
 SOURCES = [name for name in TOOLS
            if name in "csb csb-backup csb-changes csb-config csb-find csb-gc csb-init csb-list "
-                       "csb-lost csb-mend csb-push csb-reindex csb-roots csb-runs csb-scan "
+                       "csb-lost csb-mend csb-push csb-reindex csb-runs csb-scan "
                        "csb-schedule csb-search csb-setup csb-status csb-textindex csb-timer "
                        "csb-tree csb-verify csb-wire".split()]
 # Sources that need one, a timer, a terminal or an operand.
@@ -293,7 +292,7 @@ def test_ctrl_c_in_a_del(home):
 @pytest.mark.logic
 @pytest.mark.parametrize("tool", [
     name for name in SOURCES if name not in (
-        "csb-config", "csb-gc", "csb-init", "csb-mend", "csb-push", "csb-roots", "csb-schedule",
+        "csb-config", "csb-gc", "csb-init", "csb-mend", "csb-push", "csb-schedule",
         "csb-setup", "csb-status", "csb-timer", "csb-wire")])
 @pytest.mark.few(6)
 def test_ctrl_c_while_writing(home, sh, tool):

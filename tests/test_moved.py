@@ -1,4 +1,4 @@
-"""csb-moved, and csb-restore by id: a session that was moved to another project, or archived."""
+"""csb-moved, and csb-restore by id: a session that was moved to another project."""
 import pytest
 from conftest import line, name
 
@@ -66,26 +66,6 @@ def test_what_lies_beside_it(sh, home, left):
     done = sh(f"csb-restore {ID} --target-dir out")
     assert done.rc == 2 * left and ("several projects" in done.err) == left
     assert len(list((home.path / "out").rglob("*.jsonl"))) == 2 * (not left)
-
-
-def test_archived_by_codex(sh, home):
-    top, name_ = home.path / ".codex", f"rollout-2026-11-20T10-00-00-{ID}.jsonl"
-    path = top / "sessions/2026/11/20" / name_
-    path.parent.mkdir(parents=True)
-    path.write_text("{}\n")
-    (home.claude / "settings.json").write_text("{}\n")
-    (path.parent / name_.replace(ID, name(9))).write_text("{}\n")
-    sh("csb-config roots ~/.codex && csb-backup --quiet").ok()
-    (top / "archived_sessions").mkdir()
-    (top / "archived_sessions" / name_.replace(ID, name(8))).write_text("{}\n")
-    archived = path.rename(top / "archived_sessions" / name_)
-    sh("csb-backup --quiet").ok()
-    for lost in (False, True):      # after a backup that has seen it gone, too
-        archived.unlink()
-        if lost:
-            sh("csb-backup --quiet").ok()
-        done = sh(f"csb --root codex restore {ID}")
-        assert done.rc == 0 and archived.read_text() == "{}\n" and not path.exists()
 
 
 def test_what_stayed_behind_makes_no_second_conversation(sh, home, lives):
