@@ -46,8 +46,6 @@ WORKS = {
     "csb-clock": ("csb-timer --kind cron >in", "csb-clock <in"),
     "csb-config": ("", "csb-config"),
     "csb-count": (f"{STORED} && csb-verify >in", "csb-count <in"),
-    "csb-diff": (f"{STORED} && echo '{{}}' >>{PATH} && {STORED} && csb-history {FIRST} >in",
-                 "csb-diff <in"),
     "csb-facts": ("csb-find | csb-lines >in", "csb-facts <in"),
     "csb-find": ("", "csb-find"),
     "csb-fmt": ("csb-find >in", "csb-fmt <in"),

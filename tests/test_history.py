@@ -1,9 +1,8 @@
-"""csb-history and csb-diff: every version that a store holds, whoever stored it."""
+"""csb-history: every version that a store holds, whoever stored it."""
 import json
-import os
 
 import pytest
-from conftest import name
+from conftest import line, name
 
 pytestmark = pytest.mark.logic
 
@@ -79,9 +78,9 @@ def test_a_line_of_it_is_restored(sh, lived, home):
     main.unlink()
     sh(f"csb-history {name(1)} | sed -n 2p | csb-restore").ok()
     assert main.read_text() == "one\ntwo\n"
-    for line, text in ((1, "stub\n"), (3, "one\n")):
-        sh(f"csb-history {name(1)} | sed -n {line}p | csb-restore --target-dir ~/{line}").ok()
-        assert (home.path / str(line) / path(1)).read_text() == text
+    for number, text in ((1, "stub\n"), (3, "one\n")):
+        sh(f"csb-history {name(1)} | sed -n {number}p | csb-restore --target-dir ~/{number}").ok()
+        assert (home.path / str(number) / path(1)).read_text() == text
 
 
 def test_which_sessions(sh, lived, put):
@@ -112,8 +111,7 @@ def test_what_cannot_be_found(sh, lived, home):
     assert (done.rc, done.out, done.err.count("\n")) == (3, "", 1)
     lived("1\n")
     lived("2\n", where=path(2))
-    for words, status in ((name(3), 1), ("3f4a", 2), ("1", 1), ("--path x", 1), ("--no", 2),
-                          ("--diff --files 000001", 2)):
+    for words, status in ((name(3), 1), ("3f4a", 2), ("1", 1), ("--path x", 1), ("--no", 2)):
         done = sh(f"csb-history {words}")
         assert (done.rc, done.out, done.err.count("\n")) == (status, "", 1), done
     done = sh("csb-history", f"{name(3)}\n3f4a\nrubbish\n{name(1)}\n".encode())
@@ -209,65 +207,13 @@ def test_all_files_of_a_session(sh, put, home):
     assert [p for p in found if "deleted_at" in found[p]] == ["plans/plan-a.md"]
 
 
-def diff(done):
-    """[(change, line, text)] of what csb-diff said."""
-    assert all(r["size"] == len(os.fsencode(r["text"])) for r in done.ok().records)
-    return [(r["change"], r["line"], r["text"]) for r in done.records]
-
-
-@pytest.mark.parametrize("old, new, expected", [
-    ("a\n", "a\nb\n\nc\n", [("added", 2, "b"), ("added", 3, ""), ("added", 4, "c")]),
-    ("a\nb", "a\nbc\n", [("removed", 2, "b"), ("added", 2, "bc")]),
-    ("a\nb\nc\n", "a\nc\n", [("removed", 2, "b")]),
-    ("a\nb\nc\n", "a\n", [("removed", 2, "b"), ("removed", 3, "c")]),
-    ("a\nb\n", "b\na\n", []), ("a\n", "a", []),
-    ("a\na\nb\n", "b\na\na\na\n", [("added", 2, "a")]),
-    ("a\n", "", [("removed", 1, "a")]), ("", "\n", [("added", 1, "")]),
-    ("a\n", b"a\n\xff\x00\xed\xa0\x80\n", [("added", 2, "\udcff\0\udced\udca0\udc80")]),
-])
-@pytest.mark.few(5)
-def test_the_lines_that_differ(sh, lived, old, new, expected):
-    lived(old, new)
-    assert diff(sh(f"csb-history --diff {name(1)}")) == expected
-    assert diff(sh(f"csb-history {name(1)} | csb-diff")) == expected
-
-
-def test_which_two_are_compared(sh, lived, home):
-    """The last and the one before it, the one named and the one before it, or those named."""
-    lived(*("".join(f"{n}\n" for n in range(count)) for count in range(1, 6)))
-    ask = lambda lines: [text for _, _, text in diff(
-        sh(f"csb-history {name(1)} | sed -n '{lines}' | csb-history --diff"))]
-    assert [text for _, _, text in diff(sh(f"csb-history --diff {name(1)}"))] == ["4"]
-    assert (ask("2p"), ask("2p;4p"), ask("1p;5p")) == (["3"], ["2", "3"], ["1", "2", "3", "4"])
-    assert ask("1p;3p;4p") == ["3", "4", "2"]
-    records = sh(f"csb-history {name(1)}").ok().records
-    line = sh(f"csb-history --diff {name(1)}").ok().records[0]
-    assert (line["commit"], line["since"]) == (records[0]["commit"], records[1]["commit"])
-    assert list(line) == "kind session_id project path commit since change line size text".split()
-    done = sh(f"csb-history {name(1)} | tail -n1 | csb-history --diff")
-    assert (done.rc, done.out, done.err.count("\n")) == (0, "", 1)
-    other = json.dumps({**records[0], "commit": "f" * 40}).encode()
-    done = sh("csb-history --diff", other)
-    assert (done.rc, done.out, done.err.count("\n")) == (1, "", 1)
-
-
-def test_long_lines_are_compared_and_left_out(sh, lived):
-    """One above 2 MB, across many blocks; the next is right again."""
-    lived("a\n", "a\n" + "x" * 5_000_000 + "\nb\n", "a\n" + "x" * 4_999_999 + "y\nb\n")
-    done = sh(f"csb-history --diff {name(1)}").ok()
-    assert [(r["change"], r["line"], r["size"]) for r in done.records] == [
-        ("removed", 2, 5_000_000), ("added", 2, 5_000_000)] and "text" not in done.out
-    done = sh(f"csb-history {name(1)} | sed 1d | csb-diff").ok()
-    assert [r.get("text") for r in done.records] == [None, "b"]
-
-
-def test_records_that_csb_diff_cannot_compare(sh, lived):
-    lived("a\n", "a\nb\n")
-    version = sh(f"csb-history {name(1)} | head -n1").ok().out.encode()
-    bad = [b'{"path":"x"}', b'{"path":1,"oid":"%s"}' % (b"a" * 40), b'{"path":"x","oid":"-h"}']
-    for given, status in [(b"", 0), (version, 1), *((line, 1) for line in bad)]:
-        done = sh("csb-diff", given)
-        assert (done.rc, done.out, done.err.count("\n")) == (status, "", status), done
-    lost = json.dumps({"path": "x", "oid": "a" * 40}).encode() + b"\n"
-    done = sh("csb-diff", lost + version + version + version)
-    assert done.rc == 1 and done.out == "" and "has lost" in done.err
+def test_two_versions_are_compared_by_diff(sh, lived):
+    """The lines of one version beside those of another, as README says it."""
+    lines = [line(word, uuid=word) for word in "abc"]
+    lived(lines[0], "".join(lines))
+    older = f"csb-history {name(1)} | sed -n 2p | csb-locate | csb-cat"
+    newer = f"csb-locate {name(1)} | csb-cat"
+    done = sh(f"diff <({older}) <({newer}) | grep -v session_id")
+    assert (done.rc, done.err) == (1, "")
+    assert [text for text in done.out.splitlines(True) if text[0] in "<>"] == [
+        f"> {text}" for text in lines[1:]]

@@ -246,7 +246,7 @@ def test_no_terminal_is_told_what_to_do(sh, home, forge):
                  "csb-find | csb-fmt", "csb-lost --git-dir ~/evil | csb-fmt --top 9",
                  "csb backup", f"csb history --git-dir ~/evil {EVIL} {uuid(1)}", "csb scan /",
                  f"csb show --git-dir ~/evil {EVIL} {uuid(1)}", "csb tree --all",
-                 "csb scan $'/\\e[2J'", f"csb history --diff --git-dir ~/evil --path {HOSTILE!r}",
+                 "csb scan $'/\\e[2J'", f"csb history --git-dir ~/evil --path {HOSTILE!r}",
                  "csb verify", f"csb-restore {HOSTILE[:9]!r}",
                  "csb $'\\e[2J'", "csb-verify --git-dir ~/evil$'\\e[2J'"):
         _, said = spawn(line, env)
