@@ -9,13 +9,6 @@ import os
 import re
 import sys
 
-PLACES = ("home", "Users", "root", "tmp", "var", "etc", "opt", "srv", "mnt", "media", "private",
-          "Volumes")
-LEADING = ("then", "do", "else", "if", "while", "until", "!", "{", "time", "sudo", "command",
-           "exec", "nohup", "builtin")
-ELSEWHERE = ("ssh", "scp", "rsync", "docker", "podman", "kubectl", "echo", "printf", "curl", "wget")
-LISTING = ("ls", "find", "mkdir", "rmdir", "tree", "du")
-
 
 def windows(path):
     drive = path[:1].isalpha() and path[1:2] == ":" and path[2:3] in ("/", "\\")
@@ -79,119 +72,6 @@ def is_file(path):
     return capitals or re.fullmatch("[A-Z][a-z]+file", name) is not None
 
 
-def without_documents(text):
-    """A command without its here-documents."""
-    out, at = "", 0
-    while at < len(text):
-        found = re.match(r"<<-?[ \t]*('[A-Za-z_]\w*'|\"[A-Za-z_]\w*\"|[A-Za-z_]\w*)", text[at:])
-        if found and text[at - 1:at] != "<":
-            rest, _, body = text[at + found.end():].partition("\n")
-            lines = body.split("\n")
-            word = found[1].strip("'\"")
-            ends = [n for n, line in enumerate(lines) if line.lstrip(" \t") == word]
-            after = lines[ends[0] + 1:] if ends else []
-            return out + rest + without_documents("".join("\n" + line for line in after))
-        out, at = out + text[at], at + 1
-    return out
-
-
-def words_of(text):
-    """[(what, text)]: words (as meant: \0 for what the shell fills in, * for a glob), > and < and
-    what ends a command."""
-    found, word, at, started = [], "", 0, False
-
-    def close():
-        nonlocal word, started
-        if started:
-            found.append(("word", word))
-        word, started = "", False
-
-    while at < len(text):
-        c = text[at]
-        if c == "'" and "'" in text[at + 1:]:
-            end = text.index("'", at + 1)
-            word, at, started = word + text[at + 1:end], end + 1, True
-        elif c == '"' and (inner := re.match(r'"((?:\\.|[^"\\])*)"', text[at:], re.S)):
-            inside = inner[1].replace("\\\\", "\1").replace('\\"', '"').replace("\1", "\\")
-            word += inside.replace("$", "\0").replace("`", "\0")
-            at, started = at + inner.end(), True
-        elif text[at:at + 2] == "\\\n" and not started:
-            at += 2
-        elif c == "\\" and at + 1 < len(text):
-            word, at, started = word + text[at + 1], at + 2, True
-        elif c == "#" and not started:
-            while at < len(text) and text[at] != "\n":
-                at += 1
-        elif c in " \t":
-            close()
-            at += 1
-        elif c in "<>":
-            if word.isdigit():
-                word, started = "", False
-            close()
-            more = re.match(r"[<>]+&?\d*", text[at:])[0]
-            found.append(("to" if more[-1] in "<>" else "no", more))
-            at += len(more)
-        elif c in ";&|()'\"\\" or c.isspace():
-            close()
-            found.append(("end", c))
-            at += 1
-        else:
-            c = "\0" if c in "$`" else c
-            last = at + 1 == len(text) or text[at + 1] in " \t\n;&|()<>'\"\\"
-            if c in "*?[" or (c == "{" and not last):
-                c = "*"
-            word, at, started = word + c, at + 1, True
-    close()
-    return found + [("end", "\n")]
-
-
-def shell(command, cwd):
-    """The folders that a command works in, as a set."""
-    found, here, before, saved, words, target = set(), cwd, cwd, [], [], False
-    for what, text in words_of(without_documents(command[:20000])):
-        if what == "word":
-            if windows(cwd or "") and re.match("/[A-Za-z]/", text):
-                text = text[1].upper() + ":" + text[2:]
-            words.append((text, target))
-            target = False
-            continue
-        if what != "end":
-            target = what == "to"
-            continue
-        while words and (words[0][0] in LEADING or re.match(r"[A-Za-z_]\w*=", words[0][0])):
-            words.pop(0)
-        name = words[0][0] if words else ""
-        if name in ("cd", "pushd"):
-            where = [w for w, t in words[1:] if not t and (w == "-" or not w.startswith("-"))]
-            if where[:1] == ["-"]:
-                here, before = before, here
-            else:
-                before, place = here, folder(where[0] if where else "~", here, False)
-                here = place[0] if place else None
-                found.update(place)
-        for number, (word, to) in enumerate(words):
-            if number == 0:
-                continue
-            usual = word.startswith("/") and word.split("/")[1] in PLACES and word.count("/") > 1
-            own = word.startswith("/") and (cwd or "").startswith("/") and (
-                word.split("/")[1] == cwd.split("/")[1] and word.count("/") > 1)
-            if number > 1 and words[number - 1][0] == "-C":
-                found.update(folder(word, here, False))
-            elif name != "cd" and (to or name not in ELSEWHERE) and (usual or own or windows(word)):
-                if "*" in word:
-                    word = word[:word.index("*")]
-                    word = word[:word.rfind("/") + 1] or word
-                up = name not in LISTING or is_file(word)
-                found.update(folder(word, here, up and not word.endswith("/")))
-        if text == "(":
-            saved.append(here)
-        elif text == ")" and saved:
-            here = saved.pop()
-        words = []
-    return found
-
-
 def typed(record):
     """Did a person type this?"""
     content = record["message"].get("content", "")
@@ -250,8 +130,6 @@ def facts(path):
             if block["name"] in ("Grep", "Glob", "LS") and isinstance(given.get("path"), str):
                 up = block["name"] == "Grep" and is_file(given["path"])
                 found.update(folder(given["path"], cwd, up))
-            if block["name"] == "Bash" and isinstance(given.get("command"), str):
-                found |= shell(given["command"], cwd)
             for one in found or ({cwd} if cwd else ()):
                 work[one] = work.get(one, 0) + 1
     last = lambda values: [value for value in values if value][-1:]
