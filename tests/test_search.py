@@ -69,14 +69,25 @@ FOUND = [
     ("fix parser NOT (bug OR fun)", "")]
 
 
-@pytest.mark.parametrize("how", ["indexed", "--tools", "without"])
+@pytest.mark.parametrize("scope", ["", "--tools"])
 @pytest.mark.few(1)
-def test_words(sh, talk, how):
-    """With the index, by reading everything, and where SQLite has no FTS5: the same."""
-    more, scope = {"CSB_NO_FTS5": "1"} if how == "without" else {}, "--tools" * (how == "--tools")
+def test_words(sh, talk, scope):
+    """With the index, and by reading everything: the same."""
     for query, found in FOUND:
-        got = hits(sh, f"{scope} '{query}'", True, **more)
+        got = hits(sh, f"{scope} '{query}'", True)
         assert sorted(a + b for a, b, _ in got) == sorted(found.split()), query
+
+
+def test_without_fts5_words_say_what_to_do_instead(sh, talk):
+    """-F and -E find what they find elsewhere, also in an index that was made without it."""
+    for words in ("parser", "--tools parser", "-l parser"):
+        done = sh(f"csb-search {words}", CSB_NO_FTS5="1")
+        assert (done.rc, done.out, done.err.count("\n")) == (2, "", 1), done
+        assert "no FTS5" in done.err and "-F or -E" in done.err
+    for words in ("-F 'the parser'", "-E 'pars.r'", "-F -C 2 foo.py"):
+        without = sh(f"csb-search {words}", CSB_NO_FTS5="1").ok()
+        assert without.out and without.out == sh(f"csb-search {words}").ok().out
+    assert len(hits(sh, "parser")) == 2, "the index is made whole where there is FTS5"
 
 
 def test_a_bad_query_is_2_and_one_line(sh, talk):
@@ -89,14 +100,15 @@ def test_a_bad_query_is_2_and_one_line(sh, talk):
 @pytest.mark.logic
 @pytest.mark.long
 def test_the_index_gives_what_reading_gives(sh, home, real):
-    """Every kind of query on real transcripts, by FTS5 and by our own reading of the words."""
+    """Every kind of query on real transcripts, in the index and by reading all texts."""
     home.env["CLAUDE_CONFIG_DIR"] = str(max(real.claude, key=lambda path: len(list(
         path.glob("projects/*/*.jsonl")))))
     name = lambda hit: (hit["session_id"], hit["project"], hit["role"], hit.get("offset"))
     for query in ("test", "error NOT test", '"the file"', "comm*", "git push OR commit", "don't",
                   "src/main", "é", "v1.2", "naïve OR naive", "x86_64"):
-        one = sh(f'csb-search -n 0 "{query}"')
-        two = sh(f'csb-search -n 0 "{query}"', CSB_NO_FTS5="1", CSB_HOME=str(home.path / "other"))
+        roles = "--role user --role assistant --role summary --role meta"
+        one = sh(f'csb-search -n 0 {roles} "{query}"')
+        two = sh(f'csb-search -n 0 --tools {roles} "{query}"')
         assert sorted(map(name, one.records)) == sorted(map(name, two.records)), query
 
 
