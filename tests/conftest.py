@@ -84,7 +84,7 @@ def tools(tmp_path_factory):
         where = os.path.join(ROOT, "bin")
     python = tmp_path_factory.mktemp("python")
     (python / "python3").symlink_to(PYTHON)
-    for name in ("crontab", "launchctl", "schtasks", "systemctl"):     # not the machine's own
+    for name in ("crontab", "launchctl", "systemctl"):     # not the machine's own
         (python / name).write_text("#!/bin/sh\nexit 1\n")
         (python / name).chmod(0o755)
     return SimpleNamespace(bin=where, path=f"{where}:{python}:/usr/bin:/bin", python=PYTHON)

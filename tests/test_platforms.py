@@ -218,3 +218,20 @@ def test_a_client_is_looked_for_on_windows(home, sh, gone, said, rc):
         {"pid": 4242, "sessionId": name(0)}))
     done = sh(f"csb-restore {name(0)}", PATH=f"{folder}:{home.env['PATH']}")
     assert done.rc == rc and ("open in a client" in done.err) == bool(rc), done
+
+
+def test_on_windows_a_timer_is_typed(home, sh, other):
+    """Nothing is installed or removed: the line of csb 0.2.1 is shown, with what was asked for."""
+    other("windows")
+    usual = 'schtasks /create /tn "Claude Session Backup" /tr "csb backup --quiet" /sc minute /mo'
+    shown = lambda options: sh(f"csb-schedule --print {options}").ok().out.splitlines()
+    assert shown("") == [f"{usual} 15"] and shown("--interval 60") == [f"{usual} 60"]
+    assert shown("--interval 1440")[0].endswith(' /tr "csb backup --quiet" /sc daily')
+    assert sh("csb-schedule --print --interval 7").rc == 2
+    assert r'/tr "csb backup --quiet \"--git-dir=/a b\"" /sc' in shown("--git-dir '/a b'")[0]
+    done = sh("csb-schedule")
+    assert (done.rc, done.out, done.err.count("\n")) == (3, "", 1) and f"{usual} 15\n" in done.err
+    for option, rc, word in (("--status", 3, "query"), ("--remove", 0, "delete")):
+        done = sh(f"csb-schedule {option}")
+        assert (done.rc, done.out, done.err.count("\n")) == (rc, "", 1)
+        assert f'schtasks /{word} /tn "Claude Session Backup"\n' in done.err

@@ -1,6 +1,6 @@
 """csb-schedule, csb-clock: a timer for each store, installed where one runs, or it is said.
 
-systemctl, crontab, launchctl, schtasks and ps are stand-ins that keep their state in files: what
+systemctl, crontab, launchctl and ps are stand-ins that keep their state in files: what
 they are asked for is ours to get right, what they do is the system's.
 """
 import json
@@ -8,14 +8,13 @@ import os
 import plistlib
 import re
 import time
-import xml.etree.ElementTree as ET
 from types import SimpleNamespace
 
 import pytest
 
 pytestmark = [pytest.mark.logic, pytest.mark.long]
 
-KINDS = ("systemd", "cron", "launchd", "windows")
+KINDS = ("systemd", "cron", "launchd")
 OTHERS = (b"MAILTO=me\n# csb-backup is nice\n\n5 4 * * * a%%b # mine\r\n\x00\xff\t\n"
           b"0 0 * * * x # csb-backup-00\n")
 FAKES = {
@@ -33,8 +32,6 @@ FAKES = {
     "loginctl": "cat linger",
     "launchctl": """echo "$@" >>asked; case $1 in bootstrap) cp "$3" loaded;;
         print) [ -e loaded ] || [ "$2" = "gui/$(id -u)" ];; bootout) rm loaded;; esac""",
-    "schtasks": """echo "$@" >>asked; case $1 in /Create) cp "$5" task;; /Delete) rm task;;
-        /Query) [ -e task ] && cat task;; esac""",
 }
 
 
@@ -46,9 +43,8 @@ def system(tmp_path, home, stages):
 
     def make(*kinds):
         for name, code in FAKES.items():
-            if name in ("ps", "loginctl") or {
-                    "crontab": "cron", "systemctl": "systemd", "launchctl": "launchd",
-                    "schtasks": "windows"}[name] in kinds:
+            if name in ("ps", "loginctl") or {"crontab": "cron", "systemctl": "systemd",
+                                              "launchctl": "launchd"}[name] in kinds:
                 (folder / name).write_text(f"#!/bin/sh\ncd '{folder}' || exit\n{code}\n")
                 (folder / name).chmod(0o755)
         (folder / "daemon").touch()
@@ -122,8 +118,7 @@ def test_a_crontab_that_cannot_be_had(sh, system, flaw, said):
     (("systemd", "cron"), True, "degraded", "", "systemd"),
     (("systemd", "cron"), True, "offline", "", "cron"),
     (("systemd", "cron"), True, "running", "--kind cron", "cron"),
-    (("launchd", "cron"), True, "", "", "launchd"), (("windows",), True, "", "--kind windows",
-                                                     "windows"),
+    (("launchd", "cron"), True, "", "", "launchd"),
     (("systemd", "cron"), False, "offline", "", "no cron daemon is at work"),
     (("cron",), False, "", "--kind cron", "no cron daemon is at work"),
     (("systemd", "cron"), True, "offline", "--kind systemd", "(offline)"),
@@ -170,25 +165,17 @@ def test_systemd(sh, home, system):
     assert (done.rc, done.out, done.err.count("\n")) == (1, "", 1) and "masked" in done.err
 
 
-@pytest.mark.parametrize("kind", ["launchd", "windows"])
-def test_the_systems_that_are_not_here(sh, home, system, kind):
-    """What their programs would be asked, and given; the rest nobody has seen."""
-    machine = system(kind)
-    done = sh(f"csb-schedule --kind {kind}").ok()
+def test_launchd(sh, home, system):
+    """What launchctl would be asked, and given; the rest nobody has seen."""
+    machine = system("launchd")
+    done = sh("csb-schedule --kind launchd").ok()
     assert done.records[0]["running"] and done.records[0]["interval"] == 15
-    if kind == "launchd":
-        agent = plistlib.loads((machine.path / "loaded").read_bytes())
-        assert agent["StartInterval"] == 900 and agent["Label"] == done.records[0]["name"]
-        path, = (home.path / "Library/LaunchAgents").iterdir()
-        assert path.name == agent["Label"] + ".plist"
-    else:
-        assert ET.parse(machine.path / "task").getroot().tag.endswith("Task")
-        assert list(home.backup.glob("*.xml")) == []
-        text = (machine.path / "task").read_text("utf-16")
-        (machine.path / "task").write_text(text.replace("<Settings>", "<Settings><Enabled>false"))
-        assert "it is disabled" in sh("csb-schedule --status --kind windows").err
-    assert sh(f"csb-schedule --remove --kind {kind}").ok().records[0]["installed"] is False
-    assert not (machine.path / "loaded").exists() and not (machine.path / "task").exists()
+    agent = plistlib.loads((machine.path / "loaded").read_bytes())
+    assert agent["StartInterval"] == 900 and agent["Label"] == done.records[0]["name"]
+    path, = (home.path / "Library/LaunchAgents").iterdir()
+    assert path.name == agent["Label"] + ".plist"
+    assert sh("csb-schedule --remove --kind launchd").ok().records[0]["installed"] is False
+    assert not (machine.path / "loaded").exists()
 
 
 def test_another_kind_takes_over(sh, system):

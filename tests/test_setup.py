@@ -24,7 +24,7 @@ def machine(tmp_path, home):
     folder = tmp_path / "system"
     folder.mkdir()
     for name, code in (("crontab", CRONTAB), ("ps", "[ ! -e daemon ] || echo cron"),
-                       ("systemctl", "exit 1"), ("launchctl", "exit 1"), ("schtasks", "exit 1")):
+                       ("systemctl", "exit 1"), ("launchctl", "exit 1")):
         (folder / name).write_text(f"#!/bin/sh\ncd '{folder}' || exit\n{code}\n")
         (folder / name).chmod(0o755)
     (folder / "daemon").touch()
