@@ -19,7 +19,7 @@ PAGES := man/man7/csb.7 $(TOOLS:%=man/man1/%.1)
 BASH = bash-completion/completions
 ZSH = zsh/site-functions
 SHARED := $(PAGES) $(BASH)/csb $(ZSH)/_csb
-MADE_OF = lib/csb.py lib/manual
+MADE_OF = lib/old.py lib/manual
 HASH := \#
 # What was made for another PYTHON.
 OTHER := $(shell for file in dist/*; do \
@@ -42,7 +42,7 @@ dist: $(DIST)
 	@rm -rf $(STRANGE)
 
 # Made again when the text or PYTHON changed; written aside, so that no half file is ever there.
-dist/%: bin/% lib/csb.py lib/squash
+dist/%: bin/% lib/old.py lib/squash
 	@mkdir -p dist
 	@PYTHON='$(PYTHON)' $(PY) lib/squash $< >$@+ && chmod 755 $@+ && mv $@+ $@
 

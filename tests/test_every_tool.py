@@ -184,7 +184,7 @@ def test_help_is_the_manual(sh, tool):
 @of_the_form
 @each
 def test_version(sh, tool):
-    with open(os.path.join(ROOT, "lib", "csb.py"), encoding="utf-8") as file:
+    with open(os.path.join(ROOT, "lib", "old.py"), encoding="utf-8") as file:
         version = re.search('^VERSION = "(.+)"$', file.read(), re.M)[1]
     assert sh(f"{tool} --version").ok().out == f"{tool} {version}\n"
 
@@ -329,7 +329,7 @@ def test_it_loads_little(tools, tool):
 
 @pytest.mark.logic
 @pytest.mark.parametrize("name, cap", [(f"bin/{tool}", 300) for tool in TOOLS]
-                         + [("lib/csb.py", 400)])
+                         + [("lib/old.py", 400)])
 def test_it_stays_small(name, cap):
     path = os.path.join(ROOT, name)
     with tokenize.open(path) as file:
@@ -381,7 +381,7 @@ def copy(tools, tool, there):
     """Copy a tool as people do: alone in the one-file form, else with the helper beside it."""
     shutil.copy(os.path.join(tools.bin, tool), there)
     if FORM != "dist":
-        shutil.copy(os.path.join(ROOT, "lib", "csb.py"), there)
+        shutil.copy(os.path.join(ROOT, "lib", "old.py"), there)
 
 
 @of_the_form

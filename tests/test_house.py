@@ -32,12 +32,12 @@ sys.path[:] = [p for p in sys.path if os.path.realpath(p) != here] + [here + "/.
 import stat
 
 try:
-    from csb import Error, Options, emit, run, warn
+    from old import Error, Options, emit, run, warn
 except ImportError as error:
-    sys.exit(f"csb-try: cannot find the helper csb.py ({error}): lib/squash bin/csb-try > csb-try")
+    sys.exit(f"csb-try: cannot find the helper old.py ({error}): lib/squash bin/csb-try > csb-try")
 
 TEXT = """
-from csb import everything  # text, not code
+from old import everything  # text, not code
 sys.path[:] = []
 """
 '''
@@ -84,7 +84,7 @@ def test_squash_makes_one_file(sh, house):
     assert sh("lib/squash bin/csb-try", cwd=house).ok().out == done.out
     lines = done.out.split("\n")
     assert lines[0] == "#!/usr/bin/env -S python3 -I" and lines[1] == '"""try things'
-    assert lines[6] == ("# Do not edit: made by lib/squash from bin/csb-try and lib/csb.py.")
+    assert lines[6] == ("# Do not edit: made by lib/squash from bin/csb-try and lib/old.py.")
     assert "    # a comment that stays \u2713" in lines and "import stat" in lines
     assert "../lib" not in done.out and "except ImportError" not in done.out
     sh("mkdir away && cp csb-try away", cwd=house)
@@ -159,7 +159,7 @@ def test_make_dist_makes_what_is_needed(sh, house):
     assert os.stat(house / "dist" / "csb-try").st_mode & 0o777 == 0o755
     sh(make, cwd=house).ok()
     assert made(house) == first
-    for name in ("bin/csb-try", "lib/csb.py", "lib/squash"):
+    for name in ("bin/csb-try", "lib/old.py", "lib/squash"):
         before = made(house)["csb-try"]
         os.utime(house / name)
         sh(make, cwd=house).ok()
@@ -287,7 +287,7 @@ def test_pip_install_editable(sh, home, tree, tmp_path):
     pip("--python", str(where / "python"), "install", "--no-build-isolation", "--no-deps", "-e",
         str(tree))
     installed(sh, home, where)
-    helper = tree / "lib" / "csb.py"
+    helper = tree / "lib" / "old.py"
     text = helper.read_text()
     helper.write_text(re.sub('VERSION = ".*"', 'VERSION = "9.8.7"', text, count=1))
     try:
@@ -306,7 +306,7 @@ def test_sdist(sh, home, tree, tmp_path):
     with tarfile.open(archive) as file:
         names = {name.partition("/")[2] for name in file.getnames()}
     assert {f"bin/{tool}" for tool in TOOLS} <= names
-    assert {"lib/csb.py", "lib/squash", "README.md", "LICENSE", "pyproject.toml"} <= names
+    assert {"lib/old.py", "lib/squash", "README.md", "LICENSE", "pyproject.toml"} <= names
     where = machine(tmp_path, "venv")
     pip("--python", str(where / "python"), "install", wheel_of(archive, tmp_path))
     installed(sh, home, where)

@@ -144,7 +144,7 @@ record: none
 """
 TRY = '''#!/usr/bin/env -S python3 -I
 """{}"""
-from csb import Options, run
+from old import Options, run
 
 
 def main():
@@ -281,7 +281,7 @@ def test_make_installs_and_takes_out_again(sh, tmp_path):
     """Where man, bash and zsh look; nothing is made twice, and nothing lies about in the clone."""
     house, there = tmp_path / "house", tmp_path / "a place"
     for folder, files in ("bin", ("csb", "csb-gc", "session_snapshot")), (
-            "lib", ("csb.py", "squash", "manual", "completion")), ("", ("Makefile", "README.md")):
+            "lib", ("old.py", "squash", "manual", "completion")), ("", ("Makefile", "README.md")):
         (house / folder).mkdir(parents=True, exist_ok=True)
         for file in files:
             shutil.copy(os.path.join(ROOT, folder, file), house / folder)
