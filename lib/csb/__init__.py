@@ -1,0 +1,301 @@
+"""how every csb tool behaves: options, records, messages, times and exit status
+
+The one helper that all tools share. It knows nothing of sessions, git or files.
+A tool that is written with it:
+
+    \"\"\"print the size of each record's file
+
+    examples:
+      csb-find | csb-size
+      csb-size FILE...
+
+    record: in   session  transcript_path
+    record: out  size     path size
+    \"\"\"
+    def main():
+        options = Options(__doc__)
+        options.add_argument("files", nargs="*", metavar="FILE")
+        args = options.parse_args()
+        for record in operands(options, args.files, bare="path"):
+            path = record.get("path") or record.get("transcript_path")
+            try:
+                size = os.stat(path).st_size
+            except OSError as error:
+                warn(f"cannot read '{path}': {why(error)}")
+                continue
+            emit({"kind": "size", "path": path, "size": size})
+
+    if __name__ == "__main__":
+        run(main)
+"""
+import os
+import sys
+
+if sys.version_info < (3, 10):
+    version = sys.version.split()[0]
+    sys.exit(f"csb: cannot run on Python {version}: 3.10 or newer is needed")
+
+
+def end_on_interrupt(kind, error, trace):
+    """End at Ctrl-C with no traceback, also while the modules below are loaded."""
+    if issubclass(kind, KeyboardInterrupt):
+        os._exit(130)
+    sys.__excepthook__(kind, error, trace)
+
+
+sys.excepthook = end_on_interrupt
+
+import argparse
+import json
+import re
+import time
+
+VERSION = "0.2.0"
+
+# Exit statuses. In a Claude Code hook 2 blocks the client.
+DONE = 0
+FAILED = 1              # something failed and was named; the rest was done
+MISUSE = 2              # the command line is wrong
+ABSENT = 3              # no store, no index, no repository, a missing tool
+RETRY = 75              # another run holds the lock
+INTERRUPTED = 130
+BROKEN_PIPE = 141
+
+TOOL = re.sub(r"\.(py|exe)$", "", os.path.basename(sys.argv[0]))
+
+# ASCII, so that the locale of a hook or a cron job does not matter; lone surrogates,
+# which stand for bytes of file names, come back as they were.
+encode = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
+
+# A whole id, or four characters and more of its start or end.
+_BARE_ID = re.compile(r"[0-9a-fA-F-]{4,36}")
+
+# What a terminal would obey, or show as something that it is not: control characters,
+# marks that turn the direction of text, and halves of surrogate pairs.
+_UNPRINTABLE = re.compile(
+    "[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
+)
+
+_worst_status = DONE
+
+
+class Error(Exception):
+    """Stops the tool: the text is its one line on stderr, the status its status."""
+
+    def __init__(self, text, status=FAILED):
+        super().__init__(text)
+        self.status = status
+
+
+# --- the command line -----------------------------------------------------------------
+
+
+class Options(argparse.ArgumentParser):
+    """The options of a tool, whose docstring is its manual. Misuse is status 2."""
+
+    def __init__(self, manual):
+        summary, _, details = manual.strip().partition("\n")
+        super().__init__(
+            prog=TOOL,
+            description=summary,
+            epilog=details.strip("\n"),
+            formatter_class=_help_formatter,
+            allow_abbrev=False,
+        )
+        self.examples = re.findall(r"^  (\S.*)$", manual, re.M)
+        self.add_argument("--version", action="version", version=f"{TOOL} {VERSION}")
+
+    def error(self, message):
+        raise Error(f"{message} ({TOOL} --help lists the options)", MISUSE)
+
+
+def _help_formatter(prog):
+    # A fixed width: to ask for the terminal's would import shutil, 2 ms.
+    return argparse.RawDescriptionHelpFormatter(prog, width=79)
+
+
+def operands(options, words, bare="session_id"):
+    """The records that a filter works on: from the command line, else from stdin.
+
+    A word on the command line becomes the record {bare: word}.
+    """
+    if words:
+        return ({bare: word} for word in words)
+    require_input(options)
+    return records(sys.stdin.buffer, bare)
+
+
+def require_input(options):
+    """Error when nothing is piped in; it shows the pipeline that was meant."""
+    if sys.stdin is not None and not sys.stdin.isatty():
+        return
+    hint = ""
+    for example in options.examples:
+        if "|" in example:
+            hint = f", such as: {example.split('   ')[0].rstrip()}"
+            break
+    raise Error(f"what should it work on? Name it, or pipe it in{hint}", MISUSE)
+
+
+# --- records --------------------------------------------------------------------------
+
+
+def emit(record):
+    """Write one record (a dict, "kind" first) as a line on stdout."""
+    try:
+        sys.stdout.write(encode(record) + "\n")
+    except BrokenPipeError:
+        # Nobody reads any more. No OSError from here on, which a tool might take for
+        # one of the file that it is at work on.
+        raise SystemExit(BROKEN_PIPE) from None
+
+
+def records(lines, bare="session_id"):
+    """Yield the records of a stream of lines (bytes).
+
+    A line that is just an id is the record {"session_id": id}. With bare="path" any
+    line that does not begin with "{" is a path. What is no record is reported and
+    passed over.
+    """
+    for number, line in enumerate(lines, 1):
+        if number == 1:
+            line = line.removeprefix(b"\xef\xbb\xbf")   # PowerShell begins so
+        line = line.rstrip(b"\r\n")
+        if not line.strip():
+            continue
+        record = _bare_record(line, bare) or _json_record(line, number)
+        if record:
+            yield record
+
+
+def _bare_record(line, bare):
+    if bare == "path":
+        return None if line.startswith(b"{") else {"path": os.fsdecode(line)}
+    word = line.decode("ascii", "replace").strip()
+    return {"session_id": word} if _BARE_ID.fullmatch(word) else None
+
+
+def _json_record(line, number):
+    try:
+        record = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        warn(f"cannot read line {number} of the input as a record: {error}")
+        return None
+    if not isinstance(record, dict):
+        warn(f"cannot read line {number} of the input as a record: it is no object")
+        return None
+    return record
+
+
+# --- messages -------------------------------------------------------------------------
+
+
+def say(text):
+    """One line of news on stderr. The exit status stays as it is."""
+    line = f"{TOOL}: {printable(text)}\n"
+    try:
+        os.write(sys.stderr.fileno(), line.encode())    # one write: lines stay whole
+    except (OSError, AttributeError, ValueError):
+        pass                                            # nobody listens
+
+
+def warn(text, status=FAILED):
+    """Report a failure in one line and go on. The worst status becomes the tool's."""
+    global _worst_status
+    _worst_status = max(_worst_status, status)
+    say(text)
+
+
+def why(error):
+    """An exception in the system's words, without its number and file name."""
+    return getattr(error, "strerror", None) or str(error)
+
+
+def printable(text):
+    """The text with everything that a terminal would obey written out, as \\x1b."""
+    return _UNPRINTABLE.sub(_written_out, text)
+
+
+def _written_out(match):
+    return match[0].encode("unicode_escape").decode()
+
+
+# --- times ----------------------------------------------------------------------------
+
+_YEAR_1000 = -30_610_224_000            # seconds since 1970
+_YEAR_10000 = 253_402_300_800
+
+
+def utc(seconds):
+    """Seconds since 1970 as RFC 3339: 2026-11-30T02:15:40Z."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
+
+
+def utc_ns(nanoseconds):
+    """Nanoseconds since 1970 (st_mtime_ns) as RFC 3339 with nine digits.
+
+    What lies outside of the years 1000 to 9999 becomes the nearest time within.
+    """
+    first = _YEAR_1000 * 10**9
+    last = _YEAR_10000 * 10**9 - 1
+    seconds, rest = divmod(min(max(nanoseconds, first), last), 10**9)
+    return f"{utc(seconds)[:-1]}.{rest:09d}Z"
+
+
+def from_utc(text):
+    """Nanoseconds since 1970 of a time as utc() and utc_ns() write it, else ValueError."""
+    from datetime import datetime       # 2 ms: not every tool needs it
+
+    if not isinstance(text, str):
+        raise ValueError(f"{text!r} is no time")
+    whole = datetime.fromisoformat(text[:19] + "+00:00")
+    fraction = text[19:].strip(".Z")[:9].ljust(9, "0")
+    return int(whole.timestamp()) * 10**9 + int(fraction)
+
+
+# --- running --------------------------------------------------------------------------
+
+
+def run(main):
+    """Run a tool and exit: with what main returns, or the worst that it warned of."""
+    # Python would ignore a Ctrl-C that comes while an object is deleted, and go on.
+    sys.unraisablehook = lambda problem: end_on_interrupt(*problem[:3])
+    os.umask(0o077)             # what we write is for its owner alone
+    if sys.stdout is None:      # closed by the caller (>&-): writing there has to fail
+        sys.stdout = open(os.open(os.devnull, os.O_RDONLY), "w")
+    try:
+        status = main() or DONE
+    except SystemExit as stop:  # --help, --version, nobody reads our output
+        status = stop.code or DONE
+    except KeyboardInterrupt:
+        os._exit(INTERRUPTED)   # at once, whatever threads are still at
+    except BrokenPipeError:
+        status = BROKEN_PIPE
+    except Error as error:
+        say(str(error))
+        status = error.status
+    except OSError as error:    # one that nobody expected where it came up
+        name = os.fsdecode(error.filename or "the output")
+        say(f"cannot go on with '{name}': {why(error)}")
+        status = FAILED
+    except Exception as error:  # a fault of ours, or of the machine: no traceback
+        say(f"cannot go on: {type(error).__name__}: {error}")
+        status = FAILED
+    status = status or _worst_status
+    sys.exit(_flushed(status))
+
+
+def _flushed(status):
+    """The exit status once stdout is written: a full disk is no success."""
+    try:
+        sys.stdout.flush()
+        return status
+    except BrokenPipeError:
+        status = status or BROKEN_PIPE
+    except (OSError, ValueError) as error:
+        if status == DONE:
+            say(f"cannot write the output: {why(error)}")
+            status = FAILED
+    # Python flushes once more when it ends; let that go nowhere.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    return status

@@ -1,0 +1,283 @@
+"""files that others write: reading one as it is; writing one that survives a power cut
+
+Also the lines of a stream in bounded memory, and locks.
+"""
+import errno
+import os
+import stat
+import time
+from binascii import crc32
+
+from csb import RETRY, TOOL, Error, utc, why
+
+BLOCK = 1 << 20                 # bytes that are read at a time
+LINE_LIMIT = 8 << 20            # bytes of a line; a longer one is not kept in memory
+TEMPORARY = ".csb-tmp-"         # the start of the name of a file that is being written
+STALE = 86400                   # seconds after which such a file is taken for left over
+
+
+# --- reading --------------------------------------------------------------------------
+
+
+class Changed(Error):
+    """The file was not one thing while it was read."""
+
+
+class StableFile:
+    """A regular file that somebody may be writing, read as it was when it was opened.
+
+        with StableFile(path) as file:
+            size = file.stat.st_size
+            for block in file.blocks(): ...
+
+    OSError if it cannot be opened, or is no regular file. follow=False refuses a link;
+    may_be_replaced allows that another file takes its name meanwhile.
+    """
+
+    def __init__(self, path, follow=True, may_be_replaced=False):
+        self.path = path
+        self.follow = follow
+        self.may_be_replaced = may_be_replaced
+
+        flags = os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
+        flags |= getattr(os, "O_NONBLOCK", 0)       # a FIFO must not make us wait
+        if not follow:
+            flags |= getattr(os, "O_NOFOLLOW", 0)
+        self.file = os.fdopen(os.open(path, flags), "rb", 0)
+
+        self.stat = os.fstat(self.file.fileno())
+        if not stat.S_ISREG(self.stat.st_mode):
+            self.file.close()
+            raise OSError(errno.EINVAL, "not a regular file", path)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *problem):
+        self.file.close()
+
+    def blocks(self):
+        """Yield the bytes that it had at the open, in blocks.
+
+        Changed, at their end, if they may be a mixture of two states. A file that just
+        grew is fine: it is read a second time, to see that it still begins so.
+        """
+        total = 0
+        for block in self._start():
+            total = crc32(block, total)
+            yield block
+        after = os.fstat(self.file.fileno())
+
+        if after.st_size > self.stat.st_size:
+            self.file.seek(0)
+            again = 0
+            for block in self._start():
+                again = crc32(block, again)
+            if again != total:
+                raise self._changed("rewritten")
+        elif after.st_mtime_ns != self.stat.st_mtime_ns:
+            raise self._changed("rewritten")
+
+        if not self.may_be_replaced:
+            self._check_name()
+
+    def _start(self):
+        """Yield the first bytes, as many as there were at the open."""
+        rest = self.stat.st_size
+        while rest:
+            block = self.file.read(min(BLOCK, rest))
+            if not block:
+                raise self._changed("truncated")
+            rest -= len(block)
+            yield block
+        if os.fstat(self.file.fileno()).st_size < self.stat.st_size:
+            raise self._changed("truncated")
+
+    def _check_name(self):
+        """Changed if another file, or none, has the name now."""
+        try:
+            named = os.stat(self.path, follow_symlinks=self.follow)
+        except FileNotFoundError:
+            raise self._changed("removed") from None
+        if not os.path.samestat(named, self.stat):
+            raise self._changed("replaced")
+
+    def _changed(self, how):
+        return Changed(f"cannot read '{self.path}': it was {how} meanwhile")
+
+
+def blocks_of(stream):
+    """Yield what a pipe or file gives, as it comes, in blocks."""
+    while True:
+        block = stream.read1(BLOCK)
+        if not block:
+            return
+        yield block
+
+
+def lines(blocks, end=b"\n", limit=LINE_LIMIT):
+    """Yield the lines of a stream of blocks, without their ends.
+
+    A line above the limit comes as None, and is never in memory as a whole. What
+    follows the last end is a line, too, if there is anything.
+    """
+    rest = b""
+    for block in blocks:
+        first, *others = block.split(end)
+        if rest is not None:
+            rest = _within(limit, rest + first)
+        for line in others:
+            yield rest
+            rest = _within(limit, line)
+    if rest != b"":
+        yield rest
+
+
+def _within(limit, line):
+    return line if len(line) <= limit else None
+
+
+# --- writing --------------------------------------------------------------------------
+
+
+def write_new(path, blocks, mode=0o600):
+    """Write a file whole and durable, or not at all; FileExistsError if one is there."""
+    _write(path, blocks, mode, os.link)
+
+
+def replace_file(path, blocks, mode=0o600):
+    """Write a file whole and durable, or leave the one that is there as it is."""
+    _write(path, blocks, mode, os.replace)
+
+
+def _write(path, blocks, mode, give_name):
+    folder = os.path.dirname(path) or "."
+    aside = temporary_in(folder)
+    try:
+        with open(aside, "xb", opener=_private) as file:
+            file.writelines(blocks)
+            file.flush()
+            os.chmod(aside if os.name == "nt" else file.fileno(), mode)
+            os.fsync(file.fileno())
+        give_name(aside, path)
+    finally:
+        try:
+            os.unlink(aside)
+        except FileNotFoundError:
+            pass
+    sync(folder)
+
+
+def _private(path, flags):
+    return os.open(path, flags, 0o600)
+
+
+def temporary_in(folder):
+    """A new name in a folder for what is being written. sweep() knows such names."""
+    name = f"{TEMPORARY}{os.getpid()}-{os.urandom(4).hex()}"
+    return os.path.join(folder, name)
+
+
+def sweep(folder):
+    """Remove what runs that died a day ago left in a folder under temporary names."""
+    for entry in list(os.scandir(folder)):
+        if not entry.name.startswith(TEMPORARY):
+            continue
+        try:
+            age = time.time() - entry.stat(follow_symlinks=False).st_mtime
+            writer = entry.name[len(TEMPORARY):].split("-")[0]
+            if age > STALE and not os.path.exists("/proc/" + writer):
+                os.unlink(entry.path)
+        except OSError:
+            continue            # another run was faster
+
+
+def sync(path):
+    """Make a file's bytes, or the names in a directory, durable, if the system can."""
+    if os.name == "nt":         # it opens no directory
+        return
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
+            raise
+    finally:
+        os.close(fd)
+
+
+def make_dirs(path):
+    """Make a directory and what is missing above it, durably."""
+    if os.path.lexists(path):
+        return
+    parent = os.path.dirname(path)
+    make_dirs(parent)
+    os.makedirs(path, 0o700, exist_ok=True)
+    sync(parent)
+
+
+# --- locks ----------------------------------------------------------------------------
+
+
+class Lock:
+    """A lock file, held by one process at a time and let go when that ends.
+
+        with Lock(path, wait=60): ...
+
+    The kernel owns it: nothing is ever stale. The file stays; its text is for people.
+    Error with status 75 if another process holds it for more than wait seconds.
+    """
+
+    def __init__(self, path, wait=60.0):
+        self.path = path
+        self.wait = wait
+        self.file = None
+
+    def __enter__(self):
+        fd = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600)
+        self.file = open(fd, "r+", encoding="utf-8", errors="replace")
+        try:
+            if not (self._take() or self._wait()):
+                raise Error(
+                    f"cannot lock '{self.path}' in {self.wait:g} s: "
+                    f"held by {self._holder()}", RETRY
+                )
+        except BaseException:
+            self.file.close()
+            raise
+        self.file.truncate(0)
+        self.file.write(f"{TOOL}, process {os.getpid()}, since {utc(time.time())}")
+        self.file.flush()
+        return self
+
+    def __exit__(self, *problem):
+        self.file.close()
+
+    def _take(self):
+        """Try once; have we got it?"""
+        try:
+            if os.name == "nt":
+                import msvcrt
+                msvcrt.locking(self.file.fileno(), msvcrt.LK_NBLCK, 1)
+            else:
+                import fcntl
+                fcntl.flock(self.file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno in (errno.EAGAIN, errno.EACCES, errno.EDEADLK):
+                return False
+            raise Error(f"cannot lock '{self.path}': {why(error)}") from None
+        return True
+
+    def _wait(self):
+        """Try again until the time is over; have we got it?"""
+        deadline = time.monotonic() + self.wait
+        while time.monotonic() < deadline:
+            time.sleep(0.05)
+            if self._take():
+                return True
+        return False
+
+    def _holder(self):
+        if os.name == "nt":     # nobody else may read there
+            return "another run"
+        return self.file.read(200) or "another run"

@@ -1,0 +1,386 @@
+"""run git in a clean environment, and read what a repository holds
+
+Formats: git-cat-file(1) BATCH OUTPUT, git-diff(1) RAW OUTPUT FORMAT. Every option that
+is used here is in git 2.34.
+"""
+import os
+import subprocess
+from collections import namedtuple
+
+from csb import ABSENT, Error, warn
+from csb.files import BLOCK, blocks_of, lines
+
+LARGE = 1 << 20             # bytes; a delta above this is not left to git (see blocks)
+LAST_SECOND = 253_402_300_799       # of the year 9999
+
+# The user's own settings could change bytes, run programs or cost memory.
+SETTINGS = {
+    "core.hooksPath": "/dev/null",
+    "core.bigFileThreshold": "1m",
+    "core.packedGitWindowSize": "16m",
+    "core.packedGitLimit": "32m",
+    "core.fsync": "all",            # git before 2.36 ignores it
+    "gc.auto": "0",
+    "log.showSignature": "0",
+}
+
+# A hook or an alias of git's may have left GIT_* variables in our environment. These
+# may stay: they say where configuration and git itself are.
+KEPT_VARIABLES = {
+    "GIT_CONFIG_GLOBAL",
+    "GIT_CONFIG_SYSTEM",
+    "GIT_CONFIG_NOSYSTEM",
+    "GIT_EXEC_PATH",
+}
+
+# What git never does for us: follow other names of objects, fetch, ask, run programs.
+CLOSED = {
+    "GIT_OPTIONAL_LOCKS": "0",
+    "GIT_LITERAL_PATHSPECS": "1",
+    "GIT_NO_REPLACE_OBJECTS": "1",
+    "GIT_NO_LAZY_FETCH": "1",
+    "GIT_TERMINAL_PROMPT": "0",
+    "GIT_ALLOW_PROTOCOL": "",
+    "LC_ALL": "C",
+}
+
+OWN_REF = "refs/heads/main"         # where backups go in a store of our own
+GUEST_REF = "refs/csb/main"         # where they go in a repository of the user's
+
+Info = namedtuple("Info", "oid type size")
+Commit = namedtuple("Commit", "oid seconds changes")
+Change = namedtuple("Change", "status mode old_oid new_oid path")
+
+
+class GitError(Error):
+    """git failed; the text is what it said, in one line."""
+
+
+# --- running --------------------------------------------------------------------------
+
+
+def clean_environment(more=None):
+    """Our environment without what would lead git elsewhere or make it ask."""
+    environment = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith("GIT_") or name in KEPT_VARIABLES
+    }
+    environment.update(CLOSED)
+    environment.update(more or {})
+    return environment
+
+
+def start_git(repository, *arguments, environment=None, **streams):
+    """A running git (a Popen), started in the repository: that folder is there.
+
+    environment: variables beside the clean ones. repository may be None.
+    """
+    command = ["git"]
+    if repository is not None:
+        command.append(f"--git-dir={repository}")
+    for name, value in SETTINGS.items():
+        command += ["-c", f"{name}={value}"]
+    command += arguments
+    try:
+        return subprocess.Popen(
+            command,
+            env=clean_environment(environment),
+            cwd=repository or "/",      # our own working directory may be gone
+            **streams,
+        )
+    except FileNotFoundError:
+        if repository is not None and not os.path.isdir(repository):
+            text = f"cannot find a store at '{repository}'"
+            raise GitError(text, ABSENT) from None
+        raise GitError("cannot run git: it is not installed") from None
+
+
+def git(repository, *arguments, stdin=b"", environment=None, allowed=(0,)):
+    """What git prints (bytes). GitError if its status is none of those allowed."""
+    pipe = subprocess.PIPE
+    process = start_git(
+        repository, *arguments,
+        environment=environment, stdin=pipe, stdout=pipe, stderr=pipe,
+    )
+    output, errors = process.communicate(stdin)
+    if process.returncode not in allowed:
+        words = os.fsdecode(errors).strip().replace("\n", ": ")
+        status = ABSENT if "not a git repo" in words else 1
+        words = words or f"status {process.returncode}"
+        raise GitError(f"cannot run git {arguments[0]}: {words}", status)
+    return output
+
+
+# --- refs -----------------------------------------------------------------------------
+
+
+def backup_ref(store):
+    """The ref that backups go to in this store: a repository of the user's keeps main."""
+    answer = git(store, "config", "--bool", "csb.store", allowed=(0, 1))
+    return OWN_REF if answer == b"true\n" else GUEST_REF
+
+
+def commit_of(store, ref):
+    """The commit that a ref or other name leads to, "" if there is none."""
+    answer = git(store, "rev-parse", "-q", "--verify", ref + "^0", allowed=(0, 1))
+    return answer.decode().strip()
+
+
+def all_refs(store):
+    """The names of all refs: those of backups first, then the others."""
+    names = os.fsdecode(git(store, "for-each-ref", "--format=%(refname)")).split("\n")
+    first = [ref for ref in (GUEST_REF, OWN_REF) if ref in names]
+    return first + [ref for ref in names if ref and ref not in first]
+
+
+# --- objects --------------------------------------------------------------------------
+
+
+class Objects:
+    """The objects of a repository, one at a time, in bounded memory.
+
+    One git process tells what an object is, another one gives bytes. Each is started
+    when it is first needed, and again after it gave up on a damaged object.
+    """
+
+    WHAT = "%(objectname) %(objecttype) %(objectsize) %(deltabase)"
+
+    def __init__(self, repository):
+        self.repository = repository
+        self.teller = None
+        self.reader = None
+        self.unread = 0         # bytes of the last object, and its newline, in the pipe
+
+    def info(self, name):
+        """Info of an object by its id or by COMMIT:PATH; None if it is not there."""
+        found = self._ask_teller(name)
+        return found and found[0]
+
+    def blocks(self, name):
+        """Yield the bytes of an object in blocks. GitError if it is lost or damaged."""
+        found = self._ask_teller(name)
+        if not found:
+            raise GitError(f"cannot find object '{name}' in the store")
+        info, base = found
+        if base and info.size > LARGE and self._is_start_of(base, info):
+            # To apply a large delta git would hold it and its base in memory. In the
+            # packs that we write ourselves a delta is just the start of its base.
+            yield from self._read(base, info.size)
+        else:
+            yield from self._read(info.oid, info.size)
+
+    def read(self, name, limit=LARGE):
+        """The bytes of a small object. GitError if it is lost, damaged or too large."""
+        info = self.info(name)
+        if info and info.size > limit:
+            raise GitError(f"cannot read object '{name}': it has {info.size} bytes")
+        return b"".join(self.blocks(name))
+
+    def _is_start_of(self, base, info):
+        """Does the object base begin with the bytes that info tells of?"""
+        digest = object_hash(info)
+        try:
+            for block in self._read(base, info.size):
+                digest.update(block)
+        except GitError:
+            return False
+        return digest.hexdigest() == info.oid
+
+    def _ask_teller(self, name):
+        """(Info, id of its delta's base or None) of an object; None if it is lost."""
+        if self.teller is None:
+            self.teller = self._start(f"--batch-check={self.WHAT}")
+        answer = _ask(self.teller, name)
+        if answer is None:
+            self.teller = None
+            return None
+        fields = answer.split(" ")
+        if len(fields) != 4 or not fields[2].isdigit():     # "missing", "ambiguous"
+            return None
+        oid, kind, size, base = fields
+        return Info(oid, kind, int(size)), base if base.strip("0") else None
+
+    def _read(self, oid, size):
+        """Yield the first size bytes of an object."""
+        if self.reader is None:
+            self.reader = self._start("--batch")
+            self.unread = 0
+        self._skip_unread()
+        answer = _ask(self.reader, oid)
+        if answer is None or answer.endswith(" missing"):
+            self.reader = None
+            raise GitError(f"cannot read object {oid}: it is lost or damaged")
+        self.unread = int(answer.split(" ")[2]) + 1
+        while size:
+            block = self.reader.stdout.read(min(BLOCK, size))
+            if not block:
+                self.reader = None
+                raise GitError(f"cannot read object {oid} to its end")
+            self.unread -= len(block)
+            size -= len(block)
+            yield block
+
+    def _skip_unread(self):
+        """Go to the end of an object that nobody read to its end."""
+        while self.unread:
+            block = self.reader.stdout.read(min(BLOCK, self.unread))
+            if not block:
+                self.reader = None
+                raise GitError("cannot read on: git cat-file ended")
+            self.unread -= len(block)
+
+    def _start(self, *arguments):
+        pipe = subprocess.PIPE
+        return start_git(
+            self.repository, "cat-file", *arguments,
+            stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL,
+        )
+
+
+def _ask(process, name):
+    """One question to a git cat-file, and its answer; None if it has given up."""
+    try:
+        process.stdin.write(os.fsencode(name) + b"\n")
+        process.stdin.flush()
+    except BrokenPipeError:
+        return None
+    line = process.stdout.readline()
+    return line.decode("utf-8", "replace").rstrip("\n") or None
+
+
+def sizes_of(store, oids):
+    """{object id: bytes} of those objects that the store holds, all asked for at once."""
+    words = ["cat-file", "--batch-check=%(objectname) %(objectsize)"]
+    asked = "".join(f"{oid}\n" for oid in oids).encode()
+    found = {}
+    for line in git(store, *words, stdin=asked, allowed=range(256)).splitlines():
+        oid, _, size = line.decode("utf-8", "replace").partition(" ")
+        if size.isdigit():
+            found[oid] = int(size)
+    return found
+
+
+def object_hash(info):
+    """A running hash that becomes the id of an object of this type and size.
+
+    info: an Info; its oid says which hash the repository uses.
+    """
+    import hashlib              # 2 to 3 ms
+
+    digest = hashlib.sha1() if len(info.oid) == 40 else hashlib.sha256()
+    digest.update(f"{info.type} {info.size}\0".encode())
+    return digest
+
+
+# --- history --------------------------------------------------------------------------
+
+LOG = (
+    "log --topo-order --raw -z -r --root --no-renames --no-abbrev --no-color"
+    " --diff-merges=separate --encoding=none --format=%x00%H%x20%ct -O/dev/null"
+).split()
+
+
+def all_history(store):
+    """Yield a Commit for each commit of all refs, newest first within a ref.
+
+    The refs of backups come first, then the user's. Of a ref that cannot be walked,
+    which is said, its newest tree comes last, as one Commit of the time 0 whose oid is
+    the ref's name.
+    """
+    done = []
+    others = []
+    for ref in all_refs(store):
+        if ref in (GUEST_REF, OWN_REF):
+            yield from _history_or_tree(store, ref, done)
+        else:
+            others.append(ref)
+    if not others:
+        return
+    # One walk for all of them. Only if that fails: one by one, to see which is damaged.
+    known = set()
+    try:
+        for commit in history(store, *others, *done):
+            known.add(commit.oid)
+            yield commit
+    except GitError:
+        for ref in others:
+            for commit in _history_or_tree(store, ref, done):
+                if commit.oid not in known:
+                    yield commit
+
+
+def _history_or_tree(store, ref, done):
+    """The history of one ref less that of those done; its newest tree if that fails.
+
+    A ref that was walked is added to done, as git's arguments have it.
+    """
+    try:
+        yield from history(store, ref, *done)
+    except GitError:
+        yield _newest_tree(store, ref)
+    else:
+        done.append("^" + ref)
+
+
+def _newest_tree(store, ref):
+    """All files of a ref's newest tree, as far as it can be read, as one Commit."""
+    listing = git(store, "ls-tree", "-rz", "--full-tree", ref, allowed=range(256))
+    changes = []
+    for entry in os.fsdecode(listing).split("\0"):
+        head, _, path = entry.partition("\t")
+        if path:
+            mode, _, oid = head.split(" ")
+            changes.append(Change("A", mode, "", oid, path))
+    count = len(changes)
+    warn(f"cannot read all of '{ref}': only its newest tree was read ({count} files)")
+    return Commit(ref, 0, changes)
+
+
+def history(store, *refs):
+    """Yield a Commit for each commit that the refs reach, newest first.
+
+    A ref that begins with "^" is left out with all that it reaches. The changes are
+    those against the parent; a merge comes once for each parent. The mode of a deleted
+    path is the one that it had. GitError, at the end, if the history is damaged.
+    """
+    process = start_git(
+        store, *LOG, "--stdin",
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+    )
+    # On stdin, since there may be more refs than a command line holds. git reads them
+    # all before it writes anything.
+    with process.stdin as names:
+        names.write(b"".join(os.fsencode(ref) + b"\n" for ref in refs))
+
+    commit = None
+    fields = _fields(process.stdout)
+    for field in fields:
+        if field.startswith(b":"):
+            # ":OLDMODE NEWMODE OLDOID NEWOID STATUS", and the path is the next field.
+            old_mode, new_mode, old_oid, new_oid, status = field[1:].decode().split(" ")
+            mode = old_mode if status == "D" else new_mode
+            path = os.fsdecode(next(fields))
+            commit.changes.append(Change(status, mode, old_oid, new_oid, path))
+        else:
+            # "OID SECONDS"; a damaged commit may have no time, or an odd one.
+            if commit:
+                yield commit
+            oid, _, seconds = field.decode().partition(" ")
+            time = min(max(int(seconds or 0), 0), LAST_SECOND)
+            commit = Commit(oid, time, [])
+    process.stdout.close()
+    if process.wait() != 0:
+        raise GitError(f"cannot read the whole history of {' '.join(refs)}")
+    if commit:
+        yield commit
+
+
+def _fields(stream):
+    """Yield git's fields, which end with NUL; some begin with a newline."""
+    for field in lines(blocks_of(stream), b"\0"):
+        if field is None:
+            raise GitError("cannot read a history with a path of several megabytes")
+        field = field.lstrip(b"\n")
+        if field:
+            yield field

@@ -1,0 +1,183 @@
+"""where things are: the Claude directory, CSB_HOME, the store, our configuration
+
+Each place has an option, an environment variable and a default. Nothing is made here.
+"""
+import json
+import os
+
+from csb import ABSENT, Error, why
+from csb.files import Changed, StableFile
+
+SETTINGS_LIMIT = 1 << 20        # bytes; no file of settings is larger
+CLEANUP_DAYS = 30               # Claude Code's own, where settings.json says nothing
+
+
+def add_place_options(options):
+    """The options of every tool that knows the Claude directory and the store."""
+    options.add_argument("--claude-dir", metavar="DIR", help="instead of ~/.claude")
+    options.add_argument(
+        "--git-dir", metavar="DIR", help="the store, if not the usual one"
+    )
+
+
+def absolute(path):
+    """An absolute path; Error where a relative one has nothing to be relative to."""
+    try:
+        return os.path.abspath(os.path.expanduser(path))
+    except FileNotFoundError:
+        text = f"cannot find '{path}': the working directory is gone"
+        raise Error(text) from None
+
+
+def claude_dir(args):
+    """The Claude directory: --claude-dir, CLAUDE_CONFIG_DIR or ~/.claude."""
+    named = args.claude_dir or os.environ.get("CLAUDE_CONFIG_DIR")
+    return absolute(named or "~/.claude")
+
+
+def csb_home(args):
+    """Where we keep things: CSB_HOME, else the Claude directory's path + "-backup".
+
+    Error if that is inside the Claude directory: a loss there would take it along.
+    """
+    claude = claude_dir(args)
+    home = absolute(os.environ.get("CSB_HOME") or claude + "-backup")
+    if is_inside(home, claude):
+        text = "cannot keep a backup inside what it protects: CSB_HOME is"
+        raise Error(f"{text} '{home}'")
+    return home
+
+
+def is_inside(path, folder):
+    """Is the path the folder, or below it, wherever links lead?"""
+    path = os.path.realpath(path)
+    folder = os.path.realpath(folder)
+    return path == folder or path.startswith(os.path.join(folder, ""))
+
+
+# --- the store ------------------------------------------------------------------------
+
+
+def store_path(args):
+    """The git directory that is the store, or that a first backup would make.
+
+    A store that is named and is away is Error, never a reason to use another one: its
+    disk may just not be mounted.
+    """
+    named = named_store(args)
+    if named:
+        if not is_repository(named):
+            raise Error(
+                f"cannot find the store '{named}': is its disk mounted? "
+                f"(csb-gitcommit --make --git-dir DIR makes a new one there)", ABSENT
+            )
+        return git_directory(named)
+    default = os.path.join(csb_home(args), "git")
+    claude = os.path.realpath(claude_dir(args))
+    if not os.path.exists(default) and is_work_tree(claude):
+        return git_directory(claude)
+    return default
+
+
+def existing_store(args):
+    """The store, which is there; else Error with status 3."""
+    path = store_path(args)
+    if not is_repository(path):
+        text = f"cannot find a store at '{path}': csb backup makes one"
+        raise Error(text, ABSENT)
+    return path
+
+
+def named_store(args):
+    """The store that an option, CSB_GIT_DIR or config.json names; None: nothing does."""
+    given = args.git_dir or os.environ.get("CSB_GIT_DIR")
+    if given:
+        return absolute(given)
+    home = csb_home(args)
+    saved = read_config(args).get("git_dir")
+    if not isinstance(saved, str) or not saved:
+        return None
+    # Noted relative to CSB_HOME where it lies in there, so that a home that is moved
+    # or copied takes its own store along.
+    path = os.path.join(home, os.path.expanduser(saved))
+    default = os.path.join(home, "git")
+    return None if os.path.normpath(path) == default else os.path.normpath(path)
+
+
+def is_repository(path):
+    """Does a git repository lie at the path, bare or with a work tree?"""
+    return os.path.isfile(os.path.join(path, "HEAD")) or is_work_tree(path)
+
+
+def is_work_tree(path):
+    """Is the path the top of a work tree of git's?"""
+    inner = os.path.join(path, ".git")
+    return os.path.isfile(inner) or os.path.isfile(os.path.join(inner, "HEAD"))
+
+
+def git_directory(path):
+    """The git directory of a repository, which may be a work tree or a linked one."""
+    inner = os.path.join(path, ".git")
+    if not os.path.lexists(inner):
+        return path
+    if os.path.isdir(inner) and not os.path.exists(os.path.join(inner, "commondir")):
+        return inner
+    from csb.git import git     # "gitdir: PATH" in a file, as submodules have it
+
+    words = ["rev-parse", "--path-format=absolute", "--git-common-dir"]
+    return os.fsdecode(git(None, "-C", path, *words)).rstrip("\n")
+
+
+# --- configuration --------------------------------------------------------------------
+
+
+def config_path(args):
+    """Where our own configuration lies."""
+    return os.path.join(csb_home(args), "config.json")
+
+
+def read_config(args):
+    """config.json as a dict, {} where there is none.
+
+    Error if it cannot be read: it may say what must not be stored.
+    """
+    path = config_path(args)
+    try:
+        return read_json(path)
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        raise Error(f"cannot read '{path}': {why(error)}") from None
+
+
+def cleanup_days(claude):
+    """After how many days Claude Code deletes a session; None if that is unknown.
+
+    claude is the Claude directory. A setting that Claude Code would not take is
+    unknown, and so is one in a file that cannot be read.
+    """
+    try:
+        settings = read_json(os.path.join(claude, "settings.json"))
+    except FileNotFoundError:
+        return CLEANUP_DAYS
+    except (OSError, ValueError):
+        return None
+    days = settings.get("cleanupPeriodDays", CLEANUP_DAYS)
+    if type(days) is int and 1 <= days < 10**6:
+        return days
+    return None
+
+
+def read_json(path):
+    """The object in a small JSON file; OSError or ValueError if there is none."""
+    try:
+        with StableFile(path) as file:
+            if file.stat.st_size > SETTINGS_LIMIT:
+                raise ValueError(f"it is larger than {SETTINGS_LIMIT >> 20} MB")
+            text = b"".join(file.blocks()).decode("utf-8-sig")
+        value = json.loads(text)
+    except (RecursionError, Changed) as error:
+        raise ValueError(str(error)) from None
+    if not isinstance(value, dict):
+        raise ValueError("it is no JSON object")
+    return value

@@ -1,0 +1,146 @@
+"""ids of sessions, and which path belongs to which session
+
+A session is known by its project and its id, a UUID. Ids are compared without case and
+kept as the disk has them: Claude Code takes --session-id in either case and names the
+files as it was typed. The key of an id (key_of) is its lower-case form.
+
+Paths are relative to the Claude directory, with "/": what a session consists of is
+
+    projects/<project>/<id>.jsonl              its transcript
+    projects/<project>/<id>/...                subagents, outputs of tools
+    projects/<project>/agent-*.jsonl           subagents of older versions: their first
+                                               record names the session
+    file-history/<id>/... todos/<id>-*.json    and any other path with a component that
+                                               contains the id
+    plans/<slug>.md                            whose slug the transcript names
+"""
+import json
+import os
+import re
+
+from csb import FAILED, MISUSE, Error
+
+_HEX = "[0-9a-fA-F]"
+ID = re.compile(f"{_HEX}{{8}}-{_HEX}{{4}}-{_HEX}{{4}}-{_HEX}{{4}}-{_HEX}{{12}}")
+# An id within a component: what is beside it is no hex digit.
+_ID_WITHIN = re.compile(f"(?<!{_HEX}){ID.pattern}(?!{_HEX})")
+_TRANSCRIPT = re.compile(rf"projects/([^/]+)/({ID.pattern})\.jsonl")
+_FLAT_AGENT = re.compile(r"projects/[^/]+/agent-[^/]*\.jsonl")
+
+FIRST_LINE = 1 << 20            # bytes; the first record of a file of a subagent is short
+SHORTEST = 4                    # digits of an id that may name it
+NAMED_AT_MOST = 20              # ids in a message
+
+
+def is_id(text):
+    """Is the text a whole id?"""
+    return ID.fullmatch(text) is not None
+
+
+def key_of(session_id):
+    """The form of an id by which sessions are compared."""
+    return session_id.lower()
+
+
+def ids_in(path):
+    """The ids of the sessions that a path belongs to by its name, as the path has them.
+
+    A project is no part of a session: its name may hold an id that was in the name of
+    a folder.
+    """
+    parts = path.split("/")
+    if parts[0] == "projects":
+        parts = parts[2:]
+    found = {}
+    for part in parts:
+        for session_id in _ID_WITHIN.findall(part):
+            found[session_id] = None
+    return list(found)
+
+
+def project_of(path):
+    """The project that a path lies in, None if it lies in none."""
+    parts = path.split("/")
+    return parts[1] if parts[0] == "projects" and len(parts) > 2 else None
+
+
+def belongs(path, session_id, project):
+    """Is a path part of a session, by its name?"""
+    if project_of(path) not in (None, project):
+        return False
+    key = key_of(session_id)
+    return any(key_of(found) == key for found in ids_in(path))
+
+
+def transcript_in(path):
+    """(project, id) of the session whose transcript lies at a path, else None."""
+    match = _TRANSCRIPT.fullmatch(path)
+    return match and (match[1], match[2])
+
+
+def is_flat_agent(path):
+    """Is it a subagent's transcript beside those of sessions, as older versions had?"""
+    return _FLAT_AGENT.fullmatch(path) is not None
+
+
+def owner_of_agent(first_line):
+    """The id of the session that a flat agent file's first record names, else None."""
+    try:
+        record = json.loads(first_line)
+    except (ValueError, RecursionError):
+        return None
+    session_id = record.get("sessionId") if isinstance(record, dict) else None
+    if isinstance(session_id, str) and is_id(session_id):
+        return session_id
+    return None
+
+
+def agent_file_owner(path):
+    """The id of the session that the flat agent file at a path on disk belongs to.
+
+    None if its first record names none; OSError if it cannot be read.
+    """
+    with open(path, "rb", opener=_without_waiting) as file:
+        return owner_of_agent(file.readline(FIRST_LINE))
+
+
+def _without_waiting(path, flags):
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+
+
+def plans_named(blocks):
+    """The slugs of the plans that a transcript (blocks of bytes) names."""
+    slug = re.compile(rb'"slug": ?"([\w-]{1,200})"')
+    found = set()
+    rest = b""
+    for block in blocks:
+        text = rest + block
+        found.update(slug.findall(text))
+        rest = text[-220:]      # a name may be cut by the end of a block
+    return {word.decode() for word in found}
+
+
+def names_id(word, session_id):
+    """Does a word that a person typed name this id, whole or in part?"""
+    word = key_of(word)
+    key = key_of(session_id)
+    if len(word) < SHORTEST:
+        return False
+    return key.startswith(word) or key.endswith(word)
+
+
+def pick(word, ids):
+    """The one id of ids that a word names: whole, or the first or last 4 digits or more.
+
+    Error if none does (status 1) or several do (2).
+    """
+    ids = sorted(set(ids))
+    found = [one for one in ids if key_of(one) == key_of(word)]
+    if not found:
+        found = [one for one in ids if names_id(word, one)]
+    if len(found) == 1:
+        return found[0]
+    if not found:
+        raise Error(f"cannot find session '{word}'", FAILED)
+    names = " ".join(found[:NAMED_AT_MOST])
+    raise Error(f"'{word}' names {len(found)} sessions: {names}", MISUSE)
