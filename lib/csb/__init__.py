@@ -243,8 +243,8 @@ def utc_ns(nanoseconds):
 
 
 def from_utc(text):
-    """Nanoseconds since 1970 of a time as utc() and utc_ns() write it, else ValueError."""
-    from datetime import datetime       # 2 ms: not every tool needs it
+    """Nanoseconds since 1970 of a time of utc() or utc_ns(), else ValueError."""
+    from datetime import datetime  # 2 ms: not every tool needs it
 
     if not isinstance(text, str):
         raise ValueError(f"{text!r} is no time")

@@ -141,7 +141,7 @@ def _within(limit, line):
 
 
 def write_new(path, blocks, mode=0o600):
-    """Write a file whole and durable, or not at all; FileExistsError if one is there."""
+    """Write a file whole and durable, or not at all. Never over another one."""
     _write(path, blocks, mode, os.link)
 
 

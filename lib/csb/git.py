@@ -116,7 +116,7 @@ def git(repository, *arguments, stdin=b"", environment=None, allowed=(0,)):
 
 
 def backup_ref(store):
-    """The ref that backups go to in this store: a repository of the user's keeps main."""
+    """The ref that backups go to: a repository of the user's keeps its main."""
     answer = git(store, "config", "--bool", "csb.store", allowed=(0, 1))
     return OWN_REF if answer == b"true\n" else GUEST_REF
 
@@ -250,7 +250,7 @@ def _ask(process, name):
 
 
 def sizes_of(store, oids):
-    """{object id: bytes} of those objects that the store holds, all asked for at once."""
+    """{object id: bytes} of those objects that the store holds, in one question."""
     words = ["cat-file", "--batch-check=%(objectname) %(objectsize)"]
     asked = "".join(f"{oid}\n" for oid in oids).encode()
     found = {}
@@ -266,7 +266,7 @@ def object_hash(info):
 
     info: an Info; its oid says which hash the repository uses.
     """
-    import hashlib              # 2 to 3 ms
+    import hashlib  # 2 to 3 ms
 
     digest = hashlib.sha1() if len(info.oid) == 40 else hashlib.sha256()
     digest.update(f"{info.type} {info.size}\0".encode())

@@ -89,7 +89,7 @@ def existing_store(args):
 
 
 def named_store(args):
-    """The store that an option, CSB_GIT_DIR or config.json names; None: nothing does."""
+    """The store that an option, CSB_GIT_DIR or config.json names, else None."""
     given = args.git_dir or os.environ.get("CSB_GIT_DIR")
     if given:
         return absolute(given)
@@ -122,7 +122,7 @@ def git_directory(path):
         return path
     if os.path.isdir(inner) and not os.path.exists(os.path.join(inner, "commondir")):
         return inner
-    from csb.git import git     # "gitdir: PATH" in a file, as submodules have it
+    from csb.git import git  # a ".git" file, as submodules have it
 
     words = ["rev-parse", "--path-format=absolute", "--git-common-dir"]
     return os.fsdecode(git(None, "-C", path, *words)).rstrip("\n")

@@ -27,7 +27,7 @@ _ID_WITHIN = re.compile(f"(?<!{_HEX}){ID.pattern}(?!{_HEX})")
 _TRANSCRIPT = re.compile(rf"projects/([^/]+)/({ID.pattern})\.jsonl")
 _FLAT_AGENT = re.compile(r"projects/[^/]+/agent-[^/]*\.jsonl")
 
-FIRST_LINE = 1 << 20            # bytes; the first record of a file of a subagent is short
+FIRST_LINE = 1 << 20            # bytes; a subagent's first record is short
 SHORTEST = 4                    # digits of an id that may name it
 NAMED_AT_MOST = 20              # ids in a message
 
@@ -130,7 +130,7 @@ def names_id(word, session_id):
 
 
 def pick(word, ids):
-    """The one id of ids that a word names: whole, or the first or last 4 digits or more.
+    """The one id of ids that a word names: whole, or by 4 digits of an end or more.
 
     Error if none does (status 1) or several do (2).
     """

@@ -4,7 +4,7 @@ import sys
 import time
 
 UNITS = ("bytes", "KB", "MB", "GB", "TB")
-PATIENCE = 1.0              # seconds of work after which a person wants to see something
+PATIENCE = 1.0              # seconds of work after which a person wants to see it
 PAUSE = 0.1                 # seconds between two drawings
 
 
