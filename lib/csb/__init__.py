@@ -163,8 +163,10 @@ def records(lines, bare="session_id"):
         line = line.rstrip(b"\r\n")
         if not line.strip():
             continue
-        record = _bare_record(line, bare) or _json_record(line, number)
-        if record:
+        record = _bare_record(line, bare)
+        if record is None:
+            record = _json_record(line, number)
+        if record is not None:
             yield record
 
 
