@@ -32,8 +32,10 @@ import os
 import sys
 
 if sys.version_info < (3, 10):
-    version = sys.version.split()[0]
-    sys.exit(f"csb: cannot run on Python {version}: 3.10 or newer is needed")
+    sys.exit(
+        f"{os.path.basename(sys.argv[0])}: cannot run on Python "
+        f"{sys.version.split()[0]}: 3.10 or newer is needed"
+    )
 
 
 def end_on_interrupt(kind, error, trace):

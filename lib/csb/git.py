@@ -4,7 +4,6 @@ Formats: git-cat-file(1) BATCH OUTPUT, git-diff(1) RAW OUTPUT FORMAT. Every opti
 is used here is in git 2.34.
 """
 import os
-import subprocess
 from collections import namedtuple
 
 from csb import ABSENT, Error, warn
@@ -76,6 +75,8 @@ def start_git(repository, *arguments, environment=None, **streams):
 
     environment: variables beside the clean ones. repository may be None.
     """
+    import subprocess  # 4 to 9 ms: not every tool that can run git does so
+
     command = ["git"]
     if repository is not None:
         command.append(f"--git-dir={repository}")
@@ -98,10 +99,11 @@ def start_git(repository, *arguments, environment=None, **streams):
 
 def git(repository, *arguments, stdin=b"", environment=None, allowed=(0,)):
     """What git prints (bytes). GitError if its status is none of those allowed."""
-    pipe = subprocess.PIPE
+    from subprocess import PIPE
+
     process = start_git(
         repository, *arguments,
-        environment=environment, stdin=pipe, stdout=pipe, stderr=pipe,
+        environment=environment, stdin=PIPE, stdout=PIPE, stderr=PIPE,
     )
     output, errors = process.communicate(stdin)
     if process.returncode not in allowed:
@@ -231,10 +233,11 @@ class Objects:
             self.unread -= len(block)
 
     def _start(self, *arguments):
-        pipe = subprocess.PIPE
+        from subprocess import DEVNULL, PIPE
+
         return start_git(
             self.repository, "cat-file", *arguments,
-            stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL,
+            stdin=PIPE, stdout=PIPE, stderr=DEVNULL,
         )
 
 
@@ -344,9 +347,11 @@ def history(store, *refs):
     those against the parent; a merge comes once for each parent. The mode of a deleted
     path is the one that it had. GitError, at the end, if the history is damaged.
     """
+    from subprocess import DEVNULL, PIPE
+
     process = start_git(
         store, *LOG, "--stdin",
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+        stdin=PIPE, stdout=PIPE, stderr=DEVNULL,
     )
     # On stdin, since there may be more refs than a command line holds. git reads them
     # all before it writes anything.
