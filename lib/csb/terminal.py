@@ -54,19 +54,19 @@ class Progress:
     def clear(self):
         """Take the line away, for a message or at the end."""
         if self.shown:
-            _write("\r\x1b[K")
+            _to_terminal("\r\x1b[K")
             self.shown = False
 
     def _draw(self):
         share = 100 * self.done // max(self.total, 1)
         done = self.unit(self.done)
         total = self.unit(self.total)
-        _write(f"\r\x1b[K{self.what}: {done} of {total} ({min(share, 100)} %)")
+        _to_terminal(f"\r\x1b[K{self.what}: {done} of {total} ({min(share, 100)} %)")
         self.shown = True
         self.next_time = time.monotonic() + PAUSE
 
 
-def _write(text):
+def _to_terminal(text):
     try:
         os.write(sys.stderr.fileno(), text.encode())
     except OSError:
