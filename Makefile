@@ -19,7 +19,7 @@ PAGES := man/man7/csb.7 $(TOOLS:%=man/man1/%.1)
 BASH = bash-completion/completions
 ZSH = zsh/site-functions
 SHARED := $(PAGES) $(BASH)/csb $(ZSH)/_csb
-MADE_OF = lib/old.py lib/manual
+MADE_OF = lib/old.py lib/csb/__init__.py lib/build/manual lib/build/described.py
 HASH := \#
 # What was made for another PYTHON.
 OTHER := $(shell for file in dist/*; do \
@@ -59,16 +59,16 @@ completion: build/share/$(BASH)/csb build/share/$(ZSH)/_csb
 
 WRITE = @mkdir -p $(@D) && $(PY) -B
 build/share/man/man1/%.1: bin/% $(MADE_OF)
-	$(WRITE) lib/manual $< >$@+ && mv $@+ $@
+	$(WRITE) lib/build/manual $< >$@+ && mv $@+ $@
 
 build/share/man/man7/csb.7: README.md $(MADE_OF)
-	$(WRITE) lib/manual $< >$@+ && mv $@+ $@
+	$(WRITE) lib/build/manual $< >$@+ && mv $@+ $@
 
-build/share/$(BASH)/csb: $(TOOLS:%=bin/%) $(MADE_OF) lib/completion
-	$(WRITE) lib/completion bash $(TOOLS:%=bin/%) >$@+ && mv $@+ $@
+build/share/$(BASH)/csb: $(TOOLS:%=bin/%) $(MADE_OF) lib/build/completion
+	$(WRITE) lib/build/completion bash $(TOOLS:%=bin/%) >$@+ && mv $@+ $@
 
-build/share/$(ZSH)/_csb: $(TOOLS:%=bin/%) $(MADE_OF) lib/completion
-	$(WRITE) lib/completion zsh $(TOOLS:%=bin/%) >$@+ && mv $@+ $@
+build/share/$(ZSH)/_csb: $(TOOLS:%=bin/%) $(MADE_OF) lib/build/completion
+	$(WRITE) lib/build/completion zsh $(TOOLS:%=bin/%) >$@+ && mv $@+ $@
 
 # What a form can break (imports, names, tools that find each other) is tried on both; tests of the
 # logic, which is the same text in both, run on bin/ only.

@@ -12,7 +12,7 @@ from conftest import PYTHON, ROOT, name
 
 pytestmark = pytest.mark.logic      # both are made of bin/
 TOOLS = sorted(tool for tool in os.listdir(os.path.join(ROOT, "bin")) if "~" not in tool)
-LIB = os.path.join(ROOT, "lib")
+LIB = os.path.join(ROOT, "lib/build")
 SIGNS = {r"\-": "-", r"\(rs": "\\", r"\(aq": "'", r"\(dq": '"', r"\(ga": "`", r"\(ha": "^",
          r"\(ti": "~", r"\&": "", r"\fB": "", r"\fR": ""}
 
@@ -29,10 +29,11 @@ def made(*words):
 def pages(tmp_path_factory):
     """The directory of all pages, made by one process."""
     folder = tmp_path_factory.mktemp("pages")
-    code = ("import os, runpy, sys; of_tool = runpy.run_path('lib/manual')['of_tool']\n"
+    code = ("import os, runpy, sys\n"
+            "page_of_tool = runpy.run_path('lib/build/manual')['page_of_tool']\n"
             "folder, *paths = sys.argv[1:]\n"
             "for path in paths:\n"
-            "    text = of_tool(path)\n"
+            "    text = page_of_tool(path)\n"
             "    open(f'{folder}/{os.path.basename(path)}.1', 'w').write(text)")
     subprocess.run([PYTHON, "-B", "-c", code, folder, *(f"bin/{tool}" for tool in TOOLS)],
                    cwd=ROOT, check=True)
@@ -144,7 +145,7 @@ record: none
 """
 TRY = '''#!/usr/bin/env -S python3 -I
 """{}"""
-from old import Options, run
+from csb import Options, run
 
 
 def main():
@@ -280,11 +281,11 @@ def test_zsh_completes(sh, shells, home, claude, line, until):
 def test_make_installs_and_takes_out_again(sh, tmp_path):
     """Where man, bash and zsh look; nothing is made twice, and nothing lies about in the clone."""
     house, there = tmp_path / "house", tmp_path / "a place"
-    for folder, files in ("bin", ("csb", "csb-gc", "session_snapshot")), (
-            "lib", ("old.py", "squash", "manual", "completion")), ("", ("Makefile", "README.md")):
-        (house / folder).mkdir(parents=True, exist_ok=True)
-        for file in files:
-            shutil.copy(os.path.join(ROOT, folder, file), house / folder)
+    (house / "bin").mkdir(parents=True)
+    shutil.copytree(os.path.join(ROOT, "lib"), house / "lib",
+                    ignore=shutil.ignore_patterns("__pycache__"))
+    for file in ("bin/csb", "bin/csb-gc", "bin/session_snapshot", "Makefile", "README.md"):
+        shutil.copy(os.path.join(ROOT, file), house / file)
     make = f"make -s PY='{PYTHON}' DESTDIR='{there}' PREFIX=/opt/c "
     sh(make + "install", cwd=house).ok()
     files = {os.path.relpath(os.path.join(folder, file), there / "opt/c")
