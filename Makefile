@@ -42,9 +42,9 @@ dist: $(DIST)
 	@rm -rf $(STRANGE)
 
 # Made again when the text or PYTHON changed; written aside, so that no half file is ever there.
-dist/%: bin/% lib/old.py lib/squash
+dist/%: bin/% $(wildcard lib/csb/*.py) lib/build/squash lib/old.py lib/squash
 	@mkdir -p dist
-	@PYTHON='$(PYTHON)' $(PY) lib/squash $< >$@+ && chmod 755 $@+ && mv $@+ $@
+	@PYTHON='$(PYTHON)' $(PY) -B lib/build/squash $< >$@+ && chmod 755 $@+ && mv $@+ $@
 
 dist/csb-restore: bin/csb-place bin/csb-put
 
@@ -137,8 +137,8 @@ bench:
 	@$(ON) $(PY) tests/bench $(BENCH)
 
 clean:
-	@rm -rf dist build .venv .pytest_cache .ruff_cache *.egg-info lib/*.egg-info lib/__pycache__ \
-		tests/__pycache__
+	@rm -rf dist build .venv .pytest_cache .ruff_cache *.egg-info lib/*.egg-info \
+		lib/__pycache__ lib/*/__pycache__ tests/__pycache__
 
 FORCE:
 .PHONY: all dist man completion test check test-client soak lint install uninstall demo bench clean \

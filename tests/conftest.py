@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -317,3 +318,94 @@ def tell(capsys):
         with capsys.disabled():
             print(f"\n    {text}", end=" ", flush=True)
     return say
+
+
+# What every tool begins with, after its first line and its docstring.
+START = '''import os
+import sys
+
+here = os.path.dirname(os.path.realpath(__file__))
+sys.path[:] = [path for path in sys.path if os.path.realpath(path) != here]
+for lib in (f"{here}/../lib", f"{here}/lib"):
+    if os.path.isfile(f"{lib}/csb/__init__.py"):
+        sys.path.insert(0, lib)
+        break
+else:
+    sys.exit("TOOL: cannot find lib/csb: lib/build/squash bin/TOOL "
+             "makes one file of both")
+'''
+
+# A small tool that is written as ours are.
+SAMPLE = '''#!/usr/bin/env -S python3 -I
+"""try things
+
+examples:
+  csb-try
+  csb-try --fail
+
+record: out  try  text mode git
+"""
+''' + START.replace("TOOL", "csb-try") + '''import stat
+
+from csb import Options, emit, run, warn
+from csb.git import git
+
+TEXT = """
+from csb import everything  # text, not code
+sys.path[:] = []
+
+
+
+three empty lines
+"""
+
+
+def main():
+    # a comment that stays \u2713
+    options = Options(__doc__)
+    options.add_argument("--fail", action="store_true")
+    if options.parse_args().fail:
+        warn("cannot do 'x': no reason")
+    version = git(None, "version").decode()
+    emit({"kind": "try", "text": TEXT, "mode": stat.S_IFREG, "git": version[:11]})
+
+
+if __name__ == "__main__":
+    run(main)
+'''
+
+
+@pytest.fixture
+def house(tmp_path):
+    """A copy of what is built from, with SAMPLE as the one tool in bin/."""
+    top = tmp_path / "house"
+    (top / "bin").mkdir(parents=True)
+    leave_out = shutil.ignore_patterns("__pycache__", "*.egg-info")
+    shutil.copytree(os.path.join(ROOT, "lib"), top / "lib", ignore=leave_out)
+    for name in ("Makefile", "README.md"):
+        shutil.copy(os.path.join(ROOT, name), top)
+    put_tool(top, SAMPLE)
+    return top
+
+
+def put_tool(top, text):
+    """Make a text the tool csb-try of a house."""
+    path = top / "bin" / "csb-try"
+    path.write_text(text, encoding="utf-8")
+    path.chmod(0o755)
+
+
+def tools_of(helper):
+    """The tools in bin/ that import this helper: csb, or old (the first design's)."""
+    found = []
+    for name in sorted(os.listdir(os.path.join(ROOT, "bin"))):
+        if name.startswith((".", "__")) or name.endswith("~"):
+            continue
+        with open(os.path.join(ROOT, "bin", name), encoding="utf-8") as file:
+            if re.search(rf"^\s*from {helper}(\.\w+)? import ", file.read(), re.M):
+                found.append(name)
+    return found
+
+
+REBUILT = tools_of("csb")
+FIRST_DESIGN = tools_of("old")

@@ -1,4 +1,4 @@
-"""The house around the tools: the one-file form, make install, and what pip makes of it all.
+"""The house around the tools: make dist, make install, and what pip makes of it all.
 
 Nothing here differs between the two forms, so it runs once.
 """
@@ -11,138 +11,13 @@ import sys
 import tarfile
 
 import pytest
-from conftest import FORM, ROOT
+from conftest import FIRST_DESIGN, FORM, ROOT, SAMPLE, put_tool
 
 if FORM == "dist":
     pytest.skip("the same for both forms", allow_module_level=True)
 
 TOOLS = sorted(name for name in os.listdir(os.path.join(ROOT, "bin"))
                if not name.startswith((".", "__")))
-HEAD = '''#!/usr/bin/env -S python3 -I
-"""try things
-
-examples:
-  csb-try
-"""
-import os
-import sys
-
-here = os.path.dirname(os.path.realpath(__file__))
-sys.path[:] = [p for p in sys.path if os.path.realpath(p) != here] + [here + "/../lib", here]
-import stat
-
-try:
-    from old import Error, Options, emit, run, warn
-except ImportError as error:
-    sys.exit(f"csb-try: cannot find the helper old.py ({error}): lib/squash bin/csb-try > csb-try")
-
-TEXT = """
-from old import everything  # text, not code
-sys.path[:] = []
-"""
-'''
-TAIL = '''
-
-def main():
-    # a comment that stays \u2713
-    args = Options(__doc__)
-    args.add_argument("--fail", action="store_true")
-    if args.parse_args().fail:
-        warn("cannot do 'x': no reason")
-    emit({"kind": "try", "text": TEXT, "mode": stat.S_IFREG})
-
-
-if __name__ == "__main__":
-    run(main)
-'''
-IMPORT = "    from csb import Error, Options, emit, run, warn\n"
-
-
-@pytest.fixture
-def house(tmp_path):
-    """A copy of what is built from, with one small tool in bin/ and nothing else there."""
-    top = tmp_path / "house"
-    (top / "bin").mkdir(parents=True)
-    shutil.copytree(os.path.join(ROOT, "lib"), top / "lib",
-                    ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
-    for name in ("Makefile", "README.md"):
-        shutil.copy(os.path.join(ROOT, name), top)
-    put(top, HEAD + TAIL)
-    return top
-
-
-def put(top, text):
-    """Make text the tool csb-try."""
-    path = top / "bin" / "csb-try"
-    path.write_text(text, encoding="utf-8")
-    path.chmod(0o755)
-
-
-def test_squash_makes_one_file(sh, house):
-    """It runs alone, does the same, says what it is, and is the same text every time."""
-    done = sh("lib/squash bin/csb-try", cwd=house).ok()
-    assert sh("lib/squash bin/csb-try", cwd=house).ok().out == done.out
-    lines = done.out.split("\n")
-    assert lines[0] == "#!/usr/bin/env -S python3 -I" and lines[1] == '"""try things'
-    assert lines[6] == ("# Do not edit: made by lib/squash from bin/csb-try and lib/old.py.")
-    assert "    # a comment that stays \u2713" in lines and "import stat" in lines
-    assert "../lib" not in done.out and "except ImportError" not in done.out
-    sh("mkdir away && cp csb-try away", cwd=house)
-    sh("lib/squash bin/csb-try >away/csb-try && chmod 755 away/csb-try", cwd=house).ok()
-    for words in ("", "--help", "--version", "--fail", "--wrong", ">/dev/full"):
-        one, two = sh(f"away/csb-try {words}", cwd=house), sh(f"bin/csb-try {words}", cwd=house)
-        assert (one.rc, one.out, one.err) == (two.rc, two.out, two.err)
-    assert sh("away/csb-try --fail", cwd=house).rc == 1
-    done = sh("PYTHON='/usr/bin/python3 -IS' lib/squash bin/csb-try | head -n 1", cwd=house)
-    assert done.ok().out == "#!/usr/bin/python3 -IS\n"
-
-
-@pytest.mark.parametrize("text, reason", [
-    (HEAD + "\ndef emit(x):\n    pass\n" + TAIL, "both define emit"),
-    (HEAD + "\nworst, VERSION = 1, 2\n" + TAIL, "both define VERSION, worst"),
-    (HEAD + "\nclass Blobs:\n    pass\n" + TAIL, "both define Blobs"),
-    (HEAD + "\nif TEXT:\n    TMP = 1\n" + TAIL, "both define TMP"),
-    (HEAD + "\nfor BLOCK in ():\n    pass\n" + TAIL, "both define BLOCK"),
-    (HEAD + "\nfrom time import time\n" + TAIL, "both define time"),
-    (HEAD + "\nimport gzip as json\n" + TAIL, "both define json"),
-    (HEAD + TAIL.replace("def main():", "def main():\n    global worst\n    worst = 1"), "worst"),
-    (HEAD.replace(IMPORT, "    from csb import emit, nothing_like_it\n") + TAIL,
-     "has no nothing_like_it"),
-    (HEAD.replace(IMPORT, "    from csb import Options as O\n") + TAIL, "another name"),
-    (HEAD.replace(IMPORT, "    from csb import *\n") + TAIL, "everything"),
-    (HEAD.replace(IMPORT, "    import csb\n") + TAIL, "another way"),
-    (HEAD.replace(IMPORT, "    pass\n") + TAIL, "0 times"),
-    (HEAD + TAIL.replace("def main():", "def main():\n    from csb import say"), "another way"),
-    (HEAD.replace("import stat", "from __future__ import annotations") + TAIL, "__future__"),
-    (HEAD.replace("sys.path[:] =", "x =") + TAIL, "0 times 'sys.path"),
-    (re.sub('(?s)""".*?"""', "", HEAD, count=1) + TAIL, "docstring"),
-    (HEAD.partition("\n")[2] + TAIL, "#!"),
-    (HEAD + "def broken(:\n", "syntax"),
-    (HEAD + "\nreturn 1\n", "outside function"),
-    ("", "docstring"),
-])
-def test_squash_refuses_what_would_change_its_meaning(sh, house, text, reason):
-    put(house, text)
-    done = sh("lib/squash bin/csb-try", cwd=house)
-    assert (done.rc, done.out, done.err.count("\n")) == (1, "", 1), done
-    assert done.err.startswith("squash: cannot make one file of 'bin/csb-try'")
-    assert reason in done.err
-
-
-def test_squash_allows_what_cannot_clash(sh, house):
-    """The same import in both, and names of functions, comprehensions and arguments."""
-    put(house, HEAD + "import json\nimport os.path\n\ndef own(emit):\n    worst = [run for run in"
-        " emit]\n    return worst, json, os\n\nPAIRS = [lock for lock in 'ab']\n" + TAIL)
-    assert sh("lib/squash bin/csb-try | python3 - | jq -r .kind", cwd=house).ok().out == "try\n"
-
-
-def test_squash_misuse(sh, house):
-    assert sh("lib/squash", cwd=house).rc == 2
-    assert sh("lib/squash a b", cwd=house).rc == 2
-    assert sh("lib/squash bin/missing", cwd=house).err.endswith("No such file or directory\n")
-    done = sh("lib/squash bin/csb-try >/dev/full", cwd=house)
-    assert done.rc == 1 and done.err.count("\n") == 1
-    assert "record: none" in sh("lib/squash --help", cwd=house).ok().out
 
 
 def made(top):
@@ -159,7 +34,8 @@ def test_make_dist_makes_what_is_needed(sh, house):
     assert os.stat(house / "dist" / "csb-try").st_mode & 0o777 == 0o755
     sh(make, cwd=house).ok()
     assert made(house) == first
-    for name in ("bin/csb-try", "lib/old.py", "lib/squash"):
+    for name in ("bin/csb-try", "lib/csb/__init__.py", "lib/csb/session.py",
+                 "lib/build/squash"):
         before = made(house)["csb-try"]
         os.utime(house / name)
         sh(make, cwd=house).ok()
@@ -167,18 +43,17 @@ def test_make_dist_makes_what_is_needed(sh, house):
     sh(make + "PYTHON=/usr/bin/python3", cwd=house).ok()
     assert (house / "dist" / "csb-try").read_text().startswith("#!/usr/bin/python3\n")
     good = (house / "dist" / "csb-try").read_bytes()
-    put(house, HEAD + "def broken(:\n")
+    put_tool(house, SAMPLE + "def broken(:\n")
     (house / "dist" / "stale").touch()
     assert sh(make, cwd=house).rc != 0
     assert (house / "dist" / "csb-try").read_bytes() == good
-    put(house, HEAD + TAIL)
+    put_tool(house, SAMPLE)
     sh(make, cwd=house).ok()
     assert set(made(house)) == {"csb-try"}
 
 
 def test_make_install_and_uninstall(sh, house):
     """What is installed runs on the system's PATH alone; uninstall takes away just that."""
-    put(house, HEAD + TAIL)
     there = house / "a place"
     make = (f"make -s PY='{sys.executable}' PYTHON='{sys.executable} -I' DESTDIR='{there}' "
             "PREFIX=/opt/c ")
@@ -210,14 +85,21 @@ def test_what_the_tests_need_is_said_once():
         assert re.search("^DEV = (.*)$", file.read(), re.M)[1].split() == extra
 
 
+def not_of_the_source(folder, names):
+    """What shutil.copytree() leaves out: what was made there, and git's."""
+    found = {".git", ".venv", "__pycache__", ".ruff_cache"}
+    if folder == ROOT:          # lib/build is source
+        found |= {"dist", "build"}
+    return found.union(name for name in names if name.endswith(".egg-info"))
+
+
 @pytest.fixture(scope="module")
 def tree(tmp_path_factory):
     """A copy of the repository to build from, so that nothing is written here."""
     setuptools = pytest.importorskip("setuptools", "77", reason="setuptools 77 is not here")
     pytest.importorskip("pip", "22.3", reason="pip 22.3 is not here")
     top = tmp_path_factory.mktemp("tree") / "csb"
-    shutil.copytree(ROOT, top, symlinks=True, ignore=shutil.ignore_patterns(
-        ".git", ".venv", "dist", "build", "*.egg-info", "__pycache__", ".ruff_cache"))
+    shutil.copytree(ROOT, top, symlinks=True, ignore=not_of_the_source)
     top.with_name("setuptools.pth").write_text(os.path.dirname(setuptools.__path__[0]) + "\n")
     return top
 
@@ -287,7 +169,9 @@ def test_pip_install_editable(sh, home, tree, tmp_path):
     pip("--python", str(where / "python"), "install", "--no-build-isolation", "--no-deps", "-e",
         str(tree))
     installed(sh, home, where)
-    helper = tree / "lib" / "old.py"
+    helper = tree / "lib/csb/__init__.py"
+    if "csb-find" in FIRST_DESIGN:
+        helper = tree / "lib/old.py"
     text = helper.read_text()
     helper.write_text(re.sub('VERSION = ".*"', 'VERSION = "9.8.7"', text, count=1))
     try:
@@ -306,7 +190,9 @@ def test_sdist(sh, home, tree, tmp_path):
     with tarfile.open(archive) as file:
         names = {name.partition("/")[2] for name in file.getnames()}
     assert {f"bin/{tool}" for tool in TOOLS} <= names
-    assert {"lib/old.py", "lib/squash", "README.md", "LICENSE", "pyproject.toml"} <= names
+    assert {"lib/csb/__init__.py", "lib/csb/git.py", "lib/build/squash", "lib/build/manual",
+            "lib/build/completion", "lib/build/described.py", "README.md", "LICENSE",
+            "pyproject.toml"} <= names
     where = machine(tmp_path, "venv")
     pip("--python", str(where / "python"), "install", wheel_of(archive, tmp_path))
     installed(sh, home, where)
