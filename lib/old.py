@@ -14,7 +14,7 @@ from binascii import crc32
 from contextlib import suppress
 from itertools import chain
 
-VERSION = "0.1.0"
+VERSION = "0.2.0"
 DONE, FAILED, MISUSE, ABSENT, RETRY = 0, 1, 2, 3, 75
 TOOL = re.sub(r"\.(py|exe)$", "", os.path.basename(sys.argv[0]))
 UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")

@@ -42,7 +42,7 @@ def test_the_manifests_agree_with_the_tools():
     assert (plugin["name"], market["name"]) == ("csb", "csb-tools")
     assert market["owner"]["name"] and market["description"]
     assert [(one["name"], one["source"]) for one in market["plugins"]] == [("csb", "./")]
-    with open(os.path.join(ROOT, "lib/old.py"), encoding="utf-8") as file:
+    with open(os.path.join(ROOT, "lib/csb/__init__.py"), encoding="utf-8") as file:
         assert plugin["version"] == re.search('^VERSION = "(.*)"', file.read(), re.M)[1]
     for key in ("hooks", "commands"):
         assert os.path.exists(os.path.join(ROOT, plugin[key]))
@@ -153,7 +153,7 @@ def test_apples_python_is_asked_only_with_the_developer_tools(machine):
     (["csb-hook"], {}, "cannot find a Python 3.10 or later"),
     (["csb-hook"], {"python3": OLD, "python": STORE, "py": STORE}, "cannot find a Python"),
     (["csb-nothing"], {"python3": GOOD}, "cannot find 'csb-nothing'"),
-    (["../lib/old.py"], {"python3": GOOD}, "is no name of a tool"),
+    (["../lib/launch.py"], {"python3": GOOD}, "is no name of a tool"),
     ([""], {"python3": GOOD}, "is no name of a tool"),
     ([], {"python3": GOOD}, "the name of a tool is missing"),
     (["csb-hook", "--wrong"], {"python3": GOOD}, "--wrong"),
