@@ -14,10 +14,9 @@ import struct
 import subprocess
 import termios
 import time
-import tokenize
 
 import pytest
-from conftest import FORM, POWERLESS, ROOT
+from conftest import FIRST_DESIGN, FORM, POWERLESS, ROOT
 
 TOOLS = sorted(name for name in os.listdir(os.path.join(ROOT, "bin"))
                if not name.startswith((".", "__")))
@@ -184,7 +183,7 @@ def test_help_is_the_manual(sh, tool):
 @of_the_form
 @each
 def test_version(sh, tool):
-    with open(os.path.join(ROOT, "lib", "old.py"), encoding="utf-8") as file:
+    with open(os.path.join(ROOT, "lib/csb/__init__.py"), encoding="utf-8") as file:
         version = re.search('^VERSION = "(.+)"$', file.read(), re.M)[1]
     assert sh(f"{tool} --version").ok().out == f"{tool} {version}\n"
 
@@ -280,7 +279,9 @@ def test_ctrl_c_in_a_del(home):
     """Where Python itself would only say that it ignored it, and go on."""
     text = (f"import os, signal, sys\nsys.path.append({ROOT + '/lib'!r})\nimport csb\n"
             "class Child:\n    def __del__(self):\n        os.kill(os.getpid(), signal.SIGINT)\n"
-            "        sum(range(10**6))\nsys.stdout.write('before')\nChild()\nprint('and on')\n")
+            "        sum(range(10**6))\n"
+            "def main():\n    sys.stdout.write('before')\n    Child()\n    print('and on')\n"
+            "csb.run(main)\n")
     done = subprocess.run(
         ["python3", "-c", text], env=home.env, cwd=home.path, capture_output=True, text=True,
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler))
@@ -327,20 +328,6 @@ def test_it_loads_little(tools, tool):
     assert "shutil" in top or not names & HEAVY - top
 
 
-@pytest.mark.logic
-@pytest.mark.parametrize("name, cap", [(f"bin/{tool}", 300) for tool in TOOLS]
-                         + [("lib/old.py", 400)])
-def test_it_stays_small(name, cap):
-    path = os.path.join(ROOT, name)
-    with tokenize.open(path) as file:
-        tokens = list(tokenize.generate_tokens(file.readline))
-        file.seek(0)
-        lines = file.read().splitlines()
-    assert len(lines) <= cap
-    assert max(map(len, lines)) <= 100
-    assert not [token.start for token in tokens if token.string == ";"]
-
-
 @of_the_form
 @each
 def test_it_can_be_started(tools, tool):
@@ -377,20 +364,14 @@ def test_too_old_a_python(tools, tool):
         assert "3.10 or newer" in done.stderr
 
 
-def copy(tools, tool, there):
-    """Copy a tool as people do: alone in the one-file form, else with the helper beside it."""
-    shutil.copy(os.path.join(tools.bin, tool), there)
-    if FORM != "dist":
-        shutil.copy(os.path.join(ROOT, "lib", "old.py"), there)
-
-
 @of_the_form
 @each
 def test_a_copied_tool_ignores_what_lies_beside_it(sh, tools, tool, tmp_path):
-    """A json.py in the same directory is not imported, however the tool is started."""
+    """A json.py in the same directory is not imported, however the tool is started.
+    (test_forms.py tries the other forms.)"""
     there = tmp_path / "there"
     there.mkdir()
-    copy(tools, tool, there)
+    shutil.copy(os.path.join(tools.bin, tool), there)
     for name in ("abc argparse ast datetime errno fnmatch functools gettext gzip hashlib json os "
                  "re shutil sqlite3 stat struct subprocess threading time zlib").split():
         (there / f"{name}.py").write_text(f"raise SystemExit('{name}.py was imported')\n")
@@ -398,11 +379,12 @@ def test_a_copied_tool_ignores_what_lies_beside_it(sh, tools, tool, tmp_path):
         assert sh(f"{line} --version", cwd=there).ok().out.startswith(f"{tool} ")
 
 
-@each
+@pytest.mark.parametrize("tool", FIRST_DESIGN)
 @pytest.mark.skipif(FORM == "dist", reason="in the one-file form a tool needs no helper")
 @pytest.mark.few(20)
 def test_a_tool_without_the_helper(sh, tools, tool, tmp_path):
-    """Copied alone it says how to make the form that can be."""
+    """Copied alone it says how to make the form that can be. (Tools that import from csb:
+    test_forms.py.)"""
     shutil.copy(os.path.join(tools.bin, tool), tmp_path)
     done = sh(f"./{tool} --version", cwd=tmp_path)
     assert (done.rc, done.out) == (1, "") and one_line(done.err, tool), done

@@ -217,9 +217,10 @@ def test_where_the_others_are_found(sh, home, tools, tmp_path):
     assert name(1) in sh("csb list", PATH=f"{tmp_path}/linked:{rest}").ok().out
     (tmp_path / "copied").mkdir()
     shutil.copy(os.path.join(tools.bin, "csb"), tmp_path / "copied")
-    helper = os.path.join(os.path.dirname(tools.bin), "lib", "old.py")
-    if os.path.exists(helper):
-        shutil.copy(helper, tmp_path / "copied")
+    library = os.path.join(os.path.dirname(tools.bin), "lib")
+    if os.path.isdir(library):
+        shutil.copytree(library, tmp_path / "copied/lib")
+        shutil.copy(os.path.join(library, "old.py"), tmp_path / "copied")
     assert name(1) in sh("csb list", PATH=f"{tmp_path}/copied:{home.env['PATH']}").ok().out
 
 

@@ -1,0 +1,322 @@
+"""A tool that was copied: the one-file form, a tool with lib/ beside it, and one alone
+
+Also what the forms rest on: which module imports which. The same for both forms, so it
+runs once.
+"""
+import ast
+import os
+import re
+import shutil
+import subprocess
+import sys
+
+import pytest
+from conftest import FORM, PYTHON, REBUILT, ROOT, SAMPLE, START, name
+
+if FORM == "dist":
+    pytest.skip("the same for both forms", allow_module_level=True)
+
+# The tools that are written with the package csb. All that are count: a tool that moves
+# to it gets its name here, and its row in JOBS.
+MOVED = set()
+
+# Those that may start other tools of ours: what they do alone is not their whole job.
+STARTERS = {
+    "csb",
+    "csb-backup",
+    "csb-hook",
+    "csb-resume",
+    "csb-schedule",
+    "csb-setup",
+    "csb-status",
+}
+
+TRANSCRIPT = f"projects/-srv-app/{name(0)}.jsonl"
+IN_CLAUDE = f"$HOME/.claude/{TRANSCRIPT}"
+STORED = "csb-backup >/dev/null"
+KEY = "sk-ant-api03-" + 8 * "AbCdEfGhIjKl" + "-xYzAA"
+
+# The main job of a tool: what runs before, with all tools on PATH; its command; what it
+# prints, as fields of one of its records or as a part of its output.
+JOBS = {
+    "csb-try": ("", "csb-try", {"kind": "try", "git": "git version"}),
+    "csb-changes": ("", "csb-changes", {
+        "kind": "change", "change": "new", "path": TRANSCRIPT}),
+    "csb-find": ("", "csb-find", {"kind": "session", "session_id": name(0)}),
+    "csb-config": ("", "csb-config", {"kind": "setting", "key": "interval"}),
+    "csb-redact": (
+        f"echo '{{\"key\":\"{KEY}\"}}' >>{IN_CLAUDE}", f"csb-redact {IN_CLAUDE}",
+        '{"key":"[REDACTED:anthropic-key:'),
+    "csb-push": (f"{STORED} && git init -q --bare ~/remote", "csb-push ~/remote", {
+        "kind": "push", "branch": "main"}),
+    "csb-verify": (STORED, "csb-verify", {
+        "kind": "check", "path": TRANSCRIPT, "ok": True}),
+    "session_snapshot": (
+        "mkdir ~/kept",
+        f"session_snapshot --source {IN_CLAUDE} --dest-dir ~/kept", {
+            "kind": "snapshot"}),
+    "jsonl_snapshot": (
+        "mkdir ~/kept",
+        f"jsonl_snapshot --source {IN_CLAUDE} --dest-dir ~/kept", {
+            "kind": "snapshot"}),
+}
+
+# What git starts for a tool.
+BY_GIT = {
+    "csb-push": {"sh", "dash", "bash", "git-receive-pack", "git-upload-pack"},
+}
+
+each = pytest.mark.parametrize("tool", ["csb-try", *REBUILT])
+each_job = pytest.mark.parametrize(
+    "tool", ["csb-try", *(tool for tool in REBUILT if tool in JOBS)])
+each_form = pytest.mark.parametrize("form", ["dist", "bin"])
+each_start = pytest.mark.parametrize(
+    "start", ["./{}", "python3 {}", "python3 ./{}", "python3 $PWD/{}", "$PWD/link"])
+
+
+def test_every_tool_that_moved_is_tried():
+    assert set(REBUILT) == MOVED
+    assert MOVED - STARTERS <= set(JOBS)
+
+
+@pytest.fixture
+def copied(house, tmp_path, home):
+    """copied(tool, form): copy a tool to a directory where nothing else is; that one.
+
+    dist: its one-file form. bin: its file in bin/, with lib/ beside it. alone: just
+    that file. A link to the tool lies there, too, and PATH has no other tool of ours.
+    """
+    def make(tool, form):
+        there = tmp_path / "there"
+        there.mkdir()
+        source = house / "bin" / tool
+        if tool != "csb-try":
+            shutil.copy(os.path.join(ROOT, "bin", tool), source)
+        if form == "dist":
+            with open(there / tool, "wb") as file:
+                command = [PYTHON, "-B", "lib/build/squash", f"bin/{tool}"]
+                subprocess.run(command, cwd=house, stdout=file, check=True)
+        else:
+            shutil.copy(source, there)
+        if form == "bin":
+            shutil.copytree(house / "lib", there / "lib")
+        (there / tool).chmod(0o755)
+        (there / "link").symlink_to(there / tool)
+        return there
+    return make
+
+
+@pytest.fixture
+def alone(sh, tools, home):
+    """alone(line, there): run a line in an environment that has next to nothing."""
+    path = home.env["PATH"].removeprefix(tools.bin + ":")
+
+    def run(line, there, **more):
+        clean = {"PATH": path, "HOME": home.path, "GIT_CONFIG_SYSTEM": os.devnull}
+        words = " ".join(f"'{key}={value}'" for key, value in {**clean, **more}.items())
+        return sh(f"exec env -i {words} bash -c '{line}'", cwd=there)
+    return run
+
+
+def has_printed(done, expected):
+    """Did it succeed, and print what is in JOBS?"""
+    done.ok()
+    if isinstance(expected, str):
+        return expected in done.out
+    for record in done.records:
+        if expected.items() <= record.items():
+            return True
+    return False
+
+
+@each_job
+@each_form
+def test_a_copy_does_its_job(sh, claude, copied, alone, tool, form):
+    """Alone in a directory, with git and Python on PATH and nothing else of ours."""
+    before, line, expected = JOBS[tool]
+    there = copied(tool, form)
+    sh(before or "true").ok()
+    done = alone(line.replace(tool, f"./{tool}", 1), there)
+    assert has_printed(done, expected), done
+
+
+@each
+@each_form
+@each_start
+def test_a_copy_can_be_started_in_any_way(copied, alone, tool, form, start):
+    line = f"{start.format(tool)} --version"
+    there = copied(tool, form)
+    called = "link" if "link" in start else tool
+    assert alone(line, there).ok().out.startswith(f"{called} ")
+
+
+TRAPS = """abc argparse ast binascii collections contextlib copy csb datetime errno
+fcntl fnmatch functools gettext git glob gzip hashlib heapq html json locale old operator
+queue random re secrets selectors shutil signal sqlite3 stat string struct subprocess
+tempfile textwrap threading time traceback types unicodedata warnings zlib""".split()
+
+
+def set_traps(folder, names):
+    """Modules in a folder that end whoever imports them."""
+    folder.mkdir(exist_ok=True)
+    for module in names:
+        text = f"raise SystemExit('{module}.py was imported')\n"
+        (folder / f"{module}.py").write_text(text)
+    (folder / "csb").mkdir()
+    shutil.move(folder / "csb.py", folder / "csb/__init__.py")
+
+
+@each_job
+@each_form
+@pytest.mark.parametrize("start", ["./{}", "python3 {}", "python3 $PWD/{}"])
+def test_what_lies_beside_a_copy_is_not_imported(
+        sh, claude, copied, alone, tool, form, start):
+    """A json.py or csb/ of somebody's, in the directory that the tool was copied to."""
+    before, line, expected = JOBS[tool]
+    there = copied(tool, form)
+    set_traps(there, TRAPS)
+    assert "was imported" in alone("python3 -c \"import json\"", there).err
+    sh(before or "true").ok()
+    done = alone(line.replace(tool, start.format(tool), 1), there)
+    assert has_printed(done, expected), done
+
+
+@each_job
+@each_form
+@pytest.mark.parametrize("start", ["./{}", "python3 {}"])
+def test_packages_of_the_machine_are_not_imported(
+        sh, claude, copied, alone, tmp_path, tool, form, start):
+    """Installed packages that are called csb or git, or what a module of ours is."""
+    before, line, expected = JOBS[tool]
+    there = copied(tool, form)
+    modules = [file.removesuffix(".py") for file in os.listdir(f"{ROOT}/lib/csb")]
+    strangers = set(modules) - {"__init__", "__pycache__"} | {"csb", "git", "secrets"}
+    set_traps(tmp_path / "site", strangers)
+    path = str(tmp_path / "site")
+    done = alone("python3 -c \"import csb\"", there, PYTHONPATH=path)
+    assert "was imported" in done.err
+    sh(before or "true").ok()
+    line = line.replace(tool, start.format(tool), 1)
+    assert has_printed(alone(line, there, PYTHONPATH=path), expected)
+
+
+@each
+@pytest.mark.parametrize("start", ["./{}", "python3 {}"])
+def test_a_tool_without_its_library(copied, alone, tool, start):
+    """Copied out of bin/ it says how to make the form that can be."""
+    there = copied(tool, "alone")
+    done = alone(f"{start.format(tool)} --version", there)
+    assert (done.rc, done.out) == (1, "")
+    assert done.err == (f"{tool}: cannot find lib/csb: lib/build/squash bin/{tool} "
+                        "makes one file of both\n")
+    set_traps(there, ["csb"])
+    assert alone(f"{start.format(tool)} --version", there).err == done.err
+
+
+@each_job
+def test_it_starts_nothing_but_git(sh, claude, copied, alone, tmp_path, tool):
+    strace = shutil.which("strace")
+    if strace is None:
+        pytest.skip("strace is not installed")
+    if subprocess.run([strace, "-o", os.devnull, "true"]).returncode != 0:
+        pytest.skip("strace may not trace here")
+    before, line, expected = JOBS[tool]
+    there = copied(tool, "dist")
+    sh(before or "true").ok()
+    log = tmp_path / "log"
+    words = f"exec {strace} -f -qq -e trace=execve -o {log} "
+    done = alone(words + line.replace(tool, f"./{tool}", 1), there)
+    assert has_printed(done, expected), done
+
+    text = log.read_text(errors="replace")
+    started = re.findall(r'execve\("([^"]+)".*(?:\) = 0|<unfinished)', text)
+    names = {os.path.basename(path) for path in started}
+    assert {tool, "python3"} <= names
+    names -= {tool, "env", "python3", "git"}
+    names -= BY_GIT.get(tool, set())
+    assert not names, names
+
+
+# --- which module imports which -------------------------------------------------------
+
+
+def imports_of(path):
+    """The modules that a Python file imports, inside of functions, too."""
+    found = set()
+    with open(path, encoding="utf-8") as file:
+        tree = ast.parse(file.read())
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom):
+            found.add("." * node.level + (node.module or ""))
+        if isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+    return found
+
+
+def is_ours(module):
+    return module.split(".")[0] == "csb"
+
+
+MODULES = {}
+for file_name in sorted(os.listdir(os.path.join(ROOT, "lib/csb"))):
+    if file_name.endswith(".py"):
+        stem = file_name.removesuffix(".py")
+        module_name = "csb" if stem == "__init__" else f"csb.{stem}"
+        MODULES[module_name] = imports_of(os.path.join(ROOT, "lib/csb", file_name))
+USERS = {tool: imports_of(os.path.join(ROOT, "bin", tool)) for tool in REBUILT}
+
+# Modules with a second user that has not moved yet: a tool that counts as long as it is
+# one of the first design.
+WAITING = {
+    "csb.git": ["csb-restore"],             # reads objects and history
+    "csb.places": ["csb-status", "csb-find"],       # asks where the store is
+    "csb.session": ["csb-restore", "csb-find"],     # asks what belongs to a session
+    "csb.terminal": ["csb-fmt", "csb-backup"],      # shows sizes, and how far it has come
+}
+
+
+def test_imports_go_down():
+    """csb imports none of ours, nothing imports a tool, and there is no circle."""
+    assert not any(map(is_ours, MODULES["csb"]))
+    below = {}
+    rest = dict(MODULES)
+    while rest:
+        free = [module for module, wanted in rest.items()
+                if set(filter(is_ours, wanted)) <= set(below)]
+        assert free, f"these import each other: {sorted(rest)}"
+        for module in free:
+            below[module] = rest.pop(module)
+
+
+def test_nothing_but_python_and_the_package_is_imported():
+    for user, wanted in {**MODULES, **USERS}.items():
+        for module in wanted:
+            known = module.split(".")[0] in sys.stdlib_module_names
+            assert known or module in MODULES, (user, module)
+
+
+def test_every_tool_is_written_with_the_helper():
+    for tool in REBUILT:
+        assert "csb" in USERS[tool], tool
+
+
+@pytest.mark.parametrize("module", sorted(set(MODULES) - {"csb"}))
+def test_every_module_has_two_users(module):
+    """What one tool needs stays in that tool."""
+    users = {user for user, wanted in {**MODULES, **USERS}.items() if module in wanted}
+    first_design = set(os.listdir(os.path.join(ROOT, "bin"))) - set(REBUILT)
+    users |= first_design.intersection(WAITING.get(module, []))
+    assert len(users) >= 2, (module, users)
+
+
+@each
+def test_every_tool_begins_in_the_same_way(tool):
+    """A line for the system, the manual, and how the package is found."""
+    text = SAMPLE
+    if tool != "csb-try":
+        with open(os.path.join(ROOT, "bin", tool), encoding="utf-8") as file:
+            text = file.read()
+    assert text.startswith('#!/usr/bin/env -S python3 -I\n"""')
+    wanted = [ast.dump(node) for node in ast.parse(START.replace("TOOL", tool)).body]
+    found = [ast.dump(node) for node in ast.parse(text).body[1:]]
+    assert found[:len(wanted)] == wanted
