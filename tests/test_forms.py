@@ -150,10 +150,13 @@ def test_a_copy_can_be_started_in_any_way(copied, alone, tool, form, start):
     assert alone(line, there).ok().out.startswith(f"{called} ")
 
 
-TRAPS = """abc argparse ast binascii collections contextlib copy csb datetime errno
-fcntl fnmatch functools gettext git glob gzip hashlib heapq html json locale old operator
-queue random re secrets selectors shutil signal sqlite3 stat string struct subprocess
-tempfile textwrap threading time traceback types unicodedata warnings zlib""".split()
+TRAPS = """
+abc argparse ast binascii collections contextlib copy csb datetime errno fcntl
+fnmatch functools gettext git glob gzip hashlib heapq html json locale old operator
+queue random re secrets selectors shutil signal sqlite3 stat string struct
+subprocess tempfile textwrap threading time traceback types unicodedata warnings
+zlib
+""".split()
 
 
 def set_traps(folder, names):
@@ -271,7 +274,7 @@ WAITING = {
     "csb.git": ["csb-restore"],             # reads objects and history
     "csb.places": ["csb-status", "csb-find"],       # asks where the store is
     "csb.session": ["csb-restore", "csb-find"],     # asks what belongs to a session
-    "csb.terminal": ["csb-fmt", "csb-backup"],      # shows sizes, and how far it has come
+    "csb.terminal": ["csb-fmt", "csb-backup"],      # shows how far it has come
 }
 
 

@@ -152,12 +152,14 @@ def test_what_nothing_calls_is_left_out(sh, house):
 
 def test_a_traceback_names_the_line_of_the_file(sh, house):
     """In the tool's own text, and in that of a module."""
-    (house / "lib/csb/extra.py").write_text("\n# why\ndef divide():\n    return 1 / 0\n")
+    extra = house / "lib/csb/extra.py"
+    extra.write_text("\n# why\ndef divide():\n    return 1 / 0\n")
     text = HEAD + "\nfrom csb.extra import divide\n" + TAIL
     put_tool(house, text.replace("    run(main)", "    divide()    # here"))
     made = sh(SQUASH, cwd=house).ok().out
     (house / "alone").write_text(made, encoding="utf-8")
-    done = subprocess.run([PYTHON, "-I", house / "alone"], capture_output=True, text=True)
+    command = [PYTHON, "-I", house / "alone"]
+    done = subprocess.run(command, capture_output=True, text=True)
     numbers = re.findall(r'alone", line (\d+)', done.stderr)
     lines = [made.split("\n")[int(number) - 1].strip() for number in numbers]
     assert lines == ["divide()    # here", "return 1 / 0"], done.stderr
@@ -191,7 +193,8 @@ REFUSED = [
     (HEAD + "\nfrom csb import *\n" + TAIL, "'from csb import *'"),
     (HEAD + "\nimport csb\n" + TAIL, "'import csb'"),
     (HEAD + "\nimport csb.git\n" + TAIL, "'import csb.git'"),
-    (HEAD + TAIL.replace("main():", "main():\n    import csb.git as x"), "'import csb.git'"),
+    (HEAD + TAIL.replace("main():", "main():\n    import csb.git as x"),
+     "'import csb.git'"),
     (HEAD.replace("import os\n", "from __future__ import annotations\nimport os\n")
      + TAIL, "'from __future__'"),
     (HEAD.replace("sys.path[:] =", "x =") + TAIL, "does not begin as START"),
@@ -288,7 +291,8 @@ FIRST_DESIGN = SAMPLE.replace(START.replace("TOOL", "csb-try"), '''import os
 import sys
 
 here = os.path.dirname(os.path.realpath(__file__))
-sys.path[:] = [p for p in sys.path if os.path.realpath(p) != here] + [here + "/../lib", here]
+sys.path[:] = [p for p in sys.path if os.path.realpath(p) != here]
+sys.path += [here + "/../lib", here]
 ''').replace(IMPORT, '''
 try:
     from old import Options, emit, git, run, warn
