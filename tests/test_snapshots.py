@@ -745,18 +745,56 @@ def test_restore_onto_a_link_or_a_directory(sh, tool, source, out, tmp_path):
     assert os.listdir(tmp_path / "t") == ["notes.md"]
 
 
-@both
-@pytest.mark.parametrize("name", [
-    "notes.md.gz", "20200101T000000Z_notes.md.gz", "20200101T000000Z__", "T__x.gz",
-    "20200101T000000Z__..", "20200101T000000Z__...gz"])
+@pytest.mark.parametrize("tool, name", [
+    *((SESSION, name) for name in (
+        "notes.md", "20200101T000000Z_notes.md", "20200101T000000Z__", "T__x",
+        "20200101T000000Z__..", "20200101T000000Z__.")),
+    *((JSONL, name) for name in (
+        "notes.md", "20200101T000000Z__notes.md", "20200101T000000Z__..", "..gz", "...gz"))])
 def test_a_backup_must_say_what_it_was(sh, tool, home, tmp_path, name):
     """Nor may it say that it was .. or the directory itself."""
-    if tool == SESSION and name.endswith("...gz"):
-        name = "20200101T000000Z__."
     (home.path / name).write_bytes(gzip.compress(b"x"))
     done = back(sh, tool, home.path / name, tmp_path / "t")
     assert (done.rc, done.out) == (1, "") and "is not named" in done.err
     assert not (tmp_path / "t").exists()
+
+
+def test_a_gz_without_a_stamp_is_restored(sh, home, tmp_path):
+    """Somebody renamed it, or made it with gzip: gunzip would give it back, so do we."""
+    data = b'{"type":"user"}\n'
+    (home.path / "talk.jsonl.gz").write_bytes(gzip.compress(data))
+    done = back(sh, JSONL, home.path / "talk.jsonl.gz", tmp_path / "t")
+    assert done.rc == 0 and LOST in done.err
+    assert done.records[0]["source_match"] == "unverifiable"
+    assert (tmp_path / "t/talk.jsonl").read_bytes() == data
+
+    (home.path / "talk.jsonl.sha256").write_text(
+        f"raw_sha256:   {hashlib.sha256(data).hexdigest()}  talk.jsonl (16 bytes)\n")
+    done = back(sh, JSONL, home.path / "talk.jsonl.gz", tmp_path / "t")
+    assert done.rc == 0 and done.records[0]["source_match"] == "ok"
+
+
+def test_what_cannot_be_verified_is_said_in_the_words_of_the_contract(sh, home, tmp_path):
+    contract = os.path.join(SHARED, "contract", "jsonl_snapshot.txt")
+    if not os.path.exists(contract):
+        pytest.skip(f"the contract is not at {contract}")
+    with open(contract, encoding="utf-8") as file:
+        text = file.read()
+    start = text.index("archive integrity:   OK")
+    end = text.index("matters.\n", start) + len("matters.\n")
+    (home.path / "talk.jsonl.gz").write_bytes(gzip.compress(b"x"))
+    assert back(sh, JSONL, home.path / "talk.jsonl.gz", tmp_path / "t").err == text[start:end]
+
+
+def test_a_wrong_sidecar_is_named_with_the_way_around_it(sh, home, tmp_path):
+    (home.path / "talk.jsonl.gz").write_bytes(gzip.compress(b"x"))
+    sidecar = home.path / "talk.jsonl.sha256"
+    sidecar.write_text("raw_sha256: damaged\n")
+    done = back(sh, JSONL, home.path / "talk.jsonl.gz", tmp_path / "t")
+    assert done.rc == 1 and f"move '{sidecar}' away" in done.err
+    sidecar.rename(home.path / "elsewhere")
+    done = back(sh, JSONL, home.path / "talk.jsonl.gz", tmp_path / "t")
+    assert done.rc == 0 and (tmp_path / "t/talk.jsonl").read_bytes() == b"x"
 
 
 @both
