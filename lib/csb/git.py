@@ -47,7 +47,7 @@ OWN_REF = "refs/heads/main"         # where backups go in a store of our own
 GUEST_REF = "refs/csb/main"         # where they go in a repository of the user's
 
 Info = namedtuple("Info", "oid type size")
-Commit = namedtuple("Commit", "oid seconds changes")
+Commit = namedtuple("Commit", "oid seconds changes parents")
 Change = namedtuple("Change", "status mode old_oid new_oid path")
 
 
@@ -280,18 +280,23 @@ def object_hash(info):
 
 LOG = (
     "log --topo-order --raw -z -r --root --no-renames --no-abbrev --no-color"
-    " --diff-merges=separate --encoding=none --format=%x00%H%x20%ct -O/dev/null"
+    " --diff-merges=separate --encoding=none --format=%x00%H%x20%ct%x20%P"
+    " -O/dev/null"
 ).split()
 
 
-def all_history(store):
-    """Yield a Commit for each commit of all refs, newest first within a ref.
+def all_history(store, *refs):
+    """Yield a Commit for each commit of the refs, else of all, newest first within a ref.
 
-    The refs of backups come first, then the user's. Of a ref that cannot be walked,
-    which is said, its newest tree comes last, as one Commit of the time 0 whose oid is
-    the ref's name.
+    Of all refs those of backups come first, then the user's. Of a ref that cannot be
+    walked, which is said, its newest tree comes last, as one Commit of the time 0 whose
+    oid is the ref's name.
     """
     done = []
+    if refs:
+        for ref in refs:
+            yield from _history_or_tree(store, ref, done)
+        return
     others = []
     for ref in all_refs(store):
         if ref in (GUEST_REF, OWN_REF):
@@ -337,7 +342,7 @@ def _newest_tree(store, ref):
             changes.append(Change("A", mode, "", oid, path))
     count = len(changes)
     warn(f"cannot read all of '{ref}': only its newest tree was read ({count} files)")
-    return Commit(ref, 0, changes)
+    return Commit(ref, 0, changes, [])
 
 
 def history(store, *refs):
@@ -368,12 +373,12 @@ def history(store, *refs):
             path = os.fsdecode(next(fields))
             commit.changes.append(Change(status, mode, old_oid, new_oid, path))
         else:
-            # "OID SECONDS"; a damaged commit may have no time, or an odd one.
+            # "OID SECONDS PARENT..."; a damaged commit may have no time, or an odd one.
             if commit:
                 yield commit
-            oid, _, seconds = field.decode().partition(" ")
+            oid, seconds, *parents = field.decode().split(" ")
             time = min(max(int(seconds or 0), 0), LAST_SECOND)
-            commit = Commit(oid, time, [])
+            commit = Commit(oid, time, [], [name for name in parents if name])
     process.stdout.close()
     if process.wait() != 0:
         raise GitError(f"cannot read the whole history of {' '.join(refs)}")

@@ -1,0 +1,301 @@
+"""what the store holds, or held: versions of paths, sessions, and what git forgets
+
+Every answer comes from one walk over a history:
+
+    held = Held(all_history(store))
+    for path in held.paths():
+        version = held.last(path)
+        for version in held.versions(path): ...
+
+    objects = Objects(store)
+    owners = owners_of(held, objects)           which paths belong to which session
+    for noted in notes(objects, held.journals): ...    modes, times, empty directories
+
+Paths are relative to the Claude directory, as in the store's trees. Submodules, which
+have no bytes, are left out.
+"""
+from collections import namedtuple
+
+from csb import from_utc, records, warn
+from csb.files import lines
+from csb.git import GitError, sizes_of
+from csb.session import Spellings, ids_in, is_flat_agent, owner_of_agent, transcript_in
+
+# What git does not keep, mode, mtime and empty directories, stands in a file of each
+# backup's commit, a record a line for each change.
+JOURNAL = ".csb/changes.jsonl"
+
+SUBMODULE = "160000"
+AT_ONCE = 10_000                # objects whose sizes are asked for at once
+
+# A version of a path. oid and mode are git's. commit: the first one that holds it, or,
+# if it is known by its deletion alone, the one that deleted it. seconds: that commit's
+# time, 0 if it is unknown. deleted_at: the time of the first commit without it, None if
+# it was not deleted but replaced, or is there still.
+Version = namedtuple("Version", "oid mode commit seconds deleted_at")
+
+# What a journal says of a change. size, mode (an int, permissions alone) and mtime (in
+# nanoseconds) are None where it does not say. An empty directory's path ends in "/",
+# its oid is "-".
+Noted = namedtuple("Noted", "path oid change size mode mtime")
+
+# {session's id: [its paths]}, and the paths that belong to no session, all sorted.
+Owners = namedtuple("Owners", "sessions others")
+
+
+# --- versions -------------------------------------------------------------------------
+
+
+class Held:
+    """What a history holds, or held, of every path.
+
+    commits: what git.history() or git.all_history() yields. wanted: a function that
+    says of a path whether it is to be known, if not all are.
+
+    journals: the ids of the journals, newest first.
+    """
+
+    def __init__(self, commits, wanted=None):
+        self._wanted = wanted
+        self._commits = []      # a _Named each, in the order of the walk
+        self._latest = {}       # {commit that is to come: the time of those after it}
+        self._changes = {}      # {path: its changes, packed, in the order of the walk}
+        self._width = 0         # bytes of a packed change
+        journals = {}
+        for commit in commits:
+            self._add_commit(commit)
+            for change in commit.changes:
+                if change.path != JOURNAL:
+                    self._add_change(change)
+                elif change.status != "D":
+                    journals[change.new_oid] = None
+        self.journals = list(journals)
+
+    def paths(self):
+        """All paths, those that changed last first."""
+        return self._changes.keys()
+
+    def __contains__(self, path):
+        return path in self._changes
+
+    def last(self, path):
+        """The last version of a path: where histories differ, that of the first."""
+        return next(_versions(self._changes_of(path)))
+
+    def versions(self, path):
+        """All versions of a path, newest first, those of all histories by their time."""
+        changes = sorted(self._changes_of(path), key=_latest_first)
+        return list(_versions(changes))
+
+    def _add_commit(self, commit):
+        if self._commits and self._commits[-1].oid == commit.oid:
+            return              # a merge comes once for each parent
+        # Clocks go back: no commit counts as later than those that came after it.
+        latest = self._latest.pop(commit.oid, commit.seconds)
+        latest = min(latest, commit.seconds)
+        self._commits.append(_Named(commit.oid, commit.seconds, latest))
+        for parent in commit.parents:
+            self._latest[parent] = min(latest, self._latest.get(parent, latest))
+
+    def _add_change(self, change):
+        """Note a change that the newest of the commits made."""
+        if change.mode == SUBMODULE:
+            return
+        if self._wanted and not self._wanted(change.path):
+            return
+        # Packed, since there may be very many.
+        deletes = change.status == "D"
+        oid = change.old_oid if deletes else change.new_oid
+        entry = (len(self._commits) - 1).to_bytes(4, "big")
+        entry += int(change.mode, 8).to_bytes(2, "big")
+        entry += bytes([deletes])
+        entry += bytes.fromhex(oid)
+        self._width = len(entry)
+        self._changes.setdefault(change.path, bytearray()).extend(entry)
+
+    def _changes_of(self, path):
+        """The changes of a path, unpacked, in the order of the walk."""
+        packed = self._changes[path]
+        found = []
+        for start in range(0, len(packed), self._width):
+            entry = packed[start:start + self._width]
+            number = int.from_bytes(entry[:4], "big")
+            mode = int.from_bytes(entry[4:6], "big")
+            commit = self._commits[number]
+            oid = entry[7:].hex()
+            found.append(_Changed(commit, f"{mode:06o}", entry[6] == 1, oid))
+        return found
+
+
+_Named = namedtuple("_Named", "oid seconds latest")     # a commit, its time in order
+_Changed = namedtuple("_Changed", "commit mode deletes oid")
+
+
+def _latest_first(change):
+    return -change.commit.latest
+
+
+def _versions(changes):
+    """Yield the versions of a path that its changes, newest first, tell of."""
+    known = {change.oid for change in changes if not change.deletes}
+    yielded = set()
+    version = None              # its first commit may be still to come
+    deleted_at = None
+    for change in changes:
+        commit = change.commit
+        if change.deletes:
+            if version:
+                yield version
+                version = None
+            deleted_at = commit.seconds
+            if change.oid not in known:         # the history is damaged
+                known.add(change.oid)
+                yield _version_of(change, deleted_at)
+        elif version and version.oid == change.oid:
+            if commit.seconds:
+                version = version._replace(commit=commit.oid, seconds=commit.seconds)
+        elif commit.seconds or change.oid not in yielded:   # else a broken ref's tree
+            if version:
+                yield version
+            version = _version_of(change, deleted_at)
+            deleted_at = None
+            yielded.add(change.oid)
+    if version:
+        yield version
+
+
+def _version_of(change, deleted_at):
+    commit = change.commit
+    return Version(change.oid, change.mode, commit.oid, commit.seconds, deleted_at)
+
+
+def measured(store, held, paths):
+    """Yield (path, its versions newest first, {object id: bytes}) of paths.
+
+    An object that the store has lost has no size. Many are asked for at once.
+    """
+    waiting = []
+    count = 0
+    for path in paths:
+        versions = held.versions(path)
+        waiting.append((path, versions))
+        count += len(versions)
+        if count >= AT_ONCE:
+            yield from _measured_now(store, waiting)
+            waiting = []
+            count = 0
+    yield from _measured_now(store, waiting)
+
+
+def _measured_now(store, waiting):
+    if not waiting:
+        return
+    oids = {version.oid for _, versions in waiting for version in versions}
+    size_of = sizes_of(store, oids)
+    for path, versions in waiting:
+        yield path, versions, size_of
+
+
+def fullest_first(versions, size_of):
+    """The versions of a transcript in the order in which a restore tries them.
+
+    The longest comes first, since a transcript only grows, unless it was damaged; what
+    is lost leads: it may have been that. Equal bytes come once.
+    """
+    distinct = {}
+    for version in versions:
+        distinct.setdefault(version.oid, version)
+    lost = [version for oid, version in distinct.items() if oid not in size_of]
+    there = [version for oid, version in distinct.items() if oid in size_of]
+    there.sort(key=lambda version: -size_of[version.oid])
+    return lost + there
+
+
+# --- sessions -------------------------------------------------------------------------
+
+
+def owners_of(held, objects):
+    """The Owners of all paths, by their names, and flat agent files by what they hold.
+
+    An id is spelled as its transcript is named. The plans that a transcript names are
+    among the others: to know them it has to be read.
+    """
+    paths = sorted(held.paths())
+    transcripts = (transcript_in(path) for path in paths)
+    spellings = Spellings(found[1] for found in transcripts if found)
+    owners = Owners({}, [])
+    for path in paths:
+        ids = ids_in(path)
+        if is_flat_agent(path):
+            owner = owner_of_agent(first_line(objects, held.last(path).oid))
+            ids += [owner] if owner else []
+        names = {spellings.of(session_id): None for session_id in ids}
+        for session_id in names:
+            owners.sessions.setdefault(session_id, []).append(path)
+        if not names:
+            owners.others.append(path)
+    return owners
+
+
+def first_line(objects, oid):
+    """The first line of an object, as far as its first block has it; b"" if it is lost."""
+    try:
+        for block in objects.blocks(oid):
+            return block.partition(b"\n")[0]
+    except GitError:
+        pass
+    return b""
+
+
+# --- what git forgets -----------------------------------------------------------------
+
+
+def journal_of(commit):
+    """The ids of the journals that a commit brings: one, or none."""
+    return [
+        change.new_oid
+        for change in commit.changes
+        if change.path == JOURNAL and change.status != "D"
+    ]
+
+
+def notes(objects, journals):
+    """Yield what journals (object ids, newest first) say: a Noted for each change.
+
+    A journal that cannot be read is warned of, and what makes no sense is passed over.
+    """
+    for oid in journals:
+        try:
+            for record in records(_whole(lines(objects.blocks(oid)))):
+                noted = _noted(record)
+                if noted:
+                    yield noted
+        except GitError as error:
+            warn(f"cannot read the times and modes of a backup: {error}")
+
+
+def _whole(found):
+    """The lines but those that were too large to be kept."""
+    return (line for line in found if line is not None)
+
+
+def _noted(record):
+    """The Noted of a journal's record, None if it has no path."""
+    path = record.get("path")
+    if not isinstance(path, str):
+        return None
+    oid = record.get("oid")
+    if not isinstance(oid, str):
+        oid = None
+    size = record.get("size")
+    if type(size) is not int:
+        size = None
+    try:
+        mode = int(record["mode"], 8) & 0o7777
+    except (KeyError, ValueError, TypeError):
+        mode = None
+    try:
+        mtime = from_utc(record["mtime"])
+    except (KeyError, ValueError):
+        mtime = None
+    return Noted(path, oid, record.get("change"), size, mode, mtime)
