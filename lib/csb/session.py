@@ -72,6 +72,20 @@ def belongs(path, session_id, project):
     return any(key_of(found) == key for found in ids_in(path))
 
 
+class Spellings:
+    """Ids as the names of transcripts spell them, found in either case."""
+
+    def __init__(self, ids):
+        self._spelled = {}      # {key: the spellings that there are}
+        for session_id in ids:
+            self._spelled.setdefault(key_of(session_id), []).append(session_id)
+
+    def of(self, session_id):
+        """The spelling of an id: its own if it is one; unknown, it becomes one."""
+        known = self._spelled.setdefault(key_of(session_id), [session_id])
+        return session_id if session_id in known else known[0]
+
+
 def transcript_in(path):
     """(project, id) of the session whose transcript lies at a path, else None."""
     match = _TRANSCRIPT.fullmatch(path)
@@ -132,9 +146,12 @@ def names_id(word, session_id):
 def pick(word, ids):
     """The one id of ids that a word names: whole, or by 4 digits of an end or more.
 
-    Error if none does (status 1) or several do (2).
+    Of two that differ in their case alone it may be the one that is spelled so. Error
+    if none is meant (status 1) or several are (2).
     """
     ids = sorted(set(ids))
+    if word in ids:
+        return word
     found = [one for one in ids if key_of(one) == key_of(word)]
     if not found:
         found = [one for one in ids if names_id(word, one)]

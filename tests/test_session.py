@@ -1,0 +1,109 @@
+"""csb.session: ids in either case, and which path belongs to which session."""
+import sys
+
+import pytest
+from conftest import ROOT
+
+sys.path.insert(0, f"{ROOT}/lib")
+from csb import Error
+from csb.session import Spellings, belongs, ids_in, is_id, pick, transcript_in
+
+pytestmark = pytest.mark.logic
+
+ONE = "3f4a9b10-0000-4000-8000-00000000abc1"
+TWO = "3f4a9b10-0000-4000-8000-00000000abc2"
+LOUD = ONE.upper()
+
+
+@pytest.mark.parametrize("path, ids", [
+    (f"projects/-w/{ONE}.jsonl", [ONE]),
+    (f"projects/-w/{LOUD}.jsonl", [LOUD]),
+    (f"projects/-w/{ONE}/subagents/agent-a.jsonl", [ONE]),
+    (f"projects/{ONE}/notes.txt", []),
+    (f"projects/-w-{ONE}/{TWO}.jsonl", [TWO]),
+    (f"projects/{ONE}.jsonl", []),
+    (f"projects/-w/{ONE}.jsonl.bak", [ONE]),
+    (f"projects/-w/deep/er/{ONE}.jsonl", [ONE]),
+    (f"todos/{ONE}-agent-{TWO}.json", [ONE, TWO]),
+    (f"todos/{ONE}-agent-{ONE}.json", [ONE]),
+    (f"file-history/{LOUD}/a@v1", [LOUD]),
+    (f"sesslogs/copy_of_{ONE}_2.log", [ONE]),
+    (f"todos/a{ONE}.json", []),
+    (f"todos/{ONE}0", []),
+    (f"todos/x{ONE}z", [ONE]),
+    ("settings.json", []),
+    ("projects", []),
+    ("", []),
+    (f"todos/{ONE[:-1]}\N{FULLWIDTH DIGIT ONE}", []),
+])
+def test_ids_in_a_path(path, ids):
+    assert ids_in(path) == ids
+
+
+@pytest.mark.parametrize("path, session_id, does", [
+    (f"projects/-w/{ONE}.jsonl", ONE, True),
+    (f"projects/-w/{ONE}.jsonl", LOUD, True),
+    (f"projects/-w/{LOUD}/x", ONE, True),
+    (f"projects/-v/{ONE}.jsonl", ONE, False),
+    (f"tasks/{LOUD}/1.json", ONE, True),
+    (f"tasks/{ONE}/1.json", TWO, False),
+    (f"projects/-w/{TWO}.jsonl", ONE, False),
+])
+def test_what_belongs_to_a_session(path, session_id, does):
+    assert belongs(path, session_id, "-w") is does
+
+
+@pytest.mark.parametrize("path, found", [
+    (f"projects/-w/{LOUD}.jsonl", ("-w", LOUD)),
+    (f"projects/-w/x/{ONE}.jsonl", None),
+    (f"projects/-w/{ONE}.jsonl.bak", None),
+    (f"projects/-w/words-{ONE}.jsonl", None),
+    (f"x/projects/-w/{ONE}.jsonl", None),
+])
+def test_transcripts(path, found):
+    assert transcript_in(path) == found
+
+
+def test_is_id():
+    assert is_id(ONE) and is_id(LOUD)
+    assert not is_id(ONE + "0") and not is_id(ONE[:-1]) and not is_id(f"{ONE}\n")
+
+
+@pytest.mark.parametrize("word, ids, chosen", [
+    (ONE, [ONE, TWO], ONE),
+    (LOUD, [ONE, TWO], ONE),
+    (ONE, [LOUD, TWO], LOUD),
+    ("ABC1", [ONE, TWO], ONE),
+    ("abc1", [LOUD, TWO], LOUD),
+    ("3F4A", [LOUD], LOUD),
+    (LOUD, [ONE, LOUD], LOUD),      # both are there: the one that is spelled so
+    (ONE, [ONE, LOUD], ONE),
+    (ONE, [ONE, ONE], ONE),
+])
+def test_pick(word, ids, chosen):
+    assert pick(word, ids) == chosen
+
+
+@pytest.mark.parametrize("word, ids, status", [
+    ("3f4a", [ONE, TWO], 2),
+    ("abc1", [ONE, LOUD], 2),
+    ("ffff", [ONE, TWO], 1),
+    ("bc1", [ONE], 1),              # three digits are too few
+    ("4a9b", [ONE], 1),             # neither its start nor its end
+    ("", [ONE], 1),
+    (ONE, [], 1),
+])
+def test_pick_fails(word, ids, status):
+    with pytest.raises(Error) as failure:
+        pick(word, ids)
+    assert failure.value.status == status
+
+
+def test_spellings():
+    spellings = Spellings([LOUD])
+    assert spellings.of(ONE) == LOUD
+    assert spellings.of(LOUD) == LOUD
+    assert spellings.of(TWO) == TWO
+    assert spellings.of(TWO.upper()) == TWO, "the first is kept"
+    both = Spellings([LOUD, ONE])
+    assert (both.of(ONE), both.of(LOUD)) == (ONE, LOUD)
