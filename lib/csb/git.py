@@ -292,43 +292,52 @@ def all_history(store, *refs):
     walked, which is said, its newest tree comes last, as one Commit of the time 0 whose
     oid is the ref's name.
     """
-    done = []
+    walk = _Walk(store)
     if refs:
         for ref in refs:
-            yield from _history_or_tree(store, ref, done)
+            yield from walk.history_of([ref])
         return
     others = []
     for ref in all_refs(store):
         if ref in (GUEST_REF, OWN_REF):
-            yield from _history_or_tree(store, ref, done)
+            yield from walk.history_of([ref])
         else:
             others.append(ref)
-    if not others:
-        return
-    # One walk for all of them. Only if that fails: one by one, to see which is damaged.
-    known = set()
-    try:
-        for commit in history(store, *others, *done):
-            known.add(commit.oid)
-            yield commit
-    except GitError:
-        for ref in others:
-            for commit in _history_or_tree(store, ref, done):
-                if commit.oid not in known:
+    if others:
+        yield from walk.history_of(others)
+
+
+class _Walk:
+    """A walk over several refs, of which some may be damaged: no commit comes twice."""
+
+    def __init__(self, store):
+        self.store = store
+        self.done = []          # the refs that were walked, as git leaves them out
+        self.known = set()      # ids of the commits that have come
+
+    def history_of(self, refs):
+        """Yield the commits of refs, in one walk: one a ref would be quadratic.
+
+        Only if that fails they are halved, to see which of them is damaged.
+        """
+        now = []
+        try:
+            for commit in history(self.store, *refs, *self.done):
+                now.append(commit.oid)
+                if commit.oid not in self.known:
                     yield commit
-
-
-def _history_or_tree(store, ref, done):
-    """The history of one ref less that of those done; its newest tree if that fails.
-
-    A ref that was walked is added to done, as git's arguments have it.
-    """
-    try:
-        yield from history(store, ref, *done)
-    except GitError:
-        yield _newest_tree(store, ref)
-    else:
-        done.append("^" + ref)
+        except GitError:
+            self.known.update(now)
+        else:
+            self.known.update(now)
+            self.done += ["^" + ref for ref in refs]
+            return
+        if len(refs) == 1:
+            yield _newest_tree(self.store, refs[0])
+            return
+        middle = len(refs) // 2
+        yield from self.history_of(refs[:middle])
+        yield from self.history_of(refs[middle:])
 
 
 def _newest_tree(store, ref):
