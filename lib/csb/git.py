@@ -46,6 +46,10 @@ CLOSED = {
 OWN_REF = "refs/heads/main"         # where backups go in a store of our own
 GUEST_REF = "refs/csb/main"         # where they go in a repository of the user's
 
+# As subprocess names them, which takes 4 to 9 ms: not every tool that can start git does.
+PIPE = -1
+DEVNULL = -3
+
 Info = namedtuple("Info", "oid type size")
 Commit = namedtuple("Commit", "oid seconds changes parents")
 Change = namedtuple("Change", "status mode old_oid new_oid path")
@@ -75,7 +79,7 @@ def start_git(repository, *arguments, environment=None, **streams):
 
     environment: variables beside the clean ones. repository may be None.
     """
-    import subprocess  # 4 to 9 ms: not every tool that can run git does so
+    import subprocess
 
     command = ["git"]
     if repository is not None:
@@ -99,8 +103,6 @@ def start_git(repository, *arguments, environment=None, **streams):
 
 def git(repository, *arguments, stdin=b"", environment=None, allowed=(0,)):
     """What git prints (bytes). GitError if its status is none of those allowed."""
-    from subprocess import PIPE
-
     process = start_git(
         repository, *arguments,
         environment=environment, stdin=PIPE, stdout=PIPE, stderr=PIPE,
@@ -233,8 +235,6 @@ class Objects:
             self.unread -= len(block)
 
     def _start(self, *arguments):
-        from subprocess import DEVNULL, PIPE
-
         return start_git(
             self.repository, "cat-file", *arguments,
             stdin=PIPE, stdout=PIPE, stderr=DEVNULL,
@@ -361,8 +361,6 @@ def history(store, *refs):
     those against the parent; a merge comes once for each parent. The mode of a deleted
     path is the one that it had. GitError, at the end, if the history is damaged.
     """
-    from subprocess import DEVNULL, PIPE
-
     process = start_git(
         store, *LOG, "--stdin",
         stdin=PIPE, stdout=PIPE, stderr=DEVNULL,
