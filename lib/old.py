@@ -17,7 +17,7 @@ from itertools import chain
 VERSION = "0.2.0"
 DONE, FAILED, MISUSE, ABSENT, RETRY = 0, 1, 2, 3, 75
 TOOL = re.sub(r"\.(py|exe)$", "", os.path.basename(sys.argv[0]))
-UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
+UUID = re.compile("-".join(f"[0-9a-fA-F]{{{count}}}" for count in (8, 4, 4, 4, 12)))
 worst, BLOCK, TMP = DONE, 1 << 20, ".csb-tmp-"
 ENCODE = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
 GIT = ("git -c core.hooksPath=/dev/null -c core.fsync=all -c gc.auto=0 -c core.bigFileThreshold=1m "
@@ -271,7 +271,7 @@ def split(blocks, end=b"\0"):
 def belongs(path, session_id, project):
     """Is path (relative to the Claude directory) of the session's footprint, by its name?"""
     parts = path.split("/")
-    return (any(part.startswith(session_id) for part in parts)
+    return (any(part.lower().startswith(session_id.lower()) for part in parts)
             and (parts[0] != "projects" or parts[1:2] == [project]))
 def agent_owner(first_line):
     """The session that a flat agent-*.jsonl belongs to: its first record's sessionId, or None."""
@@ -286,8 +286,9 @@ def plan_slugs(blocks):
     return {word.decode() for word in found}
 def pick(word, ids):
     """The one id of ids that word names: whole, or a prefix or suffix of 4 hex digits and more."""
-    found = sorted({i for i in ids if i == word} or {
-        i for i in ids if len(word) >= 4 and word in (i[:len(word)], i[-len(word):])})
+    ids, size, key = set(ids), len(word), word.lower()
+    found = sorted({i for i in ids if i == word} or {i for i in ids if i.lower() == key} or {
+        i for i in ids if size >= 4 and key in (i[:size].lower(), i[-size:].lower())})
     if len(found) == 1:
         return found[0]
     text = f"'{word}' names {len(found)} sessions: {' '.join(found[:20])}"

@@ -94,8 +94,8 @@ def evil_store(home):
 
 
 LINES = """csb-verify --git-dir ~/evil
-csb-lost --git-dir ~/evil
-(csb-lost --git-dir ~/evil; echo {}) | csb-restore --git-dir ~/evil --target-dir ~/out
+csb-find --lost --git-dir ~/evil
+(csb-find --lost --git-dir ~/evil; echo {}) | csb-restore --git-dir ~/evil --target-dir ~/out
 csb-index --rebuild --git-dir ~/evil | csb-fmt --oneline
 csb-list --all
 csb list --all --git-dir ~/evil

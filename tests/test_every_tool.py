@@ -67,7 +67,6 @@ WORKS = {
     "csb-list": (INDEXED, "csb-list"),
     "csb-locate": ("", f"csb-locate {FIRST}"),
     "csb-log": ("", f"csb-log {FIRST}"),
-    "csb-lost": (f"{STORED} && rm {os.path.dirname(PATH)}/*", "csb-lost"),
     "csb-match": ("csb-find | csb-text >in", "csb-match word <in"),
     "csb-md": (f"{LOCATED} && csb-cat <in | csb-turns >turns", "csb-md <turns"),
     "csb-mend": (f"{STORED} && cd $CSB_HOME/git && git rev-parse main:projects | "
@@ -107,7 +106,7 @@ WORKS = {
 }
 SOURCES = [name for name in TOOLS
            if name in "csb csb-backup csb-changes csb-config csb-find csb-gc csb-init csb-list "
-                       "csb-lost csb-mend csb-push csb-reindex csb-runs csb-scan "
+                       "csb-mend csb-push csb-reindex csb-runs csb-scan "
                        "csb-schedule csb-search csb-setup csb-status csb-textindex csb-timer "
                        "csb-tree csb-verify csb-wire".split()]
 # Sources that need one, a timer, a terminal or an operand.

@@ -1,28 +1,34 @@
-"""csb-find: one record a session on disk, nothing read, listed twice or passed over in silence."""
+"""csb-find: one record a session on disk, nothing read, listed twice or passed over in silence;
+and with --lost what git knows and the disk does not, whoever committed it, on whatever branch."""
 import json
 import os
+import pathlib
 import re
 import shutil
 import tarfile
 
 import pytest
-from conftest import SHARED, name
+from conftest import SHARED, line, name
 
 pytestmark = pytest.mark.logic
 
+STORE = "csb-changes | csb-gitcommit >/dev/null"
+GIT = "git -c user.name=a -c user.email=a@b -c init.defaultBranch=master"
+ADD = f"git add -A && {GIT} commit -qm x"
 UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 DATA = os.path.join(SHARED, "data", "transcripts.tar.xz")
 
 
 @pytest.fixture
 def put(home):
-    """put(path below the Claude directory, text): a file with an mtime of its own."""
+    """put(path below the Claude directory, text): a file with an mtime of its own; its path."""
     def write(path, text="{}\n", mtime=1767323045):
         path = os.path.join(os.fsencode(home.claude), os.fsencode(path))
         os.makedirs(os.path.dirname(path), exist_ok=True)
         with open(path, "wb") as file:
             file.write(text if isinstance(text, bytes) else text.encode())
         os.utime(path, (mtime, mtime))
+        return pathlib.Path(os.fsdecode(path))
     return write
 
 
@@ -65,7 +71,7 @@ def test_a_session_is_one_record(sh, home, put):
 
 NO_SESSIONS = [
     f"projects/{name(1)}.jsonl", f"{name(1)}.jsonl", f"projects/-a/b/{name(1)}.jsonl",
-    f"projects/-a/{name(1).upper()}.jsonl", f"projects/-a/{name(1)}.jsonl.bak",
+    f"projects/-a/{name(1)}.jsonl.bak",
     f"projects/-a/{name(1)}x.jsonl", "projects/-a/agent-1.jsonl", "projects/-a/memory/MEMORY.md",
     "projects/-a/sessions-index.json", f"projects/-a/{name(1)}.json", f"todos/{name(1)}.jsonl",
     f"file-history/{name(1)}/x@v1"]
@@ -231,11 +237,41 @@ def test_one_session(sh, put):
     for word, want in ((name(1), 2), (name(12), 1), ("aaaa", 1), ("000012", 1)):
         done = sh(f"csb-find --session {word}").ok()
         assert [r["kind"] for r in done.records] == ["session"] * want, word
-    for word, rc in (("3f4a", 2), ("0001", 2), ("bbbb", 1), ("3f4", 1), (name(1).upper(), 1),
+    for word, rc in (("3f4a", 2), ("0001", 2), ("bbbb", 1), ("3f4", 1),
                      ("''", 1), ("'*'", 1), (name(3), 1)):
         done = sh(f"csb-find --session {word}")
         assert (done.rc, done.out, done.err.count("\n")) == (rc, "", 1), (word, done)
     assert all(name(n) in sh("csb-find --session 3f4a").err for n in (1, 12))
+
+
+def test_ids_in_either_case(sh, put):
+    """As the disk spells them, what lies beside a transcript in the other case, too."""
+    loud = "3F4A9B10-0000-4000-8000-00000000ABCD"
+    quiet = loud.lower()
+    put(f"projects/-a/{loud}.jsonl", "12345")
+    put(f"projects/-a/{quiet}/x", "123")
+    put("projects/-a/agent-1.jsonl", json.dumps({"sessionId": quiet}) + "\n")
+    put(f"projects/-b/{quiet}/x", "12")
+    done = sh("csb-find").ok()
+    assert found(done) == [("-a", loud, None), ("-b", quiet, "husk")]
+    assert (done.records[0]["files"], done.records[0]["bytes"]) == (2, 8)
+    assert found(sh(f"csb-find --session {loud}").ok()) == [("-a", loud, None)]
+    assert found(sh(f"csb-find --session {quiet}").ok()) == [("-b", quiet, "husk")]
+    put(f"projects/-b/{quiet}/x").unlink()
+    for word in (quiet, "3f4A", "aBcD"):
+        assert found(sh(f"csb-find --session {word}").ok()) == [("-a", loud, None)], word
+
+
+def test_two_that_differ_in_their_case_alone(sh, put):
+    loud = "3F4A9B10-0000-4000-8000-00000000ABCD"
+    for session_id in (loud, loud.lower()):
+        put(f"projects/-a/{session_id}.jsonl", "1")
+        put(f"projects/-a/{session_id}/x", "22")
+    done = sh("csb-find").ok()
+    assert found(done) == [("-a", loud, None), ("-a", loud.lower(), None)]
+    assert [r["bytes"] for r in done.records[:2]] == [3, 3]
+    assert found(sh(f"csb-find --session {loud}").ok()) == [("-a", loud, None)]
+    assert sh("csb-find --session ABCD").rc == 2
 
 
 def test_names_that_are_hard(sh, put):
@@ -280,3 +316,340 @@ def test_real_directories(sh, tmp_path):
         for record in done.records[:-1]:
             if record.get("state") != "husk":
                 assert record["size"] == os.path.getsize(record["transcript_path"])
+
+
+# --- --lost ---------------------------------------------------------------------------
+
+
+def lost(sh):
+    """{(project, number): record} of what only the store knows."""
+    records = sh("csb-find --lost").ok().records
+    return {(r["project"], int(r["session_id"][-12:])): r for r in records}
+
+
+def test_nothing_is_lost(sh, put, home):
+    assert sh("csb-find --lost").ok().out == "", "no store"
+    put(f"projects/-w/{name(1)}.jsonl", line())
+    sh(STORE).ok()
+    assert sh("csb-find --lost").ok().out == ""
+    sh("git init -q --bare empty").ok()
+    assert sh("csb-find --lost --git-dir empty").ok().out == ""
+    (home.path / "no-store").mkdir()
+    assert sh("csb-find --lost --git-dir no-store").rc == 3
+
+
+def test_what_was_deleted(sh, put, home):
+    """Last version, last mtime, all that was below <uuid>/, when it went."""
+    path = put(f"projects/-w/{name(1)}.jsonl", line("one"))
+    put(f"projects/-w/{name(2)}.jsonl", line("stays"))
+    put(f"projects/-w/{name(1)}/tool-results/a", "123")
+    early = put(f"projects/-w/{name(1)}/early", "1234")
+    sh(STORE).ok()
+    early.unlink()
+    put(f"projects/-w/{name(1)}.jsonl", line("one") * 2, 1767323046)
+    sh(STORE).ok()
+    os.utime(path, (1767323047,) * 2)
+    os.chmod(path, 0o640)
+    sh(STORE).ok()
+    path.unlink()
+    sh(STORE).ok()
+    when = sh('git --git-dir="$CSB_HOME/git" log -1 --format=%cd --date=format:%Y-%m-%dT%H:%M:%SZ '
+              "main").ok().out.strip()
+    put(f"projects/-w/{name(3)}.jsonl", "later")
+    sh(STORE).ok()
+    root = os.path.realpath(home.claude)
+    size = 2 * len(line("one"))
+    record = lost(sh)["-w", 1]
+    assert len(record.pop("oid")) == 40
+    assert record == {
+        "kind": "session", "session_id": name(1), "project": "-w", "root": root,
+        "transcript_path": f"{root}/projects/-w/{name(1)}.jsonl", "size": size,
+        "mtime": "2026-01-02T03:04:07.000000000Z", "files": 3, "bytes": size + 7,
+        "state": "deleted", "deleted_at": when}
+
+
+def test_what_the_store_has_not_noticed_yet(sh, put):
+    put(f"projects/-w/{name(1)}.jsonl", line())
+    put(f"projects/-w/{name(2)}/x", "x")
+    sh(STORE).ok()
+    put(f"projects/-w/{name(1)}.jsonl").unlink()
+    put(f"projects/-w/{name(2)}/x").unlink()
+    assert {k: (r["state"], "deleted_at" in r) for k, r in lost(sh).items()} == {
+        ("-w", 1): ("present", False), ("-w", 2): ("husk", False)}
+
+
+def test_deleted_come_back_deleted_again(sh, put):
+    """The newest version counts, and the last deletion."""
+    for text in ("first", "second", "third"):
+        path = put(f"projects/-w/{name(1)}.jsonl", line(text))
+        sh(STORE).ok()
+        path.unlink()
+        sh(STORE).ok()
+    assert sh("csb-index --rebuild").ok().records[0]["title"] == "third"
+
+
+def test_lost_husks(sh, put):
+    """Of <uuid>/ files, and of flat agent files that name their owner."""
+    owned = lambda number: json.dumps({"sessionId": name(number)}) + "\nx\n"
+    put(f"projects/-w/{name(1)}/sub/x", "12")
+    put("projects/-w/agent-2.jsonl", owned(2))
+    put("projects/-w/agent-3.jsonl", owned(3))
+    put("projects/-w/agent-4.jsonl", "garbage")
+    put("projects/-w/agent-5.jsonl", owned(5))
+    put(f"projects/-w/{name(5)}.jsonl", line())
+    put(f"projects/-w/{name(6)}/sub/x", "stays")
+    put(f"projects/-w/{name(6)}/sub/y", "goes").unlink()
+    sh(STORE).ok()
+    agents = [f"projects/-w/agent-{number}.jsonl" for number in (2, 4, 5)]
+    for path in (f"projects/-w/{name(1)}/sub/x", *agents):
+        put(path).unlink()
+    sh(STORE).ok()
+    records = lost(sh)
+    assert set(records) == {("-w", 1), ("-w", 2)}
+    assert all(r["state"] == "deleted" and "oid" not in r and r["size"] == 0
+               for r in records.values())
+    assert [(r["files"], r["bytes"]) for r in records.values()] == [(1, 2), (0, 0)]
+
+
+def test_an_older_tool_on_a_branch_of_the_user(sh, put, home):
+    """Sessions in commits that are not ours, also on a branch that was left behind."""
+    put(f"projects/-w/{name(1)}.jsonl", line("old tool"))
+    put(f"projects/-w/{name(2)}.jsonl", line("still there"))
+    put(f"projects/-w/{name(3)}.jsonl", line("never deleted in git"))
+    sh(f"{GIT} init -q . && {ADD}", cwd=home.claude).ok()
+    sh("git checkout -qb side", cwd=home.claude).ok()
+    put(f"projects/-w/{name(4)}.jsonl", line("on a branch"))
+    sh(f"{ADD} && git tag kept && git checkout -q master && git branch -qD side",
+       cwd=home.claude).ok()
+    put(f"projects/-w/{name(1)}.jsonl").unlink()
+    sh(ADD, cwd=home.claude).ok()
+    put(f"projects/-w/{name(3)}.jsonl").unlink()
+    sh("git tag blob $(git rev-parse HEAD:projects) && git update-ref refs/notes/x HEAD",
+       cwd=home.claude).ok()
+    for before in ("true", STORE):
+        sh(before).ok()
+        records = lost(sh)
+        assert {k: r["state"] for k, r in records.items()} == {
+            ("-w", 1): "deleted", ("-w", 3): "present", ("-w", 4): "present"}
+        assert all(len(r["mtime"]) == 30 for r in records.values())
+    done = sh("csb-index --rebuild").ok()
+    assert {int(r["session_id"][-12:]) for r in done.records if r["kind"] == "session"
+            and r["change"] == "deleted"} == {1, 3, 4}
+    listed = sh("csb-list --deleted").ok().records
+    assert {r["title"] for r in listed} == {"old tool", "never deleted in git", "on a branch"}
+
+
+def test_without_a_journal_the_mtime_is_when_it_was_stored(sh, put, home):
+    """And not when it first was."""
+    sh(f"{GIT} init -q .", cwd=home.claude).ok()
+    for year in (2020, 2021, 2022):
+        path = put(f"projects/-w/{name(1)}.jsonl", line() * year)
+        if year == 2022:
+            path.unlink()
+        sh(ADD, cwd=home.claude, GIT_COMMITTER_DATE=f"{year}-02-03T04:05:06Z").ok()
+    record = lost(sh)["-w", 1]
+    assert record["mtime"] == "2021-02-03T04:05:06.000000000Z"
+    assert (record["deleted_at"], record["size"]) == ("2022-02-03T04:05:06Z", 2021 * len(line()))
+
+
+def test_merges(sh, put, home):
+    """Deleted on one side, changed on none: deleted. Only on the side that was merged: there."""
+    put(f"projects/-w/{name(1)}.jsonl", line("1"))
+    sh(f"{GIT} init -q . && {ADD} && git checkout -qb side", cwd=home.claude).ok()
+    put(f"projects/-w/{name(1)}.jsonl").unlink()
+    put(f"projects/-w/{name(2)}.jsonl", line("2"))
+    sh(f"{ADD} && git checkout -q master", cwd=home.claude).ok()
+    put(f"projects/-w/{name(3)}.jsonl", line("3"))
+    sh(f"{ADD} && {GIT} merge -q --no-edit side", cwd=home.claude).ok()
+    assert {k: r["state"] for k, r in lost(sh).items()} == {("-w", 1): "deleted"}
+    shutil.rmtree(home.claude / "projects")
+    assert {k: r["state"] for k, r in lost(sh).items()} == {
+        ("-w", 1): "deleted", ("-w", 2): "present", ("-w", 3): "present"}
+
+
+def test_links_are_no_transcripts(sh, put, home):
+    """As an older tool stores them: the text of a link is not what it led to."""
+    path = put(f"projects/-w/{name(1)}.jsonl", line("1"))
+    link = path.with_name(f"{name(2)}.jsonl")
+    link.symlink_to("nowhere")
+    sh(f"{GIT} init -q . && {ADD}", cwd=home.claude).ok()
+    path.unlink()
+    link.unlink()
+    assert set(lost(sh)) == {("-w", 1)}
+    sh(ADD, cwd=home.claude).ok()
+    assert set(lost(sh)) == {("-w", 1)}
+
+
+def test_a_title_in_a_file_beside_it(sh, put):
+    path = put(f"projects/-w/{name(1)}.jsonl", line("prompt"))
+    side = put(f"projects/-w/{name(1)}/custom-title.json", '{"customTitle":"given  name"}')
+    sh(STORE).ok()
+    path.unlink()
+    side.unlink()
+    sh(STORE).ok()
+    done = sh("csb-index --rebuild").ok()
+    assert [r["title"] for r in done.records if r["kind"] == "session"] == ["given name"]
+
+
+def test_lost_names_that_are_hard(sh, put):
+    projects = [b"-a\nb", b"-\xff\xfe", b'-"q\'"', "-\u00fc".encode()]
+    for project in projects:
+        put(f"projects/{os.fsdecode(project)}/{name(1)}.jsonl", line())
+    sh(STORE).ok()
+    for project in projects:
+        put(f"projects/{os.fsdecode(project)}/{name(1)}.jsonl").unlink()
+    sh(STORE).ok()
+    records = lost(sh)
+    assert sorted(os.fsencode(project) for project, _ in records) == sorted(projects)
+    assert {r["state"] for r in records.values()} == {"deleted"}
+    assert [r["title"] for r in sh("csb-index --rebuild").ok().records[:4]] == ["hello"] * 4
+
+
+def test_a_clone_is_enough(sh, put, home):
+    put(f"projects/-w/{name(1)}.jsonl", line("1"))
+    sh(STORE).ok()
+    put(f"projects/-w/{name(1)}.jsonl").unlink()
+    sh(STORE).ok()
+    direct = sh("csb-find --lost").ok().out
+    sh('git clone -q --bare "$CSB_HOME/git" clone').ok()
+    assert sh("csb-find --lost --git-dir clone").ok().out == direct and direct
+    sh('git clone -q "$CSB_HOME/git" work').ok()
+    assert sh("csb-find --lost --git-dir work").ok().out == direct
+
+
+def test_it_can_be_told_to_an_index_that_is_there(sh, put):
+    """A session that the index does not know is added, one that it knows stays as it is."""
+    path = put(f"projects/-w/{name(1)}.jsonl", line("old"))
+    sh(STORE).ok()
+    path.unlink()
+    sh(STORE).ok()
+    put(f"projects/-w/{name(2)}.jsonl", line("new"))
+    sh("git init -q --bare none && csb-find | csb-index --git-dir none").ok()
+    assert [r["title"] for r in sh("csb-list --all").ok().records] == ["new"]
+    for change in ("deleted", "same"):
+        records = sh("csb-find --lost | csb-index").ok().records
+        assert [(r["title"], r["change"], r["state"]) for r in records] == [
+            ("old", change, "deleted")]
+    assert len(sh("csb-list --all").ok().records) == 2
+
+
+def test_one_that_is_lost(sh, put):
+    """In either case, and its spelling as it was."""
+    loud = "3F4A9B10-0000-4000-8000-00000000ABCD"
+    put(f"projects/-w/{loud}.jsonl", line("loud"))
+    put(f"projects/-w/{loud.lower()}/x", "123")
+    put(f"projects/-w/{name(2)}.jsonl", line())
+    sh(STORE).ok()
+    sh("rm -r .claude/projects/*").ok()
+    assert len(sh("csb-find --lost").ok().records) == 2
+    for word in (loud, loud.lower(), "abcd"):
+        [record] = sh(f"csb-find --lost --session {word}").ok().records
+        assert (record["session_id"], record["files"]) == (loud, 2)
+        assert record["transcript_path"].endswith(f"/{loud}.jsonl")
+    for word, status in (("3f4a", 2), ("ffff", 1)):
+        done = sh(f"csb-find --lost --session {word}")
+        assert (done.rc, done.out, done.err.count("\n")) == (status, "", 1)
+    assert sh("csb-find --lost ~/.claude").rc == 2
+
+
+def test_what_cannot_be_looked_at_is_not_lost(sh, put, home):
+    put(f"projects/-w/{name(1)}.jsonl", line())
+    put(f"projects/-v/{name(2)}.jsonl", line()).unlink()
+    put(f"projects/-w/{name(3)}.jsonl", line())
+    sh(STORE).ok()
+    put(f"projects/-w/{name(3)}.jsonl").unlink()
+    (home.claude / "projects/-w").chmod(0)
+    try:
+        assert lost(sh) == {}
+    finally:
+        (home.claude / "projects/-w").chmod(0o700)
+    assert set(lost(sh)) == {("-w", 3)}
+
+
+MOVED = [
+    # What each project holds before and after, what is lost then. None: no backup was
+    # made after it.
+    ({"-a": "1\n"}, {"-b": "1\n"}, []),
+    ({"-a": "1\n"}, {"-b": "1\n2\n"}, []),
+    ({"-a": "1\n2\n"}, {"-b": "1\n"}, ["-a"]),
+    ({"-a": "1\n"}, {"-b": "2\n1\n"}, ["-a"]),
+    ({"-a": "1\n", "-b": "1\n2\n"}, {"-b": "1\n2\n"}, []),
+    ({"-a": "1\n"}, {}, ["-a"]),
+    ({"-a": "1\n", "-b": "2\n"}, {}, ["-a", "-b"]),
+    ({"-a": "1\n", "-b": "1\n2\n"}, {}, ["-b"]),
+    ({"-a": "1\n", "-b": "1\n"}, {}, ["-a", "-b"]),
+]
+
+
+@pytest.mark.parametrize("stored", [True, False])
+@pytest.mark.parametrize("before, after, expected", MOVED)
+@pytest.mark.few(6)
+def test_a_session_that_moved_is_not_lost(sh, home, put, before, after, expected, stored):
+    """Whether a backup has seen the move or not."""
+    put(f"projects/-other/{name(9)}.jsonl")
+    for project, text in before.items():
+        put(f"projects/{project}/{name(1)}.jsonl", text)
+    sh(STORE).ok()
+    shutil.rmtree(home.claude / "projects")
+    put(f"projects/-other/{name(9)}.jsonl")
+    for project, text in after.items():
+        put(f"projects/{project}/{name(1)}.jsonl", text)
+    if stored:
+        sh(STORE).ok()
+    assert sorted(lost(sh)) == [(project, 1) for project in expected]
+
+
+def test_what_stayed_behind_and_is_gone_is_lost(sh, put):
+    """Else nobody would be told of the subagents that lay beside it."""
+    path = put(f"projects/-a/{name(1)}.jsonl", line())
+    side = put(f"projects/-a/{name(1)}/subagents/agent-1.jsonl", "{}\n")
+    sh(STORE).ok()
+    path.unlink()
+    put(f"projects/-b/{name(1)}.jsonl", line())
+    assert lost(sh) == {}
+    side.unlink()
+    assert set(lost(sh)) == {("-a", 1)}
+    put(f"projects/-b/{name(1)}/subagents/agent-1.jsonl", "{}\n")
+    assert lost(sh) == {}
+
+
+def test_many_refs_take_no_more_of_git(sh, put, home):
+    """One walk for all of them; an annotated tag of a tag counts as what it leads to."""
+    put(f"projects/-w/{name(1)}.jsonl", line())
+    sh(f"{GIT} init -q . && {ADD}", cwd=home.claude).ok()
+    git = "git -c user.name=a -c user.email=a@b -c advice.nestedTag=false"
+    sh(f"git checkout -q --orphan side && {ADD.replace('-qm', '--allow-empty -qm')} && "
+       f"{git} tag -am x one && {git} tag -am x two one && git checkout -q master && "
+       "git branch -qD side", cwd=home.claude).ok()
+    wrapper = home.path / "bin/git"
+    wrapper.parent.mkdir()
+    wrapper.write_text('#!/bin/sh\necho >>~/started\nexec /usr/bin/git "$@"\n')
+    wrapper.chmod(0o755)
+    path = f"{wrapper.parent}:{home.env['PATH']}"
+    sh("rm -r ~/.claude/projects").ok()
+    counts = []
+    for refs in (0, 300):
+        sh("head=$(git rev-parse HEAD); "
+           f"for n in $(seq {refs}); do echo create refs/x/$n $head; done | "
+           "git update-ref --stdin", cwd=home.claude).ok()
+        records = sh("csb-find --lost", PATH=path).ok().records
+        assert [r["session_id"] for r in records] == [name(1)]
+        counts.append((home.path / "started").read_text().count("\n"))
+        (home.path / "started").unlink()
+    assert counts[0] == counts[1]
+
+
+def test_a_damaged_ref_among_many(sh, put, home):
+    """Of it the newest tree is read, of the others all."""
+    sh(f"{GIT} init -q .", cwd=home.claude).ok()
+    for number in range(8):
+        path = put(f"projects/-w/{name(number)}.jsonl", line(str(number)))
+        sh(f"git checkout -q --orphan b{number} && {ADD}", cwd=home.claude).ok()
+        path.unlink()
+        put("other", str(number))
+        sh(ADD, cwd=home.claude).ok()
+    commit = sh("git rev-parse b5~", cwd=home.claude).ok().out.strip()
+    (home.claude / ".git/objects" / commit[:2] / commit[2:]).unlink()
+    done = sh("csb-find --lost")
+    assert done.rc == 1 and done.err.count("\n") == 1 and "'refs/heads/b5'" in done.err
+    assert [int(r["session_id"][-12:]) for r in done.records] == [0, 1, 2, 3, 4, 6, 7]

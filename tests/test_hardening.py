@@ -134,7 +134,8 @@ def test_nothing_but_the_backup_is_written(sh, home, transcript, listing):
     (home.claude / "projects/-p/bad.jsonl").write_bytes(b"\xff\0{")
     (home.claude / "skills").mkdir(mode=0o500)
     before = listing(home.path / ".claude")
-    sh("csb-backup; csb-verify; csb-index --rebuild; csb-lost; csb-backup --accept-deletions")
+    sh("csb-backup; csb-verify; csb-index --rebuild; csb-find --lost; "
+       "csb-backup --accept-deletions")
     shutil.rmtree(home.backup)
     sh("csb-backup; ulimit -f 0; csb-backup")
     assert listing(home.path / ".claude") == before

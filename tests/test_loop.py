@@ -115,7 +115,7 @@ def test_the_way_to_a_new_machine(sh, home, listing):
     home.backup.rename(home.path / "old")
     home.claude.rename(home.path / "dead")
     sh("umask 022; git clone -q --bare ~/old/git ~/.claude-backup/git").ok()
-    assert sh("csb-lost | csb-restore").rc == 0
+    assert sh("csb-find --lost | csb-restore").rc == 0
     assert (folder / f"{ID}.jsonl").read_text() == "{}\n"
     sh("mkdir ~/look; git --git-dir ~/.claude-backup/git archive main | tar -x -C ~/look").ok()
     assert (home.path / "look/settings.json").read_text() == "{}\n"
@@ -156,7 +156,7 @@ def test_only_the_restore_writes_into_the_claude_directory(sh, home, real, listi
                  "csb list", "csb backup --quiet", f"csb-restore {ID[:4]}",
                  "csb-list | csb-restore --dry-run", "csb-list | csb-restore --target-dir ~/out",
                  "csb-list | jsonl_snapshot --dest-dir ~/shots",
-                 "csb-list | session_snapshot --dest-dir ~/notes", "csb-lost", "csb-verify",
+                 "csb-list | session_snapshot --dest-dir ~/notes", "csb-find --lost", "csb-verify",
                  "csb-find | csb-learn", "csb-changes | csb-gitblob --dry-run",
                  "csb-changes | csb-gitcommit --dry-run", "csb-changes | csb-gitcommit"):
         sh(line)

@@ -113,7 +113,7 @@ def test_a_life_on_another_system(home, sh, over, claude, other, tmp_path, syste
     held = small.read_bytes()
     small.unlink()
     sh("csb-backup --quiet").ok()
-    assert [record["session_id"] for record in sh("csb-lost").ok().records] == [name(0)]
+    assert [record["session_id"] for record in sh("csb-find --lost").ok().records] == [name(0)]
     version = sh(f"csb-history {name(0)}").ok().records[0]
     done = sh(f"git --git-dir '{home.backup}/git' archive {version['commit']} {version['path']} | "
               "tar -x -O").ok()

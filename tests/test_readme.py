@@ -86,7 +86,8 @@ def test_the_records_have_the_fields_that_the_table_says(lived_in, sh):
     seen = {}
     sh(f"rm ~/.claude/projects/*/{ID}.jsonl; mkdir ~/.claude/projects/-q")
     for line in ("csb-changes | csb-gitcommit", "csb-changes", "csb-find | csb-index",
-                 "csb-list --all", "csb-lost", "csb-list --all | csb-restore --target-dir ~/out"):
+                 "csb-list --all", "csb-find --lost",
+                 "csb-list --all | csb-restore --target-dir ~/out"):
         for record in sh(line).records:
             seen.setdefault(record["kind"], set()).update(record)
     table = dict(re.findall(r"^\| `(\w+)` \| .*? \| (.*) \|$", SECTIONS["Records"], re.M))

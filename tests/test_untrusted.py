@@ -103,7 +103,7 @@ def test_empty_names_and_rubbish_for_a_tree(sh, home, forge, listing):
     done = sh("csb-restore --git-dir ~/evil --target-dir ~/out " + GOOD)
     assert done.rc == 1 and done.err.count("\n") <= 5 and not OBEYED.search(done.err)
     assert below(home.path / "out") == {os.fsencode(f"projects/-p/{GOOD}.jsonl")}
-    for line in ("csb-verify", "csb-lost", "csb-index --rebuild"):
+    for line in ("csb-verify", "csb-find --lost", "csb-index --rebuild"):
         done = sh(f"{line} --git-dir ~/evil")
         assert done.rc == 1 and done.err.count("\n") <= 5
     assert listing(home.path / "away") == before
@@ -124,7 +124,8 @@ def test_links(sh, home, forge, survive):
         (("projects", "-p", uuid(5), "self"), LINK, b"self"),
         (("projects", "-p", uuid(5), "empty"), LINK, b"")])
     survive()
-    again = "csb-lost --git-dir ~/evil | csb-restore --git-dir ~/evil --force --target-dir ~/out"
+    again = ("csb-find --lost --git-dir ~/evil | "
+             "csb-restore --git-dir ~/evil --force --target-dir ~/out")
     sh(again)
     sh(again)
     assert [(p.name, p.read_text()) for p in (home.path / "away").iterdir()] == [("mine", "mine\n")]

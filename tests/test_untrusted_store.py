@@ -119,7 +119,7 @@ def test_a_configuration_that_changes_what_git_prints(sh, home, forge, config):
     for session in (EVIL, GOOD):
         assert (home.path / f"out/projects/-p/{session}.jsonl").read_bytes() == SAID
     assert len(sh("csb-verify --git-dir ~/evil").ok().records) == 2
-    assert len(sh("csb-lost --git-dir ~/evil").ok().records) == 2
+    assert len(sh("csb-find --lost --git-dir ~/evil").ok().records) == 2
 
 
 COMMITS = {
@@ -176,7 +176,7 @@ def test_a_ref_that_leads_nowhere_blocks_no_tool(sh, home, forge):
     """What the other refs hold is found, verified and restored; the bad one is said."""
     forge.commit([transcript(EVIL)])
     (home.path / "evil/refs/heads/gone").write_text("0123456789" * 4 + "\n")
-    for line in ("csb-lost", "csb-verify", f"csb-restore --target-dir ~/out {EVIL} {GOOD}",
+    for line in ("csb-find --lost", "csb-verify", f"csb-restore --target-dir ~/out {EVIL} {GOOD}",
                  f"csb-history {EVIL} {GOOD}"):
         done = sh(f"{line} --git-dir ~/evil")
         assert done.rc == 1 and {r["session_id"] for r in done.records} == {EVIL, GOOD}, line
@@ -189,7 +189,7 @@ def test_a_ref_whose_name_is_no_plain_text(sh, home, forge, name):
     (home.path / "evil/refs/heads/main").unlink()
     with open(os.path.join(os.fsencode(home.path), b"evil/refs/heads", name), "w") as file:
         file.write(tip + "\n")
-    for line in ("csb-lost", "csb-verify", f"csb-restore --target-dir ~/out {EVIL} {GOOD}",
+    for line in ("csb-find --lost", "csb-verify", f"csb-restore --target-dir ~/out {EVIL} {GOOD}",
                  f"csb-history {EVIL} {GOOD}"):
         done = sh(f"{line} --git-dir ~/evil")
         assert done.rc == 0 and {r["session_id"] for r in done.records} == {EVIL, GOOD}, line
@@ -243,7 +243,7 @@ def test_no_terminal_is_told_what_to_do(sh, home, forge):
     for line in ("csb-restore --git-dir ~/evil eeee aaaa", f"csb-restore --git-dir ~/evil {EVIL} "
                  f"{uuid(1)} | csb-fmt", f"csb restore --force --git-dir ~/evil {uuid(1)}",
                  "csb list --all --git-dir ~/evil", "csb-list --all | csb-fmt --oneline",
-                 "csb-find | csb-fmt", "csb-lost --git-dir ~/evil | csb-fmt --top 9",
+                 "csb-find | csb-fmt", "csb-find --lost --git-dir ~/evil | csb-fmt --top 9",
                  "csb backup", f"csb history --git-dir ~/evil {EVIL} {uuid(1)}", "csb scan /",
                  f"csb show --git-dir ~/evil {EVIL} {uuid(1)}", "csb tree --all",
                  "csb scan $'/\\e[2J'", f"csb history --git-dir ~/evil --path {HOSTILE!r}",
@@ -277,7 +277,8 @@ def test_a_line_of_100_mb_takes_no_memory(sh, home, forge, kind, tools, figure):
                "; print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss, "
                "file=open(sys.argv[1], \"w\"))'").replace("open(sys.argv[1]", "open(\"most\"")
     most = {}
-    lines = {"csb-lost --git-dir ~/evil": "transcript title agent", "csb-verify --git-dir ~/evil":
+    lines = {"csb-find --lost --git-dir ~/evil": "transcript title agent",
+             "csb-verify --git-dir ~/evil":
              "transcript journal", f"csb-restore --git-dir ~/evil --target-dir ~/out {EVIL} {GOOD}":
              kind, "csb-index --rebuild --git-dir ~/evil": "transcript",
              f"csb-history --files --git-dir ~/evil {EVIL} {GOOD}": "transcript agent",

@@ -14,12 +14,22 @@ Every answer comes from one walk over a history:
 Paths are relative to the Claude directory, as in the store's trees. Submodules, which
 have no bytes, are left out.
 """
+import os
 from collections import namedtuple
 
 from csb import from_utc, records, warn
-from csb.files import lines
-from csb.git import GitError, sizes_of
-from csb.session import Spellings, ids_in, is_flat_agent, owner_of_agent, transcript_in
+from csb.files import Changed, StableFile, lines
+from csb.git import GitError, Info, object_hash, sizes_of
+from csb.session import (
+    Spellings,
+    ids_in,
+    is_flat_agent,
+    is_id,
+    key_of,
+    owner_of_agent,
+    project_of,
+    transcript_in,
+)
 
 # What git does not keep, mode, mtime and empty directories, stands in a file of each
 # backup's commit, a record a line for each change.
@@ -77,6 +87,10 @@ class Held:
 
     def __contains__(self, path):
         return path in self._changes
+
+    def age(self, path):
+        """How many commits of the walk came after the last that changed a path."""
+        return int.from_bytes(self._changes[path][:4], "big")
 
     def last(self, path):
         """The last version of a path: where histories differ, that of the first."""
@@ -245,6 +259,256 @@ def first_line(objects, oid):
     except GitError:
         pass
     return b""
+
+
+# --- what is lost ---------------------------------------------------------------------
+
+# A session of a project by its paths: the transcript or None, what lies below <id>/,
+# flat agent files.
+Stored = namedtuple("Stored", "project session_id transcript beside agents")
+
+
+def lost_sessions(held, objects, root):
+    """The sessions of a history that are gone from a Claude directory, each a Stored.
+
+    Sorted by project and id. One that was just moved to another project is not lost.
+    """
+    stored = _stored_sessions(held, objects)
+    moves = _Moves(held, objects, root, stored)
+    lost = []
+    for session in stored:
+        if session.transcript:
+            gone = is_gone(root, session.transcript)
+        else:
+            gone = all(is_gone(root, path) for path in session.beside + session.agents)
+        if gone and not (session.transcript and moves.was_moved(session)):
+            lost.append(session)
+    return lost
+
+
+def is_gone(root, path):
+    """Is nothing at a path below a directory? What cannot be looked at counts as there."""
+    try:
+        os.lstat(os.path.join(root, path))
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except (OSError, ValueError):
+        return False
+    return False
+
+
+def _stored_sessions(held, objects):
+    """The sessions below projects/, sorted by project and id."""
+    transcripts = {}            # {(project, id): path}
+    beside = {}                 # {(project, id): [path]}
+    agents = {}
+    for path in sorted(held.paths()):
+        version = held.last(path)
+        if not version.mode.startswith("100"):
+            continue            # a link: its text is not what it led to
+        parts = path.split("/")
+        found = transcript_in(path)
+        if found:
+            transcripts[found] = path
+        elif is_flat_agent(path):
+            owner = owner_of_agent(first_line(objects, version.oid))
+            if owner:
+                agents.setdefault((parts[1], owner), []).append(path)
+        elif parts[0] == "projects" and len(parts) > 3 and is_id(parts[2]):
+            beside.setdefault((parts[1], parts[2]), []).append(path)
+
+    # What lies beside a transcript may spell its id in another case.
+    spellings = {}              # {project: Spellings}
+    ids_of = {}
+    for project, session_id in transcripts:
+        ids_of.setdefault(project, []).append(session_id)
+    sessions = {}
+
+    def session_of(project, session_id):
+        if project not in spellings:
+            spellings[project] = Spellings(ids_of.get(project, ()))
+        key = project, spellings[project].of(session_id)
+        if key not in sessions:
+            sessions[key] = Stored(*key, transcripts.get(key), [], [])
+        return sessions[key]
+
+    for key in transcripts:
+        session_of(*key)
+    for key, paths in beside.items():
+        session_of(*key).beside.extend(paths)
+    for key, paths in agents.items():
+        session_of(*key).agents.extend(paths)
+    return [sessions[key] for key in sorted(sessions)]
+
+
+class _Moves:
+    """Knows of sessions that are gone from a project whether they were moved."""
+
+    def __init__(self, held, objects, root, stored):
+        self.held = held
+        self.objects = objects
+        self.root = root
+        self.stored = {}        # {key of an id: the Stored of all projects}
+        for session in stored:
+            self.stored.setdefault(key_of(session.session_id), []).append(session)
+        self.on_disk = None     # {key of an id: transcripts on disk}, when it is needed
+
+    def was_moved(self, session):
+        """Is its transcript, which is gone, just in another project now, or was?"""
+        if self._is_continued_on_disk(session):
+            return True
+        same = self.stored[key_of(session.session_id)]
+        if len(same) == 1:
+            return False
+        paths = []
+        for one in same:
+            paths += one.beside
+            if one.transcript:
+                paths.append(one.transcript)
+        home = home_of(self.objects, self.held, paths, self._is_gone)
+        return home not in (None, session.project)
+
+    def _is_gone(self, path):
+        return is_gone(self.root, path)
+
+    def _is_continued_on_disk(self, session):
+        """Does a transcript on disk, in another project, begin as this one did?"""
+        if self.on_disk is None:
+            self.on_disk = _transcripts_on_disk(self.root)
+        for path in self.on_disk.get(key_of(session.session_id), ()):
+            project = project_of(path)
+            left = [
+                one for one in session.beside
+                if self._is_gone(one) and self._is_gone(_in_project(one, project))
+            ]
+            if not left and self._begins_as(path, session.transcript):
+                return True
+        return False
+
+    def _begins_as(self, path, transcript):
+        """Does a file on disk begin with the fullest version of a stored transcript?"""
+        place = _place_of(self.objects, self.held, transcript, None, True)
+        start = place.fullest
+        try:
+            with StableFile(os.path.join(self.root, path)) as file:
+                if file.stat.st_size < start.size:
+                    return False
+                return start_of(file.blocks(), start)
+        except (OSError, Changed):
+            return False
+
+
+def _transcripts_on_disk(root):
+    """{key of an id: [path below root]} of all transcripts on disk."""
+    found = {}
+    projects = os.path.join(root, "projects")
+    for project in _names_in(projects):
+        for name in _names_in(os.path.join(projects, project)):
+            path = f"projects/{project}/{name}"
+            transcript = transcript_in(path)
+            if transcript:
+                found.setdefault(key_of(transcript[1]), []).append(path)
+    return found
+
+
+def _names_in(folder):
+    try:
+        return os.listdir(folder)
+    except OSError:
+        return []               # whoever lists the sessions says so
+
+
+# --- moves ----------------------------------------------------------------------------
+
+
+def home_of(objects, held, paths, is_gone):
+    """The project of a session that lies in several, if it was just moved; else None.
+
+    Claude Code moves a transcript when a worktree is left, and on /cd. That is one
+    conversation if all but one of its transcripts are gone, and the one begins with
+    the bytes of each of the others at its fullest, and if it has all that lay beside
+    them and is gone. If all are gone the longest is the one, else what went last. Two
+    that truly differ have no home.
+
+    paths: those of the session. is_gone: a function that says so of a path.
+    """
+    places = []
+    for path in paths:
+        found = transcript_in(path)
+        if found:
+            places.append(_place_of(objects, held, path, found[0], is_gone(path)))
+    if not places:
+        return None
+    places.sort(key=_rank, reverse=True)
+    home, *others = places
+    for place in others:
+        if not place.gone or _rank(place) == _rank(home):
+            return None
+        if place.project == home.project:
+            return None
+        if not begins_with(objects, home.fullest, place.fullest):
+            return None
+    if _left_behind(paths, home, others, is_gone):
+        return None
+    return home.project
+
+
+# Where a transcript lies: fullest is the Info of its longest version.
+_Place = namedtuple("_Place", "project gone fullest age")
+
+_LOST = Info("", "blob", 1 << 62)       # what is lost may have been the longest
+
+
+def _place_of(objects, held, path, project, gone):
+    versions = held.versions(path)
+    infos = [objects.info(version.oid) or _LOST for version in versions]
+    fullest = max(infos, key=lambda info: info.size)
+    return _Place(project, gone, fullest, held.age(path))
+
+
+def _rank(place):
+    return not place.gone, place.fullest.size, -place.age
+
+
+def begins_with(objects, info, start):
+    """Has an object (an Info) the bytes of another one at its start?"""
+    if not info.oid or not start.oid or start.size > info.size:
+        return False
+    if info.oid == start.oid:
+        return True
+    try:
+        return start_of(objects.blocks(info.oid), start)
+    except GitError:
+        return False
+
+
+def start_of(blocks, info):
+    """Do blocks of bytes begin with the bytes of an object (its Info)?"""
+    digest = object_hash(info)
+    rest = info.size
+    for block in blocks:
+        digest.update(block[:rest])
+        rest -= min(rest, len(block))
+        if not rest:
+            break
+    return digest.hexdigest() == info.oid
+
+
+def _left_behind(paths, home, others, is_gone):
+    """Is something gone that lay beside the others' transcripts, and not beside home's?"""
+    paths = set(paths)
+    projects = {place.project for place in others}
+    for path in paths:
+        if project_of(path) not in projects or transcript_in(path):
+            continue
+        if _in_project(path, home.project) not in paths and is_gone(path):
+            return True
+    return False
+
+
+def _in_project(path, project):
+    """The path as it would be in another project."""
+    return f"projects/{project}/" + path.split("/", 2)[2]
 
 
 # --- what git forgets -----------------------------------------------------------------

@@ -122,6 +122,33 @@ def _without_waiting(path, flags):
     return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
+class ProjectLinks:
+    """Which links at projects, or below it, lead to directories to be walked, too.
+
+    Those that lead outside of projects/, as if it were on another disk. Each directory
+    is walked once, so that loops come to an end.
+    """
+
+    def __init__(self, root):
+        self.projects = os.path.realpath(os.path.join(root, "projects"))
+        self.walked = [self.projects]
+
+    def leads_out(self, path):
+        """Does the link at path lead to such a directory? It is taken for walked then."""
+        real = os.path.realpath(path)
+        if not os.path.isdir(real) or _is_within(self.projects, real):
+            return False
+        for done in self.walked:
+            if _is_within(real, done):
+                return False
+        self.walked.append(real)
+        return True
+
+
+def _is_within(path, folder):
+    return path == folder or path.startswith(os.path.join(folder, ""))
+
+
 def plans_named(blocks):
     """The slugs of the plans that a transcript (blocks of bytes) names."""
     slug = re.compile(rb'"slug": ?"([\w-]{1,200})"')
