@@ -69,8 +69,6 @@ WORKS = {
     "csb-log": ("", f"csb-log {FIRST}"),
     "csb-match": ("csb-find | csb-text >in", "csb-match word <in"),
     "csb-md": (f"{LOCATED} && csb-cat <in | csb-turns >turns", "csb-md <turns"),
-    "csb-mend": (f"{STORED} && cd $CSB_HOME/git && git rev-parse main:projects | "
-                 "sed 's,^..,objects/&/,' | xargs rm -f && cd", "csb-mend"),
     "csb-moved": (STORED, f"csb-moved {FIRST}"),
     "csb-page": (f"{INDEXED} && csb-list >in", "csb-page <in"),
     "csb-place": (PLACED, "csb-place --target-dir there <in"),
@@ -106,7 +104,7 @@ WORKS = {
 }
 SOURCES = [name for name in TOOLS
            if name in "csb csb-backup csb-changes csb-config csb-find csb-gc csb-init csb-list "
-                       "csb-mend csb-push csb-reindex csb-runs csb-scan "
+                       "csb-push csb-reindex csb-runs csb-scan "
                        "csb-schedule csb-search csb-setup csb-status csb-textindex csb-timer "
                        "csb-tree csb-verify csb-wire".split()]
 # Sources that need one, a timer, a terminal or an operand.
@@ -290,7 +288,7 @@ def test_ctrl_c_in_a_del(home):
 @pytest.mark.logic
 @pytest.mark.parametrize("tool", [
     name for name in SOURCES if name not in (
-        "csb-config", "csb-gc", "csb-init", "csb-mend", "csb-push", "csb-schedule",
+        "csb-config", "csb-gc", "csb-init", "csb-push", "csb-schedule",
         "csb-setup", "csb-status", "csb-timer", "csb-wire")])
 @pytest.mark.few(6)
 def test_ctrl_c_while_writing(home, sh, tool):

@@ -1,0 +1,825 @@
+"""how git keeps objects: loose ones, packs, and packs that grow with a file
+
+A loose object is a file objects/xx/yyyy... named by its id; it is the zlib stream of
+"blob SIZE\\0" and the bytes. A pack holds many objects:
+
+    "PACK", version 2, number of entries        12 bytes
+    an entry for each object                    head, then a zlib stream
+    SHA-1 of all before                         20 bytes
+
+The head says the type and the size when inflated. A blob is whole, a delta (REF_DELTA)
+says how to make an object out of another one, whose id stands before its stream. The
+.idx beside a pack lists ids, CRC-32 of entries and where they begin; git sees a pack
+once it has one. A .keep beside it tells git's gc to leave it alone.
+
+Packs that grow. A transcript is only appended to, but git would store it whole for each
+line that comes. A deflate stream can be cut where a byte ends (a sync flush) and go on
+later. So the pack of a file holds its newest version whole, as a stream that can be
+continued, and each older version as a delta that copies its first bytes out of the
+newest. When the file has grown the next pack is made of the old compressed bytes, the
+compressed tail, and one more delta. Its .keep, one line, says what the next one needs:
+
+    "csb-gitpack", the CRC-32 of the rest, and as JSON
+    versions    [[id, size]], newest first
+    head, end   the length of the first entry's head; where that entry ends in the pack
+    crc, adler  CRC-32 of that entry; Adler-32 of the text (of its zlib stream)
+
+Formats: gitformat-pack(5); RFC 1950, 1951.
+"""
+import hashlib
+import json
+import os
+import re
+import struct
+import zlib
+from bisect import bisect
+from collections import namedtuple
+
+from csb import Error, encode
+from csb.files import BLOCK, Changed, StableFile, sync, temporary_in, write_new
+
+BLOB, REF_DELTA = 3, 7          # types of entries
+PACK_HEAD = 12                  # bytes
+SHA1_LENGTH = 20                # bytes
+READ_ONLY = 0o400
+MOST_COPIED = 0xFFFFFF          # bytes that one copy of a delta can be of
+GROWING = 1 << 20               # bytes; below, git does as well
+HUGE = 1 << 31                  # bytes; above, offsets in an .idx are of another kind
+WINDOW = 1 << 15                # bytes that deflate looks back
+PIECE = 1 << 19                 # bytes that are compressed at a time
+FAST, GOOD = 1, 6               # levels of compression: of much, of little
+ADLER_START = 1                 # the Adler-32 of nothing
+ZLIB_HEAD = b"\x78\x01"         # a stream with the largest window
+LAST_BLOCK = b"\x03\x00"        # an empty block that says that it is the last
+RAW = -15                       # zlib's word for a deflate stream without its frame
+COMPARED = 4096                 # bytes that are compared before all are hashed
+
+_KEEP = re.compile(rb"csb-gitpack (\d+) (.*)")
+
+Entry = namedtuple("Entry", "oid crc offset")           # the id in bytes
+Stored = namedtuple("Stored", "oid stat known")         # what became of a file
+
+
+# --- the pieces of a pack -------------------------------------------------------------
+
+
+def varint(number):
+    """A number as packs have it: seven bits a byte, the lowest first."""
+    data = bytearray()
+    while number > 127:
+        data.append(number & 127 | 128)
+        number >>= 7
+    data.append(number)
+    return bytes(data)
+
+
+def entry_head(kind, size):
+    """The head of an entry: its type, and its size when inflated.
+
+    Four bits of the size stand in the first byte, seven in each further one.
+    """
+    first = kind << 4 | size & 15
+    rest = size >> 4
+    if not rest:
+        return bytes([first])
+    return bytes([first | 128]) + varint(rest)
+
+
+def copy_delta(base, size):
+    """A delta that makes the first size bytes of a base (its size) out of it."""
+    delta = bytearray(varint(base) + varint(size))
+    for start in range(0, size, MOST_COPIED):
+        length = min(size - start, MOST_COPIED)
+        # A copy: four bytes of where it begins and three of its length follow.
+        delta += b"\xff" + start.to_bytes(4, "little") + length.to_bytes(3, "little")
+    return bytes(delta)
+
+
+def pack_head(count):
+    return struct.pack(">4sII", b"PACK", 2, count)
+
+
+class PackWriter:
+    """Writes the entries of a pack to a file, and knows what its .idx needs."""
+
+    def __init__(self, file, count):
+        self.file = file
+        self.total = hashlib.sha1()
+        self.at = 0
+        self.crc = 0
+        self.started = 0
+        self.entries = []
+        self.write(pack_head(count))
+
+    def write(self, data):
+        """Write bytes of the entry that was started last."""
+        self.file.write(data)
+        self.total.update(data)
+        self.crc = zlib.crc32(data, self.crc)
+        self.at += len(data)
+
+    def start(self, kind, size, base=b""):
+        """Start an entry; base is the id (bytes) of what a delta is made of."""
+        self.started = self.at
+        self.crc = 0
+        self.write(entry_head(kind, size) + base)
+
+    def end(self, oid):
+        """Say that the entry is whole: it is the object of this id (hex)."""
+        self.entries.append(Entry(bytes.fromhex(oid), self.crc, self.started))
+
+    def finish(self):
+        """Write the trailer; make all of it durable."""
+        trailer = self.total.digest()
+        self.file.write(trailer)
+        self.file.flush()
+        os.fsync(self.file.fileno())
+        return trailer
+
+
+def idx_of(entries, trailer):
+    """The bytes of the .idx (version 2) of a pack with this trailer."""
+    entries = sorted(entries)
+    firsts = [entry.oid[0] for entry in entries]
+    # The fan-out table: how many ids begin with at most this byte.
+    fan = [bisect(firsts, byte) for byte in range(256)]
+    parts = [
+        b"\xfftOc\0\0\0\x02",
+        struct.pack(">256I", *fan),
+        *(entry.oid for entry in entries),
+        *(entry.crc.to_bytes(4, "big") for entry in entries),
+        *(entry.offset.to_bytes(4, "big") for entry in entries),
+        trailer,
+    ]
+    data = b"".join(parts)
+    return data + hashlib.sha1(data).digest()
+
+
+def read_idx(path, length=SHA1_LENGTH):
+    """The entries that an .idx (version 2) lists, sorted by id.
+
+    length: bytes of an id. Error if it is of another version, or cut off.
+    """
+    with open(path, "rb") as file:
+        head = file.read(8 + 4 * 256)
+        if head[:8] != b"\xfftOc\0\0\0\x02" or len(head) < 8 + 4 * 256:
+            raise Error(f"cannot read '{path}': it is no index of version 2")
+        count = int.from_bytes(head[-4:], "big")
+        oids = file.read(count * length)
+        crcs = file.read(count * 4)
+        offsets = file.read(count * 4)
+        large = file.read()
+    if len(offsets) < count * 4:
+        raise Error(f"cannot read '{path}': it is cut off")
+    entries = []
+    for number in range(count):
+        oid = oids[number * length:(number + 1) * length]
+        crc, = struct.unpack_from(">I", crcs, number * 4)
+        offset, = struct.unpack_from(">I", offsets, number * 4)
+        if offset >> 31:        # then it is a number in a table of larger ones
+            offset, = struct.unpack_from(">Q", large, (offset & 0x7FFFFFFF) * 8)
+        entries.append(Entry(oid, crc, offset))
+    return entries
+
+
+def blob_hash(size, hash_name="sha1"):
+    """A running hash that becomes the id of a blob of size bytes."""
+    return hashlib.new(hash_name, b"blob %d\0" % size)
+
+
+# --- loose objects --------------------------------------------------------------------
+
+
+def loose_path(store, oid):
+    """Where an object lies if it is loose."""
+    return os.path.join(store, "objects", oid[:2], oid[2:])
+
+
+def write_loose(store, blocks, size, hash_name="sha1"):
+    """Store a blob of size bytes as a loose object, proven and durable; its id.
+
+    What raises while the blocks are read leaves nothing behind.
+    """
+    objects = os.path.join(store, "objects")
+    aside = temporary_in(objects)
+    try:
+        oid = _write_loose_aside(aside, blocks, size, hash_name)
+        _prove_loose(aside, oid, hash_name)
+        path = loose_path(store, oid)
+        folder = os.path.dirname(path)
+        if not os.path.isdir(folder):
+            os.makedirs(folder, 0o700, exist_ok=True)
+            sync(objects)
+        os.replace(aside, path)     # one that was there may have been damaged
+        sync(folder)
+        return oid
+    finally:
+        if os.path.lexists(aside):
+            os.unlink(aside)
+
+
+def _write_loose_aside(aside, blocks, size, hash_name):
+    digest = blob_hash(size, hash_name)
+    packer = zlib.compressobj(FAST if size > GROWING else GOOD)
+    rest = size
+    with open(aside, "xb") as file:
+        file.write(packer.compress(b"blob %d\0" % size))
+        for block in blocks:
+            rest -= len(block)
+            digest.update(block)
+            file.write(packer.compress(block))
+        if rest:
+            raise Changed("it had another size than it said")
+        file.write(packer.flush())
+        file.flush()
+        os.chmod(aside, 0o444)
+        os.fsync(file.fileno())
+    return digest.hexdigest()
+
+
+def _prove_loose(path, oid, hash_name):
+    """Error unless a loose object reads back as what its id says."""
+    digest = hashlib.new(hash_name)
+    unpacker = zlib.decompressobj()
+    with open(path, "rb") as file:
+        while not unpacker.eof:
+            block = unpacker.unconsumed_tail or file.read(BLOCK)
+            if not block:
+                break
+            digest.update(unpacker.decompress(block, BLOCK))
+    if digest.hexdigest() != oid or not unpacker.eof:
+        raise Error(f"cannot prove object {oid}: it reads back differently")
+
+
+# --- a single object in a pack --------------------------------------------------------
+
+
+def write_object_pack(folder, info, blocks, mtime):
+    """Write a pack of one blob (its Info) into a folder of packs, durable.
+
+    mtime: the time that it gets, in seconds: git asks the newest pack first.
+    """
+    aside = temporary_in(folder)
+    try:
+        with open(aside, "xb") as out:
+            pack = PackWriter(out, 1)
+            pack.start(BLOB, info.size)
+            packer = zlib.compressobj(FAST)
+            for block in blocks:
+                pack.write(packer.compress(block))
+            pack.write(packer.flush())
+            pack.end(info.oid)
+            trailer = pack.finish()
+        os.chmod(aside, READ_ONLY)
+        path = os.path.join(folder, f"pack-{trailer.hex()}")
+        os.replace(aside, path + ".pack")
+        os.utime(path + ".pack", (mtime, mtime))
+        if not os.path.exists(path + ".idx"):
+            idx = idx_of(pack.entries, trailer)
+            write_new(path + ".idx", [idx], READ_ONLY)
+        sync(folder)
+    finally:
+        if os.path.lexists(aside):
+            os.unlink(aside)
+
+
+# --- many small files in one pack -----------------------------------------------------
+
+
+class Bundle:
+    """A pack of small files on its way into the store: whole, proven, or not at all."""
+
+    def __init__(self, store):
+        self.folder = os.path.join(store, "objects", "pack")
+        self.aside = temporary_in(self.folder)
+        self.file = open(self.aside, "xb+")
+        self.file.write(pack_head(0))       # the number of entries is not known yet
+        self.placed = {}                    # {id: (offset, size of the text)}
+
+    def add(self, oid, size, stream):
+        """Add a blob, of which stream is the zlib stream, unless it is there."""
+        if oid not in self.placed:
+            self.placed[oid] = (self.file.tell(), size)
+            self.file.write(entry_head(BLOB, size) + stream)
+
+    def join(self):
+        """Read all of it back, and give it its place. Error if it differs."""
+        total = hashlib.sha1()
+        self.file.seek(8)
+        self.file.write(struct.pack(">I", len(self.placed)))
+        entries = list(self._read_back(total))
+        self.file.write(total.digest())
+        self.file.flush()
+        os.fsync(self.file.fileno())
+        self.file.close()
+
+        os.chmod(self.aside, READ_ONLY)
+        path = os.path.join(self.folder, f"pack-{total.hexdigest()}")
+        os.replace(self.aside, path + ".pack")
+        if not os.path.exists(path + ".idx"):
+            idx = idx_of(entries, total.digest())
+            write_new(path + ".idx", [idx], READ_ONLY)
+        sync(self.folder)
+
+    def _read_back(self, total):
+        """Yield the Entry of each blob as it lies there; total takes all of it."""
+        offsets = [offset for offset, _ in self.placed.values()]
+        offsets.append(self.file.seek(0, os.SEEK_END))
+        self.file.seek(0)
+        total.update(self.file.read(PACK_HEAD))
+        for number, (oid, (offset, size)) in enumerate(self.placed.items()):
+            data = self.file.read(offsets[number + 1] - offset)
+            total.update(data)
+            head = entry_head(BLOB, size)
+            digest = blob_hash(size)
+            try:
+                digest.update(zlib.decompress(data[len(head):]))
+            except zlib.error as error:
+                raise Error(f"cannot prove {oid}: {error}") from None
+            if not data.startswith(head) or digest.hexdigest() != oid:
+                raise Error(f"cannot prove {oid}: it reads back differently")
+            yield Entry(bytes.fromhex(oid), zlib.crc32(data), offset)
+
+    def discard(self):
+        """Remove what did not join the store."""
+        self.file.close()
+        if os.path.lexists(self.aside):
+            os.unlink(self.aside)
+
+
+# --- packs that grow ------------------------------------------------------------------
+
+
+class Grown:
+    """A pack that grows with a file: what its .keep says of it."""
+
+    def __init__(self, path, said, idx=None):
+        self.path = path                    # without an ending
+        self.idx = idx                      # the bytes of an .idx that is to be written
+        self.versions = [tuple(version) for version in said["versions"]]
+        self.head = said["head"]
+        self.end = said["end"]
+        self.crc = said["crc"]
+        self.adler = said["adler"]
+
+    def show(self):
+        """Give a new pack its .idx: git sees it from now on."""
+        write_new(self.path + ".idx", [self.idx], READ_ONLY)
+
+    @property
+    def newest(self):
+        """(id, size) of its newest version."""
+        return self.versions[0]
+
+    def compressed(self):
+        """Yield the newest version's stream, open at its end, without its head.
+
+        Error if a byte of the entry is not what it was. What is read comes from the
+        disk, not from memory, where the system can.
+        """
+        with open(self.path + ".pack", "rb") as file:
+            _forget_cache(file)
+            file.seek(PACK_HEAD)
+            crc = zlib.crc32(file.read(self.head))
+            closing = len(LAST_BLOCK) + 4       # the last block, and the Adler-32
+            rest = self.end - PACK_HEAD - self.head - closing
+            while rest > 0:
+                block = file.read(min(BLOCK, rest))
+                if not block:
+                    break
+                rest -= len(block)
+                crc = zlib.crc32(block, crc)
+                yield block
+            if rest or zlib.crc32(file.read(closing), crc) != self.crc:
+                raise Error(f"cannot use '{self.path}.pack': it is damaged")
+
+    def begins_like(self, start):
+        """May the file with these first bytes begin with the newest version?"""
+        try:
+            with open(self.path + ".pack", "rb") as file:
+                file.seek(PACK_HEAD + self.head)
+                text = zlib.decompressobj().decompress(file.read(BLOCK), COMPARED)
+        except (OSError, zlib.error):
+            return False
+        length = min(len(text), len(start))
+        return text[:length] == start[:length]
+
+    def is_sound(self):
+        """Is all of it on the disk as it was written, and gives the newest version?"""
+        try:
+            oid, size = self.newest
+            return self.deltas_are_sound() and _hash_of_stream(self, size) == oid
+        except (OSError, Error, zlib.error):
+            return False
+
+    def deltas_are_sound(self):
+        """Are the entries of the older versions on the disk as they were written?"""
+        try:
+            for entry, data in _deltas_of(self.path):
+                if zlib.crc32(data) != entry.crc:
+                    return False
+        except (OSError, Error, struct.error, ValueError):
+            return False
+        return True
+
+
+def _forget_cache(file):
+    """Have the next reads come from the disk, where the system can do that."""
+    if hasattr(os, "posix_fadvise"):
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+def _deltas_of(path):
+    """Yield (Entry, its bytes) of each entry of a pack but the newest version's."""
+    by_offset = sorted(read_idx(path + ".idx"), key=lambda entry: entry.offset)
+    with open(path + ".pack", "rb") as file:
+        _forget_cache(file)
+        end = file.seek(0, os.SEEK_END) - SHA1_LENGTH
+        ends = [entry.offset for entry in by_offset[1:]] + [end]
+        for entry, stop in list(zip(by_offset, ends, strict=True))[1:]:
+            file.seek(entry.offset)
+            yield entry, file.read(stop - entry.offset)
+
+
+def _hash_of_stream(grown, size):
+    """The id of the newest version as its stream inflates."""
+    digest = blob_hash(size)
+    unpacker = zlib.decompressobj()
+    for block in grown.compressed():
+        digest.update(unpacker.decompress(block))
+    return digest.hexdigest()
+
+
+def pack_key(name):
+    """The start of the names of the packs of a session's id, or of a path."""
+    return hashlib.sha1(os.fsencode(name)).hexdigest()[:16]
+
+
+def grown_packs(folder, keys):
+    """The packs that grow whose names begin with one of the keys, as Grown.
+
+    What killed runs have left of some is removed. Call it under the store's lock.
+    """
+    found = []
+    for name in os.listdir(folder):
+        base, ending = os.path.splitext(name)
+        if ending != ".keep" or not base.startswith(tuple(f"pack-{k}" for k in keys)):
+            continue
+        path = os.path.join(folder, base)
+        if not os.path.exists(path + ".pack"):
+            remove_pack(path)
+            continue
+        said = _read_keep(path + ".keep")
+        if said:                # without an .idx git does not see it, but we do
+            found.append(Grown(path, said))
+    return found
+
+
+def _read_keep(path):
+    """What a .keep of ours says, None if it is another's, or damaged."""
+    with open(path, "rb") as file:
+        match = _KEEP.fullmatch(file.read())
+    if not match or int(match[1]) != zlib.crc32(match[2]):
+        return None
+    return json.loads(match[2])
+
+
+def remove_pack(path):
+    """Remove a pack (its path without an ending).
+
+    In this order what is left by a kill is no pack, or a whole one.
+    """
+    for ending in (".pack", ".idx", ".keep"):
+        try:
+            os.unlink(path + ending)
+        except FileNotFoundError:
+            pass
+
+
+def store_large(store, keys, path, follow, last, grows, has_object):
+    """Store a file in a pack of its own, which is kept for its next version; a Stored.
+
+    keys: those of its packs, the first for a new one. last: (id, size) of the version
+    before, or None. The pack is kept if the file begins with the last version, or if
+    grows says so; else it is an ordinary one of git's. has_object(oid): has the store
+    this blob already? Changed if the file is being rewritten, OSError as
+    it comes. Call it under the store's lock.
+    """
+    folder = os.path.join(store, "objects", "pack")
+    packs = grown_packs(folder, keys)
+    with StableFile(path, follow, may_be_replaced=True) as file:
+        start = None
+        candidates = _alike(file, packs)
+        if candidates:
+            start = _examine(file, candidates)
+        if start:
+            return _store_next(folder, keys[0], file, start, packs)
+
+        file.file.seek(0)
+        start = Beginning(file.stat.st_size, last, grows)
+        new = _write_pack(folder, keys[0], file, start, [])
+        oid = new.newest[0]
+        known = has_object(oid)
+        if known:
+            remove_pack(new.path)
+        else:
+            new.show()
+        return Stored(oid, file.stat, known)
+
+
+def _store_next(folder, key, file, start, packs):
+    """Store a file in the pack after the one that has its start; a Stored."""
+    oid, _ = start.pack.newest
+    if oid == start.file_oid and os.path.exists(start.pack.path + ".idx"):
+        return Stored(oid, file.stat, True)
+    new = _go_on(folder, key, file, start)
+    new.show()
+    _drop_older(start.pack, packs)
+    return Stored(new.newest[0], file.stat, False)
+
+
+def _alike(file, packs):
+    """The packs whose newest version begins as the file does."""
+    start = file.file.read(COMPARED)
+    file.file.seek(0)
+    found = []
+    for pack in packs:
+        if pack.newest[1] <= file.stat.st_size and pack.begins_like(start):
+            found.append(pack)
+    return found
+
+
+class Prefix:
+    """Whether a file, as its blocks come, begins with the blob of an id and size."""
+
+    def __init__(self, oid, size):
+        self.oid = oid
+        self.size = size
+        self.proof = blob_hash(size)
+        self.at = 0
+
+    def feed(self, block):
+        """Take in the next block; how much of it belongs to the blob."""
+        part = block[:self.size - self.at]
+        self.proof.update(part)
+        self.at += len(part)
+        return len(part)
+
+    def is_whole(self):
+        return self.at == self.size
+
+    def is_true(self):
+        return self.is_whole() and self.proof.hexdigest() == self.oid
+
+
+class Beginning:
+    """Where a new pack's first entry goes on: at the start, with nothing."""
+
+    pack = None                     # the Grown that has what is before
+    at = 0                          # bytes of the file that it has
+    window = b""                    # the last of them
+    adler = ADLER_START
+    file_oid = None                 # the id of the whole file, if it is known
+
+    def __init__(self, size, last=None, grows=False):
+        self.digest = blob_hash(size)
+        self.last = None
+        if last and last[1] <= size:
+            self.last = Prefix(*last)
+        self.grows = grows
+
+    def feed(self, block):
+        """Take in the next block of the file."""
+        self.digest.update(block)
+        if self.last:
+            self.last.feed(block)
+
+    def is_kept(self):
+        """Is the pack to be kept for the next version? Known when all is fed."""
+        return self.grows or self.last is not None and self.last.is_true()
+
+
+class Continuation:
+    """Where it goes on: behind a pack's newest version, which the file begins with."""
+
+    def __init__(self, pack, digest, window):
+        self.pack = pack
+        self.at = pack.newest[1]
+        self.window = window
+        self.adler = pack.adler
+        self.digest = digest        # of the file up to there
+        self.file_oid = None
+
+    def feed(self, block):
+        self.digest.update(block)
+
+    def is_kept(self):
+        return True
+
+
+def _examine(file, packs):
+    """Read a file once; the longest Continuation that it allows, None if none."""
+    whole = blob_hash(file.stat.st_size)
+    open_ones = []
+    for pack in sorted(packs, key=lambda pack: pack.newest[1]):
+        open_ones.append((pack, Prefix(*pack.newest)))
+    last = b""
+    best = None
+    for block in file.blocks():
+        for pack, prefix in list(open_ones):
+            length = prefix.feed(block)
+            if not prefix.is_whole():
+                continue
+            open_ones.remove((pack, prefix))
+            if prefix.is_true():            # of several the longest is the last
+                part = block[:length]
+                digest = whole.copy()
+                digest.update(part)
+                best = Continuation(pack, digest, (last + part)[-WINDOW:])
+        whole.update(block)
+        last = (last + block)[-WINDOW:]
+    if best:
+        best.file_oid = whole.hexdigest()
+    return best
+
+
+def _go_on(folder, key, file, start):
+    """Write the next pack of a file after a Continuation; a Grown.
+
+    If the old pack is damaged all is compressed anew: the file begins with what that
+    held, so that no version is lost.
+    """
+    older = [version for version in start.pack.versions if version[0] != start.file_oid]
+    try:
+        return _write_pack(folder, key, file, start, older)
+    except Changed:
+        raise
+    except (Error, zlib.error):
+        file.file.seek(0)
+        anew = Beginning(file.stat.st_size, grows=True)
+        return _write_pack(folder, key, file, anew, older)
+
+
+def _write_pack(folder, key, file, start, older):
+    """Write a pack of a file and of older versions, [(id, size)]; a Grown.
+
+    git does not see it before its .show().
+    """
+    path = os.path.join(folder, f"pack-{key}{os.urandom(12).hex()}")
+    aside = temporary_in(folder)
+    try:
+        with open(aside, "xb") as out:
+            pack = PackWriter(out, 1 + len(older))
+            said = _write_newest(pack, file, start)
+            newest = said["versions"][0]
+            for oid, length in older:
+                _write_delta(pack, newest, oid, length)
+            trailer = pack.finish()
+        os.chmod(aside, READ_ONLY)
+
+        said["versions"] += older
+        if start.is_kept():
+            # The .keep is there first: else somebody's git gc may take the pack.
+            text = encode(said).encode()
+            mark = b"csb-gitpack %d " % zlib.crc32(text)
+            write_new(path + ".keep", [mark, text], READ_ONLY)
+        os.replace(aside, path + ".pack")
+    except BaseException:
+        remove_pack(path)       # the disk may be full as it is
+        raise
+    finally:
+        if os.path.lexists(aside):
+            os.unlink(aside)
+    return Grown(path, said, idx_of(pack.entries, trailer))
+
+
+def _write_newest(pack, file, start):
+    """Write a file whole, from where start says on; what the .keep says of it."""
+    size = file.stat.st_size
+    pack.start(BLOB, size)
+    head = pack.at - pack.started
+    if start.pack:
+        for block in start.pack.compressed():
+            pack.write(block)
+    else:
+        pack.write(ZLIB_HEAD)
+
+    rest = size - start.at
+    level = GOOD if rest < BLOCK else FAST
+    tail = Tail(file, start)
+    for block in deflated_blocks(tail.blocks(), level, start.window, rest > BLOCK):
+        pack.write(block)
+    oid = start.digest.hexdigest()
+    if start.file_oid not in (None, oid):
+        raise Changed(f"cannot read '{file.path}': it was rewritten meanwhile")
+    pack.write(LAST_BLOCK + tail.adler.to_bytes(4, "big"))
+    pack.end(oid)
+    return {
+        "versions": [(oid, size)],
+        "end": pack.at,
+        "head": head,
+        "crc": pack.crc,
+        "adler": tail.adler,
+    }
+
+
+def _write_delta(pack, newest, oid, size):
+    """Write a version as the first size bytes of the newest one."""
+    delta = copy_delta(newest[1], size)
+    pack.start(REF_DELTA, len(delta), bytes.fromhex(newest[0]))
+    pack.write(zlib.compress(delta))
+    pack.end(oid)
+
+
+class Tail:
+    """The bytes of a file from a place on; hashes and Adler-32 go on with them."""
+
+    def __init__(self, file, start):
+        self.file = file
+        self.at = start.at
+        self.feed = start.feed
+        self.adler = start.adler
+
+    def blocks(self):
+        """Yield them in pieces, as many as there were when the file was opened."""
+        for block in self._read():
+            for start in range(0, len(block), PIECE):
+                piece = block[start:start + PIECE]
+                self.feed(piece)
+                self.adler = zlib.adler32(piece, self.adler)
+                yield piece
+
+    def _read(self):
+        if self.at == 0:
+            yield from self.file.blocks()       # which sees whether it holds still
+            return
+        rest = self.file.stat.st_size - self.at
+        self.file.file.seek(self.at)
+        while rest:
+            block = self.file.file.read(min(BLOCK, rest))
+            if not block:
+                raise Changed(f"cannot read '{self.file.path}': it was truncated")
+            rest -= len(block)
+            yield block
+
+
+def deflated_blocks(blocks, level, window, is_much):
+    """Yield each block compressed, such that more can follow; if there is much, on all
+    cores.
+
+    window: the text before, which the first block may refer to.
+    """
+    if not is_much:
+        for block in blocks:
+            yield deflate_open(block, level, window)
+            window = (window + block)[-WINDOW:]
+        return
+    from concurrent.futures import ThreadPoolExecutor  # 12 ms
+
+    cores = min(os.cpu_count() or 1, 4)     # each holds some blocks in memory
+    jobs = []
+    with ThreadPoolExecutor(cores) as pool:
+        for block in blocks:
+            jobs.append(pool.submit(deflate_open, block, level, window))
+            window = (window + block)[-WINDOW:]
+            if len(jobs) > 4 * cores:
+                yield jobs.pop(0).result()
+        for job in jobs:
+            yield job.result()
+
+
+def deflate_open(block, level, window):
+    """A block compressed so that more can follow it; inflated again to prove that."""
+    packer = zlib.compressobj(level, zlib.DEFLATED, RAW, 8, 0, window)
+    packed = packer.compress(block) + packer.flush(zlib.Z_SYNC_FLUSH)
+    if zlib.decompressobj(RAW, window).decompress(packed) != block:
+        raise Error("cannot compress: what comes back is not what went in")
+    return packed
+
+
+def _drop_older(base, packs):
+    """Remove the packs before the one that the new pack was made of.
+
+    That one, which is read back now (its first entry was when the new one was made),
+    stays until the new one was read back in turn: one bad write loses no version.
+    """
+    if not base.deltas_are_sound():
+        return
+    for pack in packs:
+        if pack is not base and set(pack.versions) <= set(base.versions):
+            remove_pack(pack.path)
+
+
+def drop_superseded(folder):
+    """Remove each pack whose versions are all in another one that is sound on the disk.
+
+    Call it under the store's lock.
+    """
+    packs = grown_packs(folder, [""])
+    for pack in packs:
+        for other in packs:
+            if other is pack or not set(pack.versions) <= set(other.versions):
+                continue
+            if len(other.versions) > len(pack.versions) and other.is_sound():
+                remove_pack(pack.path)
+                break
