@@ -155,16 +155,31 @@ def idx_of(entries, trailer):
     return data + hashlib.sha1(data).digest()
 
 
+def idx_ids(path, length=SHA1_LENGTH):
+    """Yield the ids (bytes) that an .idx (version 2) lists, in order.
+
+    length: bytes of an id. Error if it is of another version.
+    """
+    with open(path, "rb") as file:
+        for _ in range(_idx_count(file, path)):
+            yield file.read(length)
+
+
+def _idx_count(file, path):
+    """How many entries an open .idx has; it is read up to the first."""
+    head = file.read(8 + 4 * 256)
+    if head[:8] != b"\xfftOc\0\0\0\x02" or len(head) < 8 + 4 * 256:
+        raise Error(f"cannot read '{path}': it is no index of version 2")
+    return int.from_bytes(head[-4:], "big")
+
+
 def read_idx(path, length=SHA1_LENGTH):
     """The entries that an .idx (version 2) lists, sorted by id.
 
     length: bytes of an id. Error if it is of another version, or cut off.
     """
     with open(path, "rb") as file:
-        head = file.read(8 + 4 * 256)
-        if head[:8] != b"\xfftOc\0\0\0\x02" or len(head) < 8 + 4 * 256:
-            raise Error(f"cannot read '{path}': it is no index of version 2")
-        count = int.from_bytes(head[-4:], "big")
+        count = _idx_count(file, path)
         oids = file.read(count * length)
         crcs = file.read(count * 4)
         offsets = file.read(count * 4)
