@@ -18,7 +18,16 @@ if FORM == "dist":
 
 # The tools that are written with the package csb. All that are count: a tool that moves
 # to it gets its name here, and its row in JOBS.
-MOVED = set()
+MOVED = {
+    "csb-changes",
+    "csb-config",
+    "csb-find",
+    "csb-push",
+    "csb-redact",
+    "csb-verify",
+    "jsonl_snapshot",
+    "session_snapshot",
+}
 
 # Those that may start other tools of ours: what they do alone is not their whole job.
 STARTERS = {
