@@ -1,4 +1,5 @@
 """csb-changes: what the store does not hold as it is, and csb-gitcommit making it so"""
+import json
 import os
 import socket
 import time
@@ -40,6 +41,11 @@ def settle(sh):
 def paths(records, kind="change"):
     """The paths of the records of a kind."""
     return sorted(record["path"] for record in records if record["kind"] == kind)
+
+
+def of_files(records):
+    """The records but the one of a repository."""
+    return [record for record in records if record["path"] != ".git"]
 
 
 def stored(sh, home):
@@ -375,3 +381,93 @@ def test_an_unmounted_disk_behind_a_link_deletes_nothing(sh, home):
     assert f"projects/-p/{ID}.jsonl" in stored(sh, home)
     assert [r["state"] for r in sh("csb-list --all").ok().records if r["session_id"] == ID] == [
         "present"]
+
+
+def test_one_session_in_either_case(sh, home):
+    """However it is typed, and however what lies beside it spells it."""
+    loud = "0122B4C2-C01E-41C6-98EC-C309D2B8EB5A"
+    quiet = loud.lower()
+    agent = json.dumps({"sessionId": quiet}) + "\n"
+    mine = [f"projects/-p/{loud}.jsonl", f"projects/-p/{quiet}/x", "projects/-p/agent-1.jsonl",
+            f"todos/{quiet}-agent-{loud}.json", f"file-history/x{loud}/a@v1"]
+    for path in mine:
+        write(home.claude / path, agent.encode())
+    write(home.claude / f"projects/-p/{ID}.jsonl")
+    write(home.claude / f"projects/-{loud}/notes.txt")
+    write(home.claude / f"todos/a{quiet}.json")
+    for word in (loud, quiet, "0122b4C2", "Eb5a"):
+        assert paths(sh(f"csb-changes --session {word}").ok().records) == sorted(mine), word
+    backup(sh)
+    (home.claude / mine[0]).unlink()
+    assert [(r["path"], r["change"]) for r in
+            sh(f"csb-changes --session {quiet} | grep deleted").ok().records] == [
+        (mine[0], "deleted")]
+
+
+@pytest.fixture
+def starts(home, sh, tmp_path):
+    """starts(line): its records, and how often it started git."""
+    log = tmp_path / "started"
+    wrapper = tmp_path / "wrapped/git"
+    wrapper.parent.mkdir()
+    wrapper.write_text(f'#!/bin/sh\necho >>{log}\nexec /usr/bin/git "$@"\n')
+    wrapper.chmod(0o755)
+
+    def run(line):
+        log.write_text("")
+        done = sh(line, PATH=f"{wrapper.parent}:{home.env['PATH']}").ok()
+        return of_files(done.records), len(log.read_text().splitlines())
+    return run
+
+
+@pytest.mark.parametrize("place", ["own", "guest"])
+def test_where_nothing_changed_git_is_not_started(sh, home, starts, place):
+    write(home.claude / f"projects/-p/{ID}.jsonl")
+    git = f"git --git-dir={home.backup}/git"
+    if place == "guest":
+        git = "git -C .claude"
+        sh(f"{git} init -q").ok()
+    backup(sh)
+    settle(sh)
+    assert starts("csb-changes") == ([], 0)
+    sh(f"{git} pack-refs --all").ok()
+    assert starts("csb-changes") == ([], 0)
+
+
+MOVED = {
+    "a file": "true",
+    "packed": "G pack-refs --all --prune",
+    "packed, and other refs beside it": "G branch main2 main~0 && G pack-refs --all",
+    "symbolic": "G branch -m main x && G symbolic-ref refs/heads/main refs/heads/x",
+    "a config that is spelled otherwise": "sed -i 's/store = true/Store=yes/' CONFIG",
+    "a config with it in the section's line": "sed -i '/^.csb/d; /store = true/d' CONFIG && "
+                                              "echo '[CSB] store = 1' >>CONFIG",
+}
+
+
+@pytest.mark.parametrize("form", MOVED)
+@pytest.mark.few(3)
+def test_csb_seen_is_not_believed_of_another_commit(sh, home, form):
+    """Whatever form the ref and the config have: from the file alone, or by git."""
+    write(home.claude / f"projects/-p/{ID}.jsonl")
+    backup(sh)
+    settle(sh)
+    git = f"git --git-dir={home.backup}/git"
+    line = MOVED[form].replace("G ", f"{git} ").replace("CONFIG", f"{home.backup}/git/config")
+    sh(f"{git} update-ref refs/heads/x refs/heads/main; {line}")
+    assert sh("csb-changes").ok().records == []
+    sh(f"{git} update-ref refs/heads/main $({git} -c user.name=a -c user.email=a commit-tree "
+       f"-m x $(: | {git} mktree)); {line}")
+    assert [r["change"] for r in sh("csb-changes").ok().records] == ["new"]
+
+
+def test_a_ref_of_the_user_is_not_that_of_the_backups(sh, home):
+    """main of their repository may be at the same commit: refs/csb/main is what counts."""
+    write(home.claude / f"projects/-p/{ID}.jsonl")
+    sh("git -C .claude init -q -b main").ok()
+    backup(sh)
+    settle(sh)
+    sh("git -C .claude update-ref refs/heads/main refs/csb/main").ok()
+    assert of_files(sh("csb-changes").ok().records) == []
+    sh("git -C .claude update-ref -d refs/csb/main").ok()
+    assert [r["change"] for r in of_files(sh("csb-changes").ok().records)] == ["new"]

@@ -121,8 +121,72 @@ def git(repository, *arguments, stdin=b"", environment=None, allowed=(0,)):
 
 def backup_ref(store):
     """The ref that backups go to: a repository of the user's keeps its main."""
-    answer = git(store, "config", "--bool", "csb.store", allowed=(0, 1))
+    words = ["config", "--local", "--bool", "csb.store"]
+    answer = git(store, *words, allowed=(0, 1))
     return OWN_REF if answer == b"true\n" else GUEST_REF
+
+
+def last_backup(store):
+    """The id of the commit of the last backup, "" if there is none.
+
+    It stands in files, which are read if they are as git writes them: to ask git takes
+    longer than to find out that nothing has changed. The commit itself is not looked at.
+    """
+    ref = _plain_backup_ref(store)
+    commit = ref and _plain_ref(store, ref)
+    return commit or commit_of(store, backup_ref(store))
+
+
+def _plain_backup_ref(store):
+    """backup_ref(), by the store's config; None if that has to be left to git."""
+    try:
+        with open(os.path.join(store, "config"), encoding="utf-8") as file:
+            text = file.read().lower()
+    except (OSError, ValueError):
+        return None
+    section = ""
+    ref = GUEST_REF
+    for line in text.splitlines():
+        line = line.strip()
+        if line.startswith("["):
+            section = line
+        elif section == "[csb]" and line.startswith("store"):
+            if line != "store = true":
+                return None
+            ref = OWN_REF
+        if section.startswith("[csb") and not section.endswith("]"):
+            return None
+    return ref
+
+
+def _plain_ref(store, ref):
+    """The id that a ref's file, or packed-refs, has; None if that has to be left to git."""
+    try:
+        with open(os.path.join(store, ref), encoding="ascii") as file:
+            text = file.read(100)
+    except FileNotFoundError:
+        text = _packed_ref(store, ref)
+    except (OSError, ValueError):
+        return None
+    commit = text.removesuffix("\n")
+    return commit if _is_oid(commit) else None
+
+
+def _packed_ref(store, ref):
+    """The id that packed-refs has for a ref, "" if there is none."""
+    try:
+        with open(os.path.join(store, "packed-refs"), "rb") as file:
+            for line in file:
+                oid, _, name = os.fsdecode(line.rstrip(b"\n")).partition(" ")
+                if name == ref:
+                    return oid
+    except OSError:
+        pass
+    return ""
+
+
+def _is_oid(text):
+    return len(text) in (40, 64) and not text.strip("0123456789abcdef")
 
 
 def commit_of(store, ref):

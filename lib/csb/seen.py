@@ -1,58 +1,101 @@
-"""csb.seen: what the last backup saw of every file, so that the next need not read it
+"""csb.seen: what the store holds, by the stats that the files had when they were read
 
-A file in the store's git directory. It can be deleted at any time: git knows the same,
-but slower. Its fields end with NUL:
-
-    csb.seen 1 COMMIT                           what it belongs to
-    OID MODE SIZE MTIME CTIME INODE PATH        for every path of the commit's tree, and
-                                                for every empty directory (path/, OID -)
-    end CRC                                     the CRC-32 of all before
-
-MODE is octal with the type of file, times are nanoseconds. CTIME and INODE are 0 if the
-file had changed less than two seconds before it was read: such a stat proves nothing.
+It lies in the git directory and is disposable. "csb.seen 1 COMMIT", then for every path
+of that commit "OID MODE SIZE MTIME CTIME INODE PATH", each ended by NUL; then "end " and
+the CRC-32 of all before, in decimal. MODE is octal and has the file's type, times are
+nanoseconds. OID is "-" for an empty directory, whose PATH ends in "/". CTIME and INODE
+are 0 where the stat was too young to prove anything later.
 """
 import os
 from binascii import crc32
 from collections import namedtuple
 
-NAME = "csb.seen"
-MARK = "csb.seen 1"
+from csb.files import BLOCK, lines
 
-Seen = namedtuple("Seen", "oid mode size mtime ctime inode")
+SEEN = "csb.seen"
+HEADER = b"csb.seen 1 "
+LONGEST_END = len("end 4294967295")
+NOT_THERE = "-"                 # the id of what is no object: an empty directory
 
-
-class SeenFiles:
-    """The content of a csb.seen: .commit ("" if there is none), .files {path: Seen}."""
-
-    def __init__(self, commit="", files=None):
-        self.commit = commit
-        self.files = files or {}
-
-
-def seen_path(store):
-    return os.path.join(store, NAME)
+# What is known of a path. mode has the file's type.
+Entry = namedtuple("Entry", "oid mode size mtime ctime inode")
 
 
 def read_seen(store):
-    """The SeenFiles of a store; empty if it is missing or damaged."""
+    """(commit, {path: packed entry}) of a store's csb.seen; ("", {}) without a whole one.
+
+    Packed, as its line has it without the path, since there may be very many: unpacked()
+    makes an Entry of it.
+    """
     try:
-        with open(seen_path(store), "rb") as file:
-            text, _, end = file.read().rpartition(b"end ")
-    except OSError:
-        return SeenFiles()
-    if not end.isdigit() or int(end) != crc32(text):
-        return SeenFiles()
-    head, *lines = os.fsdecode(text).split("\0")
-    mark, _, commit = head.rpartition(" ")
-    if mark != MARK:
-        return SeenFiles()
-    files = {}
-    try:
-        for line in lines[:-1]:
-            oid, mode, size, mtime, ctime, inode, path = line.split(" ", 6)
-            files[path] = Seen(
-                oid, int(mode, 8), int(size), int(mtime), int(ctime), int(inode)
-            )
-    except ValueError:
-        return SeenFiles()
-    return SeenFiles(commit, files)
+        with open(os.path.join(store, SEEN), "rb") as file:
+            return _read(file)
+    except (OSError, ValueError):
+        return "", {}
+
+
+def _read(file):
+    """read_seen() of an open file; ValueError if it is damaged."""
+    size = file.seek(0, os.SEEK_END)
+    file.seek(max(0, size - LONGEST_END))
+    end = file.read()
+    length = size - len(end) + end.index(b"end ")
+    expected = int(end[end.index(b"end ") + 4:])
+
+    total = 0
+    for block in _first(file, length):
+        total = crc32(block, total)
+    if total != expected:
+        raise ValueError("the checksum is wrong")
+
+    found = lines(_first(file, length), b"\0")
+    header = next(found)
+    if not header.startswith(HEADER):
+        raise ValueError("it is of another version")
+    entries = {}
+    for line in found:
+        fields = line.split(b" ", 6)
+        path = fields[6]
+        entries[os.fsdecode(path)] = line[:-len(path) - 1]
+    return header.removeprefix(HEADER).decode(), entries
+
+
+def _first(file, rest):
+    """Yield the first rest bytes of a file, in blocks."""
+    file.seek(0)
+    while rest:
+        block = file.read(min(BLOCK, rest))
+        if not block:
+            raise ValueError("it was cut")
+        rest -= len(block)
+        yield block
+
+
+def packed(entry):
+    """An Entry in the form of a line."""
+    oid, mode, size, mtime, ctime, inode = entry
+    return f"{oid} {mode:o} {size} {mtime} {ctime} {inode}".encode()
+
+
+def unpacked(line):
+    """The Entry of such a form."""
+    oid, mode, *numbers = line.decode().split(" ")
+    return Entry(oid, int(mode, 8), *map(int, numbers))
+
+
+def oid_in(line):
+    """The object id in such a form."""
+    return line.partition(b" ")[0].decode()
+
+
+def is_of(line, status):
+    """Has such a form all that a stat says? Then nothing has changed since."""
+    return line.endswith(
+        b" %o %d %d %d %d" % (
+            status.st_mode,
+            status.st_size,
+            status.st_mtime_ns,
+            status.st_ctime_ns,
+            status.st_ino,
+        )
+    )
