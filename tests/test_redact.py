@@ -102,6 +102,9 @@ def masked(kind, secret):
         kind, secret)
 
 
+TOKEN_MARK = mark("github-token", GITHUB)
+
+
 def dump(value, **how):
     return json.dumps(value, **how).encode() + b"\n"
 
@@ -371,7 +374,8 @@ def test_real_transcripts(sh, real):
 
 def test_misuse(sh):
     done = sh("csb-redact <&-")
-    assert done.rc == 2 and done.err.startswith("csb-redact: operands are missing")
+    assert done.rc == 2 and done.err.startswith("csb-redact: what should it work on?")
+    assert "| csb-redact |" in done.err
 
 
 def test_what_stands_close_together(sh):
@@ -387,3 +391,12 @@ def test_what_stands_close_together(sh):
     assert out == dump({"a": "Authorization: Bearer [REDACTED:authorization] and"}).decode()
     out = redact(sh, dump({"a": f"Authorization: Bearer {GITHUB} and"})).decode()
     assert mark("github-token", GITHUB) in out
+
+
+def test_keys_one_after_the_other(sh):
+    """A key whose last line has no end hides none behind it; lines count as they came in."""
+    keys = [key_block(), key_block("PRIVATE KEY"), key_block("EC PRIVATE KEY")]
+    text = f"see {''.join(keys)}\n{GITHUB}\n"
+    want = f"see {''.join(masked('private-key', key) for key in keys)}\n{TOKEN_MARK}\n"
+    assert redact(sh, text.encode(), told=True).decode() == want
+    assert [one["line"] for one in sh("csb-redact --scan <in").records] == [1, 15, 29, 44]

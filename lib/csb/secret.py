@@ -1,0 +1,347 @@
+"""the shapes of secrets: where in a text something stands that has to stay secret
+
+Tokens are known by their first letters (ghp_..., sk-ant-...), other secrets by what
+stands before them (Authorization: Bearer ...). Of each kind the shape is asked for, too:
+how long it is and of which characters, so that a prefix in a sentence is no secret.
+
+A secret is masked by a marker, [REDACTED:github-token:1a2b3c4d], which is the same in
+every file and run: the digits begin its SHA-256. What a person may have chosen has no
+digits, for it could be guessed by them.
+"""
+import re
+from collections import namedtuple
+
+# sign: where in the text its first word begins; start and end: the secret itself.
+Secret = namedtuple("Secret", "sign start end kind mark")
+Sign = namedtuple("Sign", "at shape")
+
+AWS_KEY_ID = "aws-key-id"
+AWS_SECRET_KEY = "aws-secret-key"
+PRIVATE_KEY = "private-key"
+CHOSEN = {"password", "authorization"}      # a person may have chosen these
+
+# What may stand around a value: {"SecretAccessKey": "..."}, secret_access_key = '...'.
+QUOTES = r"""[\\"'\s:=>]{1,16}"""
+
+NO_EXAMPLE = r"(?! [\w-]{0,99} [xX]{8} )"       # as in ghp_xxxxxxxxxxxx
+
+# What colours a terminal, as bytes or as JSON writes it. grep --color=always puts it
+# between the first word of a token, for which somebody looked, and the rest.
+COLOUR = r"(?:\x1b|\\u001[bB])\[[0-9;?]*[A-Za-z]"
+
+# A token begins after no letter or digit, unless that ends an escape sequence.
+EDGE = r"""(?:
+    (?<! [A-Za-z0-9] )
+  | (?<= \\[bfnrt] )                            # \n
+  | (?<= \\u[0-9A-Fa-f]{4} )                    # \u001b
+  | (?<= %[0-9A-F][0-9A-F] )                    # %20
+  | (?<= [\[;?] [A-Za-z] )                      # ESC [m, and up to three digits:
+  | (?<= [\[;?] [0-9] [A-Za-z] )                # ESC [0;1m
+  | (?<= [\[;?] [0-9]{2} [A-Za-z] )             # ESC [31m
+  | (?<= [\[;?] [0-9]{3} [A-Za-z] )             # ESC [38;5;196m
+)"""
+
+
+class Shape:
+    """How a kind of secret looks.
+
+    kind: its name, in markers and findings. words: any of these begins it. rest: what
+    follows, a verbose regular expression, in which \\w is ASCII. If the rest has a group
+    "secret" just that is the secret, and the words may be the end of a longer one;
+    else all is, from the word on.
+    """
+
+    def __init__(self, kind, words, rest):
+        self.kind = kind
+        self.words = words.split()
+        self.rest = rest
+        self.pattern = None         # compiled when it is first needed: together 60 ms
+
+    def match(self, text, at):
+        """A match with a group "secret" if such a secret begins at a place, or None."""
+        if self.pattern is None:
+            self.pattern = self._compiled()
+        return self.pattern.match(text, at)
+
+    def _compiled(self):
+        words = "|".join(re.escape(word) for word in self.words)
+        whole = f"(?:{words}) (?:{COLOUR})* (?:{self.rest})"
+        if "(?P<secret>" not in self.rest:
+            whole = f"{EDGE} (?P<secret> {whole} )"
+        return re.compile(whole, re.VERBOSE | re.ASCII)
+
+
+_PRIVATE_KEY = Shape(PRIVATE_KEY, "-----BEGIN", r"""
+    [ ] [A-Z0-9 ]{0,30} PRIVATE[ ]KEY (?:[ ]BLOCK)? -----
+    (?= (?s:.){0,400}? [\w+/]{30} )             # it is not just "..."
+    (?P<secret>
+        # Up to its end. Two dashes are no part of it, but where a diff has its columns:
+        # before the end, and where a line begins (also in JSON: after \n or a quote).
+        (?: [^-]
+          | - (?!-)
+          | --? (?= -----END[ ] )
+          | (?<= [\n"n] ) -- (?!-)
+        ){40,16000}
+        (?= -----END[ ] )
+      |
+        # Or as far as lines of base64 go, if the end was cut off: in a text, or in a
+        # list of strings.
+        (?: [A-Za-z0-9+/=\s\\]
+          | "\s*,\s*"
+          | (?<= [\s"n] ) - (?!-)
+        ){40,16000}
+    )
+    """)
+
+SHAPES = [
+    Shape("anthropic-key", "sk-ant-", NO_EXAMPLE + r"[\w-]{20,}"),
+    Shape(
+        "openai-key", "sk-proj- sk-svcacct- sk-admin- sk-service- sk-None-",
+        NO_EXAMPLE + r"[\w-]{20,}",
+    ),
+    # OpenAI's older ones and others, Groq, xAI, Linear, Replicate
+    Shape(
+        "api-key", "sk- gsk_ xai- lin_api_ r8_",
+        NO_EXAMPLE + r"[A-Za-z0-9]{32,} (?![\w-])",
+    ),
+    # OpenRouter, DigitalOcean, Shopify
+    Shape(
+        "api-key",
+        "sk-or-v1- dop_v1_ doo_v1_ dor_v1_ shpat_ shpca_ shppa_ shpss_",
+        r"[0-9a-f]{32,}",
+    ),
+    # Docker, Vault, Atlassian, SendGrid
+    Shape(
+        "api-key", "dckr_pat_ hvs. ATATT3 SG.",
+        r"(?= [\w-]{0,99} [0-9] ) [\w=-]{20,} (?: \. [\w-]{40,} )?",
+    ),
+    # Some of GitHub's have a JWT behind them.
+    Shape(
+        "github-token", "ghp_ gho_ ghu_ ghs_ ghr_ github_pat_",
+        NO_EXAMPLE + r"[\w-]{36,} (?: \. [\w-]{10,} ){0,2}",
+    ),
+    Shape(
+        "gitlab-token", "glpat- gloas- gldt- glrt- glcbt- glptt- glft- glsoat-",
+        r"[\w-]{20,} (?: \. [A-Za-z0-9]{2} \. [A-Za-z0-9]{9} )?",
+    ),
+    Shape(AWS_KEY_ID, "AKIA ASIA", r"[A-Z0-9]{16} (?![A-Za-z0-9/+=])"),
+    Shape(
+        AWS_SECRET_KEY, "ecret_access_key ecretAccessKey ECRET_ACCESS_KEY",
+        QUOTES + r"(?P<secret> [A-Za-z0-9/+]{40} ) (?![\w/+=])",
+    ),
+    Shape(
+        "aws-session-token", "ession_token essionToken ESSION_TOKEN",
+        QUOTES + r"(?P<secret> [A-Za-z0-9/+]{100,} ={0,2} )",
+    ),
+    Shape("google-key", "AIza GOCSPX- ya29.", r"[\w-]{28,}"),
+    Shape(
+        "slack-token",
+        "xoxa- xoxb- xoxc- xoxd- xoxe- xoxo- xoxp- xoxr- xoxs- xoxe. xapp-",
+        r"(?= [A-Za-z.%-]{0,99} [0-9] ) [\w.%-]{10,}",
+    ),
+    Shape(
+        "slack-webhook", "hooks.slack.com/services/",
+        r"(?P<secret> T[A-Za-z0-9]+ / B[A-Za-z0-9]+ / [A-Za-z0-9]{16,} )",
+    ),
+    Shape("stripe-key", "sk_live_ rk_live_ whsec_", r"[A-Za-z0-9]{16,}"),
+    Shape("npm-token", "npm_", r"[A-Za-z0-9]{36} (?![A-Za-z0-9])"),
+    Shape("pypi-token", "pypi-Ag", r"[\w-]{50,}"),
+    Shape("huggingface-token", "hf_", r"[A-Za-z0-9]{30,} (?![\w-])"),
+    # Three parts, of which the first two are JSON: base64 of {" is eyJ.
+    Shape(
+        "jwt", "eyJ",
+        r"(?<! [_-]eyJ ) [\w-]{10,999} \. eyJ[\w-]{10,} \. [\w-]{10,}",
+    ),
+    _PRIVATE_KEY,
+    Shape(
+        "authorization", "Bearer bearer BEARER",
+        r"(?: \s | \\[nrt] )+ (?= [^\s\"]* [0-9] ) (?P<secret> [\w.~+/-]{20,} =* )",
+    ),
+    Shape("authorization", "uthorization", r"""
+        [\\"']{0,4} \s* [:=,] \s* [\\"'`]{0,4}      # "Authorization": "
+        (?i: bearer | token | basic ) \s+
+        (?= [^\s"]* [0-9] | [\w.~+/-]{20} )         # no word of a sentence
+        (?P<secret> [\w.~+/-]{8,} =* )
+        """),
+    Shape("password", r"://  :\/\/", r"""
+        (?P<user> [^\s/?#@:"'<>`\\]{0,100} ) :
+        (?! (?P=user) @                             # root:root, as in examples
+          | [$({<*]                                 # what stands for one: ${TOKEN}
+          | \[REDACTED | %[(s] | \.\.\. )
+        (?P<secret> [^\s/?#@"'<>`]{1,200} ) @
+        (?! sha256: )                               # of a container's image
+        (?= [\w\[$({<] )                            # a host, or what stands for one
+        """),
+]
+
+# The other half of an AWS key often stands near its id, with no word before it. Forty
+# hex digits are a commit.
+LONE_SECRET_KEY = re.compile(
+    "(?<![A-Za-z0-9/+=])(?![0-9a-f]{40})[A-Za-z0-9/+]{40}(?![A-Za-z0-9/+=])"
+)
+NEAR = 300                          # characters after the id
+
+PLACEHOLDER = re.compile(r"[A-Z_]+|(.)\1*")         # YOUR_TOKEN, xxxxxxxx
+KEY_HEAD = re.compile(                              # where such a line ends
+    rf"-----BEGIN [A-Z0-9 ]+-----(?:{COLOUR})*(?:\\[nr]|[\s\"'`,;+\\])*$"
+)
+
+
+# --- signs: a fast look for the words -------------------------------------------------
+
+# To look for some seventy words at once, or for one after the other, would take most
+# of the time: Python's re is slow where a match may begin with any of many characters,
+# and fast where it begins with one. So the words are grouped by a character that all of
+# a group have in them, and that is rare in transcripts. That one is looked for; only
+# then what stands before and after it is compared. In order of preference:
+RARE = "JKBzTI_.-:b"
+
+
+class _Group:
+    """The words that are looked for by the same rare character."""
+
+    def __init__(self, char, shape_of):
+        """shape_of: {word: Shape}."""
+        self.char = char
+        self.shape_of = shape_of
+        # Of two words that begin in the same way the longer one is meant.
+        self.words = sorted(shape_of, key=len, reverse=True)
+        self.pattern = re.compile(self._before() + self._alternatives())
+
+    def _before(self):
+        """The rare character, behind one of those that any of the words has there."""
+        here = re.escape(self.char)
+        before = {word[:word.index(self.char)][-1:] for word in self.words}
+        if "" in before:            # one begins with it
+            return here
+        return f"{here}(?<=[{re.escape(''.join(sorted(before)))}]{here})"
+
+    def _alternatives(self):
+        parts = []
+        for word in self.words:
+            head, _, tail = word.partition(self.char)
+            parts.append(f"(?<={re.escape(head + self.char)}){re.escape(tail)}")
+        return f"(?:{'|'.join(parts)})"
+
+    def signs(self, text, start):
+        """Yield the Sign of each of the words in text, from start on."""
+        for match in self.pattern.finditer(text, start):
+            for word in self.words:
+                at = match.start() - word.index(self.char)
+                if text.startswith(word, at):
+                    yield Sign(at, self.shape_of[word])
+                    break
+
+
+def _grouped():
+    """All words, in their groups."""
+    words = {char: {} for char in RARE}
+    for shape in SHAPES:
+        for word in shape.words:
+            char = next(char for char in RARE if char in word)
+            words[char][word] = shape
+    return [_Group(char, shape_of) for char, shape_of in words.items()]
+
+
+_GROUPS = _grouped()
+
+
+def signs_in(text, start=0):
+    """Where in a text secrets may begin, as Signs in order, from start on."""
+    found = []
+    for group in _GROUPS:
+        found += group.signs(text, start)
+    found.sort(key=lambda sign: sign.at)
+    return found
+
+
+# --- secrets --------------------------------------------------------------------------
+
+
+def secrets_in(text, start=0):
+    """Yield a Secret for each one in a text, in order, from start on."""
+    end = start                     # of the last secret
+    key_id = None                   # the last one of AWS, while its other half is missing
+    for sign in signs_in(text, start):
+        if sign.at < end:
+            continue
+        secret = _secret_at(text, sign)
+        if secret is None:
+            continue
+        if key_id:
+            lone = _lone_key(text, key_id, end, secret.start)
+            if lone:
+                yield lone
+                key_id = None
+        yield secret
+        end = secret.end
+        if secret.kind == AWS_KEY_ID:
+            key_id = secret
+    if key_id:
+        lone = _lone_key(text, key_id, end, len(text))
+        if lone:
+            yield lone
+
+
+def _secret_at(text, sign):
+    """The Secret that begins with a sign; None if nothing of its shape follows."""
+    match = sign.shape.match(text, sign.at)
+    if not match:
+        return None
+    start, end = match.span("secret")
+    kind = sign.shape.kind
+    if kind in CHOSEN and _is_something_else(text, start, end):
+        return None
+    return Secret(sign.at, start, end, kind, marker(kind, text[start:end]))
+
+
+def _is_something_else(text, start, end):
+    """Is a password a placeholder, or a token whose own shape says more?"""
+    if PLACEHOLDER.fullmatch(text, start, end):
+        return True
+    for sign in signs_in(text[start:end]):
+        if sign.at == 0 and sign.shape.match(text, start):
+            return True
+    return False
+
+
+def _lone_key(text, key_id, start, end):
+    """The secret key that stands near an AWS key id in a part of a text, or None."""
+    end = min(end, key_id.end + NEAR)
+    if start >= end:
+        return None
+    match = LONE_SECRET_KEY.search(text, start, end)
+    if not match:
+        return None
+    mark = marker(AWS_SECRET_KEY, match[0])
+    return Secret(key_id.sign, match.start(), match.end(), AWS_SECRET_KEY, mark)
+
+
+def marker(kind, secret):
+    """What stands for a secret."""
+    if kind in CHOSEN:
+        return f"[REDACTED:{kind}]"
+    import hashlib  # 2 to 3 ms
+
+    if kind == PRIVATE_KEY:
+        # However its lines begin (a diff's with +) and end.
+        secret = re.sub(r"\\[nrt]|[^A-Za-z0-9/=]", "", secret)
+    else:
+        secret = re.sub(COLOUR, "", secret)
+    digest = hashlib.sha256(secret.encode("utf-8", "replace")).hexdigest()
+    return f"[REDACTED:{kind}:{digest[:8]}]"
+
+
+def end_of_keys(text, start, end):
+    """Where the last line ends of a private key in plain text that begins in a line.
+
+    The line is text[start:end]; another key may begin where one ends. If none begins in
+    it, its own end.
+    """
+    while True:
+        head = KEY_HEAD.search(text, start, end)
+        key = head and _PRIVATE_KEY.match(text, head.start())
+        if not key:
+            return end
+        start = key.end()
+        end = text.find("\n", start) + 1 or len(text)
