@@ -10,6 +10,7 @@ from conftest import ROOT, line, name
 pytestmark = pytest.mark.logic
 
 GITHUB = "ghp_1b2c3d4e5f6g7h8i9j0k1b2c3d4e5f6g7h8i9j"
+URL = "https://anna:Tr0ub4dor@example.org"
 STORE = 'git --git-dir="$CSB_HOME/git"'
 GIT = f"{STORE} --work-tree=$CLAUDE_CONFIG_DIR -c user.name=a -c user.email=a@b"
 COMMIT = f"{GIT} add -A $CLAUDE_CONFIG_DIR && {GIT} commit -qm x"
@@ -23,6 +24,22 @@ def remote(sh, home):
     """An empty bare repository: its path."""
     sh("git init -q --bare remote.git").ok()
     return home.path / "remote.git"
+
+
+@pytest.fixture
+def before_push(sh, home):
+    """before_push(line): run a shell line when csb-push has looked, and is about to push."""
+    real = sh("command -v git").ok().out.strip()
+    folder = home.path / "first"
+    folder.mkdir()
+    home.env["PATH"] = f"{folder}:{home.env['PATH']}"
+
+    def run(line):
+        script = folder / "git"
+        script.write_text("#!/bin/sh\ncase \" $* \" in *\" push \"*)\n"
+                          f"{line}\nesac\nexec {real} \"$@\"\n")
+        script.chmod(0o755)
+    return run
 
 
 @pytest.fixture
@@ -289,22 +306,52 @@ def test_no_backup(sh, home, claude):
     assert sh("csb-push").rc == 2
 
 
-def test_a_race(sh, home, claude, remote, stages):
+def test_a_race(sh, home, claude, remote, before_push):
     """What another pushed in between is not overwritten; what was backed up then goes next time."""
     git = "git -c user.name=a -c user.email=a@b --git-dir=remote.git"
     store(sh)
     commit = sh(f"{STORE} rev-parse main").out.strip()
     other = f"{git} update-ref refs/heads/main $({git} commit-tree -m x $({git} mktree </dev/null))"
-    stages("csb-redact", f"os.system({other!r})\nsys.stdin.read()")
+    before_push(other)
     done = sh("csb-push remote.git")
     assert done.rc == 1 and "fetch first" in done.err and branches(sh)["main"] != commit
     sh("git --git-dir=remote.git update-ref -d refs/heads/main")
     (claude / f"{name(0)}.jsonl").write_text(line("new"))
-    stages("csb-redact", f"os.system({COMMIT!r})\nsys.stdin.read()")
+    before_push(COMMIT)
     assert only_push(sh("csb-push remote.git"))["commit"] == commit == branches(sh)["main"]
     assert sh(f"{STORE} rev-parse main").out.strip() != commit
+
+
+def test_no_other_tool(sh, home, claude, remote, stages):
+    """It searches by itself."""
     stages("csb-redact", None)
-    assert sh("csb-push remote.git").rc == 3
+    (claude / f"{name(0)}.jsonl").write_text(line(f"key {GITHUB}"))
+    store(sh)
+    done = sh("csb-push remote.git")
+    assert (done.rc, [one["what"] for one in done.records]) == (1, ["github-token"])
+    assert branches(sh) == {}
+
+
+def test_each_secret_once(sh, home, claude, remote):
+    """However often it stands in a record or in versions of a file; what it means comes first."""
+    told = line(f"T={GITHUB}", toolUseResult={"stdout": f"T={GITHUB}", "url": URL}, note=URL)
+    path = claude / f"{name(0)}.jsonl"
+    path.write_text(line("a") + told)
+    for number in range(3):
+        (home.claude / "settings.json").write_text(
+            f'{{"n": {number * 1000},\n"env": {{"T": "{GITHUB}"}},\n"u": "{URL}"}}')
+        store(sh)
+    path.write_text(told + line(f"T={GITHUB}") + line("Bearer " + GITHUB[::-1]))
+    store(sh)
+    done = sh("csb-push remote.git")
+    assert sorted((one["path"][-8:], one["line"], one["what"]) for one in done.records) == [
+        ("00.jsonl", 1, "github-token"), ("00.jsonl", 1, "password"),
+        ("00.jsonl", 2, "github-token"), ("00.jsonl", 3, "authorization"),
+        ("ngs.json", 2, "github-token"), ("ngs.json", 3, "password")]
+    done = sh("csb push remote.git 2>&1")
+    first, *rows = done.out.splitlines()
+    assert done.rc == 1 and "nothing is pushed: there are secrets in what is new" in first
+    assert len(rows) == len(set(rows)) == 6 and all(row.startswith("finding") for row in rows)
 
 
 def test_ssh(sh, home, claude, remote, ssh):
