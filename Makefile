@@ -24,9 +24,8 @@ HASH := \#
 # What was made for another PYTHON.
 OTHER := $(shell for file in dist/*; do \
 	head -n 1 "$$file" 2>/dev/null | grep -qxF '$(HASH)!$(PYTHON)' || echo "$$file"; done)
-DEV = pytest pytest-xdist ruff setuptools
-# The commands of the .venv where they are, else those of the machine. Four at a time: many tests
-# wait for a clock.
+DEV = pytest ruff
+# The commands of the .venv where they are, else those of the machine.
 WITH = export PATH="$(CURDIR)/.venv/bin:$$PATH" PYTHONDONTWRITEBYTECODE=1
 # The tools run on the system's python3, as they do for users, or on the PY that was asked for.
 ON = $(if $(filter-out python3,$(PY)),CSB_PYTHON="$$(command -v $(PY))")
@@ -34,7 +33,8 @@ ON = $(if $(filter-out python3,$(PY)),CSB_PYTHON="$$(command -v $(PY))")
 # what is to be discarded.
 ROOM = $$(df -k --output=avail /dev/shm 2>/dev/null | tail -n 1)
 FAST = [ "$(ROOM)" -gt 4000000 ] 2>/dev/null && [ -w /dev/shm ] && export TMPDIR=/dev/shm
-N = $$(python3 -c 'import xdist' 2>/dev/null && echo "-n 4")
+# pytest in a few processes side by side; WORKERS=1 for one at a time.
+RUN = $(ON) python3 tests/run $(WORKERS:%=--workers %)
 
 all: dist
 
@@ -73,17 +73,17 @@ build/share/$(ZSH)/_csb: $(TOOLS:%=bin/%) $(MADE_OF) lib/build/completion
 # What a form can break (imports, names, tools that find each other) is tried on both; tests of the
 # logic, which is the same text in both, run on bin/ only.
 test: lint dist
-	@$(FAST); $(WITH) && $(ON) CSB_BIN=bin python3 -m pytest $(N) -m 'not long'
-	@$(FAST); $(WITH) && $(ON) CSB_BIN=dist python3 -m pytest $(N) -m 'not logic and not long'
+	@$(FAST); $(WITH) && $(RUN) 'bin:not long' 'dist:not logic and not long'
 
 check: lint
-	@$(WITH) && $(ON) CSB_BIN=bin python3 -m pytest $(N)
+	@$(FAST); $(WITH) && $(RUN) bin:
 
 # The tests of TRUST.md at full length, and their figures.
+soak: WORKERS = 2
 soak: .venv/ready
 	@$(WITH) && figures=$$(mktemp) && trap 'rm -f "$$figures"' EXIT && \
-		{ $(ON) CSB_SOAK="$$figures" python3 -m pytest $$(python3 -c 'import xdist' 2>/dev/null \
-		&& echo "-n 2") -m "soak or long"; status=$$?; sort "$$figures"; exit $$status; }
+		{ CSB_SOAK="$$figures" $(RUN) 'bin:soak or long'; \
+		status=$$?; sort "$$figures"; exit $$status; }
 
 # The plugin and csb-restore with the real client, which npm brings into directories that are thrown
 # away (600 MB). CSB_CLIENT_VERSIONS='2.1.329 2.0.76': csb-restore on each, the plugin on the first.

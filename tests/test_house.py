@@ -96,23 +96,34 @@ def not_of_the_source(folder, names):
 @pytest.fixture(scope="module")
 def tree(tmp_path_factory):
     """A copy of the repository to build from, so that nothing is written here."""
-    setuptools = pytest.importorskip("setuptools", "77", reason="setuptools 77 is not here")
     pytest.importorskip("pip", "22.3", reason="pip 22.3 is not here")
     top = tmp_path_factory.mktemp("tree") / "csb"
     shutil.copytree(ROOT, top, symlinks=True, ignore=not_of_the_source)
-    top.with_name("setuptools.pth").write_text(os.path.dirname(setuptools.__path__[0]) + "\n")
     return top
 
 
-def pip(*words):
-    """Run the pip of the tests, without a registry."""
+@pytest.fixture(scope="module")
+def pip(tmp_path_factory):
+    """pip(words): run the pip of the tests. It finds what builds the package (the setuptools that
+    pyproject.toml asks for, fetched once), and no registry."""
+    folder = tmp_path_factory.mktemp("wheels")
+    with open(os.path.join(ROOT, "pyproject.toml"), encoding="utf-8") as file:
+        wanted = re.search(r'^requires = \["(.+)"\]$', file.read(), re.M)[1]
+    command = [sys.executable, "-m", "pip"]
+    done = subprocess.run([*command, "download", "-q", "--no-deps", "-d", str(folder), wanted],
+                          capture_output=True, text=True)
+    if done.returncode:
+        pytest.skip(f"pip cannot fetch {wanted}")
     env = {k: v for k, v in os.environ.items() if not k.startswith("PIP_")}
-    env |= {"PIP_NO_INDEX": "1", "PIP_DISABLE_PIP_VERSION_CHECK": "1",
-            "PIP_CONFIG_FILE": os.devnull, "PYTHONDONTWRITEBYTECODE": "1"}
-    done = subprocess.run([sys.executable, "-m", "pip", *words], env=env, capture_output=True,
-                          text=True)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
+    env |= {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(folder), "PIP_CONFIG_FILE": os.devnull,
+            "PIP_DISABLE_PIP_VERSION_CHECK": "1", "PYTHONDONTWRITEBYTECODE": "1"}
+
+    def run(*words):
+        done = subprocess.run([*command, *words], env=env, capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+    run.wanted = wanted
+    return run
 
 
 def machine(top, name):
@@ -139,17 +150,17 @@ def installed(sh, home, where):
     assert "hello" in sh("csb list", PATH=path, cwd="/").ok().out
 
 
-def wheel_of(source, folder):
+def wheel_of(pip, source, folder):
     """The wheel that pip makes of a source."""
-    pip("wheel", "--no-build-isolation", "--no-deps", "-w", str(folder), str(source))
+    pip("wheel", "--no-deps", "-w", str(folder), str(source))
     return glob.glob(str(folder / "*.whl"))[0]
 
 
 @pytest.mark.long
-def test_pip_install(sh, home, tree, tmp_path):
+def test_pip_install(sh, home, pip, tree, tmp_path):
     """pip install . puts every tool on PATH, needs nothing else, and knows its version."""
     where = machine(tmp_path, "venv")
-    wheel = wheel_of(tree, tmp_path)
+    wheel = wheel_of(pip, tree, tmp_path)
     version = sh("csb-find --version").ok().out.split()[1]
     assert os.path.basename(wheel) == f"csb_tools-{version}-py3-none-any.whl"
     pip("--python", str(where / "python"), "install", wheel)
@@ -161,13 +172,10 @@ def test_pip_install(sh, home, tree, tmp_path):
 
 
 @pytest.mark.long
-def test_pip_install_editable(sh, home, tree, tmp_path):
+def test_pip_install_editable(sh, home, pip, tree, tmp_path):
     """pip install -e . runs what stands in the tree."""
     where = machine(tmp_path, "venv")
-    packages, = glob.glob(str(tmp_path / "venv/lib/python*/site-packages"))
-    shutil.copy(tree.with_name("setuptools.pth"), packages)
-    pip("--python", str(where / "python"), "install", "--no-build-isolation", "--no-deps", "-e",
-        str(tree))
+    pip("--python", str(where / "python"), "install", "--no-deps", "-e", str(tree))
     installed(sh, home, where)
     helper = tree / "lib/csb/__init__.py"
     if "csb-find" in FIRST_DESIGN:
@@ -181,10 +189,12 @@ def test_pip_install_editable(sh, home, tree, tmp_path):
 
 
 @pytest.mark.long
-def test_sdist(sh, home, tree, tmp_path):
+def test_sdist(sh, home, pip, tree, tmp_path):
     """The source archive holds what is needed to install from it."""
+    pip("install", "--target", str(tmp_path / "builder"), pip.wanted)
     subprocess.run([sys.executable, "-c", "import sys; from setuptools import build_meta; "
                     "build_meta.build_sdist(sys.argv[1])", str(tmp_path)], cwd=tree, check=True,
+                   env={**os.environ, "PYTHONPATH": str(tmp_path / "builder")},
                    capture_output=True)
     archive, = glob.glob(str(tmp_path / "*.tar.gz"))
     with tarfile.open(archive) as file:
@@ -194,7 +204,7 @@ def test_sdist(sh, home, tree, tmp_path):
             "lib/build/completion", "lib/build/described.py", "README.md", "LICENSE",
             "pyproject.toml"} <= names
     where = machine(tmp_path, "venv")
-    pip("--python", str(where / "python"), "install", wheel_of(archive, tmp_path))
+    pip("--python", str(where / "python"), "install", wheel_of(pip, archive, tmp_path))
     installed(sh, home, where)
 
 
