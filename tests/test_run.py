@@ -87,7 +87,7 @@ def test_failures_are_printed_last_and_whole(suite):
     assert (status, closing) == (1, "1 passed, 2 failed, 1 skipped")
     place = max(text.index("bin: test_c.py"), text.index("bin: test_d.py"))
     reports = text[place:].split("= FAILURES =")[1:]
-    assert len(reports) == 2
+    assert len(reports) == 2 == text.count("= FAILURES =")
     names = [re.search(r"tests/test_(.)\.py:2: Assert", report)[1] for report in reports]
     assert sorted(names) == ["a", "b"]
 
@@ -100,6 +100,7 @@ def test_failures_are_printed_last_and_whole(suite):
         (LEAVES, "1 passed, 3 failed, 0 skipped", "cannot clear up"),
         ("", "1 passed, 0 failed, 0 skipped", ""),
     ],
+    ids=["broken", "dies", "leaves", "empty"],
 )
 def test_what_is_no_failed_test_counts_too(suite, text, closing, reason):
     status, said, found = run(suite(a=text, b=GREEN))
@@ -114,7 +115,7 @@ def test_an_error_in_one_file_does_not_keep_others_from_running(suite, tmp_path)
     assert run(command)[2] == "1 passed, 1 failed, 0 skipped"
 
 
-@pytest.mark.parametrize("text", ["", SKIPS])
+@pytest.mark.parametrize("text", ["", SKIPS], ids=["empty", "skips"])
 def test_no_test_at_all_is_a_failure(suite, text):
     status, _, closing = run(suite(a=text))
     assert (status, closing[:19]) == (1, "0 passed, 0 failed,")
