@@ -6,6 +6,7 @@ CSB_PYTHON names another interpreter for the tools. CSB_SOAK, the name of a file
 (make soak), has the tests that repeat something do it as often as TRUST.md says; CSB_SEED repeats
 a run of theirs.
 """
+import copy
 import hashlib
 import json
 import os
@@ -91,6 +92,26 @@ def tools(tmp_path_factory):
     return SimpleNamespace(bin=where, path=f"{where}:{python}:/usr/bin:/bin", python=PYTHON)
 
 
+@pytest.fixture(scope="session")
+def kept():
+    """The homes that once() keeps: {what was made: (the copy, what was returned)}."""
+    return {}
+
+
+@pytest.fixture
+def tmp_path(tmp_path, tmp_path_factory, request):
+    """As pytest makes it. While a test runs that may get a copied home it is always in the same
+    place, because a store and an index note whole paths."""
+    if "once" not in request.fixturenames:
+        yield tmp_path
+        return
+
+    place = tmp_path_factory.getbasetemp() / "place"
+    place.mkdir()
+    yield place
+    place.rename(tmp_path)
+
+
 @pytest.fixture
 def home(tmp_path, tools):
     """A home of the test's own: .path, .claude (the Claude directory), .backup (CSB_HOME), .env."""
@@ -122,6 +143,37 @@ def sh(home, tmp_path):
         err = done.stderr.decode("utf-8", "surrogateescape")
         assert "Traceback (most recent call last)" not in err, err
         return Result(done.returncode, out, err)
+    return run
+
+
+@pytest.fixture
+def once(home, sh, kept, tmp_path_factory):
+    """once(make, *words): what make(sh, home, *words) returns, and the home as it leaves it.
+
+    It is made for the first test that asks and copied for the others: for tests that need a
+    backup and are not about it. To the tools a copy is a home that came from another disk: the
+    same bytes and mtimes in the same place, but each file was touched. In a home that is no
+    longer empty it is made in any case.
+    """
+    def untouched():
+        return os.listdir(home.path) == [".claude"] and not os.listdir(home.claude)
+
+    def run(make, *words):
+        assert make.__closure__ is None, "what it makes must depend on the words alone"
+        if not untouched():
+            return make(sh, home, *words)
+
+        key = (make.__module__, make.__qualname__, repr(words), repr(home.env))
+        if key in kept:
+            folder, value = kept[key]
+            shutil.rmtree(home.path)
+            subprocess.run(["cp", "-a", folder, home.path], check=True)
+        else:
+            value = make(sh, home, *words)
+            folder = tmp_path_factory.mktemp("kept") / "home"
+            subprocess.run(["cp", "-a", home.path, folder], check=True)
+            kept[key] = folder, value
+        return copy.deepcopy(value)
     return run
 
 
@@ -252,9 +304,8 @@ def over(home):
     wait()
 
 
-@pytest.fixture
-def claude(home):
-    """A Claude directory with two sessions, and settings; the folder of their project."""
+def two_sessions(home):
+    """Make a Claude directory with two sessions, and settings; the folder of their project."""
     folder = home.claude / "projects/-srv-app"
     folder.mkdir(parents=True)
     for number in range(2):
@@ -263,6 +314,25 @@ def claude(home):
              "message": {"role": "user", "content": f"question {number}"}}) + "\n")
     (home.claude / "settings.json").write_text("{}\n")
     return folder
+
+
+def back_up_two_sessions(sh, home):
+    """two_sessions(), stored and indexed."""
+    folder = two_sessions(home)
+    sh("csb-backup --quiet").ok()
+    return folder
+
+
+@pytest.fixture
+def claude(home):
+    """A Claude directory with two sessions, and settings; the folder of their project."""
+    return two_sessions(home)
+
+
+@pytest.fixture
+def backed_up(once):
+    """The same, backed up; for tests that are not about the backup."""
+    return once(back_up_two_sessions)
 
 
 @pytest.fixture

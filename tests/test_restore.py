@@ -40,6 +40,19 @@ def backup(sh):
     return sh("csb-changes | csb-gitcommit").ok().records
 
 
+def backed_up_sessions(sh, home, *ids):
+    """Sessions with every part, backed up."""
+    for session_id in ids:
+        make_session(home, session_id)
+    backup(sh)
+
+
+@pytest.fixture
+def stored(once):
+    """A session with every part, backed up."""
+    once(backed_up_sessions, ID)
+
+
 def lose(home, session_id=ID):
     """Delete all that make_session() made."""
     for name in FOOTPRINT:
@@ -74,9 +87,7 @@ def test_the_whole_footprint_comes_back(sh, home, listing):
                for folder in [home.claude / name])
 
 
-def test_again_writes_nothing(sh, home, listing):
-    make_session(home)
-    backup(sh)
+def test_again_writes_nothing(sh, home, listing, stored):
     lose(home)
     sh(f"csb-restore {ID}").ok()
     before = listing(home.claude)
@@ -85,10 +96,8 @@ def test_again_writes_nothing(sh, home, listing):
     assert listing(home.claude) == before
 
 
-def test_dry_run_and_target_dir(sh, home, listing):
-    make_session(home)
+def test_dry_run_and_target_dir(sh, home, listing, stored):
     wanted = files_only(listing(home.claude))
-    backup(sh)
     lose(home)
     before = listing(home.path)
     assert {r["dry_run"] for r in sh(f"csb-restore --dry-run {ID}").ok().records} == {True}
@@ -97,9 +106,7 @@ def test_dry_run_and_target_dir(sh, home, listing):
     assert files_only(listing(home.path / "look")) == wanted
 
 
-def test_another_file_is_kept_unless_forced(sh, home):
-    make_session(home)
-    backup(sh)
+def test_another_file_is_kept_unless_forced(sh, home, stored):
     main = home.claude / FOOTPRINT[0]
     old = main.read_bytes()
     main.write_bytes(b"newer\n")
@@ -134,9 +141,7 @@ def test_a_time_that_the_client_would_purge_is_now(sh, home, settings, days, ren
         assert new == old and done.err == ""
 
 
-def test_a_session_open_in_a_client_is_refused(sh, home):
-    make_session(home)
-    backup(sh)
+def test_a_session_open_in_a_client_is_refused(sh, home, stored):
     lose(home)
     (home.claude / "sessions").mkdir()
     live = home.claude / "sessions/1.json"
@@ -153,9 +158,7 @@ def test_a_session_open_in_a_client_is_refused(sh, home):
         assert not lose_again or (home.claude / FOOTPRINT[0]).exists()
 
 
-def test_a_second_copy_under_another_project_is_refused(sh, home):
-    make_session(home)
-    backup(sh)
+def test_a_second_copy_under_another_project_is_refused(sh, home, stored):
     lose(home)
     (home.claude / "projects/-moved").mkdir(parents=True)
     (home.claude / f"projects/-moved/{ID}.jsonl").write_text("{}\n")
@@ -224,10 +227,8 @@ def test_deleted_twice_the_newest_comes_back(sh, home):
     assert main.read_text() == "one\ntwo\n"
 
 
-def test_ids_by_prefix_suffix_and_pipe(sh, home):
-    make_session(home)
-    make_session(home, OTHER)
-    backup(sh)
+def test_ids_by_prefix_suffix_and_pipe(sh, home, once):
+    once(backed_up_sessions, ID, OTHER)
     for word in (ID[:8], ID[-4:], ID):
         assert len(sh(f"csb-restore --dry-run {word}").ok().records) == len(FOOTPRINT) + 2
         assert len(sh("csb-restore --dry-run", word.encode()).ok().records) == len(FOOTPRINT) + 2
@@ -253,9 +254,7 @@ def test_an_ambiguous_id_is_misuse_as_operand_and_a_failure_in_a_pipe(sh, home):
     assert sh("csb-restore", ID[:8].encode()).rc == 1
 
 
-def test_nothing_is_written_through_a_link_or_outside(sh, home, listing):
-    make_session(home)
-    backup(sh)
+def test_nothing_is_written_through_a_link_or_outside(sh, home, listing, stored):
     lose(home)
     away = home.path / "away"
     away.mkdir()
@@ -385,19 +384,15 @@ def test_one_bad_ref_blocks_no_restore(sh, home):
 @pytest.mark.parametrize("more", ['"commit":"nonsense"', '"commit":["x"]', '"project":["x"]',
                                   '"commit":5', '"session_id":7'])
 @pytest.mark.few(2)
-def test_a_bad_record_costs_itself(sh, home, more):
-    make_session(home)
-    make_session(home, OTHER)
-    backup(sh)
+def test_a_bad_record_costs_itself(sh, home, more, once):
+    once(backed_up_sessions, ID, OTHER)
     done = sh("csb-restore --dry-run", f'{{"session_id":"{ID}",{more}}}\n{OTHER}\n'.encode())
     assert {r["session_id"] for r in done.records} >= {OTHER}
     assert done.err.count("\n") <= 2
 
 
-def test_what_a_killed_restore_left_is_swept_after_a_day(sh, home):
+def test_what_a_killed_restore_left_is_swept_after_a_day(sh, home, stored):
     """The next restore into the same folder removes it, if its process is dead."""
-    make_session(home)
-    backup(sh)
     folder = home.claude / os.path.dirname(FOOTPRINT[0])
     lose(home)
     folder.mkdir(parents=True, exist_ok=True)
@@ -410,10 +405,8 @@ def test_what_a_killed_restore_left_is_swept_after_a_day(sh, home):
 
 
 @pytest.mark.parametrize("name", ["settings.json", "sessions/1.json"])
-def test_a_fifo_where_a_setting_should_be_hangs_nothing(sh, home, name):
+def test_a_fifo_where_a_setting_should_be_hangs_nothing(sh, home, name, stored):
     """No reader waits for somebody to write into what lies under a known name."""
-    make_session(home)
-    backup(sh)
     lose(home)
     (home.claude / name).parent.mkdir(exist_ok=True)
     (home.claude / name).unlink(missing_ok=True)
