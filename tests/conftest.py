@@ -12,11 +12,13 @@ import json
 import os
 import random
 import re
+import shlex
 import shutil
 import signal
 import subprocess
 import sys
 import time
+import unicodedata
 from contextlib import suppress
 from types import SimpleNamespace
 
@@ -30,15 +32,85 @@ SOAK = os.environ.get("CSB_SOAK")
 OURS = ("HOME", "CLAUDE_CONFIG_DIR", "CSB_HOME", "GIT_CONFIG_GLOBAL", "GIT_CONFIG_SYSTEM")
 
 
+# What tests pipe together most: all of it into the index, all of it into the store.
+INDEX = "csb-find | csb-index"
+STORE = "csb-changes | csb-gitcommit"
+WHEN = 1767323045       # 2026-01-02T03:04:05Z
+DAY = 86400             # seconds
+
+
 def name(number):
     """A session's id; its last digits are the number."""
     return f"3f4a9b10-0000-4000-8000-{number:012d}"
 
 
-def line(text="hello", **fields):
-    """One record of a transcript, as a line."""
-    return json.dumps({"type": "user", "cwd": "/w", "timestamp": "2026-01-02T03:04:05.678Z",
-                       "message": {"role": "user", "content": text}, **fields}) + "\n"
+def at(seconds):
+    """A time seconds from now, as records give it."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + seconds))
+
+
+def line(text="hello", kind="user", **fields):
+    """One record of a transcript, as a line: what a user or an assistant says."""
+    content = text if kind == "user" else [{"type": "text", "text": text}]
+    record = {"type": kind, "cwd": "/w", "timestamp": "2026-01-02T03:04:05.678Z",
+              "message": {"role": kind, "content": content}}
+    return json.dumps({**record, **fields}) + "\n"
+
+
+def lines(*records):
+    """Records as the bytes of a pipe."""
+    return b"".join(json.dumps(record).encode() + b"\n" for record in records)
+
+
+def width(text):
+    """Columns of a terminal, counted independently of the tools."""
+    columns = 0
+    for character in text:
+        if unicodedata.category(character) in ("Mn", "Me", "Cf"):
+            continue
+        wide = unicodedata.east_asian_width(character) in ("W", "F")
+        columns += 2 if wide else 1
+    return columns
+
+
+def on_terminal(sh, home, tool, *records, setup="true", **env):
+    """What a tool writes to a terminal."""
+    (home.path / "in").write_bytes(lines(*records))
+    spawn = f"import pty; pty.spawn(['sh', '-c', '{setup}; {tool} <in'])"
+    done = sh(f"python3 -c {shlex.quote(spawn)}", **{"TERM": "xterm", **env})
+    return done.out.replace("\r", "")
+
+
+def backup(sh):
+    """Back everything up; the records of csb-gitcommit."""
+    return sh(STORE).ok().records
+
+
+def held(sh, git_dir='"$CSB_HOME/git"', ref="main"):
+    """{path: bytes} that a ref holds, by plain git; without the journal."""
+    git = f"git --git-dir={git_dir}"
+    entries = sh(f"{git} ls-tree -r -z {ref}").ok().out.split("\0")[:-1]
+    oids = {}
+    for entry in entries:
+        head, path = entry.split("\t", 1)
+        if not path.startswith(".csb/"):
+            oids[path] = head.split()[2]
+
+    asked = "".join(oid + "\n" for oid in oids.values()).encode()
+    said = sh(f"{git} cat-file --batch", asked).ok().out
+    rest = said.encode("utf-8", "surrogateescape")
+    found = {}
+    for path in oids:
+        head, rest = rest.split(b"\n", 1)
+        size = int(head.split()[2])
+        found[path], rest = rest[:size], rest[size + 1:]
+    return found
+
+
+def backup_log(home):
+    """The runs that backup.log knows."""
+    text = (home.backup / "backup.log").read_text()
+    return [json.loads(line) for line in text.splitlines()]
 
 
 def payload(event="SessionEnd", number=0, **more):
@@ -321,6 +393,21 @@ def back_up_two_sessions(sh, home):
     folder = two_sessions(home)
     sh("csb-backup --quiet").ok()
     return folder
+
+
+@pytest.fixture
+def put(home):
+    """put(what, text, project, mtime): a file in the Claude directory; its path. what is a path
+    there, or the number of a session: then it is its transcript, in that project."""
+    def write(what, text="{}\n", project="-w", mtime=WHEN):
+        if isinstance(what, int):
+            what = f"projects/{project}/{name(what)}.jsonl"
+        path = home.claude / os.fsdecode(what)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(text if isinstance(text, bytes) else text.encode())
+        os.utime(path, (mtime, mtime))
+        return path
+    return write
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
 """csb-backup: both pipelines, one run at a time, whatever breaks."""
 import fcntl
-import json
 import os
 import shutil
 import signal
@@ -8,7 +7,7 @@ import subprocess
 import time
 
 import pytest
-from conftest import name
+from conftest import backup_log, held, line, name
 
 pytestmark = pytest.mark.logic
 
@@ -17,11 +16,9 @@ LOCK = 'exec 9>"$CSB_HOME/lock"; flock 9;'
 NEXT = 'exec 8>"$CSB_HOME/next"; flock 8;'
 
 
-def line(number, text):
+def said(number, text):
     """One line of a transcript."""
-    return json.dumps({"type": "user", "sessionId": name(number), "cwd": "/srv/app",
-                       "uuid": f"{text}", "timestamp": "2026-01-02T03:04:05.678Z",
-                       "message": {"role": "user", "content": text}}) + "\n"
+    return line(text, sessionId=name(number), cwd="/srv/app", uuid=text)
 
 
 @pytest.fixture
@@ -30,14 +27,9 @@ def claude(home):
     folder = home.claude / "projects" / SLUG
     folder.mkdir(parents=True)
     for number in range(3):
-        (folder / f"{name(number)}.jsonl").write_text(line(number, f"question {number}"))
+        (folder / f"{name(number)}.jsonl").write_text(said(number, f"question {number}"))
     (home.claude / "settings.json").write_text("{}\n")
     return folder
-
-
-def stored(sh):
-    """The paths that the store's tip holds."""
-    return sh('git --git-dir="$CSB_HOME/git" ls-tree -r --name-only main').ok().out.split("\n")
 
 
 def kinds(done):
@@ -49,10 +41,10 @@ def test_it_stores_and_indexes_and_says_what_is_new(sh, claude):
     commits = [("commit", "noise"), ("commit", "user")]
     assert sorted(kinds(done)) == commits + [("session", "new")] * 3
     for number in range(3):
-        assert f"projects/{SLUG}/{name(number)}.jsonl" in stored(sh)
+        assert f"projects/{SLUG}/{name(number)}.jsonl" in held(sh)
     assert sh("csb-backup").ok().out == "", "nothing changed, nothing to say"
     with open(claude / f"{name(1)}.jsonl", "a") as file:
-        file.write(line(1, "more"))
+        file.write(said(1, "more"))
     assert sorted(kinds(sh("csb-backup").ok())) == [("commit", "noise"), ("session", "grew")]
     (claude / f"{name(2)}.jsonl").unlink()
     assert sorted(kinds(sh("csb-backup").ok())) == [("commit", "noise"), ("session", "deleted")]
@@ -78,7 +70,7 @@ def test_quiet(sh, claude):
     assert sh("csb-backup --quiet").ok().out == ""
     assert sh("csb-backup --quiet").ok().out == ""
     path = claude / f"{name(1)}.jsonl"
-    path.write_text(path.read_text() + line(1, "more"))
+    path.write_text(path.read_text() + said(1, "more"))
     path.chmod(0)
     done = sh("csb-backup --quiet")
     assert (done.rc, done.out) == (1, "")
@@ -104,7 +96,7 @@ def test_no_claude_directory_is_one_line(sh, home, make):
 
 def test_projects_behind_a_link(sh, home, tmp_path):
     (tmp_path / "big" / SLUG).mkdir(parents=True)
-    (tmp_path / "big" / SLUG / f"{name(0)}.jsonl").write_text(line(0, "x"))
+    (tmp_path / "big" / SLUG / f"{name(0)}.jsonl").write_text(said(0, "x"))
     (home.claude / "projects").symlink_to(tmp_path / "big")
     assert ("session", "new") in kinds(sh("csb-backup").ok())
 
@@ -139,7 +131,7 @@ def test_the_one_that_waits_covers_what_came_before(sh, claude, home):
         flock -u 9
         wait $first && exit $second"""
     assert ("commit", "noise") in kinds(sh(script).ok())
-    assert "late" in stored(sh)
+    assert "late" in held(sh)
     sh('flock -n "$CSB_HOME/next" true && flock -n "$CSB_HOME/lock" true').ok()
 
 
@@ -147,7 +139,7 @@ def test_many_at_once(sh, claude, home):
     script = "pids=; for n in 1 2 3 4 5 6; do echo $n >~/.claude/file$n; csb-backup --quiet & "
     script += 'pids="$pids $!"; done; for p in $pids; do wait $p || exit $?; done'
     sh(script).ok()
-    assert {f"file{n}" for n in range(1, 7)} <= set(stored(sh))
+    assert {f"file{n}" for n in range(1, 7)} <= set(held(sh))
     sh('git --git-dir="$CSB_HOME/git" fsck --strict 2>/dev/null').ok()
 
 
@@ -157,7 +149,7 @@ def test_many_at_once(sh, claude, home):
 def test_a_broken_stdout_does_not_stop_the_backup(sh, claude, line, rc, err):
     done = sh(line)
     assert (done.rc, done.err.count("\n")) == (rc, err), done
-    assert f"projects/{SLUG}/{name(2)}.jsonl" in stored(sh)
+    assert f"projects/{SLUG}/{name(2)}.jsonl" in held(sh)
     assert len(sh("csb-list").ok().records) == 3
 
 
@@ -177,7 +169,7 @@ def test_an_index_that_fails_does_not_keep_the_commit_from_happening(
     assert (done.rc, done.err.count("\n")) == (rc, 1 if words else 0), done
     assert (words or "") in done.err
     assert {("commit", "noise"), ("commit", "user")} <= set(kinds(done))
-    assert f"projects/{SLUG}/{name(2)}.jsonl" in stored(sh)
+    assert f"projects/{SLUG}/{name(2)}.jsonl" in held(sh)
     if stage == "csb-index":
         quiet = sh("csb-backup --quiet")
         assert (quiet.rc, quiet.out, quiet.err) == (rc, "", done.err)
@@ -237,7 +229,7 @@ garbage''')""")
 
 def test_a_rewrite_is_told(sh, claude):
     sh("csb-backup").ok()
-    (claude / f"{name(0)}.jsonl").write_text(line(0, "another question"))
+    (claude / f"{name(0)}.jsonl").write_text(said(0, "another question"))
     (claude / f"{name(1)}.jsonl").write_text("")
     done = sh("csb-backup")
     assert (done.rc, done.err.count("\n")) == (0, 2), done
@@ -283,30 +275,26 @@ def test_several_claude_directories_are_kept_apart(sh, claude, home):
     assert f"projects/{SLUG}/{name(7)}.jsonl" in held and ".key" not in held
 
 
-def log(home):
-    """The lines of backup.log."""
-    return [json.loads(line) for line in (home.backup / "backup.log").read_text().splitlines()]
-
-
 def test_backup_log(sh, claude, home, stages):
     """Each run that was to store something says who called, how it ended and what it stored."""
     began = time.time()
     sh("csb-backup --event SessionEnd --quiet; csb-backup; csb-backup --no-commit").ok()
-    first, second = log(home)
+    first, second = backup_log(home)
     assert (first["event"], first["outcome"], second["event"]) == ("SessionEnd", "ok", "hand")
     assert first["bytes"] > 0 == second["bytes"]
-    for line in first, second:
-        assert list(line)[:4] == ["kind", "at", "event", "outcome"]
-        assert 0 <= line["seconds"] < 60 and not {"env", "reason"} & line.keys()
-        assert time.strftime("%Y-%m-%dT%H:%M", time.gmtime(began)) <= line["at"]
+    for one in first, second:
+        assert list(one)[:4] == ["kind", "at", "event", "outcome"]
+        assert 0 <= one["seconds"] < 60 and not {"env", "reason"} & one.keys()
+        assert time.strftime("%Y-%m-%dT%H:%M", time.gmtime(began)) <= one["at"]
     assert (home.backup / "backup.log").stat().st_mode & 0o777 == 0o600
     assert sh(f"{LOCK} csb-backup --wait 0.1").rc == 75
     stages("csb-gitcommit", "sys.exit(1)")
     (home.claude / "new").write_text("new")
     assert sh("csb-backup").rc == 1
     assert sh("csb-backup --claude-dir /nowhere/there").rc == 1
-    assert [line["outcome"] for line in log(home)] == ["ok", "ok", "busy", "failed", "failed"]
-    assert "lock" in log(home)[2]["reason"]
+    runs = backup_log(home)
+    assert [one["outcome"] for one in runs] == ["ok", "ok", "busy", "failed", "failed"]
+    assert "lock" in runs[2]["reason"]
 
 
 def test_backup_log_is_rotated_and_never_stops_a_backup(sh, claude, home):
@@ -314,7 +302,7 @@ def test_backup_log_is_rotated_and_never_stops_a_backup(sh, claude, home):
     path = home.backup / "backup.log"
     path.write_text("x" * (1 << 20) + "\n")
     sh("csb-backup; csb-backup").ok()
-    assert len(log(home)) == 2, "what filled it is with the old ones"
+    assert len(backup_log(home)) == 2, "what filled it is with the old ones"
     assert path.with_name("backup.log.1").stat().st_size > 1 << 20
     path.unlink()
     path.mkdir()
@@ -325,11 +313,11 @@ def test_deletions_of_everything_must_be_confirmed(sh, claude, home):
     sh("csb-backup").ok()
     shutil.rmtree(home.claude / "projects")
     done = sh("csb-backup")
-    assert done.rc == 1 and f"projects/{SLUG}/{name(0)}.jsonl" in stored(sh)
+    assert done.rc == 1 and f"projects/{SLUG}/{name(0)}.jsonl" in held(sh)
     assert len(sh("csb-list").ok().records) == 3
     done = sh("csb-backup --accept-deletions").ok()
     assert kinds(done).count(("session", "deleted")) == 3
-    assert f"projects/{SLUG}/{name(0)}.jsonl" not in stored(sh)
+    assert f"projects/{SLUG}/{name(0)}.jsonl" not in held(sh)
 
 
 @pytest.mark.parametrize("number, rc", [("SIGINT", 130), ("SIGTERM", 143), ("SIGHUP", 129)])

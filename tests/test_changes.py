@@ -5,6 +5,7 @@ import socket
 import time
 
 import pytest
+from conftest import backup, held
 
 pytestmark = pytest.mark.logic
 
@@ -27,11 +28,6 @@ def write(path, data=b"{}\n", age=60):
     return path
 
 
-def backup(sh):
-    """Back everything up; the records of csb-gitcommit."""
-    return sh("csb-changes | csb-gitcommit").ok().records
-
-
 def settle(sh):
     """Back up until every stat is old enough to be trusted."""
     time.sleep(2.1)
@@ -48,11 +44,9 @@ def of_files(records):
     return [record for record in records if record["path"] != ".git"]
 
 
-def stored(sh, home):
-    """{path: bytes} of the newest commit of our own store, by plain git."""
-    names = sh(f"git --git-dir={home.backup}/git ls-tree -r -z --name-only main").out
-    return {name: sh(f"git --git-dir={home.backup}/git show 'main:{name}'").out
-            for name in names.split("\0") if name and not name.startswith(".csb/")}
+def stored(sh):
+    """{path: text} of the newest commit of our own store."""
+    return {path: os.fsdecode(data) for path, data in held(sh).items()}
 
 
 def test_everything_is_new_at_first_and_nothing_is_later(sh, home):
@@ -152,7 +146,7 @@ def test_unreadable_files_and_folders_keep_their_last_version(sh, home):
     assert sorted(done.err.splitlines()) == [
         "csb-changes: cannot list 'projects/-q': Permission denied",
         f"csb-gitblob: cannot read 'projects/-p/{ID}.jsonl': Permission denied"]
-    assert stored(sh, home) == {f"projects/-p/{ID}.jsonl": "1\n", "projects/-q/a.txt": "2\n",
+    assert stored(sh) == {f"projects/-p/{ID}.jsonl": "1\n", "projects/-q/a.txt": "2\n",
                                 "todos/b": "33\n"}
 
 
@@ -180,7 +174,7 @@ def test_deleted_is_applied_only_if_it_is_still_true(sh, home):
     os.rename(home.path / "away", path)
     assert "deleted" in changes.decode()
     assert sh("csb-gitcommit", changes).ok().records == []
-    assert f"projects/-p/{ID}.jsonl" in stored(sh, home)
+    assert f"projects/-p/{ID}.jsonl" in stored(sh)
 
 
 def test_links_are_followed_below_projects_and_stored_as_links_elsewhere(sh, home):
@@ -196,7 +190,7 @@ def test_links_are_followed_below_projects_and_stored_as_links_elsewhere(sh, hom
     (home.claude / "skills").symlink_to(away)
     (home.claude / "projects/-p/dangling").symlink_to("gone")
     backup(sh)
-    assert stored(sh, home) == {
+    assert stored(sh) == {
         "projects/-p/a.txt": "{}\n", f"projects/far/{ID}.jsonl": "far\n",
         "projects/far2": str(away), "projects/far/loop": str(home.claude),
         f"projects/-p/{ID}.jsonl": "one\n", "projects/inside": "-p", "skills": str(away),
@@ -211,7 +205,7 @@ def test_a_symlinked_projects_directory_is_followed(sh, home):
     write(home.path / f"disk/-p/{ID}.jsonl", b"far\n")
     (home.claude / "projects").symlink_to(home.path / "disk")
     backup(sh)
-    assert stored(sh, home) == {f"projects/-p/{ID}.jsonl": "far\n"}
+    assert stored(sh) == {f"projects/-p/{ID}.jsonl": "far\n"}
 
 
 def test_one_session_only(sh, home):
@@ -262,7 +256,7 @@ def test_a_name_that_git_refuses_is_said(sh, home, name):
     write(home.claude / "todos/b", b"fine\n")
     write(home.claude / "todos" / name, b"canary\n")
     done = sh("csb-changes | csb-gitcommit")
-    assert list(stored(sh, home)) == ["todos/b"]
+    assert list(stored(sh)) == ["todos/b"]
     if name.lower() == ".git":
         assert (done.rc, done.err) == (0, "") and "belongs to a git repository" in done.out
     else:
@@ -294,7 +288,7 @@ def test_class_filter_in_the_pipe(sh, home):
     write(home.claude / "settings.json")
     write(home.claude / f"projects/-p/{ID}.jsonl")
     sh("csb-changes | grep '\"user\"' | csb-gitcommit").ok()
-    assert list(stored(sh, home)) == ["settings.json"]
+    assert list(stored(sh)) == ["settings.json"]
     assert f"projects/-p/{ID}.jsonl" in paths(sh("csb-changes").ok().records)
     (home.claude / f"projects/-p/{ID}.jsonl").unlink()
     sh("rm -r ~/.claude/projects")
@@ -329,7 +323,7 @@ def test_csb_seen_that_lost_a_line_hides_nothing(sh, home):
     assert len(kept) == len(lines) - 1
     seen.write_bytes(b"\0".join(kept))
     assert [r["files"] for r in backup(sh)] == [1]
-    assert "projects/-p/gone" not in stored(sh, home)
+    assert "projects/-p/gone" not in stored(sh)
 
 
 def test_a_deletion_is_seen_without_csb_seen(sh, home):
@@ -342,7 +336,7 @@ def test_a_deletion_is_seen_without_csb_seen(sh, home):
     assert ("projects/-p/b", "deleted") in [
         (r["path"], r["change"]) for r in sh("csb-changes").ok().records]
     backup(sh)
-    assert list(stored(sh, home)) == [f"projects/-p/{ID}.jsonl"]
+    assert list(stored(sh)) == [f"projects/-p/{ID}.jsonl"]
 
 
 def test_a_file_becomes_a_directory_and_back(sh, home):
@@ -351,11 +345,11 @@ def test_a_file_becomes_a_directory_and_back(sh, home):
     (home.claude / "todos/a").unlink()
     write(home.claude / "todos/a/b", b"2")
     backup(sh)
-    assert stored(sh, home) == {"todos/a/b": "2"}
+    assert stored(sh) == {"todos/a/b": "2"}
     sh("rm -r ~/.claude/todos/a")
     write(home.claude / "todos/a", b"3")
     backup(sh)
-    assert stored(sh, home) == {"todos/a": "3"}
+    assert stored(sh) == {"todos/a": "3"}
 
 
 @pytest.mark.parametrize("line, status", [
@@ -378,7 +372,7 @@ def test_an_unmounted_disk_behind_a_link_deletes_nothing(sh, home):
     (home.path / f"disk/{ID}.jsonl").unlink()
     done = sh("csb-backup")
     assert done.rc == 1 and "'projects/-p'" in done.err
-    assert f"projects/-p/{ID}.jsonl" in stored(sh, home)
+    assert f"projects/-p/{ID}.jsonl" in stored(sh)
     assert [r["state"] for r in sh("csb-list --all").ok().records if r["session_id"] == ID] == [
         "present"]
 

@@ -40,8 +40,7 @@ def spelled(line):
     return [line]
 
 
-@pytest.fixture
-def lived_in(home, sh):
+def live(sh, home):
     """A home with one session that is there and one that was backed up and deleted."""
     folder = home.claude / "projects/-p"
     folder.mkdir(parents=True)
@@ -51,6 +50,12 @@ def lived_in(home, sh):
     sh("csb-backup").ok()
     (folder / f"{OLD}.jsonl").unlink()
     (folder / f"{ID}.jsonl").write_bytes(LINE * 2)
+
+
+@pytest.fixture
+def lived_in(home, once):
+    """A home with one session that is there and one that was backed up and deleted."""
+    once(live)
     return home
 
 

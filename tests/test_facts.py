@@ -6,6 +6,7 @@ import os
 import random
 import tarfile
 
+import conftest
 import pytest
 from conftest import SHARED, name
 
@@ -16,11 +17,9 @@ LEARN = "csb-lines | csb-facts | csb-folders"
 SAME = ("facts", "parsed", "prefix", "size", "torn", "shown")
 
 
-def line(text="hello", kind="user", **fields):
-    """One record of a transcript, as a line."""
-    content = text if kind == "user" else [{"type": "text", "text": text}]
-    return json.dumps({"type": kind, "cwd": "/w", "timestamp": "2026-01-02T03:04:05.678Z",
-                       "message": {"role": kind, "content": content}, **fields}).encode() + b"\n"
+def line(*words, **fields):
+    """One record of a transcript, as the bytes of a line."""
+    return conftest.line(*words, **fields).encode()
 
 
 def other(kind, **fields):

@@ -19,19 +19,6 @@ UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 DATA = os.path.join(SHARED, "data", "transcripts.tar.xz")
 
 
-@pytest.fixture
-def put(home):
-    """put(path below the Claude directory, text): a file with an mtime of its own; its path."""
-    def write(path, text="{}\n", mtime=1767323045):
-        path = os.path.join(os.fsencode(home.claude), os.fsencode(path))
-        os.makedirs(os.path.dirname(path), exist_ok=True)
-        with open(path, "wb") as file:
-            file.write(text if isinstance(text, bytes) else text.encode())
-        os.utime(path, (mtime, mtime))
-        return pathlib.Path(os.fsdecode(path))
-    return write
-
-
 def found(done):
     """(project, session_id, state) of what was listed."""
     return [(r["project"], r["session_id"], r.get("state")) for r in done.records
@@ -48,7 +35,7 @@ def end(done):
 def test_a_session_is_one_record(sh, home, put):
     put(f"projects/-b/{name(1)}.jsonl", "12345")
     put(f"projects/-a/{name(2)}.jsonl", "")
-    put(f"projects/-a/{name(1)}.jsonl", "123", 1767323046)
+    put(f"projects/-a/{name(1)}.jsonl", "123", mtime=1767323046)
     put(f"projects/-a/{name(1)}/subagents/agent-x.jsonl", "1234567")
     put(f"projects/-a/{name(1)}/tool-results/deep/er/t.txt", "1")
     done = sh("csb-find").ok()
@@ -86,10 +73,10 @@ def test_what_is_no_session(sh, put):
 def test_husks(sh, put, home):
     """A uuid without a transcript, for which there is a file below <uuid>/ or a flat agent."""
     owned = lambda number: json.dumps({"sessionId": name(number), "type": "user"}) + "\nx\n"
-    put(f"projects/-a/{name(1)}/tool-results/a.txt", "12", 1767323050)
-    put(f"projects/-a/{name(1)}/b.txt", "123", 1767323055)
+    put(f"projects/-a/{name(1)}/tool-results/a.txt", "12", mtime=1767323050)
+    put(f"projects/-a/{name(1)}/b.txt", "123", mtime=1767323055)
     (home.claude / f"projects/-a/{name(2)}/subagents").mkdir(parents=True)     # no file in it
-    put("projects/-a/agent-3.jsonl", owned(3), 1767323060)
+    put("projects/-a/agent-3.jsonl", owned(3), mtime=1767323060)
     put("projects/-a/agent-4.jsonl", owned(4))
     put(f"projects/-a/{name(4)}.jsonl", "x")
     put("projects/-b/agent-3.jsonl", owned(3))

@@ -1,12 +1,9 @@
 """csb-fmt: what people see of records, whatever stands in them."""
-import json
 import random
 import re
-import shlex
-import time
-import unicodedata
 
 import pytest
+from conftest import at, lines, on_terminal, width
 
 pytestmark = pytest.mark.logic
 
@@ -14,25 +11,9 @@ ID = "3f4a9b10-0000-4000-8000-00000000c0de"
 HOUR, DAY = 3600, 86400
 
 
-def at(seconds):
-    """A time seconds from now, as records give it."""
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + seconds))
-
-
 def wall(utc):
     """A time of a record as the clock shows it where the tests are: UTC."""
     return utc[:16].replace("T", " ")
-
-
-def lines(*records):
-    """Records as the bytes of a pipe."""
-    return b"".join(json.dumps(r).encode("utf-8", "surrogatepass") + b"\n" for r in records)
-
-
-def width(text):
-    """Columns of a terminal, counted independently of the tool."""
-    return sum(0 if unicodedata.category(c) in ("Mn", "Me", "Cf")
-               else 2 if unicodedata.east_asian_width(c) in ("W", "F") else 1 for c in text)
 
 
 def session(**fields):
@@ -258,27 +239,20 @@ def test_any_locale(sh):
         assert done.out.splitlines()[0] == "\u65e5\u672c \u00e9"
 
 
-def on_terminal(sh, home, record, setup="true", **env):
-    """What csb-fmt writes to a terminal."""
-    (home.path / "in").write_bytes(lines(record))
-    spawn = f"import pty; pty.spawn(['sh', '-c', '{setup}; csb-fmt <in'])"
-    return sh(f"python3 -c {shlex.quote(spawn)}", **{"TERM": "xterm", **env}).out
-
-
 def test_colour_only_on_a_terminal(sh, home):
     record = session(title="T" * 100, state="deleted", folders=[{"path": "/a", "work": 1}])
-    shown = on_terminal(sh, home, record)
+    shown = on_terminal(sh, home, "csb-fmt", record)
     assert "\x1b[31mDELETED\x1b[0m" in shown
     plain = re.sub(r"\x1b\[[\d;]*m", "", shown).replace("\r", "")
     assert plain == sh("csb-fmt", lines(record)).ok().out
     for quiet in ({"NO_COLOR": "1"}, {"NO_COLOR": ""}, {"TERM": "dumb"}):
-        assert "\x1b" not in on_terminal(sh, home, record, **quiet)
+        assert "\x1b" not in on_terminal(sh, home, "csb-fmt", record, **quiet)
 
 
 def test_a_path_is_cut_to_the_terminal(sh, home):
     record = {"kind": "version", "at": WHEN, "commit": COMMIT, "size": 5, "session_id": ID,
               "path": f"projects/{'x' * 90}/{ID}.jsonl"}
-    out = on_terminal(sh, home, record, "stty cols 99", NO_COLOR="1").replace("\r", "")
+    out = on_terminal(sh, home, "csb-fmt", record, setup="stty cols 99", NO_COLOR="1")
     assert len(out) == 100 and out.endswith(f"x/{ID}.jsonl\n") and "\u2026x" in out
     assert "x" * 90 in sh("csb-fmt", lines(record)).ok().out
 
@@ -287,15 +261,15 @@ def test_one_line_on_a_terminal(sh, home):
     """The title comes first: what says less is left out before it is cut short."""
     record = session(title="t" * 99, cwd="/srv/app", state="deleted", depth=1)
     for columns, tail in ((140, "  /srv/app  [DELETED]"), (100, "  [DELETED]"), (80, "")):
-        out = on_terminal(sh, home, record, f"stty cols {columns}", NO_COLOR="1")
-        out = out.replace("\r", "")
+        out = on_terminal(sh, home, "csb-fmt", record, setup=f"stty cols {columns}", NO_COLOR="1")
         assert len(out) == columns + 1 and out.startswith(f"{ID}  -                 \u2514 ttt")
         assert out.endswith(f"t\u2026{tail}\n")
-    assert on_terminal(sh, home, record).startswith(f"\x1b[31m{ID}"), "what is gone is red"
+    out = on_terminal(sh, home, "csb-fmt", record)
+    assert out.startswith(f"\x1b[31m{ID}"), "what is gone is red"
 
 
 def test_the_width_of_the_terminal(sh, home):
     record = session(title="T" * 300, cwd="/srv" * 90, deleted_at=at(-1), rewritten_at=at(-1))
     for columns in (50, 132):
-        out = on_terminal(sh, home, record, f"stty cols {columns}", NO_COLOR="1")
+        out = on_terminal(sh, home, "csb-fmt", record, setup=f"stty cols {columns}", NO_COLOR="1")
         assert max(map(len, out.replace("\r", "").split("\n"))) == columns

@@ -36,8 +36,7 @@ def store(home, sh):
     return git
 
 
-@pytest.fixture
-def grown(home, sh, store):
+def grow_five_times(sh, home):
     """A home with five sessions that were backed up five times while they grew."""
     full = home.path / "corpus"
     corpus.make(full, sessions=5, total_mb=0.6, big_mb=0, seed=7)
@@ -50,6 +49,12 @@ def grown(home, sh, store):
             new.write_bytes(data[:len(data) * step // 5])
         sh("csb-changes | csb-gitcommit >/dev/null").ok()
     return [path.stem for path in paths]
+
+
+@pytest.fixture
+def grown(once):
+    """The ids of five sessions that were backed up five times while they grew."""
+    return once(grow_five_times)
 
 
 def forged(store, keep, count=30, age=OLD):

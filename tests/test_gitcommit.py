@@ -10,6 +10,7 @@ import threading
 import time
 
 import pytest
+from conftest import held
 
 pytestmark = pytest.mark.logic
 
@@ -26,13 +27,6 @@ def fill(home):
         (home.claude / name).parent.mkdir(parents=True, exist_ok=True)
         (home.claude / name).write_bytes(value)
     return data
-
-
-def held(sh, git_dir, ref):
-    """{path: bytes} that a ref holds, by plain git."""
-    names = sh(f"git --git-dir={git_dir} ls-tree -r -z --name-only {ref}").ok().out.split("\0")
-    return {name: sh(f"git --git-dir={git_dir} cat-file blob '{ref}:{name}'").out.encode(
-        "utf-8", "surrogateescape") for name in names if name and not name.startswith(".csb/")}
 
 
 def backup(sh, more=""):

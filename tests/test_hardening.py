@@ -5,6 +5,7 @@ import stat
 import subprocess
 
 import pytest
+from conftest import held
 
 pytestmark = pytest.mark.logic
 
@@ -19,11 +20,6 @@ def transcript(home):
     path.parent.mkdir(parents=True)
     path.write_bytes(b"".join(LINE % (n, n) for n in range(5)))
     return path
-
-
-def stored(sh, home, path):
-    """The bytes of a path in the newest commit of our own store, by plain git."""
-    return sh(f"git --git-dir={home.backup}/git show 'main:{path}'").ok().out.encode()
 
 
 def test_a_disk_that_is_really_full(sh, home, transcript):
@@ -65,7 +61,7 @@ def test_a_path_that_no_system_call_takes_is_named(sh, home, transcript):
     done = sh("csb-backup")
     assert done.rc == 1 and done.err.count("\n") == 1
     assert done.err.startswith("csb-changes: cannot ") and "File name too long" in done.err
-    assert stored(sh, home, f"projects/-p/{ID}.jsonl") == transcript.read_bytes()
+    assert held(sh)[f"projects/-p/{ID}.jsonl"] == transcript.read_bytes()
     subprocess.run(["rm", "-rf", home.claude / name], check=True)
 
 

@@ -1,5 +1,7 @@
 """csb-history: every version that a store holds, whoever stored it."""
 import json
+import os
+import time
 
 import pytest
 from conftest import line, name
@@ -15,17 +17,11 @@ def path(number, project="-w"):
     return f"projects/{project}/{name(number)}.jsonl"
 
 
-@pytest.fixture
-def put(home):
-    """put(path below the Claude directory, text or None: it is removed)"""
-    def write(where, text):
-        where = home.claude / where
-        where.parent.mkdir(parents=True, exist_ok=True)
-        if text is None:
-            where.unlink()
-        else:
-            where.write_bytes(text if isinstance(text, bytes) else text.encode())
-    return write
+def become(put, where, text):
+    """Write a text to a path below the Claude directory, or remove what is there (None)."""
+    file = put(where, text or "", mtime=time.time())
+    if text is None:
+        file.unlink()
 
 
 @pytest.fixture
@@ -33,7 +29,7 @@ def lived(put, sh):
     """lived(*texts, where): a path has each of these texts, stored one after the other."""
     def run(*texts, where=None):
         for text in texts:
-            put(where or path(1), text)
+            become(put, where or path(1), text)
             sh(STORE).ok()
     return run
 
@@ -146,7 +142,7 @@ def test_other_stores(sh, lived, put, home):
     commit = f"git add -A && {GIT} commit -qm x"
     date = "GIT_COMMITTER_DATE='2026-01-02T03:04:0{}Z' "
     for number, text in ((1, "1\n"), (2, "1\n2\n"), (3, None), (4, "1\n2\n3\n")):
-        put(path(1), text)
+        become(put, path(1), text)
         sh(f"cd ~/.claude && export {date.format(number)} && {commit}").ok()
     found = sh(f"csb-history {name(1)}")
     assert changes(found) == [("revived", 6), ("grew", 4), ("new", 2)]
@@ -198,7 +194,7 @@ def test_all_files_of_a_session(sh, put, home):
     sh(STORE).ok()
     put(path(1), slug * 2)
     sh(STORE).ok()
-    put("plans/plan-a.md", None)
+    put("plans/plan-a.md").unlink()
     sh(STORE).ok()
     found = {r["path"]: r for r in sh(f"csb-history --files {name(1)}").ok().records}
     assert set(found) == set(mine)

@@ -8,7 +8,7 @@ from contextlib import suppress
 from select import select
 
 import pytest
-from conftest import POWERLESS, name, payload
+from conftest import POWERLESS, backup_log, held, name, payload
 
 pytestmark = [pytest.mark.logic, pytest.mark.long]
 
@@ -48,14 +48,8 @@ def gate(home, over):
 
 def stored(sh, commit="main"):
     """The sessions that a commit holds."""
-    out = sh(f'git --git-dir="$CSB_HOME/git" ls-tree -r --name-only {commit}').out
-    return sorted(path[-18:-6] for path in out.split("\n") if path.endswith(".jsonl")
+    return sorted(path[-18:-6] for path in held(sh, ref=commit) if path.endswith(".jsonl")
                   and path.startswith("projects/"))
-
-
-def log(home):
-    """The lines of backup.log."""
-    return [json.loads(line) for line in (home.backup / "backup.log").read_text().splitlines()]
 
 
 def ran(home):
@@ -72,14 +66,14 @@ def test_the_session_first_and_then_the_rest(sh, hook, over, claude, home, event
     tree = sh('git --git-dir="$CSB_HOME/git" rev-list --reverse main').ok().out.split()
     assert stored(sh, tree[0]) == (both if event == "SessionStart" else both[1:])
     assert len(sh("csb-list").ok().records) == 2
-    assert [(line["event"], line["outcome"]) for line in log(home)] == [(event, "ok")]
+    assert [(line["event"], line["outcome"]) for line in backup_log(home)] == [(event, "ok")]
 
 
 @pytest.mark.parametrize("source", ["startup", "resume", "fork", "clear", "else", 3, None])
 def test_every_start_of_a_session_is_a_catch_up(hook, over, claude, home, source):
     hook(payload("SessionStart", source=source))
     over()
-    assert log(home)[0]["outcome"] == "ok"
+    assert backup_log(home)[0]["outcome"] == "ok"
 
 
 def test_after_a_compaction_there_is_nothing_to_do(hook, over, claude, home):
@@ -121,14 +115,14 @@ def test_precompact_does_not_wait_for_ever(hook, over, claude, stages, gate, hom
 
 def test_precompact_without_a_session_waits_for_all(hook, claude, home, sh):
     hook(payload("PreCompact", session_id="nonsense"))
-    assert log(home)[0]["outcome"] == "ok" and len(stored(sh)) == 2
+    assert backup_log(home)[0]["outcome"] == "ok" and len(stored(sh)) == 2
 
 
 @pytest.mark.parametrize("session", [name(77), "", "..", "*", "--help", name(0)[:8], 3, None, []])
 def test_a_session_that_cannot_be_used(sh, hook, over, claude, home, session):
     hook(payload(session_id=session))
     over()
-    assert len(stored(sh)) == 2 and log(home)[0]["outcome"] == "ok"
+    assert len(stored(sh)) == 2 and backup_log(home)[0]["outcome"] == "ok"
 
 
 def test_while_a_backup_is_at_work(sh, hook, over, claude, home):
@@ -231,7 +225,7 @@ def test_a_stdin_that_never_ends(home, over, claude, sh, start):
     assert process.stdout.read() == b"" and process.wait() == 0
     process.stdin.close()
     over()
-    assert log(home)[0]["event"] == ("PreCompact" if start.endswith(b"\n") else "hook")
+    assert backup_log(home)[0]["event"] == ("PreCompact" if start.endswith(b"\n") else "hook")
 
 
 @pytest.mark.parametrize("stdin", ["</dev/zero", "< <(yes)", "<&-", "</dev/null", ">&-", "2>&-",
@@ -240,7 +234,7 @@ def test_a_strange_stdin(sh, over, claude, home, stdin):
     done = sh(f"csb-hook {stdin}")
     assert (done.rc, done.out, done.err) == (0, "", "")
     over()
-    assert log(home)[0]["outcome"] == "ok"
+    assert backup_log(home)[0]["outcome"] == "ok"
 
 
 @pytest.mark.parametrize("options, spoil, words", [
@@ -272,7 +266,7 @@ def test_relative_places(sh, hook, over, claude, home):
     (home.path / "app").mkdir()
     hook(payload(), "--git-dir store.git", **where)
     over()
-    assert log(home)[0]["outcome"] == "ok"
+    assert backup_log(home)[0]["outcome"] == "ok"
     assert len(sh("git --git-dir store.git log --format=%H main").ok().out.split()) == 3
 
 
@@ -287,7 +281,7 @@ def test_twenty_sessions_that_end_at_once(sh, over, claude, home):
     assert done.out == ""
     over()
     assert len(stored(sh)) == 20 and len(sh("csb-list").ok().records) == 20
-    assert {line["outcome"] for line in log(home)} == {"ok"}
+    assert {line["outcome"] for line in backup_log(home)} == {"ok"}
     assert all('"recheck"' in line for line in sh("csb-changes").ok().out.splitlines())
 
 
@@ -298,7 +292,7 @@ def test_the_environment_is_written_nowhere(sh, hook, over, claude, home, spoil)
         hook(payload(event, source="startup"), ANTHROPIC_API_KEY="sk-ant-SECRET",
              CLAUDE_CODE_MESSAGING_TOKEN="tok-SECRET")
         over()
-    assert {line["outcome"] for line in log(home)} == {"ok" if spoil == "true" else "failed"}
+    assert {line["outcome"] for line in backup_log(home)} == {"ok" if spoil == "true" else "failed"}
     found = sh("grep -r SECRET ~").out
     assert found == "", found
     for oid in sh("git --git-dir=$CSB_HOME/git cat-file --batch-all-objects "

@@ -1,7 +1,6 @@
 """csb-html: a page that anybody can read, and that does nothing but be read."""
 import base64
 import html.parser
-import json
 import re
 import shutil
 import struct
@@ -10,6 +9,7 @@ import tempfile
 import zlib
 
 import pytest
+from conftest import lines
 
 pytestmark = [pytest.mark.logic, pytest.mark.long]
 
@@ -65,10 +65,6 @@ class Page(html.parser.HTMLParser):
 def turn(text="", role="user", **fields):
     return {"kind": "turn", "session_id": ID, "role": role, "at": "2026-01-02T03:04:05.000Z",
             "text": text, "tools": [], **fields}
-
-
-def lines(*records):
-    return b"".join(json.dumps(r).encode() + b"\n" for r in records)
 
 
 def page(sh, *turns):

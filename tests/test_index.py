@@ -9,28 +9,13 @@ import tarfile
 import time
 
 import pytest
-from conftest import SHARED, line, name
+from conftest import INDEX, SHARED, STORE, WHEN, line, name
 
 pytestmark = pytest.mark.logic
 
 DATA = os.path.join(SHARED, "data", "transcripts.tar.xz")
 GROWTH = os.path.join(SHARED, "data", "growth.tar.xz")
-INDEX = "csb-find | csb-index"
-STORE = "csb-changes | csb-gitcommit >/dev/null"
 ALL = "csb-list --all --sort size"
-WHEN = 1767323045
-
-
-@pytest.fixture
-def put(home):
-    """put(number, text, project): a transcript, with an mtime of its own; its path."""
-    def write(number, text, project="-w", mtime=WHEN):
-        path = home.claude / "projects" / project / f"{name(number)}.jsonl"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(text if isinstance(text, bytes) else text.encode())
-        os.utime(path, (mtime, mtime))
-        return path
-    return write
 
 
 @pytest.fixture

@@ -4,23 +4,10 @@ import sqlite3
 import time
 
 import pytest
-from conftest import line, name
+from conftest import DAY, INDEX, WHEN, line, name
 
 pytestmark = pytest.mark.logic
 
-INDEX = "csb-find | csb-index >/dev/null"
-
-
-@pytest.fixture
-def put(home):
-    """put(number, text, project, days): a transcript, its mtime so many days later."""
-    def write(number, text, project="-w", days=0):
-        path = home.claude / "projects" / project / f"{name(number)}.jsonl"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
-        os.utime(path, (1767323045 + days * 86400,) * 2)
-        return path
-    return write
 
 
 def numbers(done):
@@ -72,11 +59,12 @@ def test_states_and_projects(sh, put, home):
 def test_order(sh, put):
     """Each key in its own direction, those without it last, equal ones by id."""
     put(1, line("one", timestamp="2026-01-01T00:00:00Z")
-        + line("b", timestamp="2026-01-09T00:00:00Z"), days=3)
-    put(2, line("a" * 5000, timestamp="2026-01-05T00:00:00Z"), days=1)
-    put(3, line("a", timestamp="2026-01-05T00:00:00Z") * 3, days=2)
-    put(4, "x\n", days=9)
-    put(6, line("a", timestamp="2026-01-05T00:00:00Z") * 3, "-a", days=2)     # found before 3
+        + line("b", timestamp="2026-01-09T00:00:00Z"), mtime=WHEN + 3 * DAY)
+    put(2, line("a" * 5000, timestamp="2026-01-05T00:00:00Z"), mtime=WHEN + 1 * DAY)
+    put(3, line("a", timestamp="2026-01-05T00:00:00Z") * 3, mtime=WHEN + 2 * DAY)
+    put(4, "x\n", mtime=WHEN + 9 * DAY)
+    # Found before 3.
+    put(6, line("a", timestamp="2026-01-05T00:00:00Z") * 3, "-a", mtime=WHEN + 2 * DAY)
     put(5, line("one", timestamp="2026-01-07T00:00:00Z"))
     sh(INDEX).ok()
     put(5, "").unlink()

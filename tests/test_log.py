@@ -6,6 +6,7 @@ import re
 import time
 
 import pytest
+from conftest import lines
 
 pytestmark = pytest.mark.logic
 
@@ -56,18 +57,12 @@ def uuid(number):
     return f"00000000-0000-4000-8000-{number:012d}"
 
 
-def lines(*records):
-    return b"".join(json.dumps(record).encode() + b"\n" for record in records)
-
-
 @pytest.fixture
-def put(home):
+def put(put):
     """A function: put(bytes or Chat, session id, project) makes a transcript; its path."""
     def write(data, name=ID, project="-p"):
-        path = home.claude / "projects" / project / (name + ".jsonl")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(data if isinstance(data, bytes) else data.bytes())
-        return path
+        text = data if isinstance(data, bytes) else data.bytes()
+        return put(f"projects/{project}/{name}.jsonl", text, mtime=time.time())
     return write
 
 

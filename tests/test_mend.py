@@ -2,16 +2,15 @@
 import shutil
 
 import pytest
+from conftest import STORE
 
 pytestmark = pytest.mark.logic
 
 ID = "11111111-2222-4333-8444-555555555555"
 MAIN = f"projects/-p/{ID}.jsonl"
-BACKUP = "csb-changes | csb-gitcommit"
 
 
-@pytest.fixture
-def stored(sh, home):
+def back_up_twice(sh, home):
     """Two backups: a session with a subagent, a skill, a link, an empty directory; MAIN's path."""
     for path in (MAIN, f"projects/-p/{ID}/subagents/agent-1.jsonl", "skills/a/SKILL.md", "skills/b",
                  "skills-x.md", "settings.json"):
@@ -20,11 +19,17 @@ def stored(sh, home):
     (home.claude / "skills/b").chmod(0o755)
     (home.claude / "link").symlink_to("settings.json")
     (home.claude / f"projects/-p/{ID}/tool-results").mkdir()
-    sh(BACKUP).ok()
+    sh(STORE).ok()
     with open(home.claude / MAIN, "a") as file:
         file.write("{}\n")
-    sh(BACKUP).ok()
+    sh(STORE).ok()
     return home.claude / MAIN
+
+
+@pytest.fixture
+def stored(once):
+    """Two backups, as back_up_twice() makes them; MAIN's path."""
+    return once(back_up_twice)
 
 
 @pytest.fixture
@@ -48,9 +53,9 @@ def lose(home, git):
 def test_the_fullest_version_of_a_transcript_is_verified(sh, stored, git, lose):
     """csb-restore prefers it to a last version that had shrunk."""
     stored.write_text("{}\n" * 30)
-    sh(BACKUP).ok()
+    sh(STORE).ok()
     stored.write_text("{}\n")
-    sh(BACKUP).ok()
+    sh(STORE).ok()
     fullest = git("rev-parse main~1")
     checks = [r for r in sh(f"csb-verify {ID}").ok().records if r["path"] == MAIN]
     assert [r["commit"] for r in checks] == [git("rev-parse main"), fullest]
@@ -79,7 +84,7 @@ def test_lost_trees_come_out_the_same(sh, stored, git, lose, lost, data):
     lose(*lost, data=data)
     with open(stored, "a") as file:
         file.write("{}\n")
-    assert sh(BACKUP).rc or lost[-1] == "main:skills"      # the next commit takes that as it is
+    assert sh(STORE).rc or lost[-1] == "main:skills"      # the next commit takes that as it is
     tip = git("rev-parse main")
     done = sh("csb-verify")
     assert done.rc == 1 and any(oid in done.err for oid in ids)
@@ -88,7 +93,7 @@ def test_lost_trees_come_out_the_same(sh, stored, git, lose, lost, data):
     assert git("rev-parse main") == tip
     git("fsck --full --strict")
     sh("csb-verify --repair").ok()
-    sh(BACKUP).ok()
+    sh(STORE).ok()
     assert git(f"show main:{MAIN}") == stored.read_text().strip()
     sh("csb-verify").ok()
 
@@ -114,7 +119,7 @@ def test_what_cannot_come_back_is_set_aside(sh, home, stored, git, lose, lost, b
     assert "run csb backup now" in done.err
     broken = git("for-each-ref --format='%(objectname) %(refname)' refs/csb").split()
     assert bool(broken) == (lost != "main")
-    sh(BACKUP).ok()
+    sh(STORE).ok()
     assert git("show main:" + MAIN) == stored.read_text().strip()
     assert git("rev-list main").split()[-1] and (not base or git("merge-base main " + base) == base)
     assert not broken or tip in git(f"log -1 --format=%B {broken[0]}")
@@ -132,7 +137,7 @@ def test_backups_go_on_over_damaged_trees(sh, home, stored, git, lose):
         lose(*trees, data=data)
         (home.backup / "git/csb.seen").unlink()
         assert "starts a new history" in sh("csb-verify --repair").err
-        for line in (BACKUP, "csb-verify", f"csb-restore --dry-run {ID}", "csb-index --rebuild"):
+        for line in (STORE, "csb-verify", f"csb-restore --dry-run {ID}", "csb-index --rebuild"):
             sh(line).ok()
         assert git("show main:" + MAIN) == stored.read_text().strip()
 
@@ -142,12 +147,12 @@ def test_what_is_left_before_a_lost_commit(sh, home, stored, git, lose):
     stored.unlink()
     (home.claude / f"projects/-p/{ID[:-1]}6.jsonl").write_text("{}\n")
     for _ in range(2):
-        sh(BACKUP).ok()
+        sh(STORE).ok()
         (home.claude / "skills-x.md").write_text("other\n")
     lose("main", *{git(f"rev-parse {oid}:.csb") for oid in git("rev-list main").split()})
     (home.backup / "git/csb.seen").unlink()
     assert "is kept as refs/csb/broken-" in sh("csb-verify --repair").err
-    sh(BACKUP).ok()
+    sh(STORE).ok()
     for line in ("csb-verify", f"csb-restore {ID}", "csb-index --rebuild"):
         sh(line).ok()
     assert stored.exists()
@@ -158,13 +163,13 @@ def test_what_is_left_of_a_damaged_history(sh, home, stored, git, lose):
     for number in range(3):
         for path in (stored, home.claude / "skills/a/SKILL.md", home.claude / "skills-x.md"):
             path.write_text(path.read_text() + f"{number}\n")
-        sh(BACKUP).ok()
+        sh(STORE).ok()
     tip, before, base = git("rev-list -3 main").split()
     lose("main:projects/-p", "main:skills")
     (home.backup / "git/csb.seen").unlink()
     stored.unlink()
     sh("csb-verify --repair")
-    sh(BACKUP).ok()
+    sh(STORE).ok()
     ref = git("for-each-ref --format='%(refname)' refs/csb")
     assert git(f"merge-base main {ref}") == base
     assert git(f"rev-list --count {base}..{ref}") == "2"

@@ -11,8 +11,7 @@ OWN = {"core.bigfilethreshold": "1m", "csb.store": "true", "gc.auto": "0"}
 COST = 20 << 10
 
 
-@pytest.fixture
-def alike(home, sh):
+def back_up_two_alike(sh, home):
     """Two large transcripts that begin alike, the first stored twice; their paths."""
     text = "".join(line(random.Random(n).randbytes(4000).hex()) for n in range(150))
     folder = home.claude / "projects/-p"
@@ -25,6 +24,12 @@ def alike(home, sh):
         file.write(line("more"))
     sh("csb-backup --quiet").ok()
     return paths
+
+
+@pytest.fixture
+def alike(once):
+    """The paths of two large transcripts that begin alike, the first stored twice."""
+    return once(back_up_two_alike)
 
 
 @pytest.fixture

@@ -1,12 +1,9 @@
 """csb-page and csb-hits: what people see of the status, of one session, of what was found."""
-import json
 import random
 import re
-import shlex
-import time
-import unicodedata
 
 import pytest
+from conftest import at, lines, on_terminal, width
 
 pytestmark = pytest.mark.logic
 
@@ -19,30 +16,6 @@ NASTY = [None, True, False, 0, -1, 1.5, 10**400, "", "x", "\x00\x1b]0;x\x07", "\
          [{"path": "\x1b[2J", "change": "new", "size": 3, "at": "2026-01-02T03:04:05Z"}], [[0, 2]],
          [{"day": "x", "commits": 4, "messages": 10**9}, {"commits": -1}], ["\x1b", "y" * 300],
          {"present": 3, "deleted": "\x1b"}, {"input": 12345, "x\x1b": 5}, [{"role": "\x9b"}]]
-
-
-def at(seconds):
-    """A time seconds from now, as records give it."""
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + seconds))
-
-
-def lines(*records):
-    """Records as the bytes of a pipe."""
-    return b"".join(json.dumps(r).encode("utf-8", "surrogatepass") + b"\n" for r in records)
-
-
-def width(text):
-    """Columns of a terminal, counted independently of the tools."""
-    return sum(0 if unicodedata.category(c) in ("Mn", "Me", "Cf")
-               else 2 if unicodedata.east_asian_width(c) in ("W", "F") else 1 for c in text)
-
-
-def on_terminal(sh, home, tool, *records, setup="true", **env):
-    """What a tool writes to a terminal."""
-    (home.path / "in").write_bytes(lines(*records))
-    spawn = f"import pty; pty.spawn(['sh', '-c', '{setup}; {tool} <in'])"
-    done = sh(f"python3 -c {shlex.quote(spawn)}", **{"TERM": "xterm", **env})
-    return done.out.replace("\r", "")
 
 
 STATUS = {

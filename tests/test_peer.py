@@ -5,7 +5,7 @@ import threading
 import time
 
 import pytest
-from conftest import name
+from conftest import DAY, name
 
 pytestmark = pytest.mark.logic
 
@@ -15,15 +15,11 @@ LINE = '{"type":"user","message":{"role":"user","content":"%s"}}\n'
 
 
 @pytest.fixture
-def put(home):
+def put(put):
     """put(path, text): a file of the Claude directory, 0600 and two days old; its path."""
     def write(path, text=LINE % "hello"):
-        path = home.claude / path
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(text if isinstance(text, bytes) else text.encode())
+        path = put(path, text, mtime=time.time() - 2 * DAY)
         path.chmod(0o600)
-        stamp = time.time_ns() - 2 * 86400 * 10**9
-        os.utime(path, ns=(stamp, stamp))
         return path
     return write
 

@@ -23,8 +23,7 @@ LINE = b'{"type":"user","cwd":"HOME/code/parser","timestamp":"2026-11-01T00:00:0
        b'"message":{"role":"user","content":"fix the parser bug"}}\n'
 
 
-@pytest.fixture
-def lived_in(home, sh):
+def live(sh, home):
     """A home with a backup, a deleted session and one that has changed since."""
     line = LINE.replace(b"HOME", str(home.path).encode())
     folder = home.claude / "projects" / re.sub("[^a-zA-Z0-9]", "-", f"{home.path}/code/parser")
@@ -39,6 +38,12 @@ def lived_in(home, sh):
     sh("csb-backup").ok()
     (folder / f"{ID}.jsonl").write_bytes(line * 103)
     (home.claude / "settings.json").write_text('{"cleanupPeriodDays": 5, "a": 1}\n')
+
+
+@pytest.fixture
+def lived_in(home, once):
+    """A home with a backup, a deleted session and one that has changed since."""
+    once(live)
     return home
 
 

@@ -1,28 +1,12 @@
 """csb-reindex and csb-seen: an index made anew knows what the old one knew, and who has seen a
 rewrite need not be told again; csb-index in little memory."""
-import os
 import sqlite3
 
 import pytest
-from conftest import line, name
+from conftest import INDEX, STORE, WHEN, line, name
 
 pytestmark = pytest.mark.logic
 
-INDEX = "csb-find | csb-index"
-STORE = "csb-changes | csb-gitcommit >/dev/null"
-WHEN = 1767323045
-
-
-@pytest.fixture
-def put(home):
-    """put(number, text): a transcript, with an mtime of its own; its path."""
-    def write(number, text, mtime=WHEN, project="-w"):
-        path = home.claude / "projects" / project / f"{name(number)}.jsonl"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
-        os.utime(path, (mtime, mtime))
-        return path
-    return write
 
 
 @pytest.fixture
@@ -32,7 +16,7 @@ def marked(sh, put, home):
         put(number, line("a") * 3)
     sh(f"{STORE}; {INDEX}").ok()
     for number in (1, 2):
-        put(number, line("b"), WHEN + 1)
+        put(number, line("b"), mtime=WHEN + 1)
     sh(f"{STORE}; {INDEX}").ok()
     put(2, "").unlink()
     sh(f"{STORE}; {INDEX}").ok()

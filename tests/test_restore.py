@@ -4,6 +4,7 @@ import os
 import time
 
 import pytest
+from conftest import backup
 
 pytestmark = pytest.mark.logic
 
@@ -33,11 +34,6 @@ def make_session(home, session_id=ID, days=3):
         os.utime(path, ns=(stamp, stamp))
     (home.claude / f"projects/-p/{session_id}/link").symlink_to("../elsewhere")
     (home.claude / f"session-env/{session_id}/empty").mkdir()
-
-
-def backup(sh):
-    """Back everything up."""
-    return sh("csb-changes | csb-gitcommit").ok().records
 
 
 def backed_up_sessions(sh, home, *ids):

@@ -15,8 +15,7 @@ LONG = "/" + "d" * 250
 NOW = time.strftime("%Y-%m-%dT%H:%M:%S.000000001Z", time.gmtime())
 
 
-@pytest.fixture
-def grown(sh, home):
+def back_up_three_days(sh, home):
     """A session and settings, each of three versions a day apart, the last is that both are gone:
     (path of the transcript, its versions, the commits, oldest first)."""
     path = home.claude / f"projects/-w/{name(1)}.jsonl"
@@ -40,6 +39,12 @@ def grown(sh, home):
     sh(f"{GIT} update-ref refs/heads/main refs/dated && {GIT} update-ref -d refs/dated").ok()
     commits = sh(f"{GIT} rev-list --reverse main").ok().out.split()
     return path, versions, commits
+
+
+@pytest.fixture
+def grown(once):
+    """(path of the transcript, its versions, the commits, oldest first) of three days."""
+    return once(back_up_three_days)
 
 
 def placed(done):
@@ -152,22 +157,25 @@ def test_a_torn_last_line(sh, home, torn):
     assert sh(f"csb-restore --repair {name(1)}").rc == 1
 
 
+def live(sh, home, cwd, project, number=1):
+    """A session with a side file, backed up and gone; its id."""
+    top = home.claude / "projects" / project
+    (top / name(number) / "subagents").mkdir(parents=True)
+    (top / f"{name(number)}.jsonl").write_text(
+        json.dumps({"type": "summary"}) + "\n{\n" + line("a", cwd=cwd) + line("b", cwd="/else"))
+    (top / name(number) / "subagents/agent-1.jsonl").write_text(line("sub", cwd=cwd))
+    (home.claude / "tasks" / name(number)).mkdir(parents=True)
+    (home.claude / "tasks" / name(number) / "1.json").write_text("{}")
+    sh("csb-backup --quiet").ok()
+    sh("rm -r ~/.claude/projects ~/.claude/tasks && mkdir -p ~/.claude/projects/-x").ok()
+    (home.claude / "projects/-x" / f"{name(99)}.jsonl").write_text(line())
+    return name(number)
+
+
 @pytest.fixture
-def lived(sh, home):
-    """lived(cwd, project, number): a session with a side file, backed up and gone; its id."""
-    def make(cwd, project, number=1):
-        top = home.claude / "projects" / project
-        (top / name(number) / "subagents").mkdir(parents=True)
-        (top / f"{name(number)}.jsonl").write_text(
-            json.dumps({"type": "summary"}) + "\n{\n" + line("a", cwd=cwd) + line("b", cwd="/else"))
-        (top / name(number) / "subagents/agent-1.jsonl").write_text(line("sub", cwd=cwd))
-        (home.claude / "tasks" / name(number)).mkdir(parents=True)
-        (home.claude / "tasks" / name(number) / "1.json").write_text("{}")
-        sh("csb-backup --quiet").ok()
-        sh("rm -r ~/.claude/projects ~/.claude/tasks && mkdir -p ~/.claude/projects/-x").ok()
-        (home.claude / "projects/-x" / f"{name(99)}.jsonl").write_text(line())
-        return name(number)
-    return make
+def lived(once):
+    """lived(cwd, project, number): the id of a session that was backed up and is gone."""
+    return lambda *words: once(live, *words)
 
 
 @pytest.mark.parametrize("cwd, project, words, expected", [

@@ -9,11 +9,10 @@ import signal
 import subprocess
 
 import pytest
-from conftest import POWERLESS, line, name
+from conftest import INDEX, POWERLESS, line, name
 
 pytestmark = pytest.mark.logic
 
-INDEX = "csb-find | csb-index >/dev/null"
 CLIENT = """#!/bin/sh
 { pwd -P; umask; echo "$(test -t 0 && echo a terminal || cat)"; echo "$CLAUDE_CONFIG_DIR"
   grep SigIgn /proc/self/status | cut -f2; printf '<%s>' "$@"; } >~/ran

@@ -4,6 +4,7 @@ import os
 import time
 
 import pytest
+from conftest import at
 
 pytestmark = pytest.mark.logic
 
@@ -14,11 +15,6 @@ STRANGE = ["nonsense", "[]", "3", "null", "{", "", "\\x00", "[" * 5000, '{"kind"
            '{"kind":"backup","at":"2999-01-01T00:00:00Z","outcome":"ok"}',
            '{"kind":"backup","at":"2026-01-01T00:00:00Z","outcome":{}}',
            '{"kind":"backup","at":"2026-01-01T00:00:00Z","outcome":"well"}']
-
-
-def at(seconds):
-    """A time seconds from now, as records give it."""
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + seconds))
 
 
 def one(seconds, outcome="ok", **more):
@@ -105,9 +101,8 @@ def test_the_summary(sh, log, runs, told):
     assert set(record) - {"last_success_at"} == set(told)
 
 
-@pytest.fixture
-def status(sh, home):
-    """status(): the record of csb-status after a backup of four days ago by all but the log."""
+def back_up_four_days_ago(sh, home):
+    """A backup of one session that is four days old by all signs but the log."""
     folder = home.claude / "projects" / "-w"
     folder.mkdir(parents=True)
     (folder / "3f4a9b10-0000-4000-8000-000000000001.jsonl").write_text("{}\n")
@@ -117,6 +112,12 @@ def status(sh, home):
           git update-ref refs/heads/main $(cat old)""").ok()
     for path in ("git/csb.seen", "lock"):
         os.utime(home.backup / path, (time.time() - 4 * DAY,) * 2)
+
+
+@pytest.fixture
+def status(sh, once):
+    """status(): the record of csb-status after back_up_four_days_ago()."""
+    once(back_up_four_days_ago)
 
     def ask():
         done = sh("csb-status")

@@ -3,23 +3,18 @@ import json
 import os
 
 import pytest
-from conftest import name
+from conftest import INDEX, line, name
 
 pytestmark = pytest.mark.logic
 
-INDEX = "csb-find | csb-index >/dev/null"
 
 
 @pytest.fixture
-def put(home):
+def put(put):
     """put(number, *cwds, day): a transcript with a record for each working directory."""
     def write(number, *cwds, day=1):
-        path = home.claude / "projects" / "-w" / f"{name(number)}.jsonl"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text("".join(json.dumps(
-            {"type": "user", "cwd": cwd, "timestamp": f"2026-01-{day:02}T03:04:05.678Z",
-             "message": {"role": "user", "content": "x"}}) + "\n" for cwd in cwds))
-        return path
+        when = f"2026-01-{day:02}T03:04:05.678Z"
+        return put(number, "".join(line("x", cwd=cwd, timestamp=when) for cwd in cwds))
     return write
 
 
@@ -95,8 +90,8 @@ def test_here(sh, put, home):
     put(3, "/elsewhere")
     sh(INDEX).ok()
     assert sh("cd ~/link && csb-scan | jq -r .session_id").ok().out.split() == [name(1), name(2)]
-    for line in ("cd link && csb-scan -NU", "csb-scan link", "cd link && csb-scan ./"):
-        assert numbers(sh(line).ok()) == [1, 2], line
+    for text in ("cd link && csb-scan -NU", "csb-scan link", "cd link && csb-scan ./"):
+        assert numbers(sh(text).ok()) == [1, 2], text
     assert numbers(sh("cd ~/link && csb-scan sub").ok()) == [2]
     assert scan(sh, f"{real}") == [1], "who says the real name need not know of a link"
     assert numbers(sh("PWD=/elsewhere csb-scan; PWD=. csb-scan", cwd=real)) == [1, 1]

@@ -25,14 +25,13 @@ def said(text, kind="user", number=1, day=1, **more):
 
 
 @pytest.fixture
-def put(home):
+def put(put, home):
     """A function: write lines as a transcript, or with more=True at its end; its path."""
     def write(name, *lines, project="-w-parser", more=False):
-        path = home.claude / "projects" / project / f"{name}.jsonl"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(path, "ab" if more else "wb") as file:
-            file.writelines(line if isinstance(line, bytes) else line.encode() for line in lines)
-        return path
+        where = f"projects/{project}/{name}.jsonl"
+        data = (home.claude / where).read_bytes() if more else b""
+        data += b"".join(line if isinstance(line, bytes) else line.encode() for line in lines)
+        return put(where, data, mtime=time.time())
     return write
 
 

@@ -5,56 +5,44 @@ import sqlite3
 import time
 
 import pytest
-from conftest import name
+from conftest import INDEX, line, name
 
 pytestmark = pytest.mark.logic
 
-INDEX = "csb-find | csb-index >/dev/null"
-BACKUP = f"csb-changes --accept-deletions | csb-gitcommit >/dev/null && {INDEX}"
+BACKUP = f"csb-changes --accept-deletions | csb-gitcommit && {INDEX}"
 NOW = int(time.time()) - 60
 
 
-def line(number=1, **fields):
-    return json.dumps({"type": "user", "cwd": "/w", "timestamp": "2026-01-02T03:04:05.678Z",
-                       "sessionId": name(number), **fields,
-                       "message": {"role": "user", "content": "hello"}}) + "\n"
-
-
-@pytest.fixture
-def put(home):
-    def write(where, text="x"):
-        where = home.claude / where
-        where.parent.mkdir(parents=True, exist_ok=True)
-        where.write_text(text)
-        os.utime(where, (NOW, NOW))
-    return write
+def said(number=1, **fields):
+    """A line of the transcript of a session."""
+    return line(sessionId=name(number), **fields)
 
 
 MAIN = f"projects/-w/{name(1)}.jsonl"
 SIDE = f"projects/-w/{name(1)}"
 FILES = {
-    MAIN: line(slug="plan-a"), f"{SIDE}/tool-results/x": "x", f"{SIDE}/custom-title.json": "{}",
+    MAIN: said(slug="plan-a"), f"{SIDE}/tool-results/x": "x", f"{SIDE}/custom-title.json": "{}",
     f"{SIDE}/subagents/agent-a1.jsonl": "{}\n",
     f"{SIDE}/subagents/agent-a1.meta.json":
         '{"agentType":"Explore","description":"look \\u001b","spawnDepth":1}',
     f"{SIDE}/subagents/workflows/w/agent-a2.jsonl": "{}\n{}\n",
     f"{SIDE}/subagents/workflows/w/agent-a2.meta.json": '{"agentType":7,"description":["x"]}',
     f"{SIDE}/subagents/workflows/w/journal.jsonl": "{}\n",
-    "projects/-w/agent-old.jsonl": line(), "plans/plan-a.md": "plan",
+    "projects/-w/agent-old.jsonl": said(), "plans/plan-a.md": "plan",
     f"todos/{name(1)}-agent-{name(1)}.json": "[]", f"file-history/{name(1)}/a@v1": "old",
     f"tasks/{name(1)}/1.json": "{}",
 }
 OTHERS = {
-    f"projects/-w/{name(2)}.jsonl": line(2), "projects/-w/agent-x.jsonl": line(2),
+    f"projects/-w/{name(2)}.jsonl": said(2), "projects/-w/agent-x.jsonl": said(2),
     f"projects/-w/{name(2)}/tool-results/x": "y", "plans/plan-b.md": "plan", "settings.json": "{}",
-    f"todos/{name(2)}-agent-{name(1)}.json": "[]", "projects/-x/agent-old.jsonl": line(2),
+    f"todos/{name(2)}-agent-{name(1)}.json": "[]", "projects/-x/agent-old.jsonl": said(2),
 }
 
 
 @pytest.fixture
 def session(put):
     for where, text in {**FILES, **OTHERS}.items():
-        put(where, text)
+        put(where, text, mtime=NOW)
 
 
 def agents(record):
@@ -62,7 +50,7 @@ def agents(record):
 
 
 AGENTS = [{"subagent": "a1", "agent_type": "Explore", "description": "look \x1b", "size": 3},
-          {"subagent": "a2", "size": 6}, {"subagent": "old", "size": len(line())}]
+          {"subagent": "a2", "size": 6}, {"subagent": "old", "size": len(said())}]
 
 
 def show(sh, words=""):
@@ -106,14 +94,14 @@ def test_a_deleted_session(sh, session, home):
 
 def test_versions_and_a_pipe_into_restore(sh, session, put, home):
     for count in range(1, 24):
-        put(MAIN, line() * count)
+        put(MAIN, said() * count, mtime=NOW)
         sh("csb-changes | csb-gitcommit >/dev/null").ok()
     sh(INDEX).ok()
     record = show(sh)
     assert (len(record["versions"]), record["versions_total"]) == (20, 23)
-    assert record["versions"][0]["size"] == 23 * len(line())
+    assert record["versions"][0]["size"] == 23 * len(said())
     sh(f"csb-show {name(1)} | jq -c '.versions[1]' | csb-restore --target-dir ~/out").ok()
-    assert (home.path / "out" / MAIN).read_text() == line() * 22
+    assert (home.path / "out" / MAIN).read_text() == said() * 22
 
 
 def test_forks(sh, session, home):
@@ -154,9 +142,9 @@ def test_without_store_and_without_index(sh, session, home):
 
 def test_one_that_the_index_does_not_know_yet(sh, session, put):
     sh(INDEX).ok()
-    put(f"projects/-new/{name(7)}.jsonl", line(7))
+    put(f"projects/-new/{name(7)}.jsonl", said(7))
     record = show(sh, name(7))
-    assert record["project"] == "-new" and [f["size"] for f in record["files"]] == [len(line(7))]
+    assert record["project"] == "-new" and [f["size"] for f in record["files"]] == [len(said(7))]
 
 
 def test_ids_and_other_records(sh, session):
@@ -177,7 +165,7 @@ def test_ids_and_other_records(sh, session):
 
 
 def test_one_id_in_two_projects_and_a_husk(sh, session, put, home):
-    put(f"projects/-v/{name(1)}.jsonl", line(1, slug="plan-b"))
+    put(f"projects/-v/{name(1)}.jsonl", said(slug="plan-b"))
     put(f"projects/-v/{name(9)}/tool-results/x", "husk")
     sh(BACKUP).ok()
     found = {r["project"]: r for r in sh(f"csb-show {name(1)}").ok().records}
@@ -201,7 +189,7 @@ def test_one_id_in_two_projects_and_a_husk(sh, session, put, home):
 def test_many_sessions(sh, put):
     """More than are looked up at a time, in the order asked for."""
     for number in range(250):
-        put(f"projects/-w/{name(number)}.jsonl", line(number))
+        put(f"projects/-w/{name(number)}.jsonl", said(number))
     sh(BACKUP).ok()
     found = sh("csb-list | csb-show").ok().records
     assert [r["session_id"] for r in found] == [
@@ -216,7 +204,7 @@ def test_a_bad_meta_file(sh, put, meta, home):
     """It costs what it would have said, of a live session and of a deleted one."""
     put(f"{SIDE}/subagents/agent-a1.jsonl", "{}\n")
     put(f"{SIDE}/subagents/agent-a1.meta.json", meta)
-    put(MAIN, line())
+    put(MAIN, said())
     sh(BACKUP).ok()
     for where in ("disk", "store"):
         done = sh(f"csb-show {name(1)}")

@@ -1,35 +1,24 @@
 """csb-status: it says that all is backed up when the store holds it, and only then."""
-import json
 import os
 import shutil
 import sqlite3
 import time
 
 import pytest
-from conftest import name
+from conftest import at, line, name
 
 pytestmark = pytest.mark.logic
 
 DAY = 86400
 
 
-def at(seconds):
-    """A time seconds from now, as records give it."""
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + seconds))
-
-
 @pytest.fixture
-def put(home):
+def put(put):
     """put(number, days): a session of two messages, last written to so many days ago."""
     def write(number, days=1.0, text="hello"):
-        folder = home.claude / "projects" / "-w"
-        folder.mkdir(parents=True, exist_ok=True)
-        path = folder / f"{name(number)}.jsonl"
-        path.write_text("".join(json.dumps(
-            {"type": role, "cwd": "/w", "timestamp": at(-days * DAY), "uuid": f"{number}{role}",
-             "message": {"role": role, "content": text}}) + "\n" for role in ("user", "assistant")))
-        os.utime(path, (time.time() - days * DAY,) * 2)
-        return path
+        said = [line(text, role, timestamp=at(-days * DAY), uuid=f"{number}{role}")
+                for role in ("user", "assistant")]
+        return put(number, "".join(said), mtime=time.time() - days * DAY)
     return write
 
 

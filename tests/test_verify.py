@@ -6,14 +6,14 @@ import shutil
 import zlib
 
 import pytest
+from conftest import backup
 
 pytestmark = pytest.mark.logic
 
 IDS = [f"{number}1111111-2222-4333-8444-555555555555" for number in range(1, 7)]
 
 
-@pytest.fixture
-def backed_up(sh, home):
+def back_up_six(sh, home):
     """Six sessions and a setting in the store; the paths of all."""
     paths = ["settings.json"]
     for number, name in enumerate(IDS):
@@ -23,8 +23,14 @@ def backed_up(sh, home):
             (home.claude / path).write_text(f'{{"n":{number},"path":"{path}"}}\n' * 50)
     (home.claude / "settings.json").write_text("{}\n")
     (home.claude / "link").symlink_to("settings.json")
-    sh("csb-changes | csb-gitcommit").ok()
+    backup(sh)
     return [*paths, "link"]
+
+
+@pytest.fixture
+def backed_up(once):
+    """Six sessions and a setting in the store; the paths of all."""
+    return once(back_up_six)
 
 
 def oid_of(sh, home, path):
@@ -192,7 +198,7 @@ def test_a_lost_link_and_a_large_file_of_a_bad_pack_are_mended(sh, home, backed_
     big.write_bytes(random.Random(1).randbytes(3 << 20))
     for number in range(120):       # so many that git keeps them in a pack
         (home.claude / f"tasks/{IDS[0]}/{number}").write_text(f"{number}\n" * 99)
-    sh("csb-changes | csb-gitcommit").ok()
+    backup(sh)
     loose(sh, home, "link").unlink()
     pack = max(home.backup.glob("git/objects/pack/*.pack"), key=lambda path: path.stat().st_size)
     pack.chmod(0o600)
@@ -217,7 +223,7 @@ def test_fsck_says_what_it_found(sh, home, backed_up):
     """--deep passes on git's words about objects that no last version needs."""
     old = oid_of(sh, home, "settings.json")
     (home.claude / "settings.json").write_text('{"new":1}\n')
-    sh("csb-changes | csb-gitcommit").ok()
+    backup(sh)
     (home.backup / "git/objects" / old[:2] / old[2:]).unlink()
     assert sh("csb-verify").ok()
     done = sh("csb-verify --deep")
@@ -230,7 +236,7 @@ def test_a_hole_in_the_history_hides_nothing_that_is_newer(sh, home, backed_up, 
     """Past a lost commit or tree nobody can look; what the newest tree holds comes back."""
     for number in range(3):
         (home.claude / f"projects/-p/{IDS[number]}.jsonl").write_text(f'{{"n":{number}}}\n')
-        sh("csb-changes | csb-gitcommit").ok()
+        backup(sh)
     git = f"git --git-dir {home.backup}/git"
     oid = sh(f"{git} rev-parse {lost}").ok().out.strip()
     (home.backup / "git/objects" / oid[:2] / oid[2:]).unlink()
