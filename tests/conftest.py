@@ -7,6 +7,7 @@ CSB_PYTHON names another interpreter for the tools. CSB_SOAK, the name of a file
 a run of theirs.
 """
 import copy
+import functools
 import hashlib
 import json
 import os
@@ -395,19 +396,22 @@ def back_up_two_sessions(sh, home):
     return folder
 
 
+def put_into(home, what, text="{}\n", project="-w", mtime=WHEN):
+    """Write a file in the Claude directory; its path. what is a path there, or the number of a
+    session: then it is its transcript, in that project."""
+    if isinstance(what, int):
+        what = f"projects/{project}/{name(what)}.jsonl"
+    path = home.claude / os.fsdecode(what)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    os.utime(path, (mtime, mtime))
+    return path
+
+
 @pytest.fixture
 def put(home):
-    """put(what, text, project, mtime): a file in the Claude directory; its path. what is a path
-    there, or the number of a session: then it is its transcript, in that project."""
-    def write(what, text="{}\n", project="-w", mtime=WHEN):
-        if isinstance(what, int):
-            what = f"projects/{project}/{name(what)}.jsonl"
-        path = home.claude / os.fsdecode(what)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(text if isinstance(text, bytes) else text.encode())
-        os.utime(path, (mtime, mtime))
-        return path
-    return write
+    """put(what, text, project, mtime): put_into() the home of the test."""
+    return functools.partial(put_into, home)
 
 
 @pytest.fixture

@@ -1,6 +1,8 @@
 """csb-moved, and csb-restore by id: a session that was moved to another project."""
+import time
+
 import pytest
-from conftest import line, name
+from conftest import line, name, put_into
 
 pytestmark = pytest.mark.logic
 
@@ -8,20 +10,21 @@ ID = name(1)
 A, B, C = line("a"), line("b"), line("c")
 
 
+def live(sh, home, states):
+    """A backup of each state, {project: transcript}; then the disk is empty."""
+    for state in states:
+        sh("rm -rf .claude/projects; mkdir -p .claude/projects/-other").ok()
+        put_into(home, 9, line(), "-other", mtime=time.time())
+        for project, text in state.items():
+            put_into(home, 1, text, project, mtime=time.time())
+        sh("csb-backup --quiet").ok()
+    sh("rm -rf .claude/projects").ok()
+
+
 @pytest.fixture
-def lives(sh, home):
+def lives(once):
     """lives([{project: transcript}, ...]): a backup of each state; then the disk is empty."""
-    def live(states):
-        for state in states:
-            sh("rm -rf .claude/projects; mkdir -p .claude/projects/-other").ok()
-            (home.claude / f"projects/-other/{name(9)}.jsonl").write_text(line())
-            for project, text in state.items():
-                path = home.claude / "projects" / project / f"{ID}.jsonl"
-                path.parent.mkdir()
-                path.write_text(text)
-            sh("csb-backup --quiet").ok()
-        sh("rm -rf .claude/projects").ok()
-    return live
+    return lambda states: once(live, states)
 
 
 @pytest.mark.parametrize("states, project", [

@@ -3,26 +3,31 @@ rewrite need not be told again; csb-index in little memory."""
 import sqlite3
 
 import pytest
-from conftest import INDEX, STORE, WHEN, line, name
+from conftest import INDEX, STORE, WHEN, line, name, put_into
 
 pytestmark = pytest.mark.logic
 
 
 
-@pytest.fixture
-def marked(sh, put, home):
+def rewrite_two_of_three(sh, home):
     """Two sessions that were rewritten (one of them is gone), one that was not: the times."""
     for number in (1, 2, 3):
-        put(number, line("a") * 3)
+        put_into(home, number, line("a") * 3)
     sh(f"{STORE}; {INDEX}").ok()
     for number in (1, 2):
-        put(number, line("b"), mtime=WHEN + 1)
+        put_into(home, number, line("b"), mtime=WHEN + 1)
     sh(f"{STORE}; {INDEX}").ok()
-    put(2, "").unlink()
+    put_into(home, 2).unlink()
     sh(f"{STORE}; {INDEX}").ok()
     found = marks(sh)
     assert set(found) == {name(1), name(2)}
     return found
+
+
+@pytest.fixture
+def marked(once):
+    """The times at which two sessions of three were rewritten."""
+    return once(rewrite_two_of_three)
 
 
 def marks(sh):

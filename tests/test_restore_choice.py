@@ -1,12 +1,27 @@
 """csb-restore: which version it takes, of which session, and whether --dry-run says so"""
 import json
 import os
+import time
 
 import pytest
+from conftest import put_into
 
 pytestmark = pytest.mark.logic
 
 ID = "11111111-2222-4333-8444-555555555555"
+
+
+def back_up_one(sh, home):
+    """A session of one line, backed up."""
+    put_into(home, f"projects/-p/{ID}.jsonl", mtime=time.time())
+    sh("csb-backup").ok()
+
+
+@pytest.fixture
+def stored(once):
+    """A session of one line, backed up."""
+    once(back_up_one)
+
 
 def test_a_blank_version_is_the_last_to_be_tried(sh, home):
     """A transcript that was overwritten with as many NULs comes back as it was before."""
@@ -44,11 +59,7 @@ def test_a_dry_run_says_what_the_run_does(sh, home):
         assert plain[0] == plain[1] or not plain[1], words
 
 
-def test_another_project_is_not_taken_in_silence(sh, home):
-    path = home.claude / f"projects/-p/{ID}.jsonl"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(b"{}\n")
-    sh("csb-backup").ok()
+def test_another_project_is_not_taken_in_silence(sh, home, stored):
     line = json.dumps({"session_id": ID.format(9), "project": "-nope"})
     done = sh("csb-restore --target-dir out", line.encode())
     assert (done.rc, done.out) == (1, "") and "in project '-nope'" in done.err
@@ -57,12 +68,8 @@ def test_another_project_is_not_taken_in_silence(sh, home):
 @pytest.mark.parametrize("commit", ["nothere", "f" * 40, "main:projects", "--all", "a\0b", "\ud800",
                                     ["main"], 7])
 @pytest.mark.few(3)
-def test_a_commit_that_is_none_is_said_in_one_line(sh, home, commit):
+def test_a_commit_that_is_none_is_said_in_one_line(sh, home, commit, stored):
     """And costs nobody else anything: of csb-restore and of csb-locate."""
-    path = home.claude / f"projects/-p/{ID}.jsonl"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(b"{}\n")
-    sh("csb-backup").ok()
     lines = json.dumps({"session_id": ID, "commit": commit}) + f"\n{ID}\n"
     for tool in ("csb-restore --target-dir out", "csb-locate"):
         done = sh(tool, lines.encode())

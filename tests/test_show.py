@@ -5,7 +5,7 @@ import sqlite3
 import time
 
 import pytest
-from conftest import INDEX, line, name
+from conftest import INDEX, line, name, put_into
 
 pytestmark = pytest.mark.logic
 
@@ -39,10 +39,29 @@ OTHERS = {
 }
 
 
-@pytest.fixture
-def session(put):
+def make_sessions(sh, home, then):
+    """A session with every part, FILES, and others; then a pipeline."""
     for where, text in {**FILES, **OTHERS}.items():
-        put(where, text, mtime=NOW)
+        put_into(home, where, text, mtime=NOW)
+    sh(then).ok()
+
+
+@pytest.fixture
+def session(sh, home):
+    """The sessions of make_sessions(), which nobody knows yet."""
+    make_sessions(sh, home, "true")
+
+
+@pytest.fixture
+def indexed(once):
+    """The same in an index alone."""
+    once(make_sessions, INDEX)
+
+
+@pytest.fixture
+def stored(once):
+    """The same in the store and in the index."""
+    once(make_sessions, BACKUP)
 
 
 def agents(record):
@@ -59,8 +78,7 @@ def show(sh, words=""):
     return record
 
 
-def test_a_live_session(sh, session, home):
-    sh(BACKUP).ok()
+def test_a_live_session(sh, stored, home):
     record = show(sh)
     (listed,) = sh(f"csb-list {name(1)}").ok().records
     assert {**record, "files": listed["files"]}.items() >= listed.items()
@@ -74,9 +92,8 @@ def test_a_live_session(sh, session, home):
     assert record["versions"] == sh(f"csb-history {name(1)}").ok().records
 
 
-def test_a_deleted_session(sh, session, home):
+def test_a_deleted_session(sh, stored, home):
     """The files as csb-restore would bring them back, told from the store."""
-    sh(BACKUP).ok()
     for where in FILES:
         (home.claude / where).unlink()
     sh(BACKUP).ok()
@@ -104,9 +121,8 @@ def test_versions_and_a_pipe_into_restore(sh, session, put, home):
     assert (home.path / "out" / MAIN).read_text() == said() * 22
 
 
-def test_forks(sh, session, home):
+def test_forks(sh, indexed, home):
     """Those that name it as their parent, oldest first; deleted ones too."""
-    sh(INDEX).ok()
     db = sqlite3.connect(home.backup / "session-backup.db")
     (text,) = db.execute("SELECT record FROM session WHERE session_id = ?",
                          (json.dumps(name(2)),)).fetchone()
@@ -123,9 +139,8 @@ def test_forks(sh, session, home):
     assert json.loads(found.ok().out) == [name(4), name(3), name(5)]
 
 
-def test_without_store_and_without_index(sh, session, home):
+def test_without_store_and_without_index(sh, indexed, home):
     """What is on disk is shown all the same."""
-    sh(INDEX).ok()
     record = show(sh)
     assert (record["versions"], record["versions_total"], len(record["files"])) == ([], 0, 13)
     (home.backup / "session-backup.db").unlink()
@@ -140,15 +155,13 @@ def test_without_store_and_without_index(sh, session, home):
     assert len(done.records[0]["files"]) == 13 and done.records[0]["versions_total"] == 1
 
 
-def test_one_that_the_index_does_not_know_yet(sh, session, put):
-    sh(INDEX).ok()
+def test_one_that_the_index_does_not_know_yet(sh, indexed, put):
     put(f"projects/-new/{name(7)}.jsonl", said(7))
     record = show(sh, name(7))
     assert record["project"] == "-new" and [f["size"] for f in record["files"]] == [len(said(7))]
 
 
-def test_ids_and_other_records(sh, session):
-    sh(BACKUP).ok()
+def test_ids_and_other_records(sh, stored):
     for words, status in (("abcd", 1), ("3f4a", 2), ("--no", 2)):
         done = sh(f"csb-show {words}")
         assert (done.rc, done.out, done.err.count("\n")) == (status, "", 1), done
