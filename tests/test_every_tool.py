@@ -116,8 +116,7 @@ each = pytest.mark.parametrize("tool", TOOLS)
 of_the_form = pytest.mark.skipif(FORM == "bin", reason="what a form can break: tried on dist/")
 
 
-@pytest.fixture(autouse=True)
-def sessions(home):
+def make_sessions(home):
     """Thirty sessions of two lines, an hour old."""
     folder = home.claude / "projects" / "-work"
     folder.mkdir(parents=True)
@@ -143,18 +142,31 @@ def manual(tool):
     return ast.get_docstring(ast.parse(source(tool)[1]), clean=False).strip()
 
 
-def prepare(sh, tool):
-    """Run what the tool needs; its line."""
-    before, line = WORKS[tool]
+def make_ready(sh, home, before):
+    """make_sessions(), and what must run before."""
+    make_sessions(home)
     if before:
         done = sh(before)
         assert done.rc == 0, done
+
+
+@pytest.fixture(autouse=True)
+def sessions(home, request):
+    """The sessions are there in every test."""
+    if "ready" not in request.fixturenames:
+        make_sessions(home)
+
+
+@pytest.fixture
+def ready(once, tool):
+    """What the tool needs has run; its line."""
+    before, line = WORKS[tool]
+    once(make_ready, before)
     return line
 
 
-def works(sh, tool, tail=""):
-    """Prepare what the tool needs, then run its line, with tail for its stdout."""
-    line = prepare(sh, tool)
+def works(sh, line, tail=""):
+    """Run the line of a tool, with tail for its stdout."""
     return sh(f"{CLOSED_PIPE if '3' in tail else ''}{line} {tail}")
 
 
@@ -198,32 +210,32 @@ def test_misuse_is_2_and_one_line(sh, tool, word):
 @pytest.mark.logic
 @each
 @pytest.mark.few(10)
-def test_reader_that_left(sh, tool):
+def test_reader_that_left(sh, tool, ready):
     """A pipe that nobody reads any more ends the tool without a word."""
     done = sh(f"{CLOSED_PIPE}{tool} --help >&3")
     assert (done.rc, done.err) == (141, "")
-    done = works(sh, tool, ">&3")
+    done = works(sh, ready, ">&3")
     assert done.rc in ((0, 141) if tool == "csb" else (141,)) and done.err == "", done
 
 
 @pytest.mark.logic
 @each
 @pytest.mark.few(12)
-def test_full_disk(sh, tool):
+def test_full_disk(sh, tool, ready):
     """Output that cannot be written is an error, in one line."""
     done = sh(f"{tool} --help >/dev/full")
     assert done.rc == 1 and one_line(done.err, tool), done
-    done = works(sh, tool, ">/dev/full")
+    done = works(sh, ready, ">/dev/full")
     assert done.rc == 1 and done.err.count("No space left on device") == 1, done
 
 
 @pytest.mark.logic
 @each
 @pytest.mark.few(10)
-def test_closed_streams(sh, tool):
+def test_closed_streams(sh, tool, ready):
     """Without stdin, stdout or stderr at all: the same work, or an error, never a mess."""
     assert sh(f"{tool} --no-such-option 2>&-").out == ""
-    done = works(sh, tool, ">&-")
+    done = works(sh, ready, ">&-")
     assert done.rc == 1 and done.err, done
     done = sh(f"{tool} <&-")
     assert done.rc == (0 if tool in SOURCES and tool not in INDEX else done.rc)
@@ -258,10 +270,9 @@ def interrupt(process):
 @pytest.mark.parametrize("tool", [
     name for name in FILTERS if name not in ("csb-redact", "csb-remap")])
 @pytest.mark.few(12)
-def test_ctrl_c_while_reading(home, sh, tool):
+def test_ctrl_c_while_reading(home, sh, tool, ready):
     """130 and not a word. (The tool reads its input once it complains of the first line, which is
     as good as any other to csb-redact and csb-remap.)"""
-    prepare(sh, tool)
     process = start(home, f"exec {tool}{NEEDED.get(tool, '')}", stdin=subprocess.PIPE,
                     stdout=subprocess.DEVNULL)
     process.stdin.write(b"{no record\n")
@@ -291,12 +302,11 @@ def test_ctrl_c_in_a_del(home):
         "csb-config", "csb-gc", "csb-init", "csb-push", "csb-schedule",
         "csb-setup", "csb-status", "csb-timer", "csb-wire")])
 @pytest.mark.few(6)
-def test_ctrl_c_while_writing(home, sh, tool):
+def test_ctrl_c_while_writing(home, sh, ready):
     """130 and not a word, into a pipe too small for the output, that nobody reads."""
-    line = prepare(sh, tool)
     reader, writer = os.pipe()
     fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, 4096)
-    process = start(home, f"exec {line}", stdin=subprocess.DEVNULL, stdout=writer)
+    process = start(home, f"exec {ready}", stdin=subprocess.DEVNULL, stdout=writer)
     waiting, deadline = 0, time.monotonic() + 20
     while waiting < 3000 and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.02)

@@ -6,7 +6,7 @@ import re
 import time
 
 import pytest
-from conftest import lines
+from conftest import lines, put_into
 
 pytestmark = pytest.mark.logic
 
@@ -510,16 +510,21 @@ def test_side_chains_in_the_transcript_itself(sh, put):
     assert "> side chain: 2 turns" in sh(f"csb-log {ID}").ok().out
 
 
-@pytest.fixture
-def three_versions(sh, put):
+def back_up_three_versions(sh, home):
     """A session backed up at one, two and three prompts; the commits."""
     commits, chat = [], Chat()
     for number in (1, 2, 3):
         chat.user(f"u{number}")
-        put(chat)
+        put_into(home, f"projects/-p/{ID}.jsonl", chat.bytes(), mtime=time.time())
         made = sh("csb-backup").ok().records
         commits += [record["commit"] for record in made if record["kind"] == "commit"]
     return commits
+
+
+@pytest.fixture
+def three_versions(once):
+    """The commits of a session that was backed up at one, two and three prompts."""
+    return once(back_up_three_versions)
 
 
 def test_any_version_in_the_store(sh, put, three_versions):

@@ -1,25 +1,41 @@
 """csb-status: it says that all is backed up when the store holds it, and only then."""
+import functools
 import os
 import shutil
 import sqlite3
 import time
 
 import pytest
-from conftest import at, line, name
+from conftest import at, line, name, put_into
 
 pytestmark = pytest.mark.logic
 
 DAY = 86400
 
 
+def make_session(home, number, days=1.0, text="hello"):
+    """A session of two messages, last written to so many days ago; its path."""
+    said = [line(text, role, timestamp=at(-days * DAY), uuid=f"{number}{role}")
+            for role in ("user", "assistant")]
+    return put_into(home, number, "".join(said), mtime=time.time() - days * DAY)
+
+
 @pytest.fixture
-def put(put):
-    """put(number, days): a session of two messages, last written to so many days ago."""
-    def write(number, days=1.0, text="hello"):
-        said = [line(text, role, timestamp=at(-days * DAY), uuid=f"{number}{role}")
-                for role in ("user", "assistant")]
-        return put(number, "".join(said), mtime=time.time() - days * DAY)
-    return write
+def put(home):
+    """put(number, days, text): make_session() in the home of the test."""
+    return functools.partial(make_session, home)
+
+
+def back_up_one(sh, home):
+    """A session, backed up."""
+    make_session(home, 1)
+    sh("csb-backup").ok()
+
+
+@pytest.fixture
+def backed_up(once):
+    """A session, backed up."""
+    once(back_up_one)
 
 
 @pytest.fixture
@@ -86,10 +102,9 @@ def test_the_first_ten_of_many(put, status):
     ("cd $CSB_HOME/git && for oid in $(git ls-tree main:projects/-w | cut -c13-52); do "
      "rm objects/${oid:0:2}/${oid:2}; done", "the store has lost the bytes of 2 files, first of")])
 @pytest.mark.few(1)
-def test_the_index_says_all_is_well_and_the_store_does_not_hold_it(sh, put, status, spoil, words):
+def test_the_index_says_all_is_well_and_the_store_does_not_hold_it(sh, backed_up, put,
+                                                                   status, spoil, words):
     """A fresh index, a fresh csb.seen: neither is believed."""
-    put(1)
-    sh("csb-backup").ok()
     put(2)
     sh("csb-backup").ok()
     assert status()[0] == 0
@@ -110,9 +125,7 @@ def test_an_index_alone_is_no_backup(sh, put, status):
 
 @pytest.mark.parametrize("spoil", ["rm $CSB_HOME/session-backup.db*",
                                    "echo damage > $CSB_HOME/session-backup.db"])
-def test_without_an_index(sh, put, status, spoil):
-    put(1)
-    sh("csb-backup").ok()
+def test_without_an_index(sh, backed_up, status, spoil):
     sh(spoil).ok()
     rc, record = status()
     assert (rc, record["covered"]) == (0, True) and "sessions" not in record
@@ -120,9 +133,7 @@ def test_without_an_index(sh, put, status, spoil):
 
 
 @pytest.mark.parametrize("spoil", ["rm -r ~/.claude", "rm -r ~/.claude/*", "chmod 000 ~/.claude"])
-def test_nothing_to_compare_with(sh, put, status, home, spoil):
-    put(1)
-    sh("csb-backup").ok()
+def test_nothing_to_compare_with(sh, backed_up, status, home, spoil):
     sh(spoil).ok()
     try:
         rc, record = status()
@@ -141,9 +152,7 @@ def test_projects_that_vanished(sh, put, status, home):
     assert rc == 1 and "covered" not in record and "projects" in record["warnings"][0]
 
 
-def test_what_cannot_be_read(sh, put, status, home):
-    put(1)
-    sh("csb-backup").ok()
+def test_what_cannot_be_read(sh, backed_up, status, home):
     locked = home.claude / "projects" / "-locked"
     for number in range(3):
         (home.claude / "projects" / f"-{number}").mkdir()
@@ -281,18 +290,14 @@ def test_a_repository_of_ones_own(sh, put, status, home):
     assert record["store"] == str(home.claude / ".git")
 
 
-def test_it_writes_nothing(sh, put, status, home, listing):
-    put(1)
-    sh("csb-backup").ok()
+def test_it_writes_nothing(sh, backed_up, put, status, home, listing):
     put(2)
     before = listing(home.path)
     assert status()[0] == 1
     assert listing(home.path) == before
 
 
-def test_it_waits_for_nobody(sh, put, status, home):
-    put(1)
-    sh("csb-backup").ok()
+def test_it_waits_for_nobody(sh, backed_up, status, home):
     db = sqlite3.connect(home.backup / "session-backup.db", isolation_level=None)
     db.execute("BEGIN IMMEDIATE")
     with open(home.backup / "lock") as lock, open(home.backup / "git" / "csb.lock") as other:
@@ -308,9 +313,8 @@ def test_it_waits_for_nobody(sh, put, status, home):
     ("csb-changes", "sys.exit(75)", "csb-changes ended with status 75"),
     ("csb-changes", "sys.exit(1)", "csb-changes failed"),
     ("csb-changes", "sys.stderr.write('csb-changes: a\\nb\\n' * 9)", "a (and 17 more)")])
-def test_a_comparison_that_failed_is_no_proof(sh, put, stages, status, stage, code, words):
-    put(1)
-    sh("csb-backup").ok()
+def test_a_comparison_that_failed_is_no_proof(sh, backed_up, stages, status, stage,
+                                              code, words):
     stages(stage, code)
     rc, record = status()
     assert rc == 1 and record.get("covered") is not True and words in record["warnings"][0]
