@@ -28,10 +28,11 @@ def said(text, kind="user", number=1, day=1, **more):
 def put(put, home):
     """A function: write lines as a transcript, or with more=True at its end; its path."""
     def write(name, *lines, project="-w-parser", more=False):
-        where = f"projects/{project}/{name}.jsonl"
-        data = (home.claude / where).read_bytes() if more else b""
-        data += b"".join(line if isinstance(line, bytes) else line.encode() for line in lines)
-        return put(where, data, mtime=time.time())
+        path = home.claude / "projects" / project / f"{name}.jsonl"
+        data = b"".join(line if isinstance(line, bytes) else line.encode() for line in lines)
+        if more and path.exists():
+            data = path.read_bytes() + data
+        return put(path.relative_to(home.claude), data, mtime=time.time())
     return write
 
 
