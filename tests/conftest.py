@@ -4,7 +4,7 @@ sh("csb-list | jq .title") runs a shell line with pipefail, the tools on PATH an
 caller's environment. CSB_BIN=dist tests the one-file forms, copied to an empty directory.
 CSB_PYTHON names another interpreter for the tools. CSB_SOAK, the name of a file for the figures
 (make soak), has the tests that repeat something do it as often as TRUST.md says; CSB_SEED repeats
-a run of theirs.
+a run of theirs. Under faketime the tools have the shifted clock, too (shifted.py).
 """
 import copy
 import functools
@@ -24,6 +24,7 @@ from contextlib import suppress
 from types import SimpleNamespace
 
 import pytest
+import shifted
 
 ROOT = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
 FORM = os.environ.get("CSB_BIN", "bin")
@@ -120,6 +121,11 @@ def payload(event="SessionEnd", number=0, **more):
                        "transcript_path": f"/{name(number)}.jsonl", **more}).encode() + b"\n"
 
 
+def pytest_configure(config):
+    """Have the times of files follow faketime's clock."""
+    shifted.start_again(config)
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
     """Mark as long what a test marked few(n) is not to take of its parameters in make test."""
@@ -194,7 +200,7 @@ def home(tmp_path, tools):
     env = {"PATH": tools.path, "HOME": str(path), "LC_ALL": "C", "TZ": "UTC",
            "TMPDIR": str(tmp_path), "CLAUDE_CONFIG_DIR": str(claude),
            "CSB_HOME": str(path / ".claude-backup"), "GIT_CONFIG_GLOBAL": str(path / ".gitconfig"),
-           "GIT_CONFIG_SYSTEM": os.devnull}
+           "GIT_CONFIG_SYSTEM": os.devnull, **shifted.environment()}
     return SimpleNamespace(path=path, claude=claude, backup=path / ".claude-backup", env=env)
 
 
