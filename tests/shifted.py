@@ -2,7 +2,8 @@
 
 faketime alone will not do: the times that the kernel gives to files stay those of today, so that
 what was written just now is 400 days old. Under faketime pytest starts itself again with
-shifted.c in its place, which shifts both; it needs a C compiler and Linux.
+shifted.c in its place, which shifts both; that needs a C compiler and Linux. make soak runs the
+tests so (test_calendar.py).
 """
 import os
 import subprocess
