@@ -115,6 +115,11 @@ def backup_log(home):
     return [json.loads(line) for line in text.splitlines()]
 
 
+def days_ago(days, form="%Y-%m-%dT%H:%M:%SZ"):
+    """The time so many days before now, as records give it."""
+    return time.strftime(form, time.gmtime(time.time() - days * 86400))
+
+
 def payload(event="SessionEnd", number=0, **more):
     """What the client writes to the stdin of a hook."""
     return json.dumps({"session_id": name(number), "hook_event_name": event, "cwd": "/",
