@@ -268,8 +268,8 @@ def test_several_claude_directories_are_kept_apart(sh, claude, home):
     listed = sh("csb-list", CSB_HOME=None).ok().records
     assert {record["session_id"] for record in listed} == usual
     expected = usual - {name(0)} | {name(7)}
-    for line in (f"csb-list --claude-dir {work}", f"CLAUDE_CONFIG_DIR={work} csb-list"):
-        listed = sh(line, CSB_HOME=None).ok().records
+    for words in (f"csb-list --claude-dir {work}", f"CLAUDE_CONFIG_DIR={work} csb-list"):
+        listed = sh(words, CSB_HOME=None).ok().records
         assert {record["session_id"] for record in listed} == expected
     held = sh(f"git --git-dir={work}-backup/git ls-tree -r --name-only main").ok().out
     assert f"projects/{SLUG}/{name(7)}.jsonl" in held and ".key" not in held

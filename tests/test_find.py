@@ -2,7 +2,6 @@
 and with --lost what git knows and the disk does not, whoever committed it, on whatever branch."""
 import json
 import os
-import pathlib
 import re
 import shutil
 import tarfile

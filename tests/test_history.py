@@ -1,6 +1,5 @@
 """csb-history: every version that a store holds, whoever stored it."""
 import json
-import os
 import time
 
 import pytest

@@ -46,7 +46,7 @@ CLOSED = {
 OWN_REF = "refs/heads/main"         # where backups go in a store of our own
 GUEST_REF = "refs/csb/main"         # where they go in a repository of the user's
 
-# As subprocess names them, which takes 4 to 9 ms: not every tool that can start git does.
+# As subprocess has them, which takes 4 to 9 ms: not every tool does start git.
 PIPE = -1
 DEVNULL = -3
 
@@ -130,7 +130,7 @@ def last_backup(store):
     """The id of the commit of the last backup, "" if there is none.
 
     It stands in files, which are read if they are as git writes them: to ask git takes
-    longer than to find out that nothing has changed. The commit itself is not looked at.
+    longer than to find out that nothing has changed. The commit is not looked at.
     """
     ref = _plain_backup_ref(store)
     commit = ref and _plain_ref(store, ref)
@@ -160,7 +160,7 @@ def _plain_backup_ref(store):
 
 
 def _plain_ref(store, ref):
-    """The id that a ref's file, or packed-refs, has; None if that has to be left to git."""
+    """The id that a ref's file, or packed-refs, has; None: only git can tell."""
     try:
         with open(os.path.join(store, ref), encoding="ascii") as file:
             text = file.read(100)
@@ -350,7 +350,7 @@ LOG = (
 
 
 def all_history(store, *refs):
-    """Yield a Commit for each commit of the refs, else of all, newest first within a ref.
+    """Yield a Commit for each commit of the refs, else of all, newest first in a ref.
 
     Of all refs those of backups come first, then the user's. Of a ref that cannot be
     walked, which is said, its newest tree comes last, as one Commit of the time 0 whose

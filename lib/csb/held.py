@@ -97,7 +97,7 @@ class Held:
         return next(_versions(self._changes_of(path)))
 
     def versions(self, path):
-        """All versions of a path, newest first, those of all histories by their time."""
+        """All versions of a path, newest first, those of all histories by time."""
         changes = sorted(self._changes_of(path), key=_latest_first)
         return list(_versions(changes))
 
@@ -252,7 +252,7 @@ def owners_of(held, objects):
 
 
 def first_line(objects, oid):
-    """The first line of an object, as far as its first block has it; b"" if it is lost."""
+    """The first line of an object, as far as its first block goes; b"" if lost."""
     try:
         for block in objects.blocks(oid):
             return block.partition(b"\n")[0]
@@ -287,7 +287,7 @@ def lost_sessions(held, objects, root):
 
 
 def is_gone(root, path):
-    """Is nothing at a path below a directory? What cannot be looked at counts as there."""
+    """Is nothing at a path below a directory? What cannot be looked at is there."""
     try:
         os.lstat(os.path.join(root, path))
     except (FileNotFoundError, NotADirectoryError):
@@ -495,7 +495,7 @@ def start_of(blocks, info):
 
 
 def _left_behind(paths, home, others, is_gone):
-    """Is something gone that lay beside the others' transcripts, and not beside home's?"""
+    """Is something gone that lay beside the other transcripts, and not home's?"""
     paths = set(paths)
     projects = {place.project for place in others}
     for path in paths:

@@ -87,7 +87,7 @@ class Masker:
         self._lines(rest)
 
     def _long_line(self, data, blocks):
-        """Mask a long line as text, in parts. data: its beginning; blocks: what follows.
+        """Mask a long line as text, in parts. data: its start; blocks: what follows.
 
         Returns what was read of the lines behind it.
         """

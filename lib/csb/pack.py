@@ -56,8 +56,8 @@ COMPARED = 4096                 # bytes that are compared before all are hashed
 
 _KEEP = re.compile(rb"csb-gitpack (\d+) (.*)")
 
-Entry = namedtuple("Entry", "oid crc offset")           # the id in bytes
-Stored = namedtuple("Stored", "oid stat known")         # what became of a file
+PackEntry = namedtuple("PackEntry", "oid crc offset")           # the id in bytes
+Written = namedtuple("Written", "oid stat known")         # what became of a file
 
 
 # --- the pieces of a pack -------------------------------------------------------------
@@ -126,7 +126,7 @@ class PackWriter:
 
     def end(self, oid):
         """Say that the entry is whole: it is the object of this id (hex)."""
-        self.entries.append(Entry(bytes.fromhex(oid), self.crc, self.started))
+        self.entries.append(PackEntry(bytes.fromhex(oid), self.crc, self.started))
 
     def finish(self):
         """Write the trailer; make all of it durable."""
@@ -193,7 +193,7 @@ def read_idx(path, length=SHA1_LENGTH):
         offset, = struct.unpack_from(">I", offsets, number * 4)
         if offset >> 31:        # then it is a number in a table of larger ones
             offset, = struct.unpack_from(">Q", large, (offset & 0x7FFFFFFF) * 8)
-        entries.append(Entry(oid, crc, offset))
+        entries.append(PackEntry(oid, crc, offset))
     return entries
 
 
@@ -337,7 +337,7 @@ class Bundle:
         sync(self.folder)
 
     def _read_back(self, total):
-        """Yield the Entry of each blob as it lies there; total takes all of it."""
+        """Yield the PackEntry of each blob as it lies there; total takes all of it."""
         offsets = [offset for offset, _ in self.placed.values()]
         offsets.append(self.file.seek(0, os.SEEK_END))
         self.file.seek(0)
@@ -353,7 +353,7 @@ class Bundle:
                 raise Error(f"cannot prove {oid}: {error}") from None
             if not data.startswith(head) or digest.hexdigest() != oid:
                 raise Error(f"cannot prove {oid}: it reads back differently")
-            yield Entry(bytes.fromhex(oid), zlib.crc32(data), offset)
+            yield PackEntry(bytes.fromhex(oid), zlib.crc32(data), offset)
 
     def discard(self):
         """Remove what did not join the store."""
@@ -445,7 +445,7 @@ def _forget_cache(file):
 
 
 def _deltas_of(path):
-    """Yield (Entry, its bytes) of each entry of a pack but the newest version's."""
+    """Yield (PackEntry, its bytes) of each entry of a pack but the newest version's."""
     by_offset = sorted(read_idx(path + ".idx"), key=lambda entry: entry.offset)
     with open(path + ".pack", "rb") as file:
         _forget_cache(file)
@@ -512,7 +512,7 @@ def remove_pack(path):
 
 
 def store_large(store, keys, path, follow, last, grows, has_object):
-    """Store a file in a pack of its own, which is kept for its next version; a Stored.
+    """Store a file in a pack of its own, which is kept for its next version; a Written.
 
     keys: those of its packs, the first for a new one. last: (id, size) of the version
     before, or None. The pack is kept if the file begins with the last version, or if
@@ -539,18 +539,18 @@ def store_large(store, keys, path, follow, last, grows, has_object):
             remove_pack(new.path)
         else:
             new.show()
-        return Stored(oid, file.stat, known)
+        return Written(oid, file.stat, known)
 
 
 def _store_next(folder, key, file, start, packs):
-    """Store a file in the pack after the one that has its start; a Stored."""
+    """Store a file in the pack after the one that has its start; a Written."""
     oid, _ = start.pack.newest
     if oid == start.file_oid and os.path.exists(start.pack.path + ".idx"):
-        return Stored(oid, file.stat, True)
+        return Written(oid, file.stat, True)
     new = _go_on(folder, key, file, start)
     new.show()
     _drop_older(start.pack, packs)
-    return Stored(new.newest[0], file.stat, False)
+    return Written(new.newest[0], file.stat, False)
 
 
 def _alike(file, packs):

@@ -1,8 +1,9 @@
 """the shapes of secrets: where in a text something stands that has to stay secret
 
 Tokens are known by their first letters (ghp_..., sk-ant-...), other secrets by what
-stands before them (Authorization: Bearer ...). Of each kind the shape is asked for, too:
-how long it is and of which characters, so that a prefix in a sentence is no secret.
+stands before them (Authorization: Bearer ...). Of each kind the shape is asked for,
+too: how long it is and of which characters, so that a prefix in a sentence is no
+secret.
 
 A secret is masked by a marker, [REDACTED:github-token:1a2b3c4d], which is the same in
 every file and run: the digits begin its SHA-256. What a person may have chosen has no
@@ -46,8 +47,8 @@ class Shape:
     """How a kind of secret looks.
 
     kind: its name, in markers and findings. words: any of these begins it. rest: what
-    follows, a verbose regular expression, in which \\w is ASCII. If the rest has a group
-    "secret" just that is the secret, and the words may be the end of a longer one;
+    follows, a verbose regular expression, in which \\w is ASCII. If the rest has a
+    group "secret" just that is the secret, and the words may end a longer one;
     else all is, from the word on.
     """
 
@@ -261,7 +262,7 @@ def signs_in(text, start=0):
 def secrets_in(text, start=0):
     """Yield a Secret for each one in a text, in order, from start on."""
     end = start                     # of the last secret
-    key_id = None                   # the last one of AWS, while its other half is missing
+    key_id = None                   # of AWS, while its other half is missing
     for sign in signs_in(text, start):
         if sign.at < end:
             continue

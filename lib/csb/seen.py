@@ -1,10 +1,10 @@
 """csb.seen: what the store holds, by the stats that the files had when they were read
 
-It lies in the git directory and is disposable. "csb.seen 1 COMMIT", then for every path
-of that commit "OID MODE SIZE MTIME CTIME INODE PATH", each ended by NUL; then "end " and
-the CRC-32 of all before, in decimal. MODE is octal and has the file's type, times are
-nanoseconds. OID is "-" for an empty directory, whose PATH ends in "/". CTIME and INODE
-are 0 where the stat was too young to prove anything later.
+It lies in the git directory and is disposable. "csb.seen 1 COMMIT", then for every
+path of that commit "OID MODE SIZE MTIME CTIME INODE PATH", each ended by NUL; then
+"end " and the CRC-32 of all before, in decimal. MODE is octal and has the file's type,
+times are nanoseconds. OID is "-" for an empty directory, whose PATH ends in "/". CTIME
+and INODE are 0 where the stat was too young to prove anything later.
 """
 import os
 from binascii import crc32
@@ -22,10 +22,10 @@ Entry = namedtuple("Entry", "oid mode size mtime ctime inode")
 
 
 def read_seen(store):
-    """(commit, {path: packed entry}) of a store's csb.seen; ("", {}) without a whole one.
+    """(commit, {path: packed entry}) of a store's csb.seen; ("", {}) if there is none.
 
-    Packed, as its line has it without the path, since there may be very many: unpacked()
-    makes an Entry of it.
+    Packed, as its line has it without the path, since there may be very many:
+    unpacked() makes an Entry of it.
     """
     try:
         with open(os.path.join(store, SEEN), "rb") as file:

@@ -134,7 +134,7 @@ class ProjectLinks:
         self.walked = [self.projects]
 
     def leads_out(self, path):
-        """Does the link at path lead to such a directory? It is taken for walked then."""
+        """Does the link at path lead to such a directory? It counts as walked then."""
         real = os.path.realpath(path)
         if not os.path.isdir(real) or _is_within(self.projects, real):
             return False

@@ -16,7 +16,14 @@ from collections import namedtuple
 
 from csb import ABSENT, FAILED, MISUSE, Error, emit, operands, utc, utc_ns, warn, why
 from csb.files import (
-    Changed, StableFile, make_dirs, replace_file, sweep, sync, temporary_in, write_new
+    Changed,
+    StableFile,
+    make_dirs,
+    replace_file,
+    sweep,
+    sync,
+    temporary_in,
+    write_new,
 )
 from csb.git import git
 
