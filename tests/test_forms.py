@@ -281,6 +281,7 @@ USERS = {tool: imports_of(os.path.join(ROOT, "bin", tool)) for tool in REBUILT}
 # one of the first design.
 WAITING = {
     "csb.git": ["csb-restore"],             # reads objects and history
+    "csb.pack": ["csb-gitcommit"],          # writes objects
     "csb.places": ["csb-status", "csb-find"],       # asks where the store is
     "csb.session": ["csb-restore", "csb-find"],     # asks what belongs to a session
     "csb.terminal": ["csb-fmt", "csb-backup"],      # shows how far it has come
