@@ -124,14 +124,21 @@ def from_utc(text):
     from datetime import datetime
     whole = int(datetime.fromisoformat(text[:19] + "+00:00").timestamp())
     return whole * 10**9 + int(text[19:].strip(".Z")[:9].ljust(9, "0"))
+def absolute(path, tilde=True):
+    """A path that a person wrote, from the root on; ~ is the home directory (unless tilde=False).
+    """
+    try:
+        return os.path.abspath(os.path.expanduser(path) if tilde else path)
+    except OSError:     # a relative one needs the working directory
+        raise Error(f"cannot tell where '{path}' is: the working directory is gone, "
+                    "name it from / on") from None
 def claude_dir(options):
     """The Claude directory's absolute path: --claude-dir, CLAUDE_CONFIG_DIR, ~/.claude."""
-    path = options.claude_dir or os.environ.get("CLAUDE_CONFIG_DIR") or "~/.claude"
-    return os.path.abspath(os.path.expanduser(path))
+    return absolute(options.claude_dir or os.environ.get("CLAUDE_CONFIG_DIR") or "~/.claude")
 def csb_home(options):
     """CSB_HOME, by default the Claude directory's path + -backup; never inside that directory."""
     claude = claude_dir(options)
-    path = os.path.abspath(os.path.expanduser(os.environ.get("CSB_HOME") or claude + "-backup"))
+    path = absolute(os.environ.get("CSB_HOME") or claude + "-backup")
     if (os.path.realpath(path) + os.sep).startswith(os.path.realpath(claude) + os.sep):
         raise Error(f"cannot keep a backup inside what it protects: CSB_HOME is '{path}'")
     return path
@@ -149,7 +156,7 @@ def git_dir(options, there=False):
     own = os.path.join(csb_home(options), "git")
     if not given and isinstance(saved, str) and (os.path.isdir(saved) or not os.path.isdir(own)):
         given = saved       # else the home has moved, and the store with it
-    path = os.path.abspath(os.path.expanduser(given or own))
+    path = absolute(given or own)
     top = path if given or os.path.exists(own) else os.path.realpath(claude_dir(options))
     if os.path.isfile(top + "/.git") or os.path.exists(top + "/.git/HEAD"):
         path = os.fsdecode(git(None, "-C", top, "rev-parse", "--path-format=absolute",
@@ -163,8 +170,10 @@ def own_ref(path):
     ref = "refs/heads/main" if own else "refs/csb/main"
     return ref, git(path, "rev-parse", "-q", "--verify", ref + "^0", ok=(0, 1)).decode().strip()
 def git_start(path, *args, env=None, **streams):
-    """A running git (subprocess.Popen) in the repository at path, its environment made clean."""
+    """A running git (subprocess.Popen) in the repository at path, its environment made clean. It
+    starts in /: git refuses to work in a directory that was removed."""
     import subprocess
+    streams.setdefault("cwd", os.sep)
     clean = {k: v for k, v in os.environ.items() if not k.startswith("GIT_") or k in KEPT}
     clean.update(GIT_OPTIONAL_LOCKS="0", GIT_LITERAL_PATHSPECS="1", GIT_NO_REPLACE_OBJECTS="1",
                  GIT_TERMINAL_PROMPT="0", GIT_ALLOW_PROTOCOL="", GIT_NO_LAZY_FETCH="1", LC_ALL="C",
@@ -174,9 +183,9 @@ def git_start(path, *args, env=None, **streams):
                                 env=clean, **streams)
     except FileNotFoundError:
         raise Error("cannot run git: it is not installed") from None
-def git(path, *args, stdin=b"", env=None, ok=(0,)):
+def git(path, *args, stdin=b"", env=None, ok=(0,), cwd=os.sep):
     """git's stdout (bytes); Error in git's own words when its status is not among ok."""
-    process = git_start(path, *args, env=env, stdin=-1, stdout=-1, stderr=-1)
+    process = git_start(path, *args, env=env, cwd=cwd, stdin=-1, stdout=-1, stderr=-1)
     out, err = process.communicate(stdin)
     if process.returncode not in ok:
         words = os.fsdecode(err).strip().replace("\n", ": ") or f"status {process.returncode}"
