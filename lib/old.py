@@ -149,15 +149,41 @@ def config(options):
         return read_json(path) if os.path.lexists(path) else {}
     except (OSError, ValueError) as error:
         raise Error(f"cannot read '{path}': {why(error)}") from None
-def git_dir(options, there=False):
-    """The path where the store is, or would be made: --git-dir, CSB_GIT_DIR, config.json,
+def is_repository(path):
+    """Is a git repository at path, or a work tree of one? An empty mount point is none."""
+    return any(os.path.lexists(os.path.join(path, name)) for name in ("HEAD", ".git"))
+def named_store(options, away=False):
+    """The path of the store that --git-dir, CSB_GIT_DIR or config.json names; None if none does.
+
+    One that is away is an Error (unless away): maybe its disk is not mounted, and what another
+    store, or a new one, would get in its place this one would never know of.
+    """
+    name, path = "--git-dir", options.git_dir
+    if not path:
+        name, path = "CSB_GIT_DIR", os.environ.get("CSB_GIT_DIR")
+    if not path:
+        home = csb_home(options)
+        name, path = "config.json", config(options).get("git_dir")
+        if not path or not isinstance(path, str) or path == os.path.join(home, "git"):
+            return None     # earlier versions noted the usual place there when they had made it
+        path = os.path.join(home, os.path.expanduser(path))
+    path = absolute(path)
+    if away or is_repository(path):
+        return path
+    try:
+        reason = "no git repository is there" if os.listdir(path) else "the directory is empty"
+    except OSError as error:
+        reason = why(error)
+    import shlex
+    more = f" --git-dir {shlex.quote(path)}" if name == "--git-dir" else ""
+    raise Error(f"cannot find the store '{path}' that {name} names: {reason}. Is its disk mounted? "
+                f"(csb gitcommit --make{more} makes a new one there)", ABSENT)
+def git_dir(options, there=False, away=False):
+    """The path where the store is, or would be made: the one that is named (see there), else
     CSB_HOME/git, the repository of the Claude directory, else CSB_HOME/git. there: 3 if not."""
-    given, saved = options.git_dir or os.environ.get("CSB_GIT_DIR"), config(options).get("git_dir")
-    own = os.path.join(csb_home(options), "git")
-    if not given and isinstance(saved, str) and (os.path.isdir(saved) or not os.path.isdir(own)):
-        given = saved       # else the home has moved, and the store with it
-    path = absolute(given or own)
-    top = path if given or os.path.exists(own) else os.path.realpath(claude_dir(options))
+    named, own = named_store(options, away), os.path.join(csb_home(options), "git")
+    path = named or own
+    top = path if named or os.path.exists(own) else os.path.realpath(claude_dir(options))
     if os.path.isfile(top + "/.git") or os.path.exists(top + "/.git/HEAD"):
         path = os.fsdecode(git(None, "-C", top, "rev-parse", "--path-format=absolute",
                                "--git-common-dir")[:-1])

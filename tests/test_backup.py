@@ -116,6 +116,7 @@ def test_while_another_waits_there_is_nothing_to_do(sh, claude, home):
     assert (done.rc, done.out, done.err.count("\n")) == (0, "", 1)
     assert sh(f"{LOCK} {NEXT} csb-backup --wait 0.1 --quiet").ok().out == ""
     other = f"--git-dir {home.path}/other.git"
+    sh(f"csb-gitcommit --make {other}").ok()
     for special in ("--no-commit", "--accept-deletions", "--adopt", other):
         assert sh(f"{LOCK} {NEXT} csb-backup --wait 0.1 {special}").rc == 75, special
     assert sh(f"{NEXT} csb-backup").ok().out, "only the lock keeps a run from starting"
@@ -244,7 +245,8 @@ def test_options_reach_the_stages(sh, claude, home, tmp_path):
     moved = tmp_path / "moved"
     shutil.copytree(home.claude, moved)
     store = tmp_path / "store.git"
-    sh(f"csb-backup --claude-dir {moved} --git-dir {store}", CLAUDE_CONFIG_DIR=None).ok()
+    sh(f"csb-gitcommit --make --claude-dir {moved} --git-dir {store} && "
+       f"csb-backup --claude-dir {moved} --git-dir {store}", CLAUDE_CONFIG_DIR=None).ok()
     assert store.is_dir() and not (home.backup / "git").exists()
     assert {r["root"] for r in sh("csb-list").ok().records} == {str(moved)}
     refused = sh(f"csb-backup --git-dir {store}")

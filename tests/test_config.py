@@ -179,7 +179,7 @@ def test_the_list(sh, home):
     (f"{DAYS} x", "days"), (f"{DAYS} 1e3", "days"), (f"{DAYS} -- -1", "days"),
     (f"{DAYS} 1000000", "days"), (f"{DAYS} ''", "days"), (f"--force {DAYS} -- -1", "days"),
     ("git_dir ''", "directory"), ("git_dir /dev/null", "directory"),
-    ("git_dir /nowhere", "--make"), ("git_dir .claude", "--make"), ("refuse ''", "below"),
+    ("git_dir /nowhere", "csb-gitcommit"), ("git_dir .claude", "--make"), ("refuse ''", "below"),
     ("refuse /etc", "below"), ("refuse '*'", "--force"), ("refuse ok 'projects/'", "--force"),
     ("refuse 'projects/*'", "--force"), ("refuse '*.jsonl'", "--force"), ("refuse '*/'", "--force"),
     ("--unset interval 5", ""), ("--unset nothing", "git_dir"), ("--unset", "")])
@@ -213,7 +213,7 @@ def test_the_other_tools_obey(sh, home):
     assert sh("csb-config refuse").ok().out == "notes/\n*\udcff.mp4\n"
     refused = [row["path"] for row in sh("csb-changes").ok().records if row["kind"] == "refused"]
     assert refused == ["b\udcff.mp4", "notes"]
-    sh("csb-init --git-dir 'my store' >/dev/null && csb-config git_dir 'my store'").ok()
+    sh("csb-gitcommit --make --git-dir 'my store' >/dev/null && csb-config git_dir 'my store'").ok()
     sh("csb-backup --quiet").ok()
     assert sh("csb-config git_dir").ok().out == f"{home.path}/my store\n"
     assert sh("git --git-dir 'my store' show main:settings.json").ok().out == "{}"

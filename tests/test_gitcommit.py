@@ -46,7 +46,7 @@ def test_our_own_store(sh, home):
     assert sh(f"git --git-dir={store} fsck --full --strict").rc == 0
     subjects = sh(f"git --git-dir={store} log --format=%s").out.splitlines()
     assert subjects == ["user: 1 new (4 bytes)", f"noise: 8 new ({records[0]['bytes']} bytes)"]
-    assert json.loads((home.backup / "config.json").read_text()) == {"git_dir": str(store)}
+    assert not (home.backup / "config.json").exists(), "the usual place needs no name"
     assert sh(f"git --git-dir={store} config csb.claudeDir").out.strip() == str(home.claude)
     for folder, folders, names in os.walk(home.backup):
         for name in folders + names:
@@ -139,16 +139,20 @@ def test_the_users_repository_is_left_as_it_was(sh, home, listing, state):
 
 
 def test_a_later_git_init_changes_nothing(sh, home):
+    """Until the store in use is gone: then it is said, and that repository gets the next."""
     fill(home)
-    backup(sh).ok()
+    sh("csb-backup --quiet").ok()
     sh("git init -q", cwd=home.claude)
     (home.claude / "todos/new").write_text("x")
     assert backup(sh).ok().records[0]["ref"] == "refs/heads/main"
     (home.backup / "git").rename(home.backup / "moved")
     done = backup(sh)
-    assert done.rc == 1 and "cannot find the store" in done.err
-    assert {r["ref"] for r in done.records} == {"refs/heads/main"}
-    assert (home.backup / "git").is_dir()
+    assert done.rc == 1 and f"cannot find the store '{home.backup}/git'" in done.err
+    assert "without the old versions" in done.err and done.err.count("\n") == 1
+    assert {r["ref"] for r in done.records} == {"refs/csb/main"}
+    assert not (home.backup / "git").exists()
+    (home.claude / "todos/newer").write_text("x")
+    backup(sh).ok()
 
 
 def test_a_linked_git_dir_of_the_claude_directory_is_found(sh, home):
@@ -167,10 +171,12 @@ def test_a_repository_around_the_claude_directory_is_not_used(sh, home):
 
 def test_a_given_git_dir_is_used_once_and_not_remembered(sh, home):
     data = fill(home)
+    sh("csb-gitcommit --make --git-dir ~/elsewhere").ok()
     backup(sh, "--git-dir ~/elsewhere").ok()
     assert held(sh, home.path / "elsewhere", "main") == data
     assert not home.backup.exists()
-    sh("csb-changes | csb-gitcommit", CSB_GIT_DIR=str(home.path / "third")).ok()
+    sh("csb-gitcommit --make; csb-changes | csb-gitcommit",
+       CSB_GIT_DIR=str(home.path / "third")).ok()
     assert held(sh, home.path / "third", "main") == data and not home.backup.exists()
 
 
@@ -191,7 +197,10 @@ def test_a_store_inside_the_claude_directory_is_refused(sh, home):
     fill(home)
     done = sh("csb-changes", CSB_HOME=str(home.claude / "backup"))
     assert done.rc == 1 and "inside what it protects" in done.err
-    sh("csb-changes --git-dir ~/.claude/store.git | csb-gitcommit --git-dir ~/.claude/store.git")
+    done = sh("csb-gitcommit --make --git-dir ~/.claude/store.git")
+    assert (done.rc, done.err.count("\n")) == (1, 1) and "inside what it protects" in done.err
+    assert not (home.claude / "store.git").exists()
+    sh("git init -q --bare ~/.claude/store.git").ok()
     found = sh("csb-changes --git-dir ~/.claude/store.git").ok().records
     assert [r["path"] for r in found if r["kind"] == "refused"] == ["store.git"]
 
@@ -200,9 +209,10 @@ def test_none_is_made_there_for_a_repository_that_is_gone(sh, home):
     """Of the user, which config.json names: its history is lost, and the next would be too."""
     fill(home)
     sh("cd ~/.claude && git init -q && csb-backup --quiet && rm -rf .git").ok()
-    done = sh("csb-backup --quiet")
-    assert done.rc == 1 and "make none inside what it protects" in done.err
-    assert not (home.claude / ".git").exists()
+    for line in ("csb-backup --quiet", "csb-changes | csb-gitcommit", "csb-init"):
+        done = sh(line)
+        assert done.rc == 3 and f"'{home.claude}/.git' that config.json names" in done.err
+        assert not (home.claude / ".git").exists()
 
 
 def test_sha256_and_bare_repositories(sh, home):

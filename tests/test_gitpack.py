@@ -690,7 +690,7 @@ def test_a_store_of_another_directory(large):
 @logic
 def test_a_store_that_is_gone_is_told(large):
     """csb-gitpack makes a new one before csb-gitcommit looks: that is said."""
-    large.backup()
+    large.backup(BACKUP)
     shutil.rmtree(large.store)
     done = large.sh(BACKUP)
     assert done.rc == 1 and done.err.count("cannot find the store") == 1, done

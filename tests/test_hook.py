@@ -264,6 +264,7 @@ def test_relative_places(sh, hook, over, claude, home):
     """The background works in /, and means the same directories."""
     where = {"CLAUDE_CONFIG_DIR": "app/../.claude", "CSB_HOME": str(home.backup)}
     (home.path / "app").mkdir()
+    sh("csb-gitcommit --make --git-dir store.git", **where).ok()
     hook(payload(), "--git-dir store.git", **where)
     over()
     assert backup_log(home)[0]["outcome"] == "ok"

@@ -1,8 +1,20 @@
-"""where things are, and when nobody knows where one is"""
+"""where the store is: what names it, what is done when it is away, and when nobody knows where
+one is
+"""
+import json
+import os
+import shutil
+from types import SimpleNamespace
+
 import pytest
-from conftest import line, name
+from conftest import line, name, payload
 
 ID = name(1)
+READERS = ("csb-changes", "csb-status", f"csb-restore {ID}", f"csb-restore --dry-run {ID}",
+           "csb-index --rebuild", "csb-find | csb-index", "csb-verify", "csb-lost")
+WRITERS = ("csb-backup", "csb-backup --quiet", "csb-gitcommit", "csb-changes | csb-gitcommit",
+           "csb-gc")
+NAMES = ("--git-dir", "CSB_GIT_DIR", "config.json")
 
 
 @pytest.fixture
@@ -14,6 +26,265 @@ def session(home):
     return path
 
 
+@pytest.fixture
+def named(sh, home):
+    """named(who, path): a function that runs a line with the store at path named so."""
+    def make(who, path):
+        env = {"CSB_GIT_DIR": str(path)} if who == "CSB_GIT_DIR" else {}
+        if who == "config.json":
+            home.backup.mkdir(exist_ok=True)
+            (home.backup / "config.json").write_text(json.dumps({"git_dir": str(path)}))
+
+        def run(words, **more):
+            if who == "--git-dir":
+                words = " | ".join(
+                    part if part == "csb-find" else f"{part} --git-dir '{path}'"
+                    for part in words.split(" | "))
+            return sh(words, **env, **more)
+        return run
+    return make
+
+
+@pytest.fixture
+def disk(home, sh, session):
+    """A store on a disk of its own, with one backup: .store its path, .unmount(), .mount()."""
+    mount_point = home.path / "media"
+    mounted = home.path / "elsewhere"
+    mount_point.mkdir()
+    store = mount_point / "csb.git"
+    sh(f"csb-gitcommit --make --git-dir {store} && csb-backup --quiet --git-dir {store}").ok()
+    shutil.rmtree(home.backup)
+
+    def unmount():
+        mount_point.rename(mounted)
+        mount_point.mkdir()
+
+    def mount():
+        mount_point.rmdir()
+        mounted.rename(mount_point)
+    return SimpleNamespace(store=store, point=mount_point, mount=mount, unmount=unmount)
+
+
+def subjects(sh, store):
+    """The subjects of the commits of a store, the newest first."""
+    return sh(f"git --git-dir='{store}' log --format=%s main").ok().out.splitlines()
+
+
+def without_the_log(listing, top):
+    """Everything below a directory but backup.log, which may say what failed, and its folder's
+    times."""
+    found = listing(top)
+    return {path: entry[::2] for path, entry in found.items() if not path.endswith("backup.log")}
+
+
+@pytest.mark.parametrize("who", NAMES)
+def test_a_named_store_that_is_away_is_said_and_none_is_made(sh, home, disk, named, listing, who):
+    """Not even where another store lies in the usual place: what went there the one that is away
+    would never know of."""
+    sh("csb-backup --quiet").ok()
+    usual = subjects(sh, home.backup / "git")
+    run = named(who, disk.store)
+    disk.unmount()
+    (home.claude / "new.md").write_text("new")
+    before = without_the_log(listing, home.path)
+    for words in (*READERS, *WRITERS):
+        done = run(words)
+        lines = done.err.splitlines()
+        assert (done.rc, done.out) == (3, ""), (words, done)
+        assert all(f"'{disk.store}' that {who} names" in text for text in lines), (words, lines)
+        assert len(lines) == words.count(" | csb-gitcommit") + 1, (words, lines)
+        assert "Is its disk mounted?" in lines[0] and "--make" in lines[0]
+        assert without_the_log(listing, home.path) == before, words
+    assert subjects(sh, home.backup / "git") == usual
+    disk.mount()
+    assert run("csb-status").rc == 1, "there is something new"
+    run("csb-backup --quiet").ok()
+    assert run("csb-status").records[0]["covered"] is True
+
+
+@pytest.mark.parametrize("who", NAMES)
+@pytest.mark.parametrize("there", ["empty", "missing", "full"])
+def test_a_directory_without_a_repository_is_no_store(sh, home, session, named, listing, who,
+                                                      there):
+    """A bare mount point above all."""
+    path = home.path / "media"
+    if there != "missing":
+        path.mkdir()
+    if there == "full":
+        (path / "holiday.jpg").write_text("x")
+    run = named(who, path)
+    before = without_the_log(listing, home.path)
+    for words in ("csb-backup", "csb-changes", "csb-status", f"csb-restore {ID}", "csb-init"):
+        done = run(words)
+        assert (done.rc, done.out, done.err.count("\n")) == (3, "", 1), (words, done)
+    assert without_the_log(listing, home.path) == before
+    done = run("csb-gitcommit --make")
+    if there == "full":
+        assert (done.rc, done.err.count("\n")) == (1, 1) and "not empty" in done.err, done
+        assert os.listdir(path) == ["holiday.jpg"]
+        return
+    store, = done.ok().records
+    assert (store["kind"], store["path"]) == ("store", str(path))
+    assert run("csb-gitcommit --make").ok().out == "", "it is there"
+    run("csb-backup --quiet").ok()
+    assert run("csb-status").ok().records[0]["store"] == str(path)
+    assert not (home.backup / "git").exists()
+
+
+def test_what_failed_is_told_at_the_next_start(sh, home, disk, named, hook, over):
+    named("config.json", disk.store)
+    disk.unmount()
+    hook(payload("SessionEnd", 1))
+    over()
+    last = json.loads((home.backup / "backup.log").read_text().splitlines()[-1])
+    assert last["outcome"] == "failed" and "Is its disk mounted?" in last["reason"]
+    said = sh("csb-hook", payload("SessionStart", 1, source="startup")).ok()
+    over()
+    assert "Is its disk mounted?" in said.records[0]["systemMessage"]
+    assert os.listdir(disk.point) == [] and not (home.backup / "git").exists()
+
+
+def test_the_index_that_is_there_still_answers(sh, home, disk, named):
+    """With the store away sessions are listed, searched, shown and read, from index and disk."""
+    run = named("config.json", disk.store)
+    run("csb-find | csb-index && csb-search question").ok()
+    disk.unmount()
+    for words in ("csb list", "csb search question", f"csb show {ID}", f"csb log {ID}"):
+        done = run(words)
+        assert done.rc == 0 and "question" in done.out, (words, done)
+
+
+def test_the_order(sh, home, session):
+    """--git-dir, CSB_GIT_DIR, config.json, CSB_HOME/git, the repository that the Claude directory
+    is, else CSB_HOME/git."""
+    def used(line="csb-status", **env):
+        return sh(line, **env).records[0]["store"]
+
+    usual = str(home.backup / "git")
+    assert used() == usual
+    sh("git init -q .claude").ok()
+    assert used() == str(home.claude / ".git")
+    sh("git init -q --bare $CSB_HOME/git").ok()
+    assert used() == usual
+    for store in ("one", "two", "three"):
+        sh(f"csb-gitcommit --make --git-dir {store}.git").ok()
+    sh("csb-config git_dir one.git").ok()
+    assert used() == str(home.path / "one.git")
+    two = {"CSB_GIT_DIR": str(home.path / "two.git")}
+    assert used(**two) == str(home.path / "two.git")
+    assert used("csb-status --git-dir three.git", **two) == str(home.path / "three.git")
+
+
+def test_a_repository_above_the_claude_directory_is_not_used(sh, home, session):
+    sh("git init -q .").ok()
+    assert sh("csb-status").records[0]["store"] == str(home.backup / "git")
+
+
+def test_a_place_that_was_noted_on_first_use_is_no_name(sh, home, session):
+    """Earlier versions wrote the usual place into config.json; a store that vanished there is made
+    anew, and that is said."""
+    home.backup.mkdir()
+    config = {"git_dir": str(home.backup / "git"), "interval": 30}
+    (home.backup / "config.json").write_text(json.dumps(config))
+    sh("csb-backup --quiet").ok()
+    shutil.rmtree(home.backup / "git")
+    done = sh("csb-backup --quiet")
+    assert (done.rc, done.err.count("\n")) == (1, 1) and "a new one is made" in done.err
+    assert json.loads((home.backup / "config.json").read_text()) == config
+
+
+def test_a_usual_store_that_vanished_is_made_anew_and_status_says_so(sh, home, session):
+    sh("csb-backup --quiet").ok()
+    assert "begins at" not in json.dumps(sh("csb-status").ok().records)
+    log = home.backup / "backup.log"
+    first = json.loads(log.read_text().splitlines()[0])
+    log.write_text(json.dumps({**first, "at": "2001-02-03T04:05:06Z"}, separators=(",", ":"))
+                   + "\n")
+    shutil.rmtree(home.backup / "git")
+    done = sh("csb-backup --quiet")
+    assert (done.rc, done.err.count("\n")) == (1, 1)
+    assert "without the old versions" in done.err
+    sh("csb-backup --quiet").ok()
+    status, = sh("csb-status").ok().records
+    assert status["covered"] is True
+    note, = [note for note in status["notes"] if "begins at" in note]
+    assert "what was backed up before is not in it" in note
+
+
+def test_a_first_store_is_nothing_to_speak_of(sh, home, session):
+    """After backups that failed, and after an index without a store."""
+    sh("csb-backup --no-commit --quiet").ok()
+    (home.backup / "backup.log").write_text('{"kind":"backup","outcome":"failed"}\n')
+    sh("csb-backup --quiet").ok()
+    assert not (home.backup / "config.json").exists()
+
+
+@pytest.mark.parametrize("how", ["mv", "cp -r"])
+def test_a_name_inside_csb_home_goes_where_it_goes(sh, home, session, how):
+    """A home that was moved, or copied, has its own store, not that of the old one."""
+    inside = home.backup / "stores" / "one.git"
+    sh(f"csb-gitcommit --make --git-dir {inside} && csb-config git_dir {inside}").ok()
+    assert json.loads((home.backup / "config.json").read_text()) == {"git_dir": "stores/one.git"}
+    assert sh("csb-config git_dir").ok().out == f"{inside}\n"
+    sh("csb-backup --quiet").ok()
+    other = home.path / "other"
+    sh(f"{how} $CSB_HOME {other}").ok()
+    old = subjects(sh, other / "stores" / "one.git")
+    (home.claude / "new.md").write_text("new")
+    sh("csb-backup --quiet", CSB_HOME=str(other)).ok()
+    assert len(subjects(sh, other / "stores" / "one.git")) == len(old) + 1
+    assert sh("csb-status", CSB_HOME=str(other)).ok().records[0]["store"].startswith(str(other))
+    assert how == "mv" or subjects(sh, inside) == old
+
+
+def test_a_repository_of_ones_own_goes_with_its_home(sh, home, session):
+    """A home that was copied does not store into the repository of the old one."""
+    sh("git init -q .claude && csb-backup --quiet").ok()
+    new = home.path / "copy"
+    new.mkdir()
+    sh(f"cp -r .claude .claude-backup {new}").ok()
+    there = {"HOME": str(new), "CLAUDE_CONFIG_DIR": None, "CSB_HOME": None}
+    status, = sh("csb-status", **there).records
+    assert status["store"] == str(new / ".claude" / ".git")
+    done = sh("csb-backup --quiet", **there)
+    assert done.rc == 3 and "--adopt" in done.err and str(new) in done.err
+    assert sh("csb-status").ok().records[0]["store"] == str(home.claude / ".git")
+
+
+def test_a_name_inside_csb_home_is_a_name(sh, home, session):
+    """The usual place too, if a person named it."""
+    usual = home.backup / "git"
+    sh(f"csb-gitcommit --make --git-dir {usual} && csb-config git_dir {usual}").ok()
+    sh("csb-backup --quiet").ok()
+    usual.rename(home.path / "gone")
+    done = sh("csb-backup --quiet")
+    assert (done.rc, done.err.count("\n")) == (3, 1) and "config.json names" in done.err
+    assert not usual.exists()
+
+
+def test_setup_makes_the_store_that_it_is_given(sh, home, session):
+    """Once: when its hooks know the store, the next setup takes one that is gone for away."""
+    store = home.path / "media" / "csb.git"
+    done = sh(f"csb-setup --dry-run --git-dir {store}")
+    assert done.rc == 0 and "(a new store)" in done.out and not store.exists()
+    done = sh(f"csb-setup --yes --git-dir {store}")
+    assert "Backed up, and read back" in done.out and store.is_dir(), done
+    store.rename(home.path / "gone")
+    before = (home.claude / "settings.json").read_bytes()
+    done = sh(f"csb-setup --yes --git-dir {store}")
+    assert (done.rc, done.err.count("\n")) == (3, 1) and "Is its disk mounted?" in done.err
+    assert not store.exists() and (home.claude / "settings.json").read_bytes() == before
+    assert str(store) in sh(f"csb-setup --undo --git-dir {store}").out
+    assert not (home.claude / "settings.json").exists(), "as it was"
+
+
+@pytest.mark.parametrize("who", ["CSB_GIT_DIR", "config.json"])
+def test_setup_makes_no_store_that_something_else_names(sh, home, session, named, who):
+    done = named(who, home.path / "media" / "csb.git")("csb-setup --yes")
+    assert (done.rc, done.out, done.err.count("\n")) == (3, "", 1)
+    assert not (home.path / "media").exists() and not (home.claude / "settings.json").exists()
+
+
 GONE = 'mkdir gone && cd gone && rmdir ../gone && {{ {}; }}'
 
 
@@ -22,7 +293,7 @@ GONE = 'mkdir gone && cd gone && rmdir ../gone && {{ {}; }}'
     f"csb-restore --dry-run {ID}", f"csb-verify {ID}", f"csb-log {ID}", f"csb-history {ID}",
     f"csb-show {ID}", "csb-gc", "csb-config", "csb-find | csb-index", "csb-index --rebuild",
     "csb-hook --foreground", "csb-hook --foreground -- csb-list", "csb-wire", "csb backup",
-    "csb list", "csb status",
+    "csb list", "csb status", "csb-gitcommit --make --git-dir ~/new.git",
     f"jsonl_snapshot --dest-dir ~/shots ~/.claude/projects/-w/{ID}.jsonl"])
 def test_the_working_directory_was_removed(sh, home, session, words):
     """git refuses to start there; what has absolute names needs no such directory."""
@@ -44,7 +315,7 @@ def test_the_working_directory_was_removed(sh, home, session, words):
 @pytest.mark.parametrize("words", [
     "csb-backup --git-dir x", "csb-list --claude-dir x", "csb-changes --git-dir ./x",
     "CSB_GIT_DIR=x csb-status", "CSB_HOME=x csb-list", "CLAUDE_CONFIG_DIR=x csb-search hi",
-    "csb-search --folder x hi", "jsonl_snapshot --dest-dir x ~/a",
+    "csb-config git_dir x", "csb-search --folder x hi", "jsonl_snapshot --dest-dir x ~/a",
     "jsonl_snapshot --dest-dir ~/b x", "session_snapshot --dest-dir ~/b x",
     "csb-hook --git-dir x"])
 def test_a_relative_name_needs_the_working_directory(sh, home, session, words):
@@ -53,3 +324,10 @@ def test_a_relative_name_needs_the_working_directory(sh, home, session, words):
     done = sh(GONE.format(words))
     assert done.rc in (1, 2, 3) and done.out == "" and done.err.count("\n") == 1, done
     assert "working directory" in done.err and "'the output'" not in done.err, done
+
+
+def test_a_relative_name_is_taken_from_where_one_is(sh, home, session):
+    (home.path / "deep").mkdir()
+    sh("csb-gitcommit --make --git-dir ../new.git && csb-backup --quiet --git-dir ../new.git",
+       cwd=home.path / "deep").ok()
+    assert len(subjects(sh, home.path / "new.git")) == 1

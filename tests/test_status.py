@@ -225,6 +225,7 @@ def test_other_claude_directories_are_not_counted(sh, put, status, home, tmp_pat
     assert len(sh("csb-list").ok().records) == 2
     assert status()[1]["sessions"]["present"] == 1
     where = f"--claude-dir {tmp_path}/other --git-dir {tmp_path}/store"
+    sh(f"csb-gitcommit --make {where}").ok()
     assert status(where)[1]["store"] == str(tmp_path / "store")
 
 
