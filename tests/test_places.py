@@ -285,6 +285,48 @@ def test_setup_makes_no_store_that_something_else_names(sh, home, session, named
     assert not (home.path / "media").exists() and not (home.claude / "settings.json").exists()
 
 
+def commands(sh, home):
+    """What the hooks and a line of cron run, as they are installed."""
+    settings = json.loads((home.claude / "settings.json").read_text())
+    hook = settings["hooks"]["SessionEnd"][0]["hooks"][0]["command"]
+    timer = sh("csb-schedule --print --kind cron").ok().out
+    return hook, timer.split(" ", 5)[5].partition(" # ")[0]
+
+
+def test_what_is_installed_names_a_store_that_is_there(sh, home, session, over):
+    """With all of CSB_HOME on a disk that is not mounted there is no config.json to say so: its
+    bare mount point must not be taken for a first run."""
+    home.backup.mkdir()
+    sh("csb-backup --quiet && csb-wire --install").ok()
+    lines = commands(sh, home)
+    home.backup.rename(home.path / "unmounted")
+    home.backup.mkdir()
+    for words in lines:
+        done = sh(words, payload("SessionEnd", 1), CSB_HOME=None, CLAUDE_CONFIG_DIR=None)
+        over()
+        assert done.rc == (0 if "csb-hook" in words else 3), done
+        assert set(os.listdir(home.backup)) <= {"backup.log"}, words
+    home.backup.joinpath("backup.log").unlink(missing_ok=True)
+    home.backup.rmdir()
+    (home.path / "unmounted").rename(home.backup)
+    for number, words in enumerate(lines):
+        (home.claude / f"{number}.md").write_text("new")
+        sh(words, payload("SessionEnd", 1), CSB_HOME=None, CLAUDE_CONFIG_DIR=None).ok()
+        over()
+    assert len([line for line in subjects(sh, home.backup / "git") if "noise" in line]) == 3
+    sh("csb-wire --remove").ok()
+    assert not (home.claude / "settings.json").exists() or (
+        "csb-hook" not in (home.claude / "settings.json").read_text())
+
+
+def test_hooks_from_before_the_first_backup_are_not_doubled(sh, home, session):
+    sh("csb-wire --install && csb-backup --quiet && csb-wire --install").ok()
+    text = (home.claude / "settings.json").read_text()
+    assert text.count("csb-hook") == 3 and text.count("CSB_GIT_DIR=") == 3
+    sh("csb-wire --remove").ok()
+    assert not (home.claude / "settings.json").exists()
+
+
 GONE = 'mkdir gone && cd gone && rmdir ../gone && {{ {}; }}'
 
 
