@@ -16,6 +16,17 @@ TEMPORARY = ".csb-tmp-"         # the start of the name of a file that is being 
 STALE = 86400                   # seconds after which such a file is taken for left over
 
 
+def absolute(path):
+    """An absolute path; Error where a relative one has nothing to be relative to."""
+    try:
+        return os.path.abspath(os.path.expanduser(path))
+    except FileNotFoundError:
+        raise Error(
+            f"cannot tell where '{path}' is: the working directory is gone, name it "
+            "from / on"
+        ) from None
+
+
 # --- reading --------------------------------------------------------------------------
 
 

@@ -4,12 +4,15 @@ Each place has an option, an environment variable and a default. Nothing is made
 """
 import json
 import os
+from collections import namedtuple
 
 from csb import ABSENT, Error, why
-from csb.files import Changed, StableFile
+from csb.files import Changed, StableFile, absolute
 
 SETTINGS_LIMIT = 1 << 20        # bytes; no file of settings is larger
 CLEANUP_DAYS = 30               # Claude Code's own, where settings.json says nothing
+
+NamedStore = namedtuple("NamedStore", "path origin")    # origin: what names it
 
 
 def add_place_options(options):
@@ -18,15 +21,6 @@ def add_place_options(options):
     options.add_argument(
         "--git-dir", metavar="DIR", help="the store, if not the usual one"
     )
-
-
-def absolute(path):
-    """An absolute path; Error where a relative one has nothing to be relative to."""
-    try:
-        return os.path.abspath(os.path.expanduser(path))
-    except FileNotFoundError:
-        text = f"cannot find '{path}': the working directory is gone"
-        raise Error(text) from None
 
 
 def claude_dir(args):
@@ -66,12 +60,9 @@ def store_path(args):
     """
     named = named_store(args)
     if named:
-        if not is_repository(named):
-            raise Error(
-                f"cannot find the store '{named}': is its disk mounted? "
-                f"(csb-gitcommit --make --git-dir DIR makes a new one there)", ABSENT
-            )
-        return git_directory(named)
+        if not is_repository(named.path):
+            raise Error(_why_away(named), ABSENT)
+        return git_directory(named.path)
     default = os.path.join(csb_home(args), "git")
     claude = os.path.realpath(claude_dir(args))
     if not os.path.exists(default) and is_work_tree(claude):
@@ -89,19 +80,41 @@ def existing_store(args):
 
 
 def named_store(args):
-    """The store that an option, CSB_GIT_DIR or config.json names, else None."""
-    given = args.git_dir or os.environ.get("CSB_GIT_DIR")
-    if given:
-        return absolute(given)
+    """The NamedStore of an option, CSB_GIT_DIR or config.json; None if none does."""
+    if args.git_dir:
+        return NamedStore(absolute(args.git_dir), "--git-dir")
+    from_environment = os.environ.get("CSB_GIT_DIR")
+    if from_environment:
+        return NamedStore(absolute(from_environment), "CSB_GIT_DIR")
     home = csb_home(args)
     saved = read_config(args).get("git_dir")
     if not isinstance(saved, str) or not saved:
         return None
     # Noted relative to CSB_HOME where it lies in there, so that a home that is moved
     # or copied takes its own store along.
-    path = os.path.join(home, os.path.expanduser(saved))
-    default = os.path.join(home, "git")
-    return None if os.path.normpath(path) == default else os.path.normpath(path)
+    path = absolute(os.path.join(home, os.path.expanduser(saved)))
+    if path == os.path.join(home, "git"):
+        return None         # earlier versions noted the usual place when they made it
+    return NamedStore(path, "config.json")
+
+
+def _why_away(named):
+    """What to say of a store that is named and away."""
+    import shlex
+
+    try:
+        reason = "the directory is empty"
+        if os.listdir(named.path):
+            reason = "no git repository is there"
+    except OSError as error:
+        reason = why(error)
+    option = ""
+    if named.origin == "--git-dir":
+        option = f" --git-dir {shlex.quote(named.path)}"
+    return (
+        f"cannot find the store '{named.path}' that {named.origin} names: {reason}. Is "
+        f"its disk mounted? (csb gitcommit --make{option} makes a new one there)"
+    )
 
 
 def is_repository(path):

@@ -18,6 +18,7 @@ from csb import ABSENT, FAILED, MISUSE, Error, emit, operands, utc, utc_ns, warn
 from csb.files import (
     Changed,
     StableFile,
+    absolute,
     make_dirs,
     replace_file,
     sweep,
@@ -73,7 +74,7 @@ def parse_snapshot_options(options, retain, restored_to):
     if args.folder == "":
         options.error("DIR is empty")
     if args.folder:
-        args.folder = os.path.abspath(args.folder)
+        args.folder = absolute(args.folder)
     return args
 
 
