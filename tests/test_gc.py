@@ -190,6 +190,7 @@ def test_more_than_twenty_packs_become_one(sh, store, grown):
 
 
 @pytest.mark.parametrize("pack", ["csb-gitpack", "cat"])
+@pytest.mark.few(1)
 def test_what_was_compressed_in_haste_is_compressed_well_once(sh, home, store, pack):
     """The pack of a first backup, csb-gitbulk's or git's, gets smaller, the versions of a large
     file in an old pack stay differences; the packs of this tool are not compressed again."""
@@ -215,6 +216,7 @@ def test_what_was_compressed_in_haste_is_compressed_well_once(sh, home, store, p
 
 
 @pytest.mark.parametrize("again", ["a pack beside it", "alone"])
+@pytest.mark.few(1)
 def test_a_pack_of_versions_without_its_keep_stays_small(sh, home, store, again):
     """It is not compressed anew, whatever zlib notes there: each version would become whole."""
     file = home.claude / f"projects/-p/{ID.format(1)}.jsonl"

@@ -10,7 +10,7 @@ from select import select
 import pytest
 from conftest import POWERLESS, backup_log, held, name, payload
 
-pytestmark = [pytest.mark.logic, pytest.mark.long]
+pytestmark = pytest.mark.logic
 
 SLUG = "-srv-app"
 EVENTS = "SessionStart Stop PreCompact SessionEnd UserPromptSubmit NobodyKnows".split()
@@ -58,6 +58,7 @@ def ran(home):
 
 
 @pytest.mark.parametrize("event", EVENTS)
+@pytest.mark.few(3)
 def test_the_session_first_and_then_the_rest(sh, hook, over, claude, home, event):
     hook(payload(event, number=1, source="startup"))
     over()
@@ -70,6 +71,7 @@ def test_the_session_first_and_then_the_rest(sh, hook, over, claude, home, event
 
 
 @pytest.mark.parametrize("source", ["startup", "resume", "fork", "clear", "else", 3, None])
+@pytest.mark.few(2)
 def test_every_start_of_a_session_is_a_catch_up(hook, over, claude, home, source):
     hook(payload("SessionStart", source=source))
     over()
@@ -84,6 +86,7 @@ def test_after_a_compaction_there_is_nothing_to_do(hook, over, claude, home):
 
 @pytest.mark.parametrize("event", ["SessionStart", "Stop", "SessionEnd"])
 @pytest.mark.parametrize("stage", ["csb-backup", "csb-changes", "csb-gitcommit"])
+@pytest.mark.few(3)
 def test_the_client_does_not_wait(hook, over, claude, stages, gate, home, event, stage):
     """The hook has returned, its pipes are closed, and a stage is still at work."""
     stages(stage, WAITS)
@@ -119,6 +122,7 @@ def test_precompact_without_a_session_waits_for_all(hook, claude, home, sh):
 
 
 @pytest.mark.parametrize("session", [name(77), "", "..", "*", "--help", name(0)[:8], 3, None, []])
+@pytest.mark.few(3)
 def test_a_session_that_cannot_be_used(sh, hook, over, claude, home, session):
     hook(payload(session_id=session))
     over()
@@ -194,6 +198,7 @@ NASTY = {
 
 
 @pytest.mark.parametrize("what", NASTY)
+@pytest.mark.few(8)
 def test_whatever_comes_it_is_a_backup(hook, over, claude, stages, home, what):
     """Never a word, never status 2, and the event in backup.log is a word."""
     stages("csb-backup", NOTES)
@@ -209,6 +214,7 @@ def test_whatever_comes_it_is_a_backup(hook, over, claude, stages, home, what):
 
 @pytest.mark.parametrize("event", EVENTS)
 @pytest.mark.parametrize("code", ["sys.exit(2)", "os.kill(os.getpid(), 9)", "raise Exception"])
+@pytest.mark.few(6)
 def test_no_failure_reaches_the_client(hook, over, claude, stages, event, code):
     stages("csb-changes", code)
     stages("csb-backup", f"print('noise', flush=True)\n{code}")
@@ -230,6 +236,7 @@ def test_a_stdin_that_never_ends(home, over, claude, sh, start):
 
 @pytest.mark.parametrize("stdin", ["</dev/zero", "< <(yes)", "<&-", "</dev/null", ">&-", "2>&-",
                                    "<&- >&-", "<&- >&- 2>&-", "3<&- <&-"])
+@pytest.mark.few(4)
 def test_a_strange_stdin(sh, over, claude, home, stdin):
     done = sh(f"csb-hook {stdin}")
     assert (done.rc, done.out, done.err) == (0, "", "")
@@ -242,6 +249,7 @@ def test_a_strange_stdin(sh, over, claude, home, stdin):
     ("--wait x", "", "--wait"), ("--wait nan", "", "--wait"), ("-- no-such", "", "no-such"),
     ("-- ./no-such", "", "./no-such"), ("-- /", "", "'/'"), ("-- csb-no-such", "", "csb-no-such"),
     ("", "csb-backup", "csb-backup"), ("", "csb-gitpack", "csb-gitpack")])
+@pytest.mark.few(4)
 def test_what_cannot_be_started_is_one_line_and_not_2(sh, over, claude, stages, home, options,
                                                       spoil, words):
     if spoil:
@@ -287,6 +295,7 @@ def test_twenty_sessions_that_end_at_once(sh, over, claude, home):
 
 
 @pytest.mark.parametrize("spoil", ["true", "chmod 000 ~/.claude/settings.json"])
+@pytest.mark.few(1)
 def test_the_environment_is_written_nowhere(sh, hook, over, claude, home, spoil):
     sh(spoil).ok()
     for event in EVENTS:
@@ -303,6 +312,7 @@ def test_the_environment_is_written_nowhere(sh, hook, over, claude, home, spoil)
 
 @pytest.mark.parametrize("code, rc", [("", 0), ("sys.exit(2)", 1), ("sys.exit(75)", 1),
                                       ("os.kill(os.getpid(), 9)", 1)])
+@pytest.mark.few(2)
 def test_in_the_foreground(sh, claude, stages, home, code, rc):
     stages("csb-backup", NOTES + code)
     home.backup.mkdir()

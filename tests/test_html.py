@@ -11,7 +11,7 @@ import zlib
 import pytest
 from conftest import lines
 
-pytestmark = [pytest.mark.logic, pytest.mark.long]
+pytestmark = pytest.mark.logic
 
 ID = "3f4a9b10-0000-4000-8000-00000000c0de"
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which(

@@ -206,6 +206,7 @@ ODD = {     # nothing is bad about these
 
 
 @pytest.mark.parametrize("name", BAD)
+@pytest.mark.few(5)
 def test_a_bad_line_costs_itself(sh, put, name):
     """It is left out, and said in one line; the lines around it are there."""
     put(lines(GOOD) + BAD[name] + b"\n" + lines(GOOD) + BAD[name] + b"\n")

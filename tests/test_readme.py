@@ -1,4 +1,5 @@
 """what README says is so"""
+import ast
 import os
 import re
 import shutil
@@ -102,14 +103,39 @@ def test_the_records_have_the_fields_that_the_table_says(lived_in, sh):
         assert seen[kind] <= documented | extra, kind
 
 
+PROOF = r"`(test_\w+\.py)::(test_\w+)`"
+
+
+def marks(file):
+    """{name: the marks of that test, as text}, of a file in tests/."""
+    with open(os.path.join(ROOT, "tests", file), encoding="utf-8") as code:
+        body = ast.parse(code.read()).body
+    common = ""
+    found = {}
+    for part in body:
+        if isinstance(part, ast.Assign) and ast.unparse(part.targets[0]) == "pytestmark":
+            common = ast.unparse(part.value)
+        if isinstance(part, ast.FunctionDef):
+            found[part.name] = " ".join(map(ast.unparse, part.decorator_list))
+    return {name: f"{common} {own}" for name, own in found.items()}
+
+
+def test_make_test_proves_every_promise():
+    """At least one of its tests is there without the mark long, if only for a few cases."""
+    with open(os.path.join(ROOT, "tests/TRUST.md"), encoding="utf-8") as file:
+        text = file.read().partition("## Limits")[0]
+    for promise in re.split(r"^\*\*(?=\d+\. )", text, flags=re.M)[1:]:
+        proofs = re.findall(PROOF, promise)
+        quick = [name for file, name in proofs if "mark.long" not in marks(file)[name]]
+        assert quick, promise.partition("\n")[0]
+
+
 def test_every_promise_names_tests_that_are_there():
     """TRUST.md is linked, and what it calls a proof exists."""
     with open(os.path.join(ROOT, "tests/TRUST.md"), encoding="utf-8") as file:
         text = file.read()
-    named = re.findall(r"`(test_\w+\.py)::(test_\w+)`", text)
-    for file, name in named:
-        with open(os.path.join(ROOT, "tests", file), encoding="utf-8") as code:
-            assert re.search(rf"^def {name}\(", code.read(), re.M), f"{file} has no {name}"
+    for file, name in re.findall(PROOF, text):
+        assert name in marks(file), f"{file} has no {name}"
     promises = re.split(r"^\*\*\d+\. ", text.partition("## Limits")[0], flags=re.M)[1:]
     assert len(promises) == 27 and all("Mechanism:" in one and "::" in one for one in promises)
     with open(os.path.join(ROOT, "README.md"), encoding="utf-8") as file:

@@ -318,6 +318,7 @@ def test_after_csb_cat(sh, claude):
 
 
 @pytest.mark.parametrize("size", [1 << 19, (1 << 20) + 5, 3 << 20])
+@pytest.mark.few(1)
 def test_long_lines(sh, size):
     """Wherever in a long line it stands, and across the blocks in which that is read."""
     fill = "x y\\n\u00e9 " * (size // 8)

@@ -60,7 +60,7 @@ def placed(done):
 @pytest.mark.parametrize("at, expected", [
     ("{1}", 0), ("{1}T12:00:00Z", 0), ("{2}T11:59:59Z", 0),
     ("{2}T14:00:00+02:00", 1), ("{2}", 1), ("{4}", 1), (0, 0), (1, 1)])
-@pytest.mark.few(3)
+@pytest.mark.few(2)
 def test_at(sh, grown, at, expected):
     """By a time, a date (its end) or a commit; what had been deleted by then comes back as well.
     {1} is the day of the first version."""
@@ -76,7 +76,7 @@ def test_at(sh, grown, at, expected):
 @pytest.mark.parametrize("at, rc", [("{0}", 1), ("yesterday", 2), ("ffffff", 2), ("", 2),
                                     ("1970-01-01", 1), ("1960-02-03", 1), ("--output=x", 2),
                                     ("main:projects", 2)])
-@pytest.mark.few(2)
+@pytest.mark.few(1)
 def test_at_no_time(sh, grown, at, rc):
     done = sh(f"csb-restore --target-dir out --at={at.format(*DAYS)} {name(1)}")
     assert done.rc == rc and done.err.count("\n") == bool(rc), done
@@ -97,7 +97,7 @@ def test_versions_to_choose_from(sh, grown):
     ("./setting?.json", ["settings.json"]), ("skills/*/er", ["skills/deep/er/SKILL.md"]),
     ("skills/*.md", None), ("nope", None), ("SETTINGS.json", None), ("/settings.json", None),
     ("../settings.json", None), ("", None), ("[s]ettings.json", None)])
-@pytest.mark.few(4)
+@pytest.mark.few(3)
 def test_patterns(sh, home, grown, pattern, found):
     done = sh(f"csb-restore --target-dir out --path '{pattern}'")
     assert sorted(placed(done)) == (found or []), done
@@ -194,7 +194,7 @@ def lived(once):
     ("/other", "-w", "--map /other=/n", "-n"), ("/other", "-w", "--map /w=/n", "-w"),
     ("/w", "-w", "--cwd /srv/app", "-srv-app"), (None, "-w", "--cwd /srv", "-srv"),
     (None, "-w", "--map /w=/n", "-w")])
-@pytest.mark.few(5)
+@pytest.mark.few(3)
 def test_another_folder(sh, home, lived, cwd, project, words, expected):
     """The whole footprint under the new project; not a byte is another."""
     session = lived(cwd, project)
@@ -226,7 +226,7 @@ def test_a_folder_with_a_long_path(sh, home, lived):
 
 @pytest.mark.parametrize("words", ["--map x", "--map =x", "--map x=", "--rewrite-cwd", "--at",
                                    "--map"])
-@pytest.mark.few(2)
+@pytest.mark.few(1)
 def test_misuse(sh, grown, words):
     done = sh(f"csb-restore {name(1)} {words}")
     assert (done.rc, done.out) == (2, "") and "Traceback" not in done.err
@@ -250,7 +250,7 @@ def test_records_pass_through_a_filter(sh, home, lived):
     {"path": "a", "versions": [["100644", "OID", "0600", "now"]]},
     {"path": "a", "versions": [["160000", "OID", "0600", NOW]]},
     {"path": "a", "versions": 3}, {"path": None, "versions": [[None] * 4]}])
-@pytest.mark.few(4)
+@pytest.mark.few(2)
 def test_records_that_cannot_be_placed(sh, home, grown, record):
     oid = sh(f"{GIT} rev-parse main:settings.json").ok().out.strip()
     good = {"path": "b", "versions": [["100644", oid, "0640", NOW]]}
@@ -322,6 +322,7 @@ def test_a_remap_that_fails_restores_nothing(sh, home, lived, stages):
 
 
 @pytest.mark.parametrize("bad", ["/home/old/a\0b", "/home/old/a\ud83d", "/home/old/" + "x/" * 2100])
+@pytest.mark.few(1)
 def test_an_odd_folder_stops_no_other(sh, home, lived, bad):
     """A cwd that no system could have costs its session at most."""
     lived(bad, "-odd", 2)
@@ -343,6 +344,7 @@ def test_a_home_is_a_home(sh, home, lived):
 
 
 @pytest.mark.parametrize("path", ["CLAUDE.md", "skills", "agents/a.md"])
+@pytest.mark.few(1)
 def test_links_of_a_person_come_back(sh, home, path):
     """A link into dotfiles is restored as the link that it was; nothing is written through it."""
     (home.path / "dot").mkdir()
@@ -369,6 +371,7 @@ def test_links_of_a_person_come_back(sh, home, path):
 
 
 @pytest.mark.parametrize("days", ["1e999", "NaN", "9" * 331, "-1e308", '"x"', "null"])
+@pytest.mark.few(2)
 def test_settings_of_any_kind(sh, home, grown, days):
     (home.claude / "settings.json").write_text(f'{{"cleanupPeriodDays": {days}}}')
     assert sh(f"csb-restore {name(1)}").rc == 0 and grown[0].read_text() == grown[1][1]

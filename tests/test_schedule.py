@@ -12,7 +12,7 @@ from types import SimpleNamespace
 
 import pytest
 
-pytestmark = [pytest.mark.logic, pytest.mark.long]
+pytestmark = pytest.mark.logic
 
 KINDS = ("systemd", "cron", "launchd")
 OTHERS = (b"MAILTO=me\n# csb-backup is nice\n\n5 4 * * * a%%b # mine\r\n\x00\xff\t\n"
@@ -123,6 +123,7 @@ def test_a_crontab_that_cannot_be_had(sh, system, flaw, said):
     (("cron",), False, "", "--kind cron", "no cron daemon is at work"),
     (("systemd", "cron"), True, "offline", "--kind systemd", "(offline)"),
     ((), True, "", "", "launchd: you are not logged in")])
+@pytest.mark.few(4)
 def test_which_timer(sh, system, kinds, daemon, state, options, expected):
     """The first that runs, or none: nothing is put where nothing would run it."""
     machine = system(*kinds)
@@ -178,6 +179,7 @@ def test_launchd(sh, home, system):
     assert not (machine.path / "loaded").exists()
 
 
+@pytest.mark.long
 def test_another_kind_takes_over(sh, system):
     """One timer a store: what ran before is removed, once the new one stands."""
     machine = system("systemd", "cron")
@@ -213,6 +215,7 @@ def test_print_changes_nothing(sh, home, system, kind, listing):
         assert done.out == sh("csb-timer --kind cron --interval 30").ok().records[0]["text"]
 
 
+@pytest.mark.long
 def test_the_interval(sh, home, system):
     """Of the command line, and kept; of csb-config; 15; a bad one is named and does no harm."""
     system("cron")

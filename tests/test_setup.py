@@ -10,7 +10,7 @@ import subprocess
 import pytest
 from conftest import POWERLESS
 
-pytestmark = pytest.mark.long
+pytestmark = pytest.mark.logic
 
 ID = "11111111-2222-4333-8444-{:012d}"
 LINE = b'{"type":"user","message":{"role":"user","content":"word"}}\n'
@@ -68,6 +68,7 @@ def test_set_up_undo_and_again(sh, machine, listing):
 
 @pytest.mark.parametrize("event, more", [("SessionEnd", " --foreground"), ("PreCompact", ""),
                                          ("SessionStart", " --foreground")])
+@pytest.mark.few(1)
 def test_a_hook_runs_as_it_stands_there(sh, machine, event, more):
     """The client hands it to a shell, with a payload, in a directory and a PATH of its own."""
     machine.env["CSB_HOME"] = str(machine.path / "it's a $HOME")
@@ -105,6 +106,7 @@ def test_nothing_is_done_unless_it_is_wanted(sh, machine, listing):
 
 @pytest.mark.parametrize("answers, days", [("y\ny\n", 3650), ("\n\n", 3650), ("yes\nno\n", None),
                                            ("n\n", 0), ("\x04", 0), ("what?\n", 0)])
+@pytest.mark.few(2)
 def test_a_person_at_a_terminal_is_asked(machine, answers, days):
     import pty
     end, terminal = pty.openpty()
@@ -119,6 +121,7 @@ def test_a_person_at_a_terminal_is_asked(machine, answers, days):
     assert found.get("cleanupPeriodDays") == (days or None)
 
 
+@pytest.mark.long
 def test_progress_and_colour_are_for_a_terminal(machine):
     import pty
     end, terminal = pty.openpty()
@@ -201,6 +204,7 @@ def test_a_full_disk(sh, machine):
 
 @pytest.mark.parametrize("text, said", [(b'{\n // mine\n "a": 1\n}', "comments are no JSON"),
                                         (b'{"hooks": []}', "no object")])
+@pytest.mark.few(1)
 def test_settings_of_another_shape(sh, machine, text, said):
     """They stay, everything else is done, and the undo does not stumble."""
     machine.settings.write_bytes(text)
@@ -225,6 +229,7 @@ def test_what_cannot_be_read_back_is_not_called_protected(sh, machine):
     assert any(mark == "NO" and "(csb verify --repair)" in text for mark, text in marks(done))
 
 
+@pytest.mark.long
 def test_one_file_that_cannot_be_read(sh, machine):
     """It is named, the rest is set up."""
     if os.geteuid() == 0 and not POWERLESS:
@@ -236,6 +241,7 @@ def test_one_file_that_cannot_be_read(sh, machine):
     assert "protected" not in done.out
 
 
+@pytest.mark.long
 def test_the_plugin_is_there(sh, machine):
     machine.settings.write_text('{"enabledPlugins": {"csb@csb-tools": true}}')
     done = sh("csb-setup --yes")
@@ -243,6 +249,7 @@ def test_the_plugin_is_there(sh, machine):
     assert "claude plugin uninstall" in sh("csb-setup --undo").out
 
 
+@pytest.mark.long
 def test_hooks_that_are_switched_off(sh, machine):
     machine.settings.write_text('{"disableAllHooks": true}')
     done = sh("csb-setup --yes")

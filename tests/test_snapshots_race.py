@@ -170,7 +170,7 @@ def test_changed_while_it_is_read(tool, home, disturb, how):
 
 @both
 @pytest.mark.parametrize("how, times", [("truncated", 5), ("replaced", 5), ("gone", 1)])
-@pytest.mark.few(2)
+@pytest.mark.few(1)
 def test_changed_again_and_again(tool, home, disturb, how, times):
     """After a few times status 1 with the reason, and nothing is left."""
     path, data = home.path / "live", lines(80_000)
