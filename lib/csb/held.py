@@ -15,6 +15,7 @@ Paths are relative to the Claude directory, as in the store's trees. Submodules,
 have no bytes, are left out.
 """
 import os
+import struct
 from collections import namedtuple
 
 from csb import from_utc, records, warn
@@ -70,7 +71,7 @@ class Held:
         self._commits = []      # a _Named each, in the order of the walk
         self._latest = {}       # {commit that is to come: the time of those after it}
         self._changes = {}      # {path: its changes, packed, in the order of the walk}
-        self._width = 0         # bytes of a packed change
+        self._form = None       # of a packed change, once an object's id was seen
         journals = {}
         for commit in commits:
             self._add_commit(commit)
@@ -90,11 +91,15 @@ class Held:
 
     def age(self, path):
         """How many commits of the walk came after the last that changed a path."""
-        return int.from_bytes(self._changes[path][:4], "big")
+        number, *_ = self._form.unpack_from(self._changes[path])
+        return number
 
     def last(self, path):
         """The last version of a path: where histories differ, that of the first."""
-        return next(_versions(self._changes_of(path)))
+        changes = self._changes_of(path)
+        if len(changes) == 1 and not changes[0].deletes:
+            return _version_of(changes[0], None)    # most paths never change
+        return next(_versions(changes))
 
     def versions(self, path):
         """All versions of a path, newest first, those of all histories by time."""
@@ -117,27 +122,22 @@ class Held:
             return
         if self._wanted and not self._wanted(change.path):
             return
-        # Packed, since there may be very many.
         deletes = change.status == "D"
-        oid = change.old_oid if deletes else change.new_oid
-        entry = (len(self._commits) - 1).to_bytes(4, "big")
-        entry += int(change.mode, 8).to_bytes(2, "big")
-        entry += bytes([deletes])
-        entry += bytes.fromhex(oid)
-        self._width = len(entry)
+        oid = bytes.fromhex(change.old_oid if deletes else change.new_oid)
+        if self._form is None:
+            self._form = struct.Struct(f">IH?{len(oid)}s")
+        # Packed, since there may be very many.
+        number = len(self._commits) - 1
+        entry = self._form.pack(number, int(change.mode, 8), deletes, oid)
         self._changes.setdefault(change.path, bytearray()).extend(entry)
 
     def _changes_of(self, path):
         """The changes of a path, unpacked, in the order of the walk."""
-        packed = self._changes[path]
         found = []
-        for start in range(0, len(packed), self._width):
-            entry = packed[start:start + self._width]
-            number = int.from_bytes(entry[:4], "big")
-            mode = int.from_bytes(entry[4:6], "big")
+        for entry in self._form.iter_unpack(self._changes[path]):
+            number, mode, deletes, oid = entry
             commit = self._commits[number]
-            oid = entry[7:].hex()
-            found.append(_Changed(commit, f"{mode:06o}", entry[6] == 1, oid))
+            found.append(_Changed(commit, f"{mode:06o}", deletes, oid.hex()))
         return found
 
 
@@ -523,17 +523,21 @@ def journal_of(commit):
     ]
 
 
-def notes(objects, journals):
+def notes(objects, journals, wanted=None):
     """Yield what journals (object ids, newest first) say: a Noted for each change.
 
-    A journal that cannot be read is warned of, and what makes no sense is passed over.
+    wanted: the set of the paths that are asked for, if not all are; it may change
+    meanwhile. A journal that cannot be read is warned of, and what makes no sense is
+    passed over.
     """
     for oid in journals:
         try:
             for record in records(_whole(lines(objects.blocks(oid)))):
-                noted = _noted(record)
-                if noted:
-                    yield noted
+                path = record.get("path")
+                if not isinstance(path, str):
+                    continue
+                if wanted is None or path in wanted:
+                    yield _noted(path, record)
         except GitError as error:
             warn(f"cannot read the times and modes of a backup: {error}")
 
@@ -543,11 +547,8 @@ def _whole(found):
     return (line for line in found if line is not None)
 
 
-def _noted(record):
-    """The Noted of a journal's record, None if it has no path."""
-    path = record.get("path")
-    if not isinstance(path, str):
-        return None
+def _noted(path, record):
+    """The Noted of a journal's record."""
     oid = record.get("oid")
     if not isinstance(oid, str):
         oid = None
