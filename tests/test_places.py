@@ -11,7 +11,7 @@ from conftest import line, name, payload
 
 ID = name(1)
 READERS = ("csb-changes", "csb-status", f"csb-restore {ID}", f"csb-restore --dry-run {ID}",
-           "csb-index --rebuild", "csb-find | csb-index", "csb-verify", "csb-lost")
+           "csb-index --rebuild", "csb-find | csb-index", "csb-verify", "csb-find --lost")
 WRITERS = ("csb-backup", "csb-backup --quiet", "csb-gitcommit", "csb-changes | csb-gitcommit",
            "csb-gc")
 NAMES = ("--git-dir", "CSB_GIT_DIR", "config.json")

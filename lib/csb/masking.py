@@ -87,9 +87,9 @@ class Masker:
         self._lines(rest)
 
     def _long_line(self, data, blocks):
-        """Mask a long line as text, in parts. data: its start; blocks: what follows.
+        """Mask a long line as text, in parts; what was read of the lines behind it.
 
-        Returns what was read of the lines behind it.
+        data: its beginning. blocks: what follows.
         """
         done = 0                    # so much of data is written
         while True:
@@ -187,14 +187,14 @@ class Masker:
         for value, secrets in suspects:
             if _is_sealed(value):
                 continue
-            pointer = _pointer(value)
+            pointer = _json_pointer(value)
             end = 0
             for secret in secrets:
                 before = value.text[end:secret.start]
                 self._found(secret, before, pointer, session_id)
                 end = secret.end
-            edits += _edits(text, value, secrets)
-        return _edited(text, edits)
+            edits += _edits_in_line(text, value, secrets)
+        return _edited_line(text, edits)
 
     def _text(self, data, done, limit):
         """Mask data as text from done to the limit, and write it.
@@ -295,7 +295,7 @@ def _is_sealed_in_text(text, at):
     return _SEALED_BEFORE.search(text, max(0, quote - 60), quote + 1) is not None
 
 
-def _pointer(value):
+def _json_pointer(value):
     """The JSON pointer (RFC 6901) to a value."""
     parts = []
     key = value.key
@@ -318,10 +318,10 @@ _Value = namedtuple("_Value", "text field around key pieces is_list")
 # what stands between its quotes.
 _Piece = namedtuple("_Piece", "offset start end")
 
-_PUNCTUATION = re.compile(r'["{}\[\],]')
-_DECODER = json.JSONDecoder()
+_JSON_PUNCTUATION = re.compile(r'["{}\[\],]')
+_JSON_DECODER = json.JSONDecoder()
 # What is one character of a string: two halves of a surrogate pair, or one escape.
-_ESCAPE = re.compile(
+_JSON_ESCAPE = re.compile(
     r"\\u[dD][89abAB]..\\u[dD][c-fC-F]..|\\u....|\\.", re.DOTALL
 )
 
@@ -365,17 +365,17 @@ def _values_in(line):
     """
     may_have_key = "KEY" in line or _NEEDLESS_ESCAPE.search(line)
     container = _Container(None, False)
-    token = _PUNCTUATION.search(line)
+    token = _JSON_PUNCTUATION.search(line)
     while token:
         sign = token[0]
         end = token.end()
 
         if sign == '"':
-            text, end = _DECODER.raw_decode(line, token.start())
+            text, end = _JSON_DECODER.raw_decode(line, token.start())
             if container.next_key is None:
                 container.next_key = text
             else:
-                value = _value(container, text, token.end(), end - 1)
+                value = _string_value(container, text, token.end(), end - 1)
                 if container.lines is None:
                     yield value
                 else:
@@ -391,13 +391,13 @@ def _values_in(line):
             container.go_on()
         else:
             if container.lines:
-                yield from _joined(container)
+                yield from _joined_lines(container)
             container = container.around
 
-        token = _PUNCTUATION.search(line, end)
+        token = _JSON_PUNCTUATION.search(line, end)
 
 
-def _value(container, text, start, end):
+def _string_value(container, text, start, end):
     """The _Value of the string that comes next in a container."""
     if container.next_key == "type":
         container.type = text
@@ -406,7 +406,7 @@ def _value(container, text, start, end):
     return _Value(text, field, container, container.next_key, pieces, False)
 
 
-def _joined(container):
+def _joined_lines(container):
     """The strings of a list: as they are, or as one with a private key in it."""
     lines = container.lines
     if not any("PRIVATE KEY" in value.text for value in lines):
@@ -421,11 +421,11 @@ def _joined(container):
     return [_Value(text, container.field, around, container.key, pieces, True)]
 
 
-def _edits(line, value, secrets):
+def _edits_in_line(line, value, secrets):
     """[(start, end, mark)]: what to replace in a line for the Secrets of a _Value."""
     spans = {}                  # {number of a piece: [(start, end, mark) in its text]}
     for secret in secrets:
-        for number, start, end in _parts(value, secret):
+        for number, start, end in _parts_of_secret(value, secret):
             spans.setdefault(number, []).append((start, end, secret.mark))
 
     edits = []
@@ -439,9 +439,9 @@ def _edits(line, value, secrets):
     return edits
 
 
-def _parts(value, secret):
+def _parts_of_secret(value, secret):
     """Yield the parts of a Secret in the pieces of a _Value: (number, start, end)."""
-    first = bisect_right(value.pieces, secret.start, key=_offset_of) - 1
+    first = bisect_right(value.pieces, secret.start, key=_offset_of_piece) - 1
     for number in range(first, len(value.pieces)):
         offset = value.pieces[number].offset
         if offset >= secret.end:
@@ -457,7 +457,7 @@ def _parts(value, secret):
             yield number, start - offset, end - offset
 
 
-def _offset_of(piece):
+def _offset_of_piece(piece):
     return piece.offset
 
 
@@ -468,7 +468,7 @@ def _places_in_json(line, piece, offsets):
     """
     places = []
     shift = piece.start
-    escapes = _ESCAPE.finditer(line, piece.start, piece.end)
+    escapes = _JSON_ESCAPE.finditer(line, piece.start, piece.end)
     escape = next(escapes, None)
     for offset in offsets:
         while escape and escape.start() < offset + shift:
@@ -478,7 +478,7 @@ def _places_in_json(line, piece, offsets):
     return places
 
 
-def _edited(line, edits):
+def _edited_line(line, edits):
     """The line with each (start, end, mark) of edits done."""
     pieces = []
     done = 0

@@ -1,9 +1,8 @@
 """the shapes of secrets: where in a text something stands that has to stay secret
 
 Tokens are known by their first letters (ghp_..., sk-ant-...), other secrets by what
-stands before them (Authorization: Bearer ...). Of each kind the shape is asked for,
-too: how long it is and of which characters, so that a prefix in a sentence is no
-secret.
+stands before them (Authorization: Bearer ...). How long they are, and of which
+characters, counts as well: a prefix in a sentence is no secret.
 
 A secret is masked by a marker, [REDACTED:github-token:1a2b3c4d], which is the same in
 every file and run: the digits begin its SHA-256. What a person may have chosen has no
@@ -22,16 +21,16 @@ PRIVATE_KEY = "private-key"
 CHOSEN = {"password", "authorization"}      # a person may have chosen these
 
 # What may stand around a value: {"SecretAccessKey": "..."}, secret_access_key = '...'.
-QUOTES = r"""[\\"'\s:=>]{1,16}"""
+AROUND_VALUE = r"""[\\"'\s:=>]{1,16}"""
 
 NO_EXAMPLE = r"(?! [\w-]{0,99} [xX]{8} )"       # as in ghp_xxxxxxxxxxxx
 
 # What colours a terminal, as bytes or as JSON writes it. grep --color=always puts it
 # between the first word of a token, for which somebody looked, and the rest.
-COLOUR = r"(?:\x1b|\\u001[bB])\[[0-9;?]*[A-Za-z]"
+COLOUR_CODE = r"(?:\x1b|\\u001[bB])\[[0-9;?]*[A-Za-z]"
 
 # A token begins after no letter or digit, unless that ends an escape sequence.
-EDGE = r"""(?:
+TOKEN_EDGE = r"""(?:
     (?<! [A-Za-z0-9] )
   | (?<= \\[bfnrt] )                            # \n
   | (?<= \\u[0-9A-Fa-f]{4} )                    # \u001b
@@ -48,7 +47,7 @@ class Shape:
 
     kind: its name, in markers and findings. words: any of these begins it. rest: what
     follows, a verbose regular expression, in which \\w is ASCII. If the rest has a
-    group "secret" just that is the secret, and the words may end a longer one;
+    group "secret" just that is the secret, and the words may be the end of longer ones;
     else all is, from the word on.
     """
 
@@ -66,9 +65,9 @@ class Shape:
 
     def _compiled(self):
         words = "|".join(re.escape(word) for word in self.words)
-        whole = f"(?:{words}) (?:{COLOUR})* (?:{self.rest})"
+        whole = f"(?:{words}) (?:{COLOUR_CODE})* (?:{self.rest})"
         if "(?P<secret>" not in self.rest:
-            whole = f"{EDGE} (?P<secret> {whole} )"
+            whole = f"{TOKEN_EDGE} (?P<secret> {whole} )"
         return re.compile(whole, re.VERBOSE | re.ASCII)
 
 
@@ -128,11 +127,11 @@ SHAPES = [
     Shape(AWS_KEY_ID, "AKIA ASIA", r"[A-Z0-9]{16} (?![A-Za-z0-9/+=])"),
     Shape(
         AWS_SECRET_KEY, "ecret_access_key ecretAccessKey ECRET_ACCESS_KEY",
-        QUOTES + r"(?P<secret> [A-Za-z0-9/+]{40} ) (?![\w/+=])",
+        AROUND_VALUE + r"(?P<secret> [A-Za-z0-9/+]{40} ) (?![\w/+=])",
     ),
     Shape(
         "aws-session-token", "ession_token essionToken ESSION_TOKEN",
-        QUOTES + r"(?P<secret> [A-Za-z0-9/+]{100,} ={0,2} )",
+        AROUND_VALUE + r"(?P<secret> [A-Za-z0-9/+]{100,} ={0,2} )",
     ),
     Shape("google-key", "AIza GOCSPX- ya29.", r"[\w-]{28,}"),
     Shape(
@@ -180,11 +179,11 @@ SHAPES = [
 LONE_SECRET_KEY = re.compile(
     "(?<![A-Za-z0-9/+=])(?![0-9a-f]{40})[A-Za-z0-9/+]{40}(?![A-Za-z0-9/+=])"
 )
-NEAR = 300                          # characters after the id
+NEAR_KEY_ID = 300                          # characters after the id
 
-PLACEHOLDER = re.compile(r"[A-Z_]+|(.)\1*")         # YOUR_TOKEN, xxxxxxxx
+NO_PASSWORD = re.compile(r"[A-Z_]+|(.)\1*")         # YOUR_TOKEN, xxxxxxxx
 KEY_HEAD = re.compile(                              # where such a line ends
-    rf"-----BEGIN [A-Z0-9 ]+-----(?:{COLOUR})*(?:\\[nr]|[\s\"'`,;+\\])*$"
+    rf"-----BEGIN [A-Z0-9 ]+-----(?:{COLOUR_CODE})*(?:\\[nr]|[\s\"'`,;+\\])*$"
 )
 
 
@@ -195,7 +194,7 @@ KEY_HEAD = re.compile(                              # where such a line ends
 # and fast where it begins with one. So the words are grouped by a character that all of
 # a group have in them, and that is rare in transcripts. That one is looked for; only
 # then what stands before and after it is compared. In order of preference:
-RARE = "JKBzTI_.-:b"
+RARE_CHARACTERS = "JKBzTI_.-:b"
 
 
 class _Group:
@@ -236,10 +235,10 @@ class _Group:
 
 def _grouped():
     """All words, in their groups."""
-    words = {char: {} for char in RARE}
+    words = {char: {} for char in RARE_CHARACTERS}
     for shape in SHAPES:
         for word in shape.words:
-            char = next(char for char in RARE if char in word)
+            char = next(char for char in RARE_CHARACTERS if char in word)
             words[char][word] = shape
     return [_Group(char, shape_of) for char, shape_of in words.items()]
 
@@ -262,7 +261,7 @@ def signs_in(text, start=0):
 def secrets_in(text, start=0):
     """Yield a Secret for each one in a text, in order, from start on."""
     end = start                     # of the last secret
-    key_id = None                   # of AWS, while its other half is missing
+    key_id = None                   # the last one of AWS, until its other half comes
     for sign in signs_in(text, start):
         if sign.at < end:
             continue
@@ -298,7 +297,7 @@ def _secret_at(text, sign):
 
 def _is_something_else(text, start, end):
     """Is a password a placeholder, or a token whose own shape says more?"""
-    if PLACEHOLDER.fullmatch(text, start, end):
+    if NO_PASSWORD.fullmatch(text, start, end):
         return True
     for sign in signs_in(text[start:end]):
         if sign.at == 0 and sign.shape.match(text, start):
@@ -308,7 +307,7 @@ def _is_something_else(text, start, end):
 
 def _lone_key(text, key_id, start, end):
     """The secret key that stands near an AWS key id in a part of a text, or None."""
-    end = min(end, key_id.end + NEAR)
+    end = min(end, key_id.end + NEAR_KEY_ID)
     if start >= end:
         return None
     match = LONE_SECRET_KEY.search(text, start, end)
@@ -328,7 +327,7 @@ def marker(kind, secret):
         # However its lines begin (a diff's with +) and end.
         secret = re.sub(r"\\[nrt]|[^A-Za-z0-9/=]", "", secret)
     else:
-        secret = re.sub(COLOUR, "", secret)
+        secret = re.sub(COLOUR_CODE, "", secret)
     digest = hashlib.sha256(secret.encode("utf-8", "replace")).hexdigest()
     return f"[REDACTED:{kind}:{digest[:8]}]"
 
