@@ -231,15 +231,16 @@ _YEAR_10000 = 253_402_300_800
 
 
 def utc(seconds):
-    """Seconds since 1970 as RFC 3339: 2026-11-30T02:15:40Z."""
+    """Seconds since 1970 as RFC 3339: 2026-11-30T02:15:40Z.
+
+    What lies outside of the years 1000 to 9999 becomes the nearest time within.
+    """
+    seconds = min(max(seconds, _YEAR_1000), _YEAR_10000 - 1)
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
 
 
 def utc_ns(nanoseconds):
-    """Nanoseconds since 1970 (st_mtime_ns) as RFC 3339 with nine digits.
-
-    What lies outside of the years 1000 to 9999 becomes the nearest time within.
-    """
+    """Nanoseconds since 1970 (st_mtime_ns) as RFC 3339 with nine digits; as utc()."""
     first = _YEAR_1000 * 10**9
     last = _YEAR_10000 * 10**9 - 1
     seconds, rest = divmod(min(max(nanoseconds, first), last), 10**9)
@@ -279,7 +280,9 @@ def run(main):
         say(str(error))
         status = error.status
     except OSError as error:    # one that nobody expected where it came up
-        name = os.fsdecode(error.filename or "the output")
+        name = "the output"
+        if isinstance(error.filename, (str, bytes)):    # a number is a descriptor
+            name = os.fsdecode(error.filename)
         say(f"cannot go on with '{name}': {why(error)}")
         status = FAILED
     except Exception as error:  # a fault of ours, or of the machine: no traceback

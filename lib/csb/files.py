@@ -54,12 +54,12 @@ class StableFile:
         flags |= getattr(os, "O_NONBLOCK", 0)       # a FIFO must not make us wait
         if not follow:
             flags |= getattr(os, "O_NOFOLLOW", 0)
-        self.file = os.fdopen(os.open(path, flags), "rb", 0)
-
-        self.stat = os.fstat(self.file.fileno())
+        fd = os.open(path, flags)
+        self.stat = os.fstat(fd)
         if not stat.S_ISREG(self.stat.st_mode):
-            self.file.close()
+            os.close(fd)
             raise OSError(errno.EINVAL, "not a regular file", path)
+        self.file = os.fdopen(fd, "rb", 0)
 
     def __enter__(self):
         return self

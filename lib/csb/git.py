@@ -247,6 +247,9 @@ class Objects:
 
     def _is_start_of(self, base, info):
         """Does the object base begin with the bytes that info tells of?"""
+        longer = self.info(base)
+        if not longer or longer.size < info.size:
+            return False
         digest = object_hash(info)
         try:
             for block in self._read(base, info.size):
@@ -431,23 +434,27 @@ def history(store, *refs):
     )
     # On stdin, since there may be more refs than a command line holds. git reads them
     # all before it writes anything.
-    with process.stdin as names:
-        names.write(b"".join(os.fsencode(ref) + b"\n" for ref in refs))
+    try:
+        with process.stdin as names:
+            names.write(b"".join(os.fsencode(ref) + b"\n" for ref in refs))
+    except BrokenPipeError:
+        pass                    # git has given up on one of them: see its status
 
     commit = None
     fields = _fields(process.stdout)
     for field in fields:
-        if field.startswith(b":"):
+        head = field.lstrip(b"\n")      # git puts one between a commit and its changes
+        if head.startswith(b":"):
             # ":OLDMODE NEWMODE OLDOID NEWOID STATUS", and the path is the next field.
-            old_mode, new_mode, old_oid, new_oid, status = field[1:].decode().split(" ")
+            old_mode, new_mode, old_oid, new_oid, status = head[1:].decode().split(" ")
             mode = old_mode if status == "D" else new_mode
-            path = os.fsdecode(next(fields))
+            path = os.fsdecode(next(fields, b""))
             commit.changes.append(Change(status, mode, old_oid, new_oid, path))
-        else:
+        elif head:
             # "OID SECONDS PARENT..."; a damaged commit may have no time, or an odd one.
             if commit:
                 yield commit
-            oid, seconds, *parents = field.decode().split(" ")
+            oid, seconds, *parents = head.decode().split(" ")
             time = min(max(int(seconds or 0), 0), LAST_SECOND)
             commit = Commit(oid, time, [], [name for name in parents if name])
     process.stdout.close()
@@ -458,10 +465,8 @@ def history(store, *refs):
 
 
 def _fields(stream):
-    """Yield git's fields, which end with NUL; some begin with a newline."""
+    """Yield git's fields, which end with NUL."""
     for field in lines(blocks_of(stream), b"\0"):
         if field is None:
             raise GitError("cannot read a history with a path of several megabytes")
-        field = field.lstrip(b"\n")
-        if field:
-            yield field
+        yield field

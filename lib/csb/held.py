@@ -137,12 +137,12 @@ class Held:
         for entry in self._form.iter_unpack(self._changes[path]):
             number, mode, deletes, oid = entry
             commit = self._commits[number]
-            found.append(_Changed(commit, f"{mode:06o}", deletes, oid.hex()))
+            found.append(_PathChange(commit, f"{mode:06o}", deletes, oid.hex()))
         return found
 
 
 _Named = namedtuple("_Named", "oid seconds latest")     # a commit, its time in order
-_Changed = namedtuple("_Changed", "commit mode deletes oid")
+_PathChange = namedtuple("_PathChange", "commit mode deletes oid")
 
 
 def _latest_first(change):

@@ -22,8 +22,8 @@ PREVIEW = 24                # characters before a secret that are shown
 Finding = namedtuple("Finding", "line pointer session_id what mark preview")
 
 _SESSION_RECORD = re.compile(r'\{"kind":"session"')
-# A letter or digit that is escaped, which it need not be: the line has to be parsed.
-_NEEDLESS_ESCAPE = re.compile(r"\\u00[2-7]")
+# A character that is escaped, which it need not be: the line has to be parsed.
+_NEEDLESS_ESCAPE = re.compile(r"\\u00[2-7]|\\/")
 
 
 def finding_record(finding, session_id, path):

@@ -36,7 +36,15 @@ from bisect import bisect
 from collections import namedtuple
 
 from csb import Error, encode
-from csb.files import BLOCK, Changed, StableFile, sync, temporary_in, write_new
+from csb.files import (
+    BLOCK,
+    Changed,
+    StableFile,
+    replace_file,
+    sync,
+    temporary_in,
+    write_new,
+)
 
 BLOB, REF_DELTA = 3, 7          # types of entries
 PACK_HEAD = 12                  # bytes
@@ -272,7 +280,8 @@ def _prove_loose(path, oid, hash_name):
 def write_object_pack(folder, info, blocks, mtime):
     """Write a pack of one blob (its Info) into a folder of packs, durable.
 
-    mtime: the time that it gets, in seconds: git asks the newest pack first.
+    mtime: the time that it gets, in seconds: git asks the newest pack first. Changed if
+    the blocks are not those of the blob: then there is no pack.
     """
     aside = temporary_in(folder)
     try:
@@ -280,19 +289,20 @@ def write_object_pack(folder, info, blocks, mtime):
             pack = PackWriter(out, 1)
             pack.start(BLOB, info.size)
             packer = zlib.compressobj(FAST)
+            digest = blob_hash(info.size)
             for block in blocks:
+                digest.update(block)
                 pack.write(packer.compress(block))
             pack.write(packer.flush())
+            if digest.hexdigest() != info.oid:
+                raise Changed(f"cannot store {info.oid}: it was rewritten meanwhile")
             pack.end(info.oid)
             trailer = pack.finish()
         os.chmod(aside, READ_ONLY)
         path = os.path.join(folder, f"pack-{trailer.hex()}")
         os.replace(aside, path + ".pack")
         os.utime(path + ".pack", (mtime, mtime))
-        if not os.path.exists(path + ".idx"):
-            idx = idx_of(pack.entries, trailer)
-            write_new(path + ".idx", [idx], READ_ONLY)
-        sync(folder)
+        replace_file(path + ".idx", [idx_of(pack.entries, trailer)], READ_ONLY)
     finally:
         if os.path.lexists(aside):
             os.unlink(aside)

@@ -65,7 +65,7 @@ def store_path(args):
         return git_directory(named.path)
     default = os.path.join(csb_home(args), "git")
     claude = os.path.realpath(claude_dir(args))
-    if not os.path.exists(default) and is_work_tree(claude):
+    if not os.path.lexists(default) and is_work_tree(claude):
         return git_directory(claude)
     return default
 

@@ -30,7 +30,7 @@ def read_seen(store):
     try:
         with open(os.path.join(store, SEEN), "rb") as file:
             return _read(file)
-    except (OSError, ValueError):
+    except (OSError, ValueError, IndexError, StopIteration):
         return "", {}
 
 

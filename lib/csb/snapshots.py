@@ -20,7 +20,6 @@ from csb.files import (
     StableFile,
     absolute,
     make_dirs,
-    replace_file,
     sweep,
     sync,
     temporary_in,
@@ -290,7 +289,7 @@ class Shelf:
         """The one path to delete so that enough are kept, None if nothing is to go.
 
         One a run of each source, so that a mistake stays small; never one that this run
-        made, nor the last older one that verifies.
+        made, nor the last older one that verifies while another can go.
         """
         group = self._of(base)
         if not 0 < self.args.retain < len(group) or base in self.purged:
@@ -356,12 +355,7 @@ def bring_back(target, blocks, raw, args):
     if not same and not args.dry_run:
         if args.folder:
             os.stat(os.path.dirname(args.folder))
-        make_dirs(os.path.dirname(target))
-        write = replace_file if args.force else write_new
-        write(target, blocks())
-        if not _has_bytes(target, raw):
-            os.unlink(target)
-            raise Damaged
+        _write_proven(target, blocks(), raw, args.force)
     fields = {}
     if same or not args.dry_run:
         now = os.stat(target)
@@ -370,6 +364,23 @@ def bring_back(target, blocks, raw, args):
         fields["mtime"] = utc_ns(now.st_mtime_ns)
     fields["result"] = "kept" if same else "restored"
     return fields
+
+
+def _write_proven(target, blocks, raw, replaces):
+    """Write a file aside, read it back, and only then give it its name."""
+    folder = os.path.dirname(target)
+    make_dirs(folder)
+    aside = temporary_in(folder)
+    try:
+        write_new(aside, blocks)
+        if not _has_bytes(aside, raw):
+            raise Damaged
+        give_name = os.replace if replaces else os.link
+        give_name(aside, target)
+        sync(folder)
+    finally:
+        if os.path.lexists(aside):
+            os.unlink(aside)
 
 
 def _has_bytes(path, raw):
