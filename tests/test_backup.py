@@ -66,6 +66,7 @@ def test_the_index_alone(sh, claude, home):
     assert os.stat(home.backup).st_mode & 0o777 == 0o700
 
 
+@pytest.mark.long
 def test_quiet(sh, claude):
     assert sh("csb-backup --quiet").ok().out == ""
     assert sh("csb-backup --quiet").ok().out == ""

@@ -240,6 +240,7 @@ def transcripts(real):
     return sorted(path for root in real.claude for path in root.glob("projects/*/*-*-*-*-*.jsonl"))
 
 
+@pytest.mark.long
 def test_all_real_sessions_as_the_slow_script_counts_them(sh, real, figure):
     """Every one is found; counts, dates, folders, tokens and all else are the same."""
     roots = " ".join(map(str, real.claude))

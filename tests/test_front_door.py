@@ -225,6 +225,7 @@ def test_where_the_others_are_found(sh, home, tools, tmp_path):
     assert name(1) in sh("csb list", PATH=f"{tmp_path}/copied:{home.env['PATH']}").ok().out
 
 
+@pytest.mark.long
 def test_what_shows_the_records(sh, home):
     """The status takes a page, what was found goes by sessions; options ask for lines."""
     write(home, 1, 2)

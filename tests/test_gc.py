@@ -129,6 +129,7 @@ def test_nothing_to_do(home, sh, store, grown):
     assert (store.objects(), store.loose(), store.packs()) == names
 
 
+@pytest.mark.long
 def test_a_thousand_objects_are_many(home, sh, store, grown):
     """Also those that no commit refers to yet; one fewer is not many. An .idx alone, which a kill
     has left, is in nobody's way."""
@@ -189,6 +190,7 @@ def test_more_than_twenty_packs_become_one(sh, store, grown):
     assert sum(map(int, sizes.split())) < size, new
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("pack", ["csb-gitpack", "cat"])
 @pytest.mark.few(1)
 def test_what_was_compressed_in_haste_is_compressed_well_once(sh, home, store, pack):
@@ -215,6 +217,7 @@ def test_what_was_compressed_in_haste_is_compressed_well_once(sh, home, store, p
     assert sh("csb-gc --now").ok().out == "", "once"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("again", ["a pack beside it", "alone"])
 @pytest.mark.few(1)
 def test_a_pack_of_versions_without_its_keep_stays_small(sh, home, store, again):
@@ -326,6 +329,7 @@ def test_backups_meanwhile(sh, home, store, grown):
     sh("csb-verify --deep >/dev/null").ok()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("moment", ["0.1", "0.15", "0.2", "0.25", "0.35", "unlink 1", "unlink 9",
                                     "unlink 60"])
 @pytest.mark.few(1)
@@ -392,6 +396,7 @@ def test_a_store_with_a_hole(sh, store, grown):
     assert (store.loose(), store.packs()) == names
 
 
+@pytest.mark.long
 def test_a_full_disk(sh, home, store, grown):
     """One line; nothing is left to fill it, and the store works on."""
     if sh("unshare -rm mount -t tmpfs -o size=1m none /mnt").rc:

@@ -316,6 +316,7 @@ def test_files_that_do_not_hold_still(sh, home, store, many):
     store.holds(many)
 
 
+@pytest.mark.long
 def test_its_memory_is_bounded(sh, home, store, seeded):
     """Files of 1 MB that do not compress: no more than 64 MB, however many there are."""
     for number in range(100):
@@ -328,6 +329,7 @@ def test_its_memory_is_bounded(sh, home, store, seeded):
     assert int(done.out.splitlines()[-1]) <= 64 << 10
 
 
+@pytest.mark.long
 def test_its_memory_is_bounded_for_many_files(sh, home, store):
     """So it is for small ones without end: a pack is closed before their records are too many."""
     (home.claude / "projects/-p").mkdir(parents=True)

@@ -779,6 +779,7 @@ def test_their_gc_meanwhile(sh, home, seeded, rounds, figure):
 
 # 4, 5, 6: at the same time
 
+@pytest.mark.long
 @pytest.mark.soak
 @logic
 def test_while_it_changes(large, rounds, figure):
@@ -890,6 +891,7 @@ def test_several_at_once(sh, home, seeded, rounds, figure):
     assert growth <= grown + 3 * COST * commits
 
 
+@pytest.mark.long
 @pytest.mark.soak
 @logic
 def test_readers_meanwhile(large, rounds, figure):

@@ -208,6 +208,7 @@ def test_sdist(sh, home, pip, tree, tmp_path):
     installed(sh, home, where)
 
 
+@pytest.mark.long
 def test_demo(sh):
     """make demo goes through and says that the bytes are the same."""
     done = sh(f"'{sys.executable}' '{ROOT}/tests/demo'", cwd="/").ok()

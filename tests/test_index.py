@@ -630,6 +630,7 @@ def test_an_index_that_cannot_be_written(sh, put, home):
     assert done.rc in (1, 3) and done.err.count("\n") == 1
 
 
+@pytest.mark.long
 @pytest.mark.skipif(not os.path.exists(GROWTH), reason="the real transcripts are not here")
 def test_real_files_that_grow(sh, home, tmp_path):
     """Snapshot after snapshot makes the same index as the last one at once."""
@@ -652,6 +653,7 @@ def test_real_files_that_grow(sh, home, tmp_path):
     assert sh(ALL).ok().out == grown and len(listed(sh)) == 8
 
 
+@pytest.mark.long
 @pytest.mark.skipif(not os.path.exists(DATA), reason="the real transcripts are not here")
 def test_real_directories(sh, home, tmp_path):
     """Index, back up, delete all, back up, rebuild: the same, from git alone."""

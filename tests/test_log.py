@@ -528,6 +528,7 @@ def three_versions(once):
     return once(back_up_three_versions)
 
 
+@pytest.mark.long
 def test_any_version_in_the_store(sh, put, three_versions):
     for number, commit in enumerate(three_versions, 1):
         wanted = [f"u{n}" for n in range(1, number + 1)]
@@ -546,6 +547,7 @@ def test_a_deleted_session(sh, put, three_versions):
     assert texts(sh, "csb-list --deleted | csb-log --json") == ["u1", "u2", "u3"]
 
 
+@pytest.mark.long
 def test_a_session_that_had_shrunk(sh, put, three_versions):
     path = put(lines(GOOD))
     sh("csb-backup")
@@ -772,6 +774,7 @@ def slow_count(path):
     return messages, calls, answers & calls, texts
 
 
+@pytest.mark.long
 def test_real_transcripts_against_a_slow_count(sh, home, real):
     """Every message one turn, every call there, every result paired, every text present."""
     counted = 0

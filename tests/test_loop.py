@@ -173,6 +173,7 @@ BAD = {
     "wrong types": b'{"type":5,"cwd":[],"sessionId":{},"customTitle":7,"timestamp":[]}\n'}
 
 
+@pytest.mark.long
 def test_bad_transcripts_cost_nothing_but_themselves(sh, home):
     folder = home.claude / "projects/-p"
     folder.mkdir(parents=True)

@@ -212,6 +212,7 @@ def test_bash_completes(sh, shells, tmp_path, line, words):
     assert sorted(os.listdir(tmp_path / "work")) == ["a b", "ab"]
 
 
+@pytest.mark.long
 def test_bash_knows_every_option_of_every_tool(sh, shells):
     """Those of --help, no others; and a value is asked for where there is one."""
     done = sh(f". '{shells}/csb'; for tool in {' '.join(TOOLS[1:])}; do COMP_WORDS=($tool -); "

@@ -129,6 +129,7 @@ def test_what_cannot_come_back_is_set_aside(sh, home, stored, git, lose, lost, b
     assert f"missing tree {oid}" not in git("fsck --full") or lost == "main:skills"
 
 
+@pytest.mark.long
 def test_backups_go_on_over_damaged_trees(sh, home, stored, git, lose):
     """git believes that it has an object whose file is empty, and would never store it again."""
     for data in (b"", b"x\x9c", None):

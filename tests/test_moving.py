@@ -66,6 +66,7 @@ def test_a_clone_looks_for_no_differences_between_large_files(sh, home, alike, l
     assert large(home.path / "other") != before, "there was one to be found"
 
 
+@pytest.mark.long
 def test_a_cloned_store_is_made_one_of_ours(sh, home, alike):
     """At its first backup git is told the same in it as in one that csb-init has made."""
     assert settings(sh, home.backup / "git").items() >= OWN.items()
@@ -78,6 +79,7 @@ def test_a_cloned_store_is_made_one_of_ours(sh, home, alike):
     assert settings(sh, home.backup / "git")["core.bigfilethreshold"] == "8m", "somebody's wish"
 
 
+@pytest.mark.long
 def test_a_repository_of_another_keeps_its_configuration(sh, home, alike):
     """Nothing is written there but the Claude directory."""
     sh("rm -r .claude-backup && git init -q .claude").ok()

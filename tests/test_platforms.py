@@ -89,6 +89,7 @@ refused(open("held", "w").write, "\\u2713")
         "PermissionError", "NotImplementedError", "2", "UnicodeEncodeError"], out
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("system", ["windows", "macos"])
 @pytest.mark.few(1)
 def test_a_life_on_another_system(home, sh, over, claude, other, tmp_path, system):

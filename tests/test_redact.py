@@ -317,6 +317,7 @@ def test_after_csb_cat(sh, claude):
     assert GITHUB not in page and mark("github-token", GITHUB) in page
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("size", [1 << 19, (1 << 20) + 5, 3 << 20])
 @pytest.mark.few(1)
 def test_long_lines(sh, size):
@@ -352,6 +353,7 @@ def test_memory(sh, home, tools, what):
     assert int(done.stdout) < 64 << 10
 
 
+@pytest.mark.long
 def test_real_transcripts(sh, real):
     """Few findings among a hundred transcripts; the lines stay JSON of the same structure."""
     def shape(value):

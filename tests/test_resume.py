@@ -79,6 +79,7 @@ def typed(home, text, keys=b"", **env):
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), screen.decode()
 
 
+@pytest.mark.long
 def test_how_it_is_found(sh, app, ran, home):
     """Id, prefix, suffix, a title as a whole, words of it; by a pipe ids alone."""
     for number, title in ((1, "Fix the PARSER bug"), (2, "parser"), (3, "Stra\u00dfe 100%"),

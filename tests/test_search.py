@@ -154,6 +154,7 @@ def test_fixed_equals_grep(sh, home, real, tmp_path):
             assert len(got.records) == int(grep), (claude.name, word)
 
 
+@pytest.mark.long
 def test_fixed_and_regex(sh, talk, put):
     put(THREE, said('a "quoted" if (a < b) && x\\y\tz'), said("Ünïcode \ud83d torn \U0001f600"))
     assert hits(sh, "-F 'if (a < b) &&'")[0][:2] == ("3", "user")
@@ -294,6 +295,7 @@ def test_a_line_without_its_end(sh, put):
     assert len(hits(sh, "sentence")) == 1 and hits(sh, "third")
 
 
+@pytest.mark.long
 def test_hostile_lines(sh, put):
     big = "x " * (3 << 19) + "endword \u2713"
     put(ONE, said("good start"), b"\0" * 5000 + b"\n", b"\xff\xfe bad\n", b"[1,2]\n", b"null\n",
@@ -389,6 +391,7 @@ def test_two_at_once(sh, put):
     assert len(hits(sh, "alpha")) == 800
 
 
+@pytest.mark.long
 def test_the_index_is_thrown_away_when_a_tenth_is_dead(sh, put, home):
     put(TWO, said("stays"))
     for number in range(3):

@@ -109,6 +109,7 @@ def test_a_deleted_session(sh, stored, home):
     assert "mtime" in show(sh)["files"][0], "it is back, whatever the index knows"
 
 
+@pytest.mark.long
 def test_versions_and_a_pipe_into_restore(sh, session, put, home):
     for count in range(1, 24):
         put(MAIN, said() * count, mtime=NOW)

@@ -168,6 +168,7 @@ def test_changed_while_it_is_read(tool, home, disturb, how):
     assert not glob.glob(f"{home.path}/out/.csb-tmp-*")
 
 
+@pytest.mark.long
 @both
 @pytest.mark.parametrize("how, times", [("truncated", 5), ("replaced", 5), ("gone", 1)])
 @pytest.mark.few(1)

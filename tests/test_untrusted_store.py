@@ -228,6 +228,7 @@ def spawn(line, env):
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), text.decode()
 
 
+@pytest.mark.long
 def test_no_terminal_is_told_what_to_do(sh, home, forge):
     """Titles, folders, branches, paths: nothing of a transcript reaches a terminal raw."""
     text = json.dumps({"type": "user", "cwd": "/" + HOSTILE, "gitBranch": HOSTILE, "slug": HOSTILE,

@@ -200,6 +200,7 @@ def test_the_plugin_brings_the_hooks(sh, home):
     assert json.loads(path.read_text()) == on
 
 
+@pytest.mark.long
 def test_the_clean_up_age_is_only_raised(sh, home):
     path = settings(home)
     for text in ('{"cleanupPeriodDays": 4000}', '{"cleanupPeriodDays": 365.5}'):
