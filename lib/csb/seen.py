@@ -10,11 +10,12 @@ import os
 from binascii import crc32
 from collections import namedtuple
 
-from csb.files import BLOCK, lines
+from csb.files import BLOCK, lines, replace_file
 
 SEEN = "csb.seen"
 HEADER = b"csb.seen 1 "
 LONGEST_END = len("end 4294967295")
+FRESH = 2 * 10**9               # ns; a ctime as young proves nothing later
 NOT_THERE = "-"                 # the id of what is no object: an empty directory
 
 # What is known of a path. mode has the file's type.
@@ -99,3 +100,23 @@ def is_of(line, status):
             status.st_ino,
         )
     )
+
+
+def write_seen(store, commit, entries):
+    """Write the csb.seen of a commit, durable. entries: {path: packed entry}."""
+    parts = [HEADER + commit.encode() + b"\0"]
+    for path, line in entries.items():
+        parts.append(line + b" " + os.fsencode(path) + b"\0")
+    total = 0
+    for part in parts:
+        total = crc32(part, total)
+    parts.append(b"end %d" % total)
+    replace_file(os.path.join(store, SEEN), parts)
+
+
+def seen_entry(oid, status, size, read_at):
+    """The Entry of what was read at a time (ns), with the stat from before."""
+    entry = Entry(oid, status.st_mode, size, status.st_mtime_ns, 0, 0)
+    if read_at - status.st_ctime_ns > FRESH:
+        return entry._replace(ctime=status.st_ctime_ns, inode=status.st_ino)
+    return entry
