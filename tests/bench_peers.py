@@ -194,7 +194,7 @@ def tool(name, env, store, lines, before=None, after=None, version=""):
 def csb(env):
     return tool("csb", env, "csb/git", {
         "backup": "csb backup", "quiet": "csb backup --quiet", "list": "csb-list -n 20",
-        "store": "csb-changes | csb-gitpack | csb-gitcommit",
+        "store": "csb-changes | csb-gitcommit",
         "restore": 'csb-restore --target-dir "$TARGET" "$ID"', "rebuild": "csb-index --rebuild",
         "text": 'csb-search "$WORD"', "search": 'csb-search "$WORD"'},
         {"store": 'rm -rf "$CSB_HOME"', "first": 'rm -rf "$CSB_HOME"', "restore": EMPTY,

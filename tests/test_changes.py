@@ -145,7 +145,7 @@ def test_unreadable_files_and_folders_keep_their_last_version(sh, home):
     assert done.rc == 1
     assert sorted(done.err.splitlines()) == [
         "csb-changes: cannot list 'projects/-q': Permission denied",
-        f"csb-gitblob: cannot read 'projects/-p/{ID}.jsonl': Permission denied"]
+        f"csb-gitcommit: cannot read 'projects/-p/{ID}.jsonl': Permission denied"]
     assert stored(sh) == {f"projects/-p/{ID}.jsonl": "1\n", "projects/-q/a.txt": "2\n",
                                 "todos/b": "33\n"}
 
@@ -261,7 +261,7 @@ def test_a_name_that_git_refuses_is_said(sh, home, name):
         assert (done.rc, done.err) == (0, "") and "belongs to a git repository" in done.out
     else:
         assert done.rc == 1 and "git refuses the name" in done.err
-        assert done.err.startswith("csb-gitblob: cannot store 'todos/")
+        assert done.err.startswith("csb-gitcommit: cannot store 'todos/")
 
 
 def test_a_path_damaged_in_a_pipe_is_an_error_and_no_deletion(sh, home):

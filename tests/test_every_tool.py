@@ -50,18 +50,13 @@ WORKS = {
     "csb-fmt": ("csb-find >in", "csb-fmt <in"),
     "csb-folders": ("csb-find | csb-lines | csb-facts >in", "csb-folders <in"),
     "csb-gc": (STORED, "csb-gc --now"),
-    "csb-gitbulk": ("csb-init >/dev/null && csb-changes >in", "csb-gitbulk <in"),
-    "csb-gitblob": ("csb-changes >in", "csb-gitblob <in"),
-    "csb-prove": ("csb-changes | csb-gitblob >in", "csb-prove <in"),
     "csb-gitcommit": ("csb-changes >in", "csb-gitcommit <in"),
-    "csb-gitpack": ("csb-changes >in", "csb-gitpack <in"),
     "csb-history": (STORED, f"csb-history {FIRST}"),
     "csb-hits": ("csb-search -n 0 word >in", "csb-hits <in"),
     "csb-hook": (f"mkdir $CSB_HOME && echo '{RUN}' >$CSB_HOME/backup.log",
                  "echo '{\"hook_event_name\":\"SessionStart\"}' | csb-hook"),
     "csb-html": (f"{LOCATED} && csb-cat <in | csb-turns >turns", "csb-html <turns"),
     "csb-index": ("csb-find >in", "csb-index <in"),
-    "csb-init": ("", "csb-init"),
     "csb-learn": ("csb-find >in", "csb-learn <in"),
     "csb-lines": ("csb-find >in", "csb-lines <in"),
     "csb-list": (INDEXED, "csb-list"),
@@ -103,7 +98,7 @@ WORKS = {
     "session_snapshot": ("", f"session_snapshot --source {PATH} --dest-dir there"),
 }
 SOURCES = [name for name in TOOLS
-           if name in "csb csb-backup csb-changes csb-config csb-find csb-gc csb-init csb-list "
+           if name in "csb csb-backup csb-changes csb-config csb-find csb-gc csb-list "
                        "csb-push csb-reindex csb-runs csb-scan "
                        "csb-schedule csb-search csb-setup csb-status csb-textindex csb-timer "
                        "csb-tree csb-verify csb-wire".split()]
@@ -299,7 +294,7 @@ def test_ctrl_c_in_a_del(home):
 @pytest.mark.logic
 @pytest.mark.parametrize("tool", [
     name for name in SOURCES if name not in (
-        "csb-config", "csb-gc", "csb-init", "csb-push", "csb-schedule",
+        "csb-config", "csb-gc", "csb-push", "csb-schedule",
         "csb-setup", "csb-status", "csb-timer", "csb-wire")])
 @pytest.mark.few(6)
 def test_ctrl_c_while_writing(home, sh, ready):

@@ -22,6 +22,8 @@ MOVED = {
     "csb-changes",
     "csb-config",
     "csb-find",
+    "csb-gc",
+    "csb-gitcommit",
     "csb-push",
     "csb-redact",
     "csb-verify",
@@ -52,6 +54,9 @@ JOBS = {
     "csb-changes": ("", "csb-changes", {
         "kind": "change", "change": "new", "path": TRANSCRIPT}),
     "csb-find": ("", "csb-find", {"kind": "session", "session_id": name(0)}),
+    "csb-gc": (STORED, "csb-gc --now", {"kind": "gc", "packs": 0}),
+    "csb-gitcommit": ("csb-changes >~/in", "csb-gitcommit <$HOME/in", {
+        "kind": "commit", "class": "noise", "ref": "refs/heads/main"}),
     "csb-config": ("", "csb-config", {"kind": "setting", "key": "interval"}),
     "csb-redact": (
         f"echo '{{\"key\":\"{KEY}\"}}' >>{IN_CLAUDE}", f"csb-redact {IN_CLAUDE}",
@@ -281,7 +286,6 @@ USERS = {tool: imports_of(os.path.join(ROOT, "bin", tool)) for tool in REBUILT}
 # one of the first design.
 WAITING = {
     "csb.git": ["csb-restore"],             # reads objects and history
-    "csb.pack": ["csb-gitcommit"],          # writes objects
     "csb.places": ["csb-status", "csb-find"],       # asks where the store is
     "csb.session": ["csb-restore", "csb-find"],     # asks what belongs to a session
     "csb.terminal": ["csb-fmt", "csb-backup"],      # shows how far it has come

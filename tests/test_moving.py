@@ -68,14 +68,14 @@ def test_a_clone_looks_for_no_differences_between_large_files(sh, home, alike, l
 
 @pytest.mark.long
 def test_a_cloned_store_is_made_one_of_ours(sh, home, alike):
-    """At its first backup git is told the same in it as in one that csb-init has made."""
+    """At its first backup git is told the same in it as in one that csb-gitcommit has made."""
     assert settings(sh, home.backup / "git").items() >= OWN.items()
     sh("git clone -q --bare .claude-backup/git copy && rm -r .claude-backup && "
        "mkdir .claude-backup && mv copy .claude-backup/git").ok()
     assert not settings(sh, home.backup / "git").keys() & OWN.keys()
     sh("csb-backup --quiet && csb-verify >/dev/null").ok()
     assert settings(sh, home.backup / "git").items() >= OWN.items()
-    sh("git --git-dir=.claude-backup/git config core.bigFileThreshold 8m && csb-init").ok()
+    sh("git --git-dir=.claude-backup/git config core.bigFileThreshold 8m && csb-gitcommit --make").ok()
     assert settings(sh, home.backup / "git")["core.bigfilethreshold"] == "8m", "somebody's wish"
 
 
@@ -100,7 +100,7 @@ def test_a_copied_store_is_gone_on_with(sh, home, alike, large, moved):
         alike = [home.path / "new" / path.relative_to(home.claude) for path in alike]
         done = sh("csb-backup --quiet")
         assert done.rc == 3 and "--adopt" in done.err, done
-        sh("csb-init --adopt >/dev/null").ok()
+        sh("csb-gitcommit --adopt >/dev/null").ok()
     sh("csb-verify --deep >/dev/null").ok()
     sh("csb-backup --quiet").ok()
     before, packs = size(home.backup / "git"), large(home.backup / "git")

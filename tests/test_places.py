@@ -114,7 +114,8 @@ def test_a_directory_without_a_repository_is_no_store(sh, home, session, named, 
         (path / "holiday.jpg").write_text("x")
     run = named(who, path)
     before = without_the_log(listing, home.path)
-    for words in ("csb-backup", "csb-changes", "csb-status", f"csb-restore {ID}", "csb-init"):
+    for words in ("csb-backup", "csb-changes", "csb-status", f"csb-restore {ID}",
+                  "csb-gitcommit </dev/null"):
         done = run(words)
         assert (done.rc, done.out, done.err.count("\n")) == (3, "", 1), (words, done)
     assert without_the_log(listing, home.path) == before

@@ -53,12 +53,12 @@ def ssh(home):
 
 
 def backup(sh, **env):
-    sh("csb-changes | csb-gitpack | csb-gitcommit >/dev/null", **env).ok()
+    sh("csb-changes | csb-gitcommit >/dev/null", **env).ok()
 
 
 def store(sh):
     """A commit of all that is there, as git alone makes it: faster than a backup."""
-    sh(f"[ -d $CSB_HOME/git ] || csb-init >/dev/null; {COMMIT}").ok()
+    sh(f"[ -d $CSB_HOME/git ] || csb-gitcommit --make >/dev/null; {COMMIT}").ok()
 
 
 def branches(sh, path="remote.git"):
@@ -201,7 +201,7 @@ def test_a_key_that_grew(sh, home, claude, remote):
 @pytest.mark.few(3)
 @pytest.mark.parametrize("branch", ["refs/heads/y", "HEAD", "@", "@{-1}", "-x", "/x", "a//b", "''"])
 def test_no_branch(sh, claude, remote, branch):
-    sh("csb-init").ok()
+    sh("csb-gitcommit --make").ok()
     done = sh(f"csb-push --branch={branch} remote.git")
     assert done.rc == 2 and done.err.count("\n") == 1 and "is no name of a branch" in done.err
 
@@ -300,7 +300,7 @@ def test_what_git_says(sh, home, claude, remote):
 
 def test_no_backup(sh, home, claude):
     assert sh("csb-push x").rc == 3
-    sh("csb-init").ok()
+    sh("csb-gitcommit --make").ok()
     done = sh("csb-push x")
     assert done.rc == 3 and "there is no backup in it" in done.err
     assert sh("csb-push").rc == 2
@@ -372,7 +372,7 @@ def test_ssh(sh, home, claude, remote, ssh):
 @pytest.mark.parametrize("size, what", [(51, "will warn"), (101, "will refuse this push")])
 def test_limits(sh, home, remote, ssh, size, what):
     """Said before it is tried what a host will refuse; a path has no limit."""
-    sh("csb-init").ok()
+    sh("csb-gitcommit --make").ok()
     git = f"{STORE} -c user.name=a -c user.email=a@b"
     sh(f"oid=$(head -c {size << 20} /dev/zero | {git} hash-object -w --stdin) && tree=$(printf "
        f"'100644 blob %s\ta.jsonl\n' $oid | {git} mktree) && {git} update-ref refs/heads/main "

@@ -313,7 +313,7 @@ def test_never_into_the_backup(sh, app, ran, home, tmp_path):
     """Neither as a folder nor as the transcript that the client would append to."""
     (home.path / "link").symlink_to(home.backup)
     store = tmp_path / "store.git"
-    sh("csb-init").ok()
+    sh("csb-gitcommit --make").ok()
     folders = ".claude-backup", ".claude-backup/git/x", "link/y"
     for number, folder in enumerate(folders):
         app(number, folder=folder)

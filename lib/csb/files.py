@@ -4,6 +4,7 @@ Also the lines of a stream in bounded memory, and locks.
 """
 import errno
 import os
+import signal
 import stat
 import time
 from binascii import crc32
@@ -13,6 +14,7 @@ from csb import RETRY, TOOL, Error, utc, why
 BLOCK = 1 << 20                 # bytes that are read at a time
 LINE_LIMIT = 8 << 20            # bytes of a line; a longer one is not kept in memory
 TEMPORARY = ".csb-tmp-"         # the start of the name of a file that is being written
+LONGEST_WAIT = 10**8            # seconds that a timer is set to
 STALE = 86400                   # seconds after which such a file is taken for left over
 
 
@@ -230,6 +232,14 @@ def make_dirs(path):
 # --- locks ----------------------------------------------------------------------------
 
 
+class _TimeIsOver(Exception):
+    """Ends the wait for a lock."""
+
+
+def _time_is_over(*signal_and_frame):
+    raise _TimeIsOver
+
+
 class Lock:
     """A lock file, held by one process at a time and let go when that ends.
 
@@ -280,7 +290,40 @@ class Lock:
         return True
 
     def _wait(self):
-        """Try again until the time is over; have we got it?"""
+        """Wait until it is free or the time is over; have we got it?"""
+        if self.wait <= 0:
+            return False
+        if hasattr(signal, "setitimer") and os.name != "nt":
+            try:
+                before = signal.signal(signal.SIGALRM, _time_is_over)
+            except ValueError:
+                pass            # not in the main thread, where no signal comes
+            else:
+                return self._wait_in_line(before)
+        return self._try_again()
+
+    def _wait_in_line(self, before):
+        """Wait in the kernel, which gives the lock to one who waits as soon as it is
+        free: who just looks now and then is starved by who takes it again at once.
+
+        before: what SIGALRM did before.
+        """
+        import fcntl
+
+        try:
+            signal.setitimer(signal.ITIMER_REAL, min(self.wait, LONGEST_WAIT))
+            try:
+                fcntl.flock(self.file, fcntl.LOCK_EX)
+            finally:
+                signal.setitimer(signal.ITIMER_REAL, 0)
+        except _TimeIsOver:
+            pass
+        finally:
+            signal.signal(signal.SIGALRM, before)
+        return self._take()     # which does nothing if we have it
+
+    def _try_again(self):
+        """Look now and then until the time is over; have we got it?"""
         deadline = time.monotonic() + self.wait
         while time.monotonic() < deadline:
             time.sleep(0.05)

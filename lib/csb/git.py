@@ -245,6 +245,15 @@ class Objects:
             raise GitError(f"cannot read object '{name}': it has {info.size} bytes")
         return b"".join(self.blocks(name))
 
+    def close(self):
+        """End both processes."""
+        for process in (self.teller, self.reader):
+            if process:
+                process.stdin.close()
+                process.stdout.close()
+                process.wait()
+        self.teller = self.reader = None
+
     def _is_start_of(self, base, info):
         """Does the object base begin with the bytes that info tells of?"""
         longer = self.info(base)

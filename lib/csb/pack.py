@@ -255,7 +255,7 @@ def _write_loose_aside(aside, blocks, size, hash_name):
             raise Changed("it had another size than it said")
         file.write(packer.flush())
         file.flush()
-        os.chmod(aside, 0o444)
+        os.chmod(aside, READ_ONLY)
         os.fsync(file.fileno())
     return digest.hexdigest()
 

@@ -10,12 +10,15 @@ import os
 from binascii import crc32
 from collections import namedtuple
 
-from csb.files import BLOCK, lines, replace_file
+from csb import Error
+from csb.files import BLOCK, blocks_of, lines, replace_file
+from csb.git import PIPE, start_git
 
 SEEN = "csb.seen"
 HEADER = b"csb.seen 1 "
 LONGEST_END = len("end 4294967295")
 FRESH = 2 * 10**9               # ns; a ctime as young proves nothing later
+UNKNOWN = 0                     # the mtime of what git alone knows
 NOT_THERE = "-"                 # the id of what is no object: an empty directory
 
 # What is known of a path. mode has the file's type.
@@ -100,6 +103,22 @@ def is_of(line, status):
             status.st_ino,
         )
     )
+
+
+def in_tree(store, commit):
+    """{path: packed entry} of the files in a commit's tree: git knows no times."""
+    words = ["ls-tree", "-r", "-z", "-l", "--full-tree", commit]
+    process = start_git(store, *words, stdout=PIPE)
+    found = {}
+    for line in lines(blocks_of(process.stdout), b"\0"):
+        head, _, path = os.fsdecode(line).partition("\t")
+        mode, _, oid, size = head.split()
+        if not path.startswith(".csb/"):
+            size = int(size) if size.isdigit() else 0
+            found[path] = packed(Entry(oid, int(mode, 8), size, UNKNOWN, 0, 0))
+    if process.wait() != 0:
+        raise Error(f"cannot read the tree of {commit}: git ls-tree failed")
+    return found
 
 
 def write_seen(store, commit, entries):
