@@ -9,6 +9,9 @@ fsync on; what was written after that may be there, cut short, or missing. A nam
 moved or removed is durable once its directory was synced; until then each such change may have
 reached the disk or not, whatever became of the others. A rename in one directory happens as a
 whole.
+
+What git syncs does not count: git before 2.36 syncs nothing here, and a user may have told it not
+to. What is durable is so because a tool of ours has synced it.
 """
 import hashlib
 import itertools
@@ -20,7 +23,7 @@ from collections import namedtuple
 
 from faults import joined
 
-CALLS = ("openat,write,pwrite64,lseek,fsync,fdatasync,?rename,renameat,renameat2,?link,linkat,"
+CALLS = ("execve,openat,write,pwrite64,lseek,fsync,fdatasync,?rename,renameat,renameat2,?link,linkat,"
          "?unlink,unlinkat,?rmdir,?mkdir,mkdirat,?symlink,symlinkat,ftruncate,chdir")
 MOST = 12        # of prefixes, single omissions and single ones each, where there are many
 # dir: the directory whose names change; node: what the name stands for.
@@ -61,7 +64,8 @@ class Recorder:
 
     def __init__(self, home):
         self.home, self.top, self.events = home, Node(home, True), []
-        self.cwd, self.open, self.place = {}, {}, {}
+        self.cwd, self.open = {}, {}
+        self.gits = set()       # the processes that are git
 
     def find(self, path):
         """(directory, name, node or None) of a path below the home, None of another."""
@@ -95,7 +99,11 @@ class Recorder:
         if not call:
             return
         name, args, result = call[1], quoted(call[2]), int(call[3])
-        if name == "chdir":
+        if name == "execve":
+            self.gits.discard(process)
+            if os.path.basename(args[0]) == "git":
+                self.gits.add(process)
+        elif name == "chdir":
             self.cwd[process] = self.path(process, args[:1])[0]
         elif name == "openat":
             self.opened(process, args, result)
@@ -130,7 +138,8 @@ class Recorder:
             return
         node = found[2]
         if name in ("fsync", "fdatasync"):
-            self.note("sync", node=node)
+            if process not in self.gits:
+                self.note("sync", node=node)
         elif entry and entry[0] is node and not node.folder:
             if name == "lseek":
                 entry[1] = result

@@ -646,3 +646,114 @@ def test_objects_on_another_disk(sh, home, tmp_path):
         assert sh(f"git --git-dir={home.backup}/git fsck --full --strict").ok().err == ""
     finally:
         sh(f"rm -rf {away}")
+
+
+@pytest.fixture
+def mixed(home, seeded):
+    """A Claude directory of 130 files of all sorts, and what they hold by path."""
+    made = {}
+    for number in range(120):
+        size = seeded.choice([0, 1, 15, 16, 2047, 2048, 70_000])
+        made[f"projects/-p{number % 7}/{number:08d}-2222-4333-8444-555555555555.jsonl"] = (
+            seeded.randbytes(size // 2) + b"line\n" * (size // 10))
+    made["projects/-p1/x/tool-results/zeros"] = bytes(1 << 20)
+    made["projects/-p1/x/tool-results/noise"] = seeded.randbytes(1 << 20)
+    made["projects/-p1/x/tool-results/more"] = seeded.randbytes((1 << 20) + 1)
+    made["projects/-p1/a b\n\xe9\u2028.jsonl"] = b"odd\r\n"
+    made["history.jsonl"] = made["projects/-p2/twin"] = b"twice\n" * 9
+    made["skills/s/SKILL.md"] = b"a skill\n"
+    made["todos/one.json"] = b"[]"
+    for path, data in made.items():
+        file = home.claude / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(data)
+    return made
+
+
+def left(home):
+    """Names in the store that no whole object or pack has."""
+    store = home.backup / "git"
+    return [path for pattern in (".csb-tmp-*", "tmp_*", "fast_import_crash_*")
+            for path in store.rglob(pattern)]
+
+
+def test_many_small_files_are_one_pack(sh, home, mixed):
+    """All of them come back from it; nothing is stored twice, the next run has nothing to do."""
+    sh("csb-changes | csb-gitcommit").ok()
+    store = home.backup / "git"
+    assert held(sh, store, "main") == mixed
+    assert sh(f"git --git-dir={store} fsck --full --strict --no-dangling").ok().out == ""
+    of_blobs = []
+    for pack in store.glob("objects/pack/*.pack"):
+        listing = sh(f"git --git-dir={store} verify-pack -v {pack}").ok().out
+        if " commit " not in listing:
+            of_blobs.append(listing.count(" blob "))
+        assert pack.stat().st_mode & 0o777 == 0o400
+    small = {data for data in mixed.values() if len(data) <= 1 << 20}
+    assert sorted(of_blobs) == [1, len(small)], "one for the large file, one for all others"
+    assert sh(f"git --git-dir={store} prune-packed --dry-run").ok().out == ""
+    assert not left(home)
+    assert {r["change"] for r in sh("csb-changes").ok().records} <= {"recheck"}, "young"
+
+
+@pytest.mark.parametrize("size", [30_000, 20 << 20])
+def test_a_file_that_never_holds_still_leaves_nothing_behind(sh, home, size):
+    """Each try that fails takes what it has written with it."""
+    path = home.claude / "todos/restless"
+    path.parent.mkdir()
+    path.write_bytes(b"0" * size)
+    (home.claude / "todos/other").write_bytes(b"fine")
+    sh("csb-changes >~/in").ok()
+    stop = threading.Event()
+
+    def rewrite():
+        number = 0
+        while not stop.is_set():
+            number += 1
+            with open(path, "r+b") as file:
+                file.write(b"%d" % (number % 10) * size)
+
+    thread = threading.Thread(target=rewrite)
+    thread.start()
+    try:
+        done = sh("csb-gitcommit <~/in")
+    finally:
+        stop.set()
+        thread.join()
+    store = home.backup / "git"
+    assert held(sh, store, "main")["todos/other"] == b"fine"
+    if size > 1 << 20:
+        assert done.rc == 1 and "todos/restless': it was rewritten meanwhile" in done.err
+    assert not left(home)
+    assert sh(f"git --git-dir={store} fsck --full --unreachable").ok().out == ""
+    backup(sh).ok()
+    assert len(held(sh, store, "main")["todos/restless"]) == size
+
+
+def test_a_name_with_a_replacement_character_is_deleted_like_others(sh, home):
+    """As a real name; only what is new and missing was damaged on its way."""
+    data = fill(home)
+    path = home.claude / "odd\ufffd.md"
+    path.write_text("x")
+    backup(sh).ok()
+    path.unlink()
+    backup(sh).ok()
+    assert held(sh, home.backup / "git", "main") == data
+    record = {"kind": "change", "path": "new\ufffd.md", "change": "new"}
+    done = sh("csb-gitcommit", json.dumps(record).encode())
+    assert done.rc == 1 and "damaged in a pipe" in done.err
+
+
+def test_a_lost_csb_seen_hides_no_deletion(sh, home):
+    """A run for one session comes first, and does not know the other files."""
+    fill(home)
+    backup(sh).ok()
+    (home.backup / "git/csb.seen").unlink()
+    with open(home.claude / f"projects/-p/{ID}.jsonl", "a") as file:
+        file.write("{}\n")
+    sh(f"csb-changes --session {ID} | csb-gitcommit").ok()
+    (home.claude / "todos/6.txt").unlink()
+    backup(sh).ok()
+    assert "todos/6.txt" not in held(sh, home.backup / "git", "main")
+    journal = sh("git --git-dir=$CSB_HOME/git show main:.csb/changes.jsonl").ok().records
+    assert [(r["path"], r["change"]) for r in journal] == [("todos/6.txt", "deleted")]

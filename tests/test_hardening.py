@@ -42,8 +42,10 @@ def test_a_disk_that_is_really_full(sh, home, transcript):
         line for line in done.out.splitlines() if not line.startswith("{")]
     assert (first, second, sound, same, restored) == ("first 1", "second 0", "sound", "same", "1")
     assert int(used) < 1000, "what could not be stored whole fills the disk"
-    lines = done.err.splitlines()
-    assert len(lines) == 1 and lines[0].startswith("csb-gitblob: cannot store objects: "), done.err
+    lines = sorted(done.err.splitlines())
+    assert lines.pop(0).startswith("csb-gitcommit: cannot store "), done.err
+    # csb-index works beside it, on the same disk: it may meet the moment at which that is full.
+    assert lines == [] or (len(lines) == 1 and lines[0].startswith("csb-index: cannot ")), done.err
 
 
 def test_a_path_that_no_system_call_takes_is_named(sh, home, transcript):

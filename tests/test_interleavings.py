@@ -13,6 +13,8 @@ NASTY = [b"a b", b"new\nline", b'"quoted"', b"'single'", b"-dash", b"--", b"\xff
          b"tab\there", b"$(x)`y`", b"*", b"[a]", b":(top)x", b"%s", b".hidden", b"a.lock", b"#c",
          b"x" * 200, b"HEAD", b" lead", b"trail ", b"\x01", b"~", b"a;b", b"shared.md"]
 FOLDERS = [b"p", b"a b", b"-d", b"\xff", b"e\xcc\x81", b"\xc3\xa9", b"n\nl"]
+LINES = ["csb-backup --quiet", "csb-changes | csb-gitcommit >/dev/null",
+         "csb-changes | csb-gitcommit --portion 2000 >/dev/null"]     # bytes: several portions
 # What the person's state is made of, apart from index, refs and work tree.
 STATES = """HEAD MERGE_HEAD MERGE_MSG MERGE_MODE CHERRY_PICK_HEAD REVERT_HEAD ORIG_HEAD AUTO_MERGE
     COMMIT_EDITMSG REBASE_HEAD BISECT_LOG index.lock""".split()
@@ -186,7 +188,7 @@ def test_a_person_and_backups_take_turns(sh, home, listing, rounds, seeded, figu
             before, tree = person.state(), listing(home.claude, skip={".git"})
             cleaner = subprocess.Popen(["git", "gc", "-q"], cwd=home.claude, env=home.env,
                                        stderr=subprocess.DEVNULL) if gc else None
-            line = seeded.choice(["csb-backup --quiet", "csb-changes | csb-gitcommit >/dev/null"])
+            line = seeded.choice(LINES)
             done = sh(line)
             if cleaner:
                 cleaner.wait()

@@ -1,0 +1,217 @@
+"""csb-gitcommit works in portions: in which order, and what a run that is killed leaves"""
+import glob
+import json
+import os
+import signal
+import subprocess
+import time
+
+import pytest
+from conftest import held, name
+
+pytestmark = pytest.mark.logic
+
+MB = 1 << 20
+PORTION = 10**6         # bytes
+
+
+def put(home, path, data, age=0):
+    """Write a file of the Claude directory, an age in seconds ago."""
+    full = home.claude / path
+    full.parent.mkdir(parents=True, exist_ok=True)
+    full.write_bytes(data)
+    then = time.time() - age
+    os.utime(full, (then, then))
+
+
+def commits(sh, home):
+    """[(class, paths)] of all commits, the first one first."""
+    store = home.backup / "git"
+    words = "log --reverse --root --name-only --no-renames --format=:%s main"
+    found = []
+    for line in sh(f"git --git-dir={store} {words}").ok().out.splitlines():
+        if line.startswith(":"):
+            found.append((line[1:].split(":")[0], []))
+        elif line and not line.startswith(".csb/"):
+            found[-1][1].append(line)
+    return found
+
+
+def test_conversations_first(sh, home, seeded):
+    """The newest first, then what a person wrote, then the rest; each has its commit."""
+    def data():
+        return seeded.randbytes(600_000)
+
+    older = f"projects/-p/{name(1)}.jsonl"
+    newer = f"projects/-p/{name(2)}.jsonl"
+    history = f"file-history/{name(1)}/1"
+    put(home, "todos/rest", data(), age=0)
+    put(home, "CLAUDE.md", data(), age=5)
+    put(home, older, data(), age=30)
+    put(home, newer, data(), age=10)
+    put(home, history, data(), age=20)
+    sh(f"csb-changes | csb-gitcommit --portion {PORTION}").ok()
+    assert commits(sh, home) == [
+        ("noise", [newer]), ("noise", [history]), ("noise", [older]),
+        ("user", ["CLAUDE.md"]), ("noise", ["todos/rest"])]
+
+
+def test_what_fits_into_one_portion_is_two_commits(sh, home, seeded):
+    put(home, "todos/rest", seeded.randbytes(100_000))
+    put(home, "CLAUDE.md", b"mine\n")
+    put(home, f"projects/-p/{name(1)}.jsonl", seeded.randbytes(100_000))
+    sh(f"csb-changes | csb-gitcommit --portion {PORTION}").ok()
+    assert [is_of for is_of, _ in commits(sh, home)] == ["noise", "user"]
+
+
+def test_a_deletion_goes_with_what_takes_its_place(sh, home, seeded):
+    """A file becomes a directory and a directory a file, in portions of one file."""
+    put(home, "todos/one", b"a file")
+    put(home, "todos/two/deep/inside", b"in a directory")
+    put(home, "todos/gone", b"x")
+    sh("csb-changes | csb-gitcommit").ok()
+    sh("cd ~/.claude/todos && rm -r one two gone && mkdir one").ok()
+    put(home, "todos/one/inside", seeded.randbytes(1000), age=10)
+    put(home, "todos/two", seeded.randbytes(1000), age=20)
+    sh("csb-changes | csb-gitcommit --portion 1").ok()
+    assert set(held(sh, home.backup / "git", "main")) == {"todos/one/inside", "todos/two"}
+    assert commits(sh, home)[1:] == [
+        ("noise", ["todos/one", "todos/one/inside"]),
+        ("noise", ["todos/two", "todos/two/deep/inside"]),
+        ("noise", ["todos/gone"])]
+    sh(f"git --git-dir={home.backup}/git fsck --full --strict").ok()
+    assert {r["change"] for r in sh("csb-changes").ok().records} <= {"recheck"}
+
+
+@pytest.fixture
+def many(home, seeded):
+    """200 files of 50 KB that do not compress, old enough to be believed; by path."""
+    made = {}
+    for number in range(200):
+        path = f"projects/-p/{name(number)}.jsonl"
+        made[path] = seeded.randbytes(50_000)
+        put(home, path, made[path])
+    time.sleep(2.1)         # the stat of a younger file proves nothing
+    return made
+
+
+@pytest.fixture
+def at_work(sh, home, tools, many):
+    """A csb-gitcommit that has many portions, and has committed the first of them."""
+    changes = sh("csb-changes").ok().out
+    (home.path / "in").write_text(changes)
+    with open(home.path / "in", "rb") as source:
+        process = subprocess.Popen(
+            [tools.python, "-I", f"{tools.bin}/csb-gitcommit", "--portion", str(PORTION)],
+            stdin=source, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=home.env,
+            cwd=home.path)
+    assert b'"commit"' in process.stdout.readline()
+    yield process
+    process.kill()
+    process.communicate()
+
+
+def left_over(home):
+    """Names in the store that no whole object or pack has."""
+    return [path for pattern in ("**/.csb-tmp-*", "**/tmp_*", "fast_import_crash_*")
+            for path in glob.glob(f"{home.backup}/git/{pattern}", recursive=True,
+                                  include_hidden=True)]
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_a_run_that_is_killed_goes_on_where_it_was(sh, home, many, at_work, number):
+    at_work.send_signal(number)
+    at_work.wait()
+    if number == signal.SIGTERM:
+        assert at_work.returncode == 143 and not left_over(home)
+    store = home.backup / "git"
+    done = held(sh, store, "main")
+    assert 0 < len(done) < len(many)
+    files = sum(r["files"] for r in sh("csb-changes | csb-gitcommit").ok().records)
+    # A kill between the ref and csb.seen has the files of one portion read again, but
+    # they make no commit.
+    assert files == len(many) - len(done)
+    assert held(sh, store, "main") == many
+    sh(f"git --git-dir={store} fsck --full --strict").ok()
+    assert sh("csb-changes | csb-gitcommit").ok().out == ""
+
+
+def test_another_run_gets_its_turn_between_two_portions(sh, home, many, at_work):
+    put(home, "CLAUDE.md", b"meanwhile\n")
+    record = {"kind": "change", "path": "CLAUDE.md", "class": "user", "change": "new"}
+    sh("csb-gitcommit", json.dumps(record).encode()).ok()
+    _, errors = at_work.communicate()
+    assert (at_work.returncode, errors) == (0, b"")
+    order = [paths for _, paths in commits(sh, home)]
+    assert ["CLAUDE.md"] in order[:-1], "not after all of them"
+    assert held(sh, home.backup / "git", "main") == {**many, "CLAUDE.md": b"meanwhile\n"}
+
+
+def test_who_waits_too_long_says_for_whom(sh, home):
+    put(home, "CLAUDE.md", b"x")
+    sh("csb-changes | csb-gitcommit").ok()
+    put(home, "CLAUDE.md", b"more")
+    done = sh("""csb-changes >~/in; exec 9>>~/.claude-backup/git/csb.lock; flock 9
+        echo somebody else >~/.claude-backup/git/csb.lock
+        csb-gitcommit --wait 0.3 <~/in 9>&-""")
+    assert (done.rc, done.out, done.err.count("\n")) == (75, "", 1)
+    assert "held by somebody else" in done.err
+    assert sh("csb-gitcommit --wait 0 <~/in").ok().records
+
+
+def test_the_same_twice_is_one_commit(sh, home):
+    """What two runs have listed the one that comes second finds stored."""
+    put(home, "todos/a", b"a")
+    put(home, "todos/gone", b"b")
+    (home.claude / "todos/link").symlink_to("a")
+    (home.claude / "skills/empty").mkdir(parents=True)
+    (home.claude / "skills/other").mkdir()
+    for change in ("true", "cd ~/.claude && echo more >>todos/a && rm todos/gone && "
+                   "ln -sfn b todos/link && rmdir skills/empty && chmod 700 skills/other"):
+        sh(change).ok()
+        sh("csb-changes >~/in && csb-gitcommit <~/in").ok()
+        assert sh("csb-gitcommit <~/in").ok().out == ""
+    journal = sh("git --git-dir=$CSB_HOME/git log --format= -p main -- .csb").ok().out
+    assert journal.count('"change":"deleted"') >= 2
+
+
+def test_the_rest_waits_for_room(sh, home, seeded):
+    """On a disk that is nearly full conversations are stored, and what waits is named."""
+    if sh("unshare -rm mount -t tmpfs none /mnt").rc:
+        pytest.skip("no mount namespace here")
+    transcript = f"projects/-p/{name(1)}.jsonl"
+    put(home, transcript, seeded.randbytes(2 * MB))
+    put(home, "CLAUDE.md", b"mine")
+    put(home, "todos/small", b"small")
+    put(home, "todos/large", seeded.randbytes(36 * MB))
+    home.backup.mkdir(mode=0o700)
+    done = sh(f"""unshare -rm bash -c '
+        mount -t tmpfs -o size=40m none ~/.claude-backup
+        csb-changes | csb-gitcommit >/dev/null; echo "first ${{PIPESTATUS[1]}}"
+        git --git-dir=$HOME/.claude-backup/git ls-tree -r --name-only main | grep -v csb/
+        rm ~/.claude/todos/large; echo more >~/.claude/todos/small
+        csb-changes | csb-gitcommit >/dev/null; echo "second ${{PIPESTATUS[1]}}"
+        git --git-dir=$HOME/.claude-backup/git cat-file -p main:{transcript} |
+            cmp - ~/.claude/{transcript} && echo same'""")
+    assert done.out.splitlines() == [
+        "first 1", "CLAUDE.md", transcript, "todos/small", "second 0", "same"], done
+    assert done.err.count("\n") == 1 and "of 'todos' (36 MB) yet" in done.err
+    assert "2 MB stay free" in done.err
+
+
+MEASURED = """python3 -c 'import resource, subprocess, sys
+status = subprocess.call(["csb-gitcommit"], stdout=subprocess.DEVNULL)
+print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
+sys.exit(status)' <~/in"""
+
+
+@pytest.mark.parametrize("count, size", [
+    (100, MB), pytest.param(31_000, 100, marks=pytest.mark.long)])
+def test_its_memory_is_bounded(sh, home, seeded, count, size):
+    """64 MB, git included, for files that do not compress and for very many."""
+    for number in range(count):
+        put(home, f"projects/-p{number % 50}/{name(number)}.jsonl", seeded.randbytes(size))
+    sh("csb-changes >~/in").ok()
+    done = sh(MEASURED, timeout=600).ok()
+    assert int(done.out) <= 64 << 10, "KB"
+    assert len(held(sh, home.backup / "git", "main")) == count
