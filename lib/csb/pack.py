@@ -60,6 +60,7 @@ ADLER_START = 1                 # the Adler-32 of nothing
 ZLIB_HEAD = b"\x78\x01"         # a stream with the largest window
 LAST_BLOCK = b"\x03\x00"        # an empty block that says that it is the last
 RAW = -15                       # zlib's word for a deflate stream without its frame
+DAMAGED_BACK = 60               # seconds that a damaged pack gets older
 COMPARED = 4096                 # bytes that are compared before all are hashed
 
 _KEEP = re.compile(rb"csb-gitpack (\d+) (.*)")
@@ -378,6 +379,8 @@ class Bundle:
 class Grown:
     """A pack that grows with a file: what its .keep says of it."""
 
+    is_damaged = False                      # was it found to be?
+
     def __init__(self, path, said, idx=None):
         self.path = path                    # without an ending
         self.idx = idx                      # the bytes of an .idx that is to be written
@@ -428,6 +431,12 @@ class Grown:
             return False
         length = min(len(text), len(start))
         return text[:length] == start[:length]
+
+    def set_back(self):
+        """Have git ask other packs first: this one is damaged."""
+        self.is_damaged = True
+        before = os.path.getmtime(self.path + ".pack") - DAMAGED_BACK
+        os.utime(self.path + ".pack", (before, before))
 
     def is_sound(self):
         """Is all of it on the disk as it was written, and gives the newest version?"""
@@ -534,7 +543,7 @@ def store_large(store, keys, path, follow, last, grows, has_object):
     packs = grown_packs(folder, keys)
     with StableFile(path, follow, may_be_replaced=True) as file:
         start = None
-        candidates = _alike(file, packs)
+        candidates = _alike(file, packs, last)
         if candidates:
             start = _examine(file, candidates)
         if start:
@@ -563,13 +572,18 @@ def _store_next(folder, key, file, start, packs):
     return Written(new.newest[0], file.stat, False)
 
 
-def _alike(file, packs):
-    """The packs whose newest version begins as the file does."""
+def _alike(file, packs, last):
+    """The packs whose newest version begins as the file does, or is the last one.
+
+    The start of that one may be damaged: then it is compressed anew.
+    """
     start = file.file.read(COMPARED)
     file.file.seek(0)
     found = []
     for pack in packs:
-        if pack.newest[1] <= file.stat.st_size and pack.begins_like(start):
+        if pack.newest[1] > file.stat.st_size:
+            continue
+        if pack.newest == last or pack.begins_like(start):
             found.append(pack)
     return found
 
@@ -680,6 +694,7 @@ def _go_on(folder, key, file, start):
     except Changed:
         raise
     except (Error, zlib.error):
+        start.pack.set_back()
         file.file.seek(0)
         anew = Beginning(file.stat.st_size, grows=True)
         return _write_pack(folder, key, file, anew, older)
@@ -828,7 +843,7 @@ def _drop_older(base, packs):
     That one, which is read back now (its first entry was when the new one was made),
     stays until the new one was read back in turn: one bad write loses no version.
     """
-    if not base.deltas_are_sound():
+    if base.is_damaged or not base.deltas_are_sound():
         return
     for pack in packs:
         if pack is not base and set(pack.versions) <= set(base.versions):
