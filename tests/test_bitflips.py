@@ -149,6 +149,51 @@ def test_a_flipped_bit_in_the_store(sh, home, backed_up, rounds, seeded, figure,
            "harmless (all bytes as they were), 0 missed")
 
 
+@pytest.mark.parametrize("end", [".pack", ".keep"])
+@pytest.mark.few(1)
+def test_a_flipped_bit_in_a_pack_that_grows(sh, home, rounds, seeded, figure, end):
+    """The generation before stays until the new one was read back: when the file has grown once
+    more every version is there, whatever bit was hit on the disk meanwhile."""
+    path, git = f"projects/-p/{IDS[0]}.jsonl", f"git --git-dir={home.backup}/git"
+    file, oids, count = home.claude / path, [], rounds(5, 100)
+    file.parent.mkdir(parents=True)
+    line = "csb-changes | csb-gitcommit >/dev/null"
+
+    def grow(size):
+        with open(file, "ab") as out:
+            out.write(seeded.randbytes(size // 2).hex().encode() + b"\n")
+        data = file.read_bytes()
+        oids.append(hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest())
+    for size in (1_500_000, 5000, 5000):
+        grow(size)
+        sh(line).ok()
+    grow(5000)
+    packs = home.backup / "git/objects/pack"
+    newest = max(packs.glob("*.pack"), key=lambda pack: pack.stat().st_mtime_ns)
+    assert len(list(packs.glob("*.pack"))) == 2
+    sh("cp -a .claude-backup kept").ok()
+    for number in range(count):
+        flip = Flip(newest.with_suffix(end), seeded)
+        if number % 2:      # where it is seen at once that the file does not begin so
+            flip.place = seeded.randrange(min(len(flip.good), 1500))
+        where = f"byte {flip.place} bit {flip.bit}"
+        flip.__enter__()
+        done = sh(line)
+        assert done.rc == 0, (where, done)
+        assert readable(sh, git, oids), where
+        tip = sh(f"{git} rev-parse main:{path}").ok().out.strip()
+        assert tip == oids[-1], where
+        # The next run, which may drop a generation, drops none that is needed.
+        whole = file.read_bytes()
+        with open(file, "ab") as out:
+            out.write(b"more\n")
+        assert sh(line).rc == 0
+        assert readable(sh, git, oids), where
+        file.write_bytes(whole)
+        sh("rm -rf .claude-backup; cp -a kept .claude-backup").ok()
+    figure(f"{count} flipped bits in the {end} of a pack that grows: no version was lost")
+
+
 def test_an_older_version_in_place_of_a_lost_one_is_no_success(sh, home, backed_up):
     """What is lost is said to be lost, and the status is 1, whatever comes back instead."""
     path, git = f"projects/-p/{IDS[0]}.jsonl", f"git --git-dir={home.backup}/git"
