@@ -185,6 +185,23 @@ def _private(path, flags):
     return os.open(path, flags, 0o600)
 
 
+def move_over(path, target):
+    """Give a file another name, also that of a file which is read-only."""
+    if os.name == "nt" and os.path.exists(target):
+        os.chmod(target, 0o600)
+    os.replace(path, target)
+
+
+def remove_file(path):
+    """Remove a file if it is there, also one that is read-only."""
+    try:
+        if os.name == "nt":
+            os.chmod(path, 0o600)
+        os.unlink(path)
+    except FileNotFoundError:
+        pass
+
+
 def temporary_in(folder):
     """A new name in a folder for what is being written. sweep() knows such names."""
     name = f"{TEMPORARY}{os.getpid()}-{os.urandom(4).hex()}"
@@ -266,13 +283,20 @@ class Lock:
         except BaseException:
             self.file.close()
             raise
-        self.file.truncate(0)
-        self.file.write(f"{TOOL}, process {os.getpid()}, since {utc(time.time())}")
-        self.file.flush()
+        self._say_who()
         return self
 
     def __exit__(self, *problem):
         self.file.close()
+
+    def _say_who(self):
+        """Write into the file who has it. On a full disk nobody is told."""
+        text = f"{TOOL}, process {os.getpid()}, since {utc(time.time())}"
+        try:
+            os.ftruncate(self.file.fileno(), 0)
+            os.write(self.file.fileno(), text.encode())
+        except OSError:
+            pass
 
     def _take(self):
         """Try once; have we got it?"""

@@ -112,8 +112,16 @@ def git(repository, *arguments, stdin=b"", environment=None, allowed=(0,)):
         words = os.fsdecode(errors).strip().replace("\n", ": ")
         status = ABSENT if "not a git repo" in words else 1
         words = words or f"status {process.returncode}"
-        raise GitError(f"cannot run git {arguments[0]}: {words}", status)
+        raise GitError(f"cannot run git {_verb(arguments)}: {words}", status)
     return output
+
+
+def _verb(arguments):
+    """The command among the arguments: settings (-c NAME=VALUE) may stand before it."""
+    at = 0
+    while arguments[at] == "-c":
+        at += 2
+    return arguments[at]
 
 
 # --- refs -----------------------------------------------------------------------------

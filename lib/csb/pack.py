@@ -31,19 +31,22 @@ import json
 import os
 import re
 import struct
+import time
 import zlib
 from bisect import bisect
 from collections import namedtuple
 
-from csb import Error, encode
+from csb import Error, encode, why
 from csb.files import (
     BLOCK,
+    STALE,
     Changed,
     StableFile,
+    move_over,
+    remove_file,
     replace_file,
     sync,
     temporary_in,
-    write_new,
 )
 
 BLOB, REF_DELTA = 3, 7          # types of entries
@@ -52,7 +55,9 @@ SHA1_LENGTH = 20                # bytes
 READ_ONLY = 0o400
 MOST_COPIED = 0xFFFFFF          # bytes that one copy of a delta can be of
 GROWING = 1 << 20               # bytes; below, git does as well
-HUGE = 1 << 31                  # bytes; above, offsets in an .idx are of another kind
+HUGE = 1 << 31                  # bytes; such a file has no pack that grows
+LARGE_OFFSET = 1 << 31          # in an .idx; from there on it stands in a second table
+FEW_IDS = 1 << 14               # ids that are read from an .idx at once
 WINDOW = 1 << 15                # bytes that deflate looks back
 PIECE = 1 << 19                 # bytes that are compressed at a time
 FAST, GOOD = 1, 6               # levels of compression: of much, of little
@@ -60,10 +65,10 @@ ADLER_START = 1                 # the Adler-32 of nothing
 ZLIB_HEAD = b"\x78\x01"         # a stream with the largest window
 LAST_BLOCK = b"\x03\x00"        # an empty block that says that it is the last
 RAW = -15                       # zlib's word for a deflate stream without its frame
-DAMAGED_BACK = 60               # seconds that a damaged pack gets older
 COMPARED = 4096                 # bytes that are compared before all are hashed
 
 _KEEP = re.compile(rb"csb-gitpack (\d+) (.*)")
+_OID = re.compile("[0-9a-f]{40}")
 
 PackEntry = namedtuple("PackEntry", "oid crc offset")           # the id in bytes
 Written = namedtuple("Written", "oid stat known")         # what became of a file
@@ -152,15 +157,18 @@ def idx_of(entries, trailer):
     firsts = [entry.oid[0] for entry in entries]
     # The fan-out table: how many ids begin with at most this byte.
     fan = [bisect(firsts, byte) for byte in range(256)]
-    parts = [
-        b"\xfftOc\0\0\0\x02",
-        struct.pack(">256I", *fan),
-        *(entry.oid for entry in entries),
-        *(entry.crc.to_bytes(4, "big") for entry in entries),
-        *(entry.offset.to_bytes(4, "big") for entry in entries),
-        trailer,
-    ]
-    data = b"".join(parts)
+    oids = b"".join(entry.oid for entry in entries)
+    crcs = b"".join(struct.pack(">I", entry.crc) for entry in entries)
+    offsets = []
+    large = []
+    for entry in entries:
+        offset = entry.offset
+        if offset >= LARGE_OFFSET:
+            offset = LARGE_OFFSET + len(large)      # its number in the second table
+            large.append(struct.pack(">Q", entry.offset))
+        offsets.append(struct.pack(">I", offset))
+    data = b"\xfftOc\0\0\0\x02" + struct.pack(">256I", *fan)
+    data += oids + crcs + b"".join([*offsets, *large, trailer])
     return data + hashlib.sha1(data).digest()
 
 
@@ -169,9 +177,16 @@ def idx_ids(path, length=SHA1_LENGTH):
 
     length: bytes of an id. Error if it is of another version.
     """
+    few = b""
     with open(path, "rb") as file:
-        for _ in range(_idx_count(file, path)):
-            yield file.read(length)
+        count = _idx_count(file, path)
+        if count <= FEW_IDS:
+            few = file.read(count * length)     # no open file for each of many packs
+        else:
+            for _ in range(count):
+                yield file.read(length)
+    for start in range(0, len(few), length):
+        yield few[start:start + length]
 
 
 def _idx_count(file, path):
@@ -200,8 +215,9 @@ def read_idx(path, length=SHA1_LENGTH):
         oid = oids[number * length:(number + 1) * length]
         crc, = struct.unpack_from(">I", crcs, number * 4)
         offset, = struct.unpack_from(">I", offsets, number * 4)
-        if offset >> 31:        # then it is a number in a table of larger ones
-            offset, = struct.unpack_from(">Q", large, (offset & 0x7FFFFFFF) * 8)
+        if offset >= LARGE_OFFSET:
+            number_there = offset - LARGE_OFFSET
+            offset, = struct.unpack_from(">Q", large, number_there * 8)
         entries.append(PackEntry(oid, crc, offset))
     return entries
 
@@ -228,18 +244,17 @@ def write_loose(store, blocks, size, hash_name="sha1"):
     aside = temporary_in(objects)
     try:
         oid = _write_loose_aside(aside, blocks, size, hash_name)
-        prove_loose(aside, oid, hash_name)
+        _prove_loose(aside, oid, hash_name)
         path = loose_path(store, oid)
         folder = os.path.dirname(path)
         if not os.path.isdir(folder):
             os.makedirs(folder, 0o700, exist_ok=True)
             sync(objects)
-        os.replace(aside, path)     # one that was there may have been damaged
+        move_over(aside, path)      # one that was there may have been damaged
         sync(folder)
         return oid
     finally:
-        if os.path.lexists(aside):
-            os.unlink(aside)
+        remove_file(aside)
 
 
 def _write_loose_aside(aside, blocks, size, hash_name):
@@ -256,12 +271,12 @@ def _write_loose_aside(aside, blocks, size, hash_name):
             raise Changed("it had another size than it said")
         file.write(packer.flush())
         file.flush()
-        os.chmod(aside, READ_ONLY)
+        os.chmod(aside, 0o444)
         os.fsync(file.fileno())
     return digest.hexdigest()
 
 
-def prove_loose(path, oid, hash_name):
+def _prove_loose(path, oid, hash_name):
     """Error unless a loose object reads back as what its id says."""
     digest = hashlib.new(hash_name)
     unpacker = zlib.decompressobj()
@@ -281,8 +296,7 @@ def prove_loose(path, oid, hash_name):
 def write_object_pack(folder, info, blocks, mtime):
     """Write a pack of one blob (its Info) into a folder of packs, durable.
 
-    mtime: the time that it gets, in seconds: git asks the newest pack first. Changed if
-    the blocks are not those of the blob: then there is no pack.
+    mtime: the time that it gets, in seconds: git asks the newest pack first.
     """
     aside = temporary_in(folder)
     try:
@@ -299,14 +313,26 @@ def write_object_pack(folder, info, blocks, mtime):
                 raise Changed(f"cannot store {info.oid}: it was rewritten meanwhile")
             pack.end(info.oid)
             trailer = pack.finish()
-        os.chmod(aside, READ_ONLY)
-        path = os.path.join(folder, f"pack-{trailer.hex()}")
-        os.replace(aside, path + ".pack")
-        os.utime(path + ".pack", (mtime, mtime))
-        replace_file(path + ".idx", [idx_of(pack.entries, trailer)], READ_ONLY)
+        os.utime(aside, (mtime, mtime))
+        _give_names(aside, pack.entries, trailer)
     finally:
-        if os.path.lexists(aside):
-            os.unlink(aside)
+        remove_file(aside)
+
+
+def _give_names(aside, entries, trailer):
+    """Give a whole and durable pack its name, and an .idx: git sees it then."""
+    folder = os.path.dirname(aside)
+    path = os.path.join(folder, f"pack-{trailer.hex()}")
+    os.chmod(aside, READ_ONLY)
+    move_over(aside, path + ".pack")
+    if os.path.exists(path + ".idx"):
+        sync(folder)
+        return
+    try:
+        replace_file(path + ".idx", [idx_of(entries, trailer)], READ_ONLY)
+    except BaseException:
+        remove_file(path + ".pack")     # the disk may be full as it is
+        raise
 
 
 # --- many small files in one pack -----------------------------------------------------
@@ -316,8 +342,7 @@ class Bundle:
     """A pack of small files on its way into the store: whole, proven, or not at all."""
 
     def __init__(self, store):
-        self.folder = os.path.join(store, "objects", "pack")
-        self.aside = temporary_in(self.folder)
+        self.aside = temporary_in(os.path.join(store, "objects", "pack"))
         self.file = open(self.aside, "xb+")
         self.file.write(pack_head(0))       # the number of entries is not known yet
         self.placed = {}                    # {id: (offset, size of the text)}
@@ -338,14 +363,7 @@ class Bundle:
         self.file.flush()
         os.fsync(self.file.fileno())
         self.file.close()
-
-        os.chmod(self.aside, READ_ONLY)
-        path = os.path.join(self.folder, f"pack-{total.hexdigest()}")
-        os.replace(self.aside, path + ".pack")
-        if not os.path.exists(path + ".idx"):
-            idx = idx_of(entries, total.digest())
-            write_new(path + ".idx", [idx], READ_ONLY)
-        sync(self.folder)
+        _give_names(self.aside, entries, total.digest())
 
     def _read_back(self, total):
         """Yield the PackEntry of each blob as it lies there; total takes all of it."""
@@ -368,9 +386,12 @@ class Bundle:
 
     def discard(self):
         """Remove what did not join the store."""
-        self.file.close()
-        if os.path.lexists(self.aside):
-            os.unlink(self.aside)
+        try:
+            self.file.close()
+        except OSError:
+            pass                # the disk is full; the rest is not needed any more
+        finally:
+            remove_file(self.aside)
 
 
 # --- packs that grow ------------------------------------------------------------------
@@ -378,8 +399,6 @@ class Bundle:
 
 class Grown:
     """A pack that grows with a file: what its .keep says of it."""
-
-    is_damaged = False                      # was it found to be?
 
     def __init__(self, path, said, idx=None):
         self.path = path                    # without an ending
@@ -389,22 +408,33 @@ class Grown:
         self.end = said["end"]
         self.crc = said["crc"]
         self.adler = said["adler"]
+        self.was_read = False               # all of compressed(), and it was sound?
 
     def show(self):
         """Give a new pack its .idx: git sees it from now on."""
-        write_new(self.path + ".idx", [self.idx], READ_ONLY)
+        replace_file(self.path + ".idx", [self.idx], READ_ONLY)
 
     @property
     def newest(self):
         """(id, size) of its newest version."""
         return self.versions[0]
 
+    def has_all_of(self, other):
+        """Are all versions of another pack in this one?"""
+        return set(other.versions) <= set(self.versions)
+
     def compressed(self):
         """Yield the newest version's stream, open at its end, without its head.
 
-        Error if a byte of the entry is not what it was. What is read comes from the
-        disk, not from memory, where the system can.
+        Error if a byte of the entry is not what it was, or cannot be read. What is
+        read comes from the disk, not from memory, where the system can.
         """
+        try:
+            yield from self._stream()
+        except OSError as error:
+            raise Error(f"cannot use '{self.path}.pack': {why(error)}") from None
+
+    def _stream(self):
         with open(self.path + ".pack", "rb") as file:
             _forget_cache(file)
             file.seek(PACK_HEAD)
@@ -420,6 +450,7 @@ class Grown:
                 yield block
             if rest or zlib.crc32(file.read(closing), crc) != self.crc:
                 raise Error(f"cannot use '{self.path}.pack': it is damaged")
+        self.was_read = True
 
     def begins_like(self, start):
         """May the file with these first bytes begin with the newest version?"""
@@ -428,59 +459,78 @@ class Grown:
                 file.seek(PACK_HEAD + self.head)
                 text = zlib.decompressobj().decompress(file.read(BLOCK), COMPARED)
         except (OSError, zlib.error):
-            return False
+            return True         # damaged: the id of the newest version will tell
         length = min(len(text), len(start))
         return text[:length] == start[:length]
 
-    def set_back(self):
-        """Have git ask other packs first: this one is damaged."""
-        self.is_damaged = True
-        before = os.path.getmtime(self.path + ".pack") - DAMAGED_BACK
-        os.utime(self.path + ".pack", (before, before))
+    def can_be_read(self):
+        """Is the newest version's stream on the disk as it was written?"""
+        try:
+            for _ in self.compressed():
+                pass
+        except Error:
+            return False
+        return True
 
     def is_sound(self):
         """Is all of it on the disk as it was written, and gives the newest version?"""
         try:
-            oid, size = self.newest
-            return self.deltas_are_sound() and _hash_of_stream(self, size) == oid
-        except (OSError, Error, zlib.error):
+            return self.rest_is_sound() and _hash_of_newest(self) == self.newest[0]
+        except (Error, zlib.error):
             return False
 
-    def deltas_are_sound(self):
-        """Are the entries of the older versions on the disk as they were written?"""
+    def rest_is_sound(self):
+        """Is all but the newest version's stream on the disk as it was written?"""
         try:
-            for entry, data in _deltas_of(self.path):
-                if zlib.crc32(data) != entry.crc:
-                    return False
-        except (OSError, Error, struct.error, ValueError):
+            with open(self.path + ".idx", "rb") as file:
+                idx = file.read()
+            if hashlib.sha1(idx[:-SHA1_LENGTH]).digest() != idx[-SHA1_LENGTH:]:
+                return False
+            entries = read_idx(self.path + ".idx")
+            listed = {entry.oid.hex() for entry in entries}
+            if listed != {oid for oid, _ in self.versions}:
+                return False
+            trailer = idx[-2 * SHA1_LENGTH:-SHA1_LENGTH]
+            with open(self.path + ".pack", "rb") as file:
+                _forget_cache(file)
+                return self._rest_is_like(file, entries, trailer)
+        except (OSError, Error, struct.error):
             return False
-        return True
+
+    def _rest_is_like(self, file, entries, trailer):
+        """Are head, deltas and trailer of an open pack those that its .idx tells of?"""
+        if file.read(PACK_HEAD) != pack_head(len(entries)):
+            return False        # git would not open it
+        by_offset = sorted(entries, key=lambda entry: entry.offset)
+        end = file.seek(0, os.SEEK_END) - SHA1_LENGTH
+        ends = [entry.offset for entry in by_offset[1:]] + [end]
+        if by_offset[0].offset != PACK_HEAD or ends[0] != self.end:
+            return False
+        for entry, stop in list(zip(by_offset, ends, strict=True))[1:]:
+            file.seek(entry.offset)
+            if zlib.crc32(file.read(stop - entry.offset)) != entry.crc:
+                return False
+        file.seek(end)
+        return file.read() == trailer
 
 
 def _forget_cache(file):
     """Have the next reads come from the disk, where the system can do that."""
     if hasattr(os, "posix_fadvise"):
-        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+        try:
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+        except OSError:
+            pass                # a file system that has no cache to forget
 
 
-def _deltas_of(path):
-    """Yield (PackEntry, its bytes) of each entry of a pack but the newest version's."""
-    by_offset = sorted(read_idx(path + ".idx"), key=lambda entry: entry.offset)
-    with open(path + ".pack", "rb") as file:
-        _forget_cache(file)
-        end = file.seek(0, os.SEEK_END) - SHA1_LENGTH
-        ends = [entry.offset for entry in by_offset[1:]] + [end]
-        for entry, stop in list(zip(by_offset, ends, strict=True))[1:]:
-            file.seek(entry.offset)
-            yield entry, file.read(stop - entry.offset)
-
-
-def _hash_of_stream(grown, size):
-    """The id of the newest version as its stream inflates."""
-    digest = blob_hash(size)
+def _hash_of_newest(grown):
+    """The id of a pack's newest version as its stream inflates."""
+    digest = blob_hash(grown.newest[1])
     unpacker = zlib.decompressobj()
     for block in grown.compressed():
-        digest.update(unpacker.decompress(block))
+        while block:            # a little at a time: it may be a thousand times as much
+            digest.update(unpacker.decompress(block, BLOCK))
+            block = unpacker.unconsumed_tail
     return digest.hexdigest()
 
 
@@ -489,33 +539,57 @@ def pack_key(name):
     return hashlib.sha1(os.fsencode(name)).hexdigest()[:16]
 
 
-def grown_packs(folder, keys):
-    """The packs that grow whose names begin with one of the keys, as Grown.
-
-    What killed runs have left of some is removed. Call it under the store's lock.
-    """
+def grown_packs(folder, keys=("",)):
+    """The packs that grow whose names begin with one of the keys, as Grown."""
     found = []
-    for name in os.listdir(folder):
-        base, ending = os.path.splitext(name)
-        if ending != ".keep" or not base.startswith(tuple(f"pack-{k}" for k in keys)):
-            continue
+    for base, ending in _pack_names(folder, keys):
         path = os.path.join(folder, base)
-        if not os.path.exists(path + ".pack"):
-            remove_pack(path)
-            continue
-        said = _read_keep(path + ".keep")
-        if said:                # without an .idx git does not see it, but we do
-            found.append(Grown(path, said))
+        if ending == ".keep" and os.path.isfile(path + ".pack"):
+            said = _read_keep(path + ".keep")
+            if said:            # without an .idx git does not see it, but we do
+                found.append(Grown(path, said))
     return found
+
+
+def _pack_names(folder, keys):
+    """(name without its ending, ending) of what has one of the keys."""
+    starts = tuple(f"pack-{key}" for key in keys)
+    pairs = [os.path.splitext(name) for name in os.listdir(folder)]
+    return [pair for pair in pairs if pair[0].startswith(starts)]
 
 
 def _read_keep(path):
     """What a .keep of ours says, None if it is another's, or damaged."""
-    with open(path, "rb") as file:
-        match = _KEEP.fullmatch(file.read())
-    if not match or int(match[1]) != zlib.crc32(match[2]):
+    try:
+        with open(path, "rb") as file:
+            match = _KEEP.fullmatch(file.read())
+        if not match or int(match[1]) != zlib.crc32(match[2]):
+            return None
+        said = json.loads(match[2])
+    except (OSError, ValueError):
         return None
-    return json.loads(match[2])
+    return said if _makes_sense(said) else None
+
+
+def _makes_sense(said):
+    """Has what a .keep says all that we need?"""
+    if not isinstance(said, dict):
+        return False
+    for name in ("head", "end", "crc", "adler"):
+        if type(said.get(name)) is not int:
+            return False
+    versions = said.get("versions")
+    if not isinstance(versions, list) or not versions:
+        return False
+    for version in versions:
+        if not isinstance(version, list) or len(version) != 2:
+            return False
+        oid, size = version
+        if not isinstance(oid, str) or not _OID.fullmatch(oid):
+            return False
+        if type(size) is not int or size < 0:
+            return False
+    return True
 
 
 def remove_pack(path):
@@ -524,66 +598,137 @@ def remove_pack(path):
     In this order what is left by a kill is no pack, or a whole one.
     """
     for ending in (".pack", ".idx", ".keep"):
-        try:
-            os.unlink(path + ending)
-        except FileNotFoundError:
-            pass
+        remove_file(path + ending)
+
+
+def remove_leftovers(folder, keys):
+    """Remove what killed runs left of packs with these keys.
+
+    Call it under the store's lock: a pack that is being written looks the same.
+    """
+    for base, ending in _pack_names(folder, keys):
+        path = os.path.join(folder, base)
+        if ending == ".keep":
+            if not os.path.lexists(path + ".pack") and _read_keep(path + ending):
+                remove_pack(path)
+        elif ending == ".pack":
+            companions = (path + ".idx", path + ".keep")
+            if not any(map(os.path.lexists, companions)) and _is_pack(path + ending):
+                remove_file(path + ending)
+
+
+def _is_pack(path):
+    try:
+        with open(path, "rb") as file:
+            return file.read(4) == b"PACK"
+    except OSError:
+        return False
+
+
+def remove_halves(folder):
+    """Remove packs without an .idx, and .idx without a pack, that are a day old.
+
+    For a store of our own: who was killed there left them.
+    """
+    partner = {".pack": ".idx", ".idx": ".pack"}
+    for base, ending in _pack_names(folder, [""]):
+        path = os.path.join(folder, base)
+        if ending not in partner or os.path.lexists(path + ".keep"):
+            continue
+        if os.path.lexists(path + partner[ending]):
+            continue
+        age = time.time() - os.lstat(path + ending).st_mtime
+        if age > STALE and os.path.isfile(path + ending):
+            remove_file(path + ending)
 
 
 def store_large(store, keys, path, follow, last, grows, has_object):
     """Store a file in a pack of its own, which is kept for its next version; a Written.
 
     keys: those of its packs, the first for a new one. last: (id, size) of the version
-    before, or None. The pack is kept if the file begins with the last version, or if
-    grows says so; else it is an ordinary one of git's. has_object(oid): has the store
-    this blob already? Changed if the file is being rewritten, OSError as
-    it comes. Call it under the store's lock.
+    before, or None. The pack is kept if the file begins with the last version, or,
+    where there is none, if grows says so; else it is an ordinary one of git's.
+    has_object(oid): has the store this blob already? Changed if the file is being
+    rewritten, OSError as it comes. Call it under the store's lock.
     """
     folder = os.path.join(store, "objects", "pack")
+    remove_leftovers(folder, keys)
     packs = grown_packs(folder, keys)
     with StableFile(path, follow, may_be_replaced=True) as file:
-        start = None
-        candidates = _alike(file, packs, last)
-        if candidates:
-            start = _examine(file, candidates)
+        size = file.stat.st_size
+        if size >= HUGE:        # it has grown since somebody looked
+            oid = write_loose(store, file.blocks(), size)
+            return Written(oid, file.stat, False)
+        start = _find_start(file, packs)
         if start:
             return _store_next(folder, keys[0], file, start, packs)
 
         file.file.seek(0)
-        start = Beginning(file.stat.st_size, last, grows)
+        start = Beginning(size, last, grows)
         new = _write_pack(folder, keys[0], file, start, [])
         oid = new.newest[0]
-        known = has_object(oid)
+        try:
+            known = has_object(oid)
+            if not known:
+                new.show()
+        except BaseException:
+            remove_pack(new.path)
+            raise
         if known:
             remove_pack(new.path)
-        else:
-            new.show()
         return Written(oid, file.stat, known)
 
 
 def _store_next(folder, key, file, start, packs):
     """Store a file in the pack after the one that has its start; a Written."""
-    oid, _ = start.pack.newest
-    if oid == start.file_oid and os.path.exists(start.pack.path + ".idx"):
+    base = start.pack
+    oid, _ = base.newest
+    if oid == start.file_oid and os.path.exists(base.path + ".idx"):
         return Written(oid, file.stat, True)
     new = _go_on(folder, key, file, start)
-    new.show()
-    _drop_older(start.pack, packs)
+    try:
+        new.show()
+    except BaseException:
+        remove_pack(new.path)
+        raise
+    _drop_older(base, packs)
     return Written(new.newest[0], file.stat, False)
 
 
-def _alike(file, packs, last):
-    """The packs whose newest version begins as the file does, or is the last one.
+def _find_start(file, packs):
+    """The longest Continuation that a file allows, None if none."""
+    candidates = _alike(file, packs)
+    ahead = []
+    behind = []                 # generations before one that is there, too
+    for pack in candidates:
+        if any(is_behind(pack, other) for other in candidates):
+            behind.append(pack)
+        else:
+            ahead.append(pack)
+    for some in (ahead, behind):
+        if some:
+            file.file.seek(0)
+            start = _examine(file, some)
+            if start:
+                return start
+    return None
 
-    The start of that one may be damaged: then it is compressed anew.
-    """
+
+def is_behind(pack, other):
+    """Has another pack all versions of this one, and more?"""
+    return other.has_all_of(pack) and len(other.versions) > len(pack.versions)
+
+
+def _alike(file, packs):
+    """The packs whose newest version begins as the file does, or is damaged."""
     start = file.file.read(COMPARED)
-    file.file.seek(0)
-    found = []
-    for pack in packs:
-        if pack.newest[1] > file.stat.st_size:
-            continue
-        if pack.newest == last or pack.begins_like(start):
+    fitting = [pack for pack in packs if pack.newest[1] <= file.stat.st_size]
+    found = [pack for pack in fitting if pack.begins_like(start)]
+    if not found:
+        return [pack for pack in fitting if not pack.can_be_read()]
+    for pack in fitting:
+        # One that goes on where another ends begins as that does, or is damaged.
+        if pack not in found and any(is_behind(other, pack) for other in found):
             found.append(pack)
     return found
 
@@ -623,9 +768,11 @@ class Beginning:
     def __init__(self, size, last=None, grows=False):
         self.digest = blob_hash(size)
         self.last = None
-        if last and last[1] <= size:
-            self.last = Prefix(*last)
         self.grows = grows
+        if last:
+            self.grows = False      # what it does, not what its name promises
+            if last[1] <= size:
+                self.last = Prefix(*last)
 
     def feed(self, block):
         """Take in the next block of the file."""
@@ -694,7 +841,6 @@ def _go_on(folder, key, file, start):
     except Changed:
         raise
     except (Error, zlib.error):
-        start.pack.set_back()
         file.file.seek(0)
         anew = Beginning(file.stat.st_size, grows=True)
         return _write_pack(folder, key, file, anew, older)
@@ -722,14 +868,14 @@ def _write_pack(folder, key, file, start, older):
             # The .keep is there first: else somebody's git gc may take the pack.
             text = encode(said).encode()
             mark = b"csb-gitpack %d " % zlib.crc32(text)
-            write_new(path + ".keep", [mark, text], READ_ONLY)
+            replace_file(path + ".keep", [mark, text], READ_ONLY)
         os.replace(aside, path + ".pack")
+        sync(folder)
     except BaseException:
         remove_pack(path)       # the disk may be full as it is
         raise
     finally:
-        if os.path.lexists(aside):
-            os.unlink(aside)
+        remove_file(aside)
     return Grown(path, said, idx_of(pack.entries, trailer))
 
 
@@ -843,10 +989,10 @@ def _drop_older(base, packs):
     That one, which is read back now (its first entry was when the new one was made),
     stays until the new one was read back in turn: one bad write loses no version.
     """
-    if base.is_damaged or not base.deltas_are_sound():
+    if not base.was_read or not base.rest_is_sound():
         return
     for pack in packs:
-        if pack is not base and set(pack.versions) <= set(base.versions):
+        if pack is not base and base.has_all_of(pack):
             remove_pack(pack.path)
 
 
@@ -855,11 +1001,9 @@ def drop_superseded(folder):
 
     Call it under the store's lock.
     """
-    packs = grown_packs(folder, [""])
+    packs = grown_packs(folder)
     for pack in packs:
         for other in packs:
-            if other is pack or not set(pack.versions) <= set(other.versions):
-                continue
-            if len(other.versions) > len(pack.versions) and other.is_sound():
+            if other is not pack and other.has_all_of(pack) and other.is_sound():
                 remove_pack(pack.path)
                 break
