@@ -69,6 +69,7 @@ COMPARED = 4096                 # bytes that are compared before all are hashed
 
 _KEEP = re.compile(rb"csb-gitpack (\d+) (.*)")
 _OID = re.compile("[0-9a-f]{40}")
+_MAGIC = {".pack": b"PACK", ".idx": b"\xfftOc"}
 
 PackEntry = namedtuple("PackEntry", "oid crc offset")           # the id in bytes
 Written = namedtuple("Written", "oid stat known")         # what became of a file
@@ -608,19 +609,21 @@ def remove_leftovers(folder, keys):
     """
     for base, ending in _pack_names(folder, keys):
         path = os.path.join(folder, base)
-        if ending == ".keep":
-            if not os.path.lexists(path + ".pack") and _read_keep(path + ending):
-                remove_pack(path)
-        elif ending == ".pack":
-            companions = (path + ".idx", path + ".keep")
-            if not any(map(os.path.lexists, companions)) and _is_pack(path + ending):
-                remove_file(path + ending)
+        there = set()
+        for end in (".pack", ".idx", ".keep"):
+            if os.path.lexists(path + end):
+                there.add(end)
+        if ending == ".keep" and ".pack" not in there and _read_keep(path + ending):
+            remove_pack(path)
+        elif there == {ending} and _begins_with(path + ending, _MAGIC.get(ending)):
+            remove_file(path + ending)
 
 
-def _is_pack(path):
+def _begins_with(path, magic):
+    """Is it a file that begins with these bytes, and not somebody else's thing?"""
     try:
         with open(path, "rb") as file:
-            return file.read(4) == b"PACK"
+            return file.read(4) == magic
     except OSError:
         return False
 
@@ -646,8 +649,9 @@ def store_large(store, keys, path, follow, last, grows, has_object):
     """Store a file in a pack of its own, which is kept for its next version; a Written.
 
     keys: those of its packs, the first for a new one. last: (id, size) of the version
-    before, or None. The pack is kept if the file begins with the last version, or,
-    where there is none, if grows says so; else it is an ordinary one of git's.
+    before, or None. The pack is kept if the file begins with the last version, which
+    it then has, too, or, where there is none, if grows says so; else it is an ordinary
+    one of git's.
     has_object(oid): has the store this blob already? Changed if the file is being
     rewritten, OSError as it comes. Call it under the store's lock.
     """
@@ -661,11 +665,12 @@ def store_large(store, keys, path, follow, last, grows, has_object):
             return Written(oid, file.stat, False)
         start = _find_start(file, packs)
         if start:
-            return _store_next(folder, keys[0], file, start, packs)
+            return _store_next(folder, keys, file, start, packs)
 
-        file.file.seek(0)
-        start = Beginning(size, last, grows)
-        new = _write_pack(folder, keys[0], file, start, [])
+        older = _last_in(file, last)
+        is_kept = bool(older) or grows and not last
+        start = Beginning(size, older[0] if older else None, is_kept)
+        new = _write_pack(folder, keys[0], file, start, older)
         oid = new.newest[0]
         try:
             known = has_object(oid)
@@ -679,19 +684,33 @@ def store_large(store, keys, path, follow, last, grows, has_object):
         return Written(oid, file.stat, known)
 
 
-def _store_next(folder, key, file, start, packs):
+def _last_in(file, last):
+    """[last] if a file begins with that version, (id, size), and goes on; else []."""
+    if not last or last[1] >= file.stat.st_size:
+        return []
+    file.file.seek(0)
+    prefix = Prefix(*last)
+    for block in file.blocks():
+        prefix.feed(block)
+        if prefix.is_whole():
+            break
+    return [last] if prefix.is_true() else []
+
+
+def _store_next(folder, keys, file, start, packs):
     """Store a file in the pack after the one that has its start; a Written."""
     base = start.pack
     oid, _ = base.newest
     if oid == start.file_oid and os.path.exists(base.path + ".idx"):
         return Written(oid, file.stat, True)
-    new = _go_on(folder, key, file, start)
+    new = _go_on(folder, keys[0], file, start)
     try:
         new.show()
     except BaseException:
         remove_pack(new.path)
         raise
-    _drop_older(base, packs)
+    if base.was_read and base.rest_is_sound():
+        _drop_older(folder, keys, base, packs)
     return Written(new.newest[0], file.stat, False)
 
 
@@ -763,16 +782,16 @@ class Beginning:
     at = 0                          # bytes of the file that it has
     window = b""                    # the last of them
     adler = ADLER_START
-    file_oid = None                 # the id of the whole file, if it is known
 
-    def __init__(self, size, last=None, grows=False):
+    def __init__(self, size, last=None, is_kept=False, file_oid=None):
+        """last: (id, size) of a version that the file began with when it was looked at;
+        file_oid: the id of all of it, if that is known."""
         self.digest = blob_hash(size)
         self.last = None
-        self.grows = grows
         if last:
-            self.grows = False      # what it does, not what its name promises
-            if last[1] <= size:
-                self.last = Prefix(*last)
+            self.last = Prefix(*last)
+        self.is_kept = is_kept      # for the next version of the file
+        self.file_oid = file_oid
 
     def feed(self, block):
         """Take in the next block of the file."""
@@ -780,13 +799,17 @@ class Beginning:
         if self.last:
             self.last.feed(block)
 
-    def is_kept(self):
-        """Is the pack to be kept for the next version? Known when all is fed."""
-        return self.grows or self.last is not None and self.last.is_true()
+    def is_true(self, oid):
+        """Was the file, which has this id, what it was when it was looked at?"""
+        if self.last and not self.last.is_true():
+            return False
+        return self.file_oid in (None, oid)
 
 
 class Continuation:
     """Where it goes on: behind a pack's newest version, which the file begins with."""
+
+    is_kept = True
 
     def __init__(self, pack, digest, window):
         self.pack = pack
@@ -799,8 +822,8 @@ class Continuation:
     def feed(self, block):
         self.digest.update(block)
 
-    def is_kept(self):
-        return True
+    def is_true(self, oid):
+        return self.file_oid == oid
 
 
 def _examine(file, packs):
@@ -841,8 +864,8 @@ def _go_on(folder, key, file, start):
     except Changed:
         raise
     except (Error, zlib.error):
-        file.file.seek(0)
-        anew = Beginning(file.stat.st_size, grows=True)
+        size = file.stat.st_size
+        anew = Beginning(size, is_kept=True, file_oid=start.file_oid)
         return _write_pack(folder, key, file, anew, older)
 
 
@@ -861,10 +884,11 @@ def _write_pack(folder, key, file, start, older):
             for oid, length in older:
                 _write_delta(pack, newest, oid, length)
             trailer = pack.finish()
+        idx = idx_of(pack.entries, trailer)
         os.chmod(aside, READ_ONLY)
 
         said["versions"] += older
-        if start.is_kept():
+        if start.is_kept:
             # The .keep is there first: else somebody's git gc may take the pack.
             text = encode(said).encode()
             mark = b"csb-gitpack %d " % zlib.crc32(text)
@@ -876,7 +900,7 @@ def _write_pack(folder, key, file, start, older):
         raise
     finally:
         remove_file(aside)
-    return Grown(path, said, idx_of(pack.entries, trailer))
+    return Grown(path, said, idx)
 
 
 def _write_newest(pack, file, start):
@@ -896,7 +920,7 @@ def _write_newest(pack, file, start):
     for block in deflated_blocks(tail.blocks(), level, start.window, rest > BLOCK):
         pack.write(block)
     oid = start.digest.hexdigest()
-    if start.file_oid not in (None, oid):
+    if not start.is_true(oid):
         raise Changed(f"cannot read '{file.path}': it was rewritten meanwhile")
     pack.write(LAST_BLOCK + tail.adler.to_bytes(4, "big"))
     pack.end(oid)
@@ -936,11 +960,11 @@ class Tail:
                 yield piece
 
     def _read(self):
+        self.file.file.seek(self.at)
         if self.at == 0:
             yield from self.file.blocks()       # which sees whether it holds still
             return
         rest = self.file.stat.st_size - self.at
-        self.file.file.seek(self.at)
         while rest:
             block = self.file.file.read(min(BLOCK, rest))
             if not block:
@@ -983,17 +1007,27 @@ def deflate_open(block, level, window):
     return packed
 
 
-def _drop_older(base, packs):
+def _drop_older(folder, keys, base, packs):
     """Remove the packs before the one that the new pack was made of.
 
-    That one, which is read back now (its first entry was when the new one was made),
-    stays until the new one was read back in turn: one bad write loses no version.
+    That one, which has just been read back, stays until the new one was read back in
+    turn: one bad write loses no version.
     """
-    if not base.was_read or not base.rest_is_sound():
-        return
     for pack in packs:
         if pack is not base and base.has_all_of(pack):
             remove_pack(pack.path)
+    # The first versions of a file that was not known to grow.
+    its_oids = {bytes.fromhex(oid) for oid, _ in base.versions}
+    for name, ending in _pack_names(folder, keys):
+        path = os.path.join(folder, name)
+        if ending != ".idx" or os.path.lexists(path + ".keep"):
+            continue
+        try:
+            is_needed = set(idx_ids(path + ending)) - its_oids
+        except (OSError, Error):
+            continue
+        if not is_needed and path != base.path:
+            remove_pack(path)
 
 
 def drop_superseded(folder):

@@ -1,0 +1,936 @@
+"""csb.pack: packs that grow with a file, and nothing is lost by it, whatever happens
+
+Most of it through the pipeline that backs up; formats and limits as functions.
+"""
+import glob
+import hashlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import zlib
+
+import corpus
+import faults
+import pytest
+
+sys.path.insert(0, os.path.join(os.path.dirname(__file__), "../lib"))
+
+import csb.pack
+from csb import Error
+from csb.files import Changed
+
+ID = "11111111-2222-4333-8444-{:012d}"
+PIPE = "csb-changes | csb-gitcommit >/dev/null"
+BIG = 1 << 20
+SIZE = 1_150_000
+LINES = 10_000          # bytes that are appended at a time
+CHEAP = 8_000           # bytes that 10 KB more of a transcript may cost
+COST = 20_000           # bytes that 10 KB more of anything may cost
+TMP = ".csb-tmp-"
+logic = pytest.mark.logic
+
+
+def text(r, size):
+    """Lines of about size bytes, which compress to a quarter, as transcripts do."""
+    words = [r.randbytes(5).hex() for _ in range(16)]
+    out = []
+    while size > 0:
+        body = " ".join(r.choices(words, k=60))
+        out.append(b'{"type":"user","uuid":"%s","text":"%s"}\n' % (
+            r.randbytes(8).hex().encode(), body.encode()))
+        size -= len(out[-1])
+    return b"".join(out)
+
+
+def blob(data):
+    """The id that git gives to bytes."""
+    return hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()
+
+
+class Large:
+    """A large file, its store, and what must come back: .acked[commit] = (path, id)."""
+
+    def __init__(self, sh, home, r, number=1, project="-p", path=None):
+        self.sh, self.home, self.r = sh, home, r
+        self.id = ID.format(number)
+        self.store = f"{home.backup}/git"
+        self.path = path or f"projects/{project}/{self.id}.jsonl"
+        self.file = home.claude / self.path
+        self.ref = "main"
+        self.acked = {}
+        self.file.parent.mkdir(parents=True, exist_ok=True)
+
+    @property
+    def folder(self):
+        return f"{self.store}/objects/pack"
+
+    def git(self, words, stdin=b""):
+        """git's stdout (text) in the store."""
+        done = subprocess.run(
+            ["git", f"--git-dir={self.store}", *words.split()], input=stdin,
+            env=self.home.env, capture_output=True, cwd=self.home.path)
+        assert done.returncode == 0, done
+        return done.stdout.decode().strip()
+
+    def write(self, data=None):
+        self.file.write_bytes(text(self.r, SIZE) if data is None else data)
+        return self
+
+    def append(self, size=LINES):
+        with open(self.file, "ab") as file:
+            file.write(text(self.r, size))
+
+    def backup(self, line=PIPE, **env):
+        """A backup, which must succeed: what it cost the store, in bytes."""
+        before = self.bytes()
+        self.sh(line, **env).ok()
+        self.note()
+        return self.bytes() - before
+
+    def grown(self, times=3):
+        """Backed up, and again each time that it has grown."""
+        for _ in range(times):
+            self.append()
+            self.backup()
+        return self
+
+    def note(self):
+        """What the disk has is in the newest commit."""
+        commit, oid = self.git(f"rev-parse {self.ref} {self.ref}:{self.path}").split()
+        assert oid == self.digest(), "the newest commit is not what the disk has"
+        self.acked[commit] = self.path, oid
+
+    def digest(self):
+        return blob(self.file.read_bytes())
+
+    def bytes(self):
+        """The sum of the sizes of the store's files."""
+        return sum(os.path.getsize(os.path.join(folder, name))
+                   for folder, _, names in os.walk(self.store) for name in names)
+
+    def packs(self, end=".keep"):
+        """The packs that grow, without an ending, the largest (the newest) last."""
+        found = [name.removesuffix(end) for name in glob.glob(f"{self.folder}/*{end}")]
+        return sorted(found, key=lambda path: os.path.getsize(path + ".pack"))
+
+    def said(self, base):
+        """What a .keep says."""
+        with open(base + ".keep") as file:
+            return json.loads(file.read().split(" ", 2)[2])
+
+    def read(self, oid):
+        """The id of the bytes that git gives for an id, None if it cannot."""
+        done = subprocess.run(
+            ["git", f"--git-dir={self.store}", "cat-file", "blob", oid],
+            env=self.home.env, capture_output=True)
+        return blob(done.stdout) if done.returncode == 0 else None
+
+    def intact(self):
+        """Every acknowledged version is what it was."""
+        for commit, (path, oid) in self.acked.items():
+            assert self.git(f"rev-parse {commit}:{path}") == oid
+            assert self.read(oid) == oid, f"version {oid} of {path} is lost"
+        return self
+
+    def sound(self):
+        """git finds no fault, each .idx is what git would write, nothing is left."""
+        fsck = f"git --git-dir={self.store} fsck --full --strict --no-dangling"
+        done = self.sh(fsck)
+        assert (done.rc, done.out + done.err) == (0, ""), done
+        for pack in glob.glob(f"{self.folder}/pack-*.pack"):
+            idx = f"{self.home.path}/x.idx"
+            self.git(f"index-pack --strict --no-rev-index -o {idx} {pack}")
+            with open(idx, "rb") as file, open(pack[:-5] + ".idx", "rb") as ours:
+                assert file.read() == ours.read(), "not the .idx that git would write"
+            os.unlink(idx)
+        self.git(" ".join(["verify-pack", *glob.glob(f"{self.folder}/*.idx")]))
+        names = os.listdir(self.folder)
+        assert [name for name in names if not re.fullmatch(
+            r"pack-[0-9a-f]{40}\.(pack|idx|keep|rev|bitmap|mtimes)", name)] == []
+        for name in names:
+            base = name.partition(".")[0]
+            assert {base + ".pack", base + ".idx"} <= set(names), names
+        return self
+
+    def is_in_a_pack(self):
+        """Has a pack that grows the newest version?"""
+        newest = [self.said(base)["versions"][0][0] for base in self.packs()]
+        return self.digest() in newest
+
+
+@pytest.fixture
+def large(sh, home, seeded):
+    """A large transcript that is not backed up yet."""
+    return Large(sh, home, seeded).write()
+
+
+def flip(path, at, mask=1):
+    """Flip bits of a byte of a read-only file, which keeps its times."""
+    times = os.stat(path)
+    os.chmod(path, 0o600)
+    with open(path, "r+b") as file:
+        file.seek(at)
+        byte = file.read(1)[0]
+        file.seek(at)
+        file.write(bytes([byte ^ mask]))
+    os.chmod(path, 0o400)
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+
+
+# --- appends --------------------------------------------------------------------------
+
+
+@logic
+def test_ten_kilobytes_more_of_a_transcript(sh, home, seeded, rounds, figure):
+    """They cost 8 KB at most from the second time on; every version comes back."""
+    large = Large(sh, home, seeded)
+    corpus.make(home.path / "corpus", sessions=2, total_mb=8, big_mb=6, seed=1)
+    files = glob.glob(f"{home.path}/corpus/projects/*/*.jsonl")
+    shutil.copy(max(files, key=os.path.getsize), large.file)
+    large.backup()
+    costs = []
+    for step in range(rounds(5, 200)):
+        corpus.append(large.file, LINES, seed=step)
+        costs.append(large.backup())
+        assert large.is_in_a_pack()
+    figure(f"{len(costs)} x 10 KB: {costs[0]} bytes, then {max(costs[1:])} at most")
+    assert max(costs[1:]) <= CHEAP, costs
+    assert len(large.packs()) == 2, "the newest generation, and the one before"
+    assert len(large.said(large.packs()[-1])["versions"]) == len(costs) + 1
+    large.sound().intact()
+
+
+@logic
+@pytest.mark.parametrize("path", ["history.log", "projects/-p/x/tool-results/out.txt"])
+@pytest.mark.few(1)
+def test_ten_kilobytes_more_of_any_file(sh, home, seeded, path):
+    """A text of 20 MB, whatever its name: it costs 20 KB from the second time on."""
+    large = Large(sh, home, seeded, path=path)
+    large.write(text(seeded, BIG) * 20)
+    large.backup()
+    assert not large.packs(), "nobody knows yet that it grows"
+    costs = []
+    for _ in range(4):
+        large.append()
+        costs.append(large.backup())
+    assert max(costs[1:]) <= COST, costs
+    assert len(large.packs()) == len(large.packs(".pack")) == 2
+    large.sound().intact()
+
+
+@logic
+def test_what_comes_is_compressed_with_what_was_there(large):
+    """Lines that are like the last ones cost next to nothing."""
+    large.backup()
+    large.grown(1)
+    last = large.file.read_bytes()[-25000:]
+    with open(large.file, "ab") as file:
+        file.write(last)
+    assert large.backup() <= 5000
+    large.sound().intact()
+
+
+@logic
+def test_a_file_that_was_small(sh, home, seeded):
+    """It grows above 1 MB: its pack has the small version, too."""
+    large = Large(sh, home, seeded).write(text(seeded, 900_000))
+    large.backup()
+    large.append(200_000)
+    large.backup()
+    (base,) = large.packs()
+    assert len(large.said(base)["versions"]) == 2
+    large.grown(1)
+    large.append()
+    assert large.backup() <= COST
+    large.sound().intact()
+
+
+@logic
+@pytest.mark.parametrize("tidy, fresh", [
+    ("git --git-dir=.claude-backup/git gc -q --prune=now --aggressive", False),
+    ("git --git-dir=.claude-backup/git repack -adfq", False),
+    ("cd .claude-backup/git/objects/pack; chmod u+w *; rm *.keep; "
+     "git --git-dir=$HOME/.claude-backup/git repack -adq", True),
+    ("csb-gc --now >/dev/null", False)])
+@pytest.mark.few(2)
+def test_packed_in_the_middle(large, tidy, fresh):
+    """Whoever packs the store: nothing is lost, and it goes on, after two copies at most."""
+    large.grown(3)
+    large.sh(tidy).ok()
+    large.intact()
+    costs = []
+    for _ in range(4):
+        large.append()
+        costs.append(large.backup())
+        assert large.is_in_a_pack()
+    # csb-gc has removed the generation before: the next one is a copy more.
+    assert max(costs[2 if fresh else 1:]) <= COST, costs
+    large.sound().intact()
+
+
+# --- rewritten, moved, and the like ---------------------------------------------------
+
+
+@logic
+@pytest.mark.parametrize("how", ["shrunk", "truncated", "same length", "longer",
+                                 "last byte", "blanked"])
+@pytest.mark.few(2)
+def test_rewritten(large, how):
+    """It starts anew, without a .keep; old versions stay; what comes after is cheap."""
+    large.grown(2)
+    old, data = large.packs(), large.file.read_bytes()
+    large.write({
+        "shrunk": data[:BIG + 5000],
+        "truncated": data[:5000],
+        "same length": data[::-1],
+        "longer": text(large.r, 4000) + data,
+        "last byte": data[:-2] + b"]\n",
+        "blanked": b"",
+    }[how])
+    large.backup()
+    if how != "last byte":      # that begins with the version of the generation before
+        assert large.packs() == old, "what was rewritten got a pack that grows"
+    large.intact()
+    if large.file.stat().st_size <= BIG:
+        large.append(SIZE)
+        large.backup()
+    large.grown(2)
+    large.append()
+    assert large.backup() <= COST
+    assert large.is_in_a_pack()
+    assert set(old) & set(large.packs()), "the old versions are nowhere else"
+    large.sound().intact()
+
+
+@logic
+def test_a_database_has_no_pack_that_grows(sh, home, seeded):
+    """A file of which some of the middle changes is stored as git does it."""
+    large = Large(sh, home, seeded, path="things.db").write()
+    data = bytearray(large.file.read_bytes())
+    for step in range(3):
+        large.write(bytes(data) + b"%d" % step * 500 * step)
+        large.backup()
+        assert large.packs() == []
+        data[500 + step] ^= 1
+    large.sound().intact()
+
+
+@logic
+@pytest.mark.long
+def test_deleted_and_back_and_older(large):
+    """A file that comes back as it was, or older, costs nothing; its pack goes on."""
+    old = large.file.read_bytes()
+    large.backup()
+    large.grown(2)
+    new = large.file.read_bytes()
+    Large(large.sh, large.home, large.r, 2).write(b"small\n")
+    large.file.unlink()
+    large.sh(PIPE).ok()
+    large.write(new)
+    assert large.backup() <= COST
+    large.write(old)
+    large.backup()
+    large.write(new)
+    large.append()
+    large.backup()
+    assert large.is_in_a_pack()
+    large.append()
+    assert large.backup() <= COST
+    large.sound().intact()
+
+
+@logic
+def test_moved_to_another_project(large):
+    """A transcript that moved goes on in its pack: the session's id is its key."""
+    large.backup()
+    large.grown(2)
+    moved = Large(large.sh, large.home, large.r, 1, "-r")
+    os.rename(large.file, moved.file)
+    assert moved.backup() <= COST
+    moved.append()
+    assert moved.backup() <= COST and moved.is_in_a_pack()
+    assert len(moved.packs()) == 2
+    moved.sound().intact()
+    large.intact()
+
+
+@logic
+def test_packs_of_the_first_design_go_on(large):
+    """Their names came from the path."""
+    large.backup()
+    large.grown(2)
+    key = hashlib.sha1(os.fsencode(large.path)).hexdigest()[:16]
+    for base in large.packs():
+        for end in (".pack", ".idx", ".keep"):
+            new = f"{large.folder}/pack-{key}{base[-24:]}{end}"
+            assert new != base + end, "it is not the session's id that names them"
+            os.rename(base + end, new)
+    large.append()
+    assert large.backup() <= COST
+    large.append()
+    assert large.backup() <= COST
+    assert len(large.packs()) == 2
+    large.sound().intact()
+
+
+@logic
+@pytest.mark.long
+def test_a_fork(large):
+    """The same bytes at two paths are stored once, and have packs each when they grow."""
+    large.backup()
+    fork = Large(large.sh, large.home, large.r, 2, "-q").write(large.file.read_bytes())
+    assert fork.backup() <= COST
+    for step in range(4):
+        before = large.bytes()
+        for one in (large, fork):
+            one.append()
+        large.sh(PIPE).ok()
+        for one in (large, fork):
+            one.note()
+            assert one.is_in_a_pack()
+        assert step < 2 or large.bytes() - before <= 2 * COST
+    for one in (large, fork):
+        one.sound().intact()
+
+
+# --- damage ---------------------------------------------------------------------------
+
+
+@logic
+@pytest.mark.parametrize("where", ["stream", "head", "first", "last", "delta", "trailer",
+                                   "pack head", "idx"])
+@pytest.mark.few(3)
+def test_a_bit_flipped_in_the_newest_pack(large, where):
+    """The generation before is still there, and the next backup makes all anew."""
+    large.grown(3)
+    (older, newest), said = large.packs(), large.said(large.packs()[-1])
+    at = {
+        "pack head": 11,
+        "head": 12,
+        "first": 12 + said["head"],
+        "stream": large.r.randrange(100, said["end"] - 6),
+        "last": said["end"] - 1,
+        "delta": said["end"] + 30,
+        "trailer": os.path.getsize(newest + ".pack") - 1,
+        "idx": 8 + 1024 + 3,
+    }[where]
+    flip(newest + (".idx" if where == "idx" else ".pack"), at, 1 << large.r.randrange(8))
+    # What the file no longer begins with only the generation before has now.
+    *older_versions, _ = [oid for _, oid in large.acked.values()]
+    gone = f"{large.home.path}/gone"
+    os.mkdir(gone)
+    for end in (".pack", ".idx", ".keep"):
+        os.rename(newest + end, f"{gone}/{os.path.basename(newest)}{end}")
+    assert [large.read(oid) for oid in older_versions] == older_versions
+    for end in (".pack", ".idx", ".keep"):
+        os.rename(f"{gone}/{os.path.basename(newest)}{end}", newest + end)
+
+    large.append()
+    large.backup()
+    assert older in large.packs(), "dropped before the new one was read back"
+    large.append()
+    large.backup()
+    assert newest not in large.packs() and older not in large.packs()
+    large.append()
+    assert large.backup() <= COST
+    large.sound().intact()
+
+
+@logic
+def test_the_only_pack_is_damaged_where_the_file_begins(large):
+    """Its first bytes look like those of another file: all is made anew all the same."""
+    large.grown(3)
+    older, newest = large.packs()
+    csb.pack.remove_pack(older)
+    head = large.said(newest)["head"]
+    flip(newest + ".pack", 12 + head + 2 + 40, 8)
+    large.append()
+    large.backup()
+    new = [base for base in large.packs() if base != newest]
+    assert len(large.said(new[0])["versions"]) == 4
+    large.append()
+    large.backup()
+    large.sound().intact()
+
+
+@logic
+def test_the_generation_before_goes_at_once_by_csb_gc(large):
+    """It reads the new one back itself."""
+    large.grown(3)
+    older, newest = large.packs()
+    large.sh("csb-gc --now >/dev/null").ok()
+    assert large.packs() == [newest]
+    large.sound().intact()
+
+
+@logic
+@pytest.mark.parametrize("end", [".keep", ".idx"])
+def test_a_damaged_or_missing_companion(large, end, rounds):
+    """Bytes of a .keep or an .idx: nothing wrong is stored, and it goes on."""
+    large.grown(3)
+    base = large.packs()[-1]
+    large.append()
+    shutil.copytree(large.store, large.home.path / "sound")
+    size = os.path.getsize(base + end)
+    step = size // rounds(3, 30)
+    for at in [None, *range(large.r.randrange(step), size, step)]:
+        shutil.rmtree(large.store)
+        shutil.copytree(large.home.path / "sound", large.store)
+        if at is None:
+            os.unlink(base + end)
+        else:
+            flip(base + end, at, 1 << large.r.randrange(8))
+        large.sh(PIPE).ok()
+        assert large.read(large.digest()) == large.digest(), at
+        new = large.packs()[-1]
+        assert new != base and large.said(new)["versions"][0][0] == large.digest()
+        large.git(f"verify-pack {new}.idx")
+    large.grown(2)
+    large.intact()
+
+
+@logic
+def test_a_keep_that_lies(large):
+    """One whose checksum is right, but not what it says, harms and stops nothing."""
+    large.backup()
+    (base,) = large.packs()
+    said = large.said(base)
+    for lie in ([], {}, {"versions": []}, {**said, "versions": [["0" * 40, None]]},
+                {**said, "versions": [[5, 5]]}, {**said, "head": None},
+                {**said, "versions": [["0" * 40, 500]]}):
+        words = json.dumps(lie).encode()
+        os.chmod(base + ".keep", 0o600)
+        with open(base + ".keep", "wb") as file:
+            file.write(b"csb-gitpack %d %s" % (zlib.crc32(words), words))
+        large.append(500)
+        large.backup()
+        assert os.path.exists(base + ".pack")
+    large.intact()
+
+
+@logic
+def test_other_things_of_that_name(large):
+    """What is named like a pack of ours, and is none, is left alone."""
+    large.backup()
+    start = large.packs()[0][:-24]
+    odd = []
+    for number, end in enumerate((".pack", ".rev", ".idx", "", ".keep")):
+        odd.append(f"{start}{'1' * 23}{number}{end}")
+        with open(odd[-1], "wb") as file:
+            file.write(b"mine\n")
+    folders = [f"{start}{'3' * 24}{end}" for end in (".keep", ".pack", ".idx")]
+    for folder in folders:
+        os.mkdir(folder)
+    for _ in range(2):
+        large.append()
+        large.sh(PIPE).ok()
+    assert [path for path in odd + folders if not os.path.exists(path)] == []
+    for path in odd:
+        os.unlink(path)
+    for folder in folders:
+        os.rmdir(folder)
+    large.note()
+    large.grown(2)
+    large.append()
+    assert large.backup() <= COST
+    large.sound().intact()
+
+
+# --- kills and errors -----------------------------------------------------------------
+
+
+def half_packs(large):
+    """.idx that git sees without a whole pack."""
+    return [base for base in large.packs(".idx") if subprocess.run(
+        ["git", "verify-pack", base + ".idx"], capture_output=True,
+        env=large.home.env).returncode]
+
+
+@logic
+@pytest.mark.long
+def test_killed_at_any_moment(large, tmp_path, home, tools, rounds, figure):
+    """No pack without its .keep, none that is half there; the next run goes on."""
+    if reason := faults.missing(tmp_path):
+        pytest.skip(reason)
+    large.grown(3)
+    large.append()
+    records = large.sh("csb-changes").ok().out.encode()
+    box, words = faults.Box(tmp_path, home, tools), ["csb-gitcommit"]
+    box.keep()
+    marks = faults.trace(box, words, records)
+    points = sorted({(one.call, one.number) for one in marks if one.process == "main"})
+    assert points
+    must = [one for one in points if one[0].startswith(("rename", "unlink"))]
+    rest = [one for one in points if one not in must]
+    chosen = large.r.sample(must, rounds(min(5, len(must)), len(must)))
+    chosen += large.r.sample(rest, rounds(3, len(rest)))
+    acked = dict(large.acked)
+    for call, number in chosen:
+        box.fresh()
+        large.acked = dict(acked)
+        done = box.run(words, records, faults.Case("main", call, number, "KILL", "once"))
+        assert done.hit, (call, number)
+        assert half_packs(large) == [], (call, number)
+        kept = set(large.packs())
+        assert set(large.packs(".pack")) <= kept | set(large.packs(".idx"))
+        large.intact()
+        for _ in range(3):
+            large.append()
+            cost = large.backup()
+        assert cost <= COST and large.is_in_a_pack(), (call, number)
+        for name in os.listdir(large.folder):
+            if name.startswith(TMP):        # they go when they are a day old
+                os.utime(f"{large.folder}/{name}", (0, 0))
+        large.grown(1)
+        large.sound().intact()
+    figure(f"killed at {len(chosen)} of {len(points)} calls")
+
+
+@logic
+def test_killed_before_git_sees_it(large):
+    """A pack that has no .idx yet: nothing is lost by it, and it goes in the end."""
+    large.grown(2)
+    large.append()
+    before = set(large.packs())
+    large.sh(PIPE).ok()
+    (new,) = set(large.packs()) - before
+    os.unlink(new + ".idx")
+    large.git("update-ref refs/heads/main main~1")
+    large.grown(3)
+    assert new not in large.packs()
+    large.sound().intact()
+
+
+@logic
+@pytest.mark.parametrize("call, number", [
+    ("rename", 1), ("rename", 2), ("rename", 3), ("fsync", 1), ("fsync", 3), ("fsync", 5)])
+@pytest.mark.few(3)
+def test_an_error_leaves_nothing(large, tmp_path, home, tools, call, number):
+    """No space for a part of it: it is said, and no pack is left that nobody sees."""
+    if reason := faults.missing(tmp_path):
+        pytest.skip(reason)
+    large.grown(2)
+    large.append()
+    records = large.sh("csb-changes").ok().out.encode()
+    before = set(os.listdir(large.folder))
+    box = faults.Box(tmp_path, home, tools)
+    case = faults.Case("main", call, number, "ENOSPC", "once")
+    done = box.run(["csb-gitcommit"], records, case)
+    assert done.hit and done.rc == 1 and done.err.count("\n") == 1, done
+    assert set(os.listdir(large.folder)) == before
+    large.backup()
+    large.grown(2)
+    large.sound().intact()
+
+
+@logic
+def test_a_full_disk(large):
+    """A run that has no space leaves nothing, one that has goes on."""
+    if large.sh("unshare -rm mount -t tmpfs -o size=1m none /mnt").rc:
+        pytest.skip("this machine lets nobody mount a tmpfs in a namespace of his own")
+    large.write(large.r.randbytes(SIZE))
+    git = "git --git-dir=$HOME/.claude-backup/git"
+    done = large.sh(f"""unshare -rm bash -c '
+        mkdir ~/.claude-backup; mount -t tmpfs -o size=5m none ~/.claude-backup
+        {PIPE}; echo "first $?"; head -c 3200000 /dev/zero >~/.claude-backup/fill
+        cp {large.file} ~/old; echo more >>{large.file}
+        csb-changes | csb-gitcommit; echo "full $?"
+        ls -A ~/.claude-backup/git/objects/pack | grep -vc "^pack-"
+        ls ~/.claude-backup/git/objects/pack/*.keep | wc -l
+        {git} cat-file blob main:{large.path} | cmp - ~/old && echo same
+        rm ~/.claude-backup/fill; {PIPE}; echo "second $?"
+        {git} cat-file blob main:{large.path} | cmp - {large.file} && echo newest
+        {git} fsck --full --strict --no-dangling && echo sound'""")
+    assert done.out.split("\n")[:-1] == [
+        "first 0", "full 1", "0", "1", "same", "second 0", "newest", "sound"], done
+    assert done.err.count("\n") == 1 and "No space left" in done.err, done
+
+
+@logic
+@pytest.mark.parametrize("lie", ["b'x' + block[1:]", "b''", None])
+@pytest.mark.few(1)
+def test_what_is_compressed_is_proven(large, tools, lie):
+    """A library that compresses other bytes than it was given: nothing is stored."""
+    large.grown(1)
+    large.append()
+    bad = "b'\\xff' * 9" if lie is None else f"self.real.compress({lie})"
+    code = f"""if True:
+        import runpy, sys, zlib
+        real = zlib.compressobj
+        class Liar:
+            def __init__(self, *how):
+                self.real = real(*how)
+            def compress(self, block):
+                return {bad}
+            def flush(self, *how):
+                return self.real.flush(*how)
+        zlib.compressobj = Liar
+        sys.argv[0] = sys.argv.pop(1)
+        runpy.run_path(sys.argv[0], run_name='__main__')"""
+    records = large.sh("csb-changes").ok().out.encode()
+    before = os.listdir(large.folder)
+    done = subprocess.run(
+        [tools.python, "-I", "-c", code, f"{tools.bin}/csb-gitcommit"],
+        input=records, env=large.home.env, capture_output=True)
+    assert done.returncode == 1 and done.stdout == b"", done
+    assert os.listdir(large.folder) == before
+    large.backup()
+    large.sound().intact()
+
+
+# --- where no pack can grow -----------------------------------------------------------
+
+
+@logic
+@pytest.mark.parametrize("why", ["multi-pack-index", "alternates", "sha256"])
+def test_where_no_pack_can_grow(large, why):
+    """The bytes go where git puts them."""
+    if why == "sha256":
+        large.sh("mkdir -p .claude-backup; git init -q --bare --object-format=sha256 "
+                 "-b main .claude-backup/git").ok()
+    else:
+        large.grown(2)
+    before = large.packs()
+    if why == "multi-pack-index":
+        large.git("multi-pack-index write")
+    elif why == "alternates":
+        large.sh("git init -q --bare other; "
+                 f"echo ~/other/objects >{large.folder}/../info/alternates").ok()
+    large.append()
+    large.sh(PIPE).ok()
+    assert large.packs() == before
+    stored = large.sh(f"git --git-dir={large.store} cat-file blob main:{large.path} | "
+                      f"cmp - {large.file}")
+    assert stored.rc == 0, stored
+
+
+# --- formats and limits, as functions -------------------------------------------------
+
+
+@pytest.fixture
+def store(home):
+    """The path of an empty store."""
+    path = f"{home.path}/store"
+    subprocess.run(["git", "init", "-q", "--bare", path], env=home.env, check=True)
+    os.makedirs(f"{path}/objects/pack", exist_ok=True)
+    return path
+
+
+def git(home, store, *words):
+    return subprocess.run(
+        ["git", f"--git-dir={store}", *words], env=home.env, check=True,
+        capture_output=True).stdout
+
+
+def put(store, path, last=None, grows=True, known=False):
+    """Store a file as a transcript; what was Written."""
+    return csb.pack.store_large(
+        store, ["a" * 16, "b" * 16], str(path), True, last, grows, lambda oid: known)
+
+
+def names(store):
+    return sorted(os.listdir(f"{store}/objects/pack"))
+
+
+@pytest.mark.parametrize("size", [0, 1, 15, 16, BIG - 1, BIG, BIG + 1, 1 << 24])
+def test_sizes_at_the_limits(home, store, seeded, size):
+    """Of heads, blocks, windows and copies of deltas."""
+    path = home.path / "file"
+    whole = (seeded.randbytes(70_000) * (size // 70_000 + 2))[:size + 1]
+    path.write_bytes(whole[:size])
+    first = put(store, path)
+    path.write_bytes(whole)
+    second = put(store, path)
+    assert [first.oid, second.oid] == [blob(whole[:size]), blob(whole)]
+    assert git(home, store, "cat-file", "blob", first.oid) == whole[:size]
+    assert git(home, store, "cat-file", "blob", second.oid) == whole
+    git(home, store, "fsck", "--full", "--strict")
+
+
+def test_a_file_that_is_too_large_for_a_pack(home, store, seeded, monkeypatch):
+    """It becomes a loose object, also if it has grown since somebody looked."""
+    path = home.path / "file"
+    path.write_bytes(seeded.randbytes(5000))
+    monkeypatch.setattr(csb.pack, "HUGE", 5000)
+    oid = put(store, path).oid
+    assert names(store) == []
+    assert git(home, store, "cat-file", "blob", oid) == path.read_bytes()
+
+
+def test_an_idx_with_large_offsets(home, store):
+    """As git writes them: a number in a second table."""
+    entries = [csb.pack.PackEntry(bytes([n]) * 20, n, n << 29) for n in range(1, 9)]
+    path = f"{home.path}/x.idx"
+    with open(path, "wb") as file:
+        file.write(csb.pack.idx_of(entries, b"t" * 20))
+    assert csb.pack.read_idx(path) == entries
+    assert list(csb.pack.idx_ids(path)) == [entry.oid for entry in entries]
+    listed = subprocess.run(["git", "show-index"], stdin=open(path, "rb"),
+                            capture_output=True, env=home.env, check=True).stdout
+    assert [int(line.split()[0]) for line in listed.splitlines()] == [
+        entry.offset for entry in entries]
+
+
+def test_the_same_bytes_twice_in_a_bundle(home, store):
+    """One entry; an empty blob, too."""
+    bundle = csb.pack.Bundle(store)
+    for data in (b"", b"one", b"one", b"two" * 9999, b""):
+        bundle.add(blob(data), len(data), zlib.compress(data))
+    bundle.join()
+    bundle.discard()
+    listed = git(home, store, "cat-file", "--batch-all-objects", "--batch-check")
+    assert listed.count(b"\n") == 3
+    git(home, store, "fsck", "--full", "--strict")
+    assert [name.rpartition(".")[2] for name in names(store)] == ["idx", "pack"]
+
+
+def test_a_bundle_that_is_damaged_or_given_up(store, monkeypatch):
+    """Nothing of it is left."""
+    bundle = csb.pack.Bundle(store)
+    bundle.add(blob(b"one"), 3, zlib.compress(b"two"))
+    with pytest.raises(Error, match="reads back differently"):
+        bundle.join()
+    bundle.discard()
+    assert names(store) == []
+
+    bundle = csb.pack.Bundle(store)
+    bundle.add(blob(b"one"), 3, zlib.compress(b"one"))
+    monkeypatch.setattr(csb.pack, "replace_file", full_disk)
+    with pytest.raises(OSError):
+        bundle.join()
+    bundle.discard()
+    assert names(store) == []
+
+
+def full_disk(*words):
+    raise OSError(28, "No space left on device")
+
+
+@pytest.mark.parametrize("broken", ["replace_file", "idx_of", "_write_delta"])
+def test_what_fails_in_the_middle_leaves_nothing(home, store, seeded, monkeypatch, broken):
+    path = home.path / "file"
+    data = text(seeded, SIZE)
+    path.write_bytes(data)
+    put(store, path)
+    before = names(store)
+    path.write_bytes(data + b"more")
+    monkeypatch.setattr(csb.pack, broken, full_disk)
+    with pytest.raises(OSError):
+        put(store, path)
+    assert names(store) == before
+
+
+def test_who_is_asked_fails(home, store, seeded):
+    """The store cannot say whether it has the blob: no pack is left."""
+    path = home.path / "file"
+    path.write_bytes(text(seeded, SIZE))
+    with pytest.raises(Error, match="no answer"):
+        csb.pack.store_large(
+            store, ["a" * 16], str(path), True, None, True, no_answer)
+    assert names(store) == []
+
+
+def no_answer(oid):
+    raise Error("no answer")
+
+
+def test_known_elsewhere(home, store, seeded):
+    """What the store has already gets no pack."""
+    path = home.path / "file"
+    path.write_bytes(text(seeded, SIZE))
+    assert put(store, path, known=True).known
+    assert names(store) == []
+
+
+def test_rewritten_between_two_readings(home, store, seeded, monkeypatch):
+    """No version becomes a difference to bytes that it is not the start of."""
+    path = home.path / "file"
+    data = text(seeded, SIZE)
+    path.write_bytes(data + b"more")
+    last_in = csb.pack._last_in
+
+    def and_then_it_changes(file, last):
+        found = last_in(file, last)
+        times = os.stat(path)
+        with open(path, "r+b") as out:
+            out.write(b"x")
+        os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+        return found
+
+    monkeypatch.setattr(csb.pack, "_last_in", and_then_it_changes)
+    with pytest.raises(Changed):
+        put(store, path, last=(blob(data), len(data)))
+    assert names(store) == []
+
+
+def test_leftovers_of_killed_runs(home, store, seeded):
+    """A .keep alone, a pack or an .idx alone, as a kill leaves them, go at the next run."""
+    path = home.path / "file"
+    path.write_bytes(text(seeded, SIZE))
+    put(store, path)
+    folder = f"{store}/objects/pack"
+    whole = names(store)
+    base = f"{folder}/{whole[0].partition('.')[0]}"
+    for number, ends in enumerate(([".keep"], [".pack"], [".idx"], [".idx", ".keep"])):
+        for end in ends:
+            shutil.copy(base + end, f"{folder}/pack-{'a' * 16}{str(number) * 24}{end}")
+    assert len(names(store)) == 8
+    put(store, path)
+    assert names(store) == whole
+
+
+def test_a_loose_object(home, store, seeded):
+    """Proven, read-only, and over one that is damaged."""
+    data = seeded.randbytes(3 * BIG)
+    for blocks in ([data], [data[:BIG], data[BIG:]]):
+        oid = csb.pack.write_loose(store, blocks, len(data))
+        assert oid == blob(data)
+    path = csb.pack.loose_path(store, oid)
+    flip(path, 5000)
+    csb.pack.write_loose(store, [data], len(data))
+    assert git(home, store, "cat-file", "blob", oid) == data
+    assert csb.pack.write_loose(store, [], 0) == blob(b"")
+    for size in (len(data) - 1, len(data) + 1):
+        with pytest.raises(Changed):
+            csb.pack.write_loose(store, [data], size)
+    git(home, store, "fsck", "--full", "--strict")
+    left = [name for _, _, some in os.walk(f"{store}/objects") for name in some]
+    assert [name for name in left if name.startswith(TMP)] == []
+
+
+MEASURED = """
+import resource, sys
+sys.path.insert(0, sys.argv[1])
+import csb.pack
+csb.pack.os.cpu_count = lambda: 64
+store, path = sys.argv[2:]
+for size in (200 << 20, (200 << 20) + 5000):
+    with open(path, "ab") as file:
+        file.truncate(size)
+    csb.pack.store_large(store, ["a" * 16], path, True, None, True, lambda oid: False)
+csb.pack.drop_superseded(store + "/objects/pack")
+csb.pack.write_loose(store, open(path, "rb"), size)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10)
+"""
+
+
+@pytest.mark.long
+def test_memory(home, store, tools):
+    """200 MB of which most is a hole take less than 64 MB, on many cores too."""
+    path = home.path / "file"
+    with open(path, "wb") as file:
+        for number in range(200):
+            file.seek(number << 20)
+            file.write(b"line %d\n" % number)
+    small = "import subprocess, sys; subprocess.run(sys.argv[1:], check=True)"
+    lib = os.path.dirname(os.path.dirname(csb.pack.__file__))
+    done = subprocess.run(
+        [tools.python, "-I", "-c", small, tools.python, "-I", "-c", MEASURED,
+         os.path.dirname(lib) if os.path.basename(lib) == "csb" else lib, store, path],
+        env=home.env, capture_output=True, check=True)
+    assert int(done.stdout) < 64, done
+    assert len(names(store)) == 3
+    git(home, store, "fsck", "--full", "--strict")
