@@ -245,7 +245,7 @@ def write_loose(store, blocks, size, hash_name="sha1"):
     aside = temporary_in(objects)
     try:
         oid = _write_loose_aside(aside, blocks, size, hash_name)
-        _prove_loose(aside, oid, hash_name)
+        prove_loose(aside, oid, hash_name)
         path = loose_path(store, oid)
         folder = os.path.dirname(path)
         if not os.path.isdir(folder):
@@ -272,12 +272,12 @@ def _write_loose_aside(aside, blocks, size, hash_name):
             raise Changed("it had another size than it said")
         file.write(packer.flush())
         file.flush()
-        os.chmod(aside, 0o444)
+        os.chmod(aside, READ_ONLY)
         os.fsync(file.fileno())
     return digest.hexdigest()
 
 
-def _prove_loose(path, oid, hash_name):
+def prove_loose(path, oid, hash_name):
     """Error unless a loose object reads back as what its id says."""
     digest = hashlib.new(hash_name)
     unpacker = zlib.decompressobj()
