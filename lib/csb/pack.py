@@ -667,8 +667,11 @@ def store_large(store, keys, path, follow, last, grows, has_object):
         if start:
             return _store_next(folder, keys, file, start, packs)
 
-        older = _last_in(file, last)
-        is_kept = bool(older) or grows and not last
+        older = []
+        is_kept = False
+        if size > GROWING:      # else it shrank since somebody looked
+            older = _last_in(file, last)
+            is_kept = bool(older) or grows and not last
         start = Beginning(size, older[0] if older else None, is_kept)
         new = _write_pack(folder, keys[0], file, start, older)
         oid = new.newest[0]
@@ -686,8 +689,8 @@ def store_large(store, keys, path, follow, last, grows, has_object):
 
 def _last_in(file, last):
     """[last] if a file begins with that version, (id, size), and goes on; else []."""
-    if not last or last[1] >= file.stat.st_size:
-        return []
+    if not last or not 0 < last[1] < file.stat.st_size:
+        return []               # git reads no delta of nothing
     file.file.seek(0)
     prefix = Prefix(*last)
     for block in file.blocks():
