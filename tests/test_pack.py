@@ -6,10 +6,13 @@ import glob
 import hashlib
 import json
 import os
+import random
 import re
 import shutil
 import subprocess
 import sys
+import threading
+import time
 import zlib
 
 import corpus
@@ -80,8 +83,9 @@ class Large:
         return self
 
     def append(self, size=LINES):
+        """Lines come; their number of bytes."""
         with open(self.file, "ab") as file:
-            file.write(text(self.r, size))
+            return file.write(text(self.r, size))
 
     def backup(self, line=PIPE, **env):
         """A backup, which must succeed: what it cost the store, in bytes."""
@@ -705,6 +709,283 @@ def test_where_no_pack_can_grow(large, why):
     stored = large.sh(f"git --git-dir={large.store} cat-file blob main:{large.path} | "
                       f"cmp - {large.file}")
     assert stored.rc == 0, stored
+
+
+# --- beside others -------------------------------------------------------------------
+
+
+@logic
+def test_a_multi_pack_index_is_forgotten(large):
+    """It would name packs that csb-gc removes, and git would store whole copies for ever."""
+    large.backup()
+    large.git("multi-pack-index write")
+    large.append()
+    assert large.backup() > COST
+    large.sh("csb-gc --now >/dev/null").ok()
+    large.append()
+    large.backup()
+    large.append()
+    assert large.backup() <= COST
+    large.sound().intact()
+
+
+@logic
+def test_what_was_mended_is_not_given_up_for_a_damaged_pack(large):
+    """csb-gc believes no .idx: the pack must be what it was when it was written."""
+    large.grown(2)
+    first = next(iter(large.acked))
+    older, base = large.packs()
+    csb.pack.remove_pack(older)
+    said = large.said(base)
+    flip(base + ".pack", large.r.randrange(100, said["end"] - 6))
+    large.sh("csb-verify --repair >/dev/null")
+    large.sh("csb-verify >/dev/null").ok()
+    large.file.unlink()
+    (large.file.parent / "other.jsonl").write_text("{}\n")
+    large.sh("csb-backup --quiet").ok()
+    done = large.sh("csb-gc --now")
+    assert done.rc == 1 and "no sound one has" in done.err
+    newest = list(large.acked.values())[-1][1]
+    assert large.read(newest) == newest
+    record = {"session_id": large.id, "commit": first}
+    done = large.sh("csb-restore --target-dir ~/out", json.dumps(record).encode())
+    whole = large.read(large.acked[first][1])
+    assert (done.rc == 0) == (whole is not None), "csb-restore cannot read what git reads"
+
+
+@logic
+def test_their_own_repository(sh, home, seeded):
+    """Packs in it survive whatever its owner does, whose work is not touched."""
+    sh("git init -q -b work; git config user.name u; git config user.email u@x; echo a >a; "
+       "git add a; git commit -qm one; echo b >b; git add b; echo c >>a", cwd=home.claude).ok()
+    large = Large(sh, home, seeded)
+    large.store, large.ref = f"{home.claude}/.git", "refs/csb/main"
+    large.write()
+    state = ("export GIT_OPTIONAL_LOCKS=0; cat .git/HEAD; git status --porcelain=v2 -b; "
+             "git for-each-ref | grep -v refs/csb/; sha1sum .git/index")
+    large.file.parent.joinpath(".gitignore").write_text("*\n")
+    before = sh(state, cwd=home.claude).ok().out
+    large.grown(2)
+    for words in ("gc -q --prune=now", "repack -adfq"):
+        large.append()
+        assert large.backup() <= COST
+        assert large.is_in_a_pack()
+        assert sh(state, cwd=home.claude).ok().out == before
+        sh(f"git {words}", cwd=home.claude).ok()
+        large.intact()
+    assert sh(state, cwd=home.claude).ok().out == before
+    large.intact().sound()
+
+
+@pytest.mark.long
+@pytest.mark.soak
+@logic
+def test_their_gc_meanwhile(sh, home, seeded, rounds, figure):
+    """Its owner packs the repository all the time, as git gc does: no version is lost, none costs a
+    copy. (repack -a, without -A, drops what anybody has just written: TRUST says so.)"""
+    sh("git init -q -b work; git -c user.name=u -c user.email=u@x commit -q --allow-empty -m one",
+       cwd=home.claude).ok()
+    large = Large(sh, home, seeded)
+    large.store, large.ref, stop, counts = f"{home.claude}/.git", "refs/csb/main", [], [0]
+    large.write()
+    large.grown(2)
+
+    def owner():
+        while not stop:
+            subprocess.run(["git", "repack", "-Adq"], cwd=home.claude, env=home.env, stderr=-3)
+            counts[0] += 1
+
+    thread = threading.Thread(target=owner)
+    thread.start()
+    try:
+        for _ in range(rounds(4, 100)):
+            large.append()
+            done = sh(PIPE)
+            if done.rc == 0:
+                large.note()
+    finally:
+        stop.append(True)
+        thread.join()
+    figure(f"{len(large.acked)} versions while {counts[0]} times all was packed")
+    large.append()
+    large.sh(PIPE).ok()
+    large.note()
+    assert len(large.packs()) == 2
+    large.intact().sound()
+
+
+@pytest.mark.soak
+@logic
+def test_while_it_changes(large, rounds, figure):
+    """One appends and one rewrites while backups run: each version is one that the file had."""
+    lines = [b"%07d %s\n" % (n, large.r.randbytes(40).hex().encode()) for n in range(30000)]
+    whole, stop, tops = b"".join(lines), threading.Event(), []
+    other = Large(large.sh, large.home, large.r, 2)
+    kinds = {bytes([c]) * 64: (bytes([c]) * 63 + b"\n") * 20000 for c in b"abc"}
+    large.write(whole[:SIZE])
+    other.write(kinds[b"a" * 64])
+    r = random.Random(large.r.random())
+
+    def appends():
+        at = SIZE
+        with open(large.file, "ab", 0) as file:
+            while not stop.is_set() and at < len(whole):
+                size = r.randrange(1, 3000)
+                file.write(whole[at:at + size])
+                at += size
+                tops.append(at)
+                time.sleep(0.02)
+
+    def rewrites():
+        while not stop.is_set():
+            data = r.choice(list(kinds.values()))
+            how = r.randrange(3)
+            if how == 0:        # in place
+                with open(other.file, "r+b", 0) as file:
+                    file.write(data)
+            elif how == 1:      # gone for a moment
+                os.unlink(other.file)
+                time.sleep(0.01)
+                other.file.write_bytes(data)
+            else:
+                other.file.with_suffix(".new").write_bytes(data)
+                os.replace(other.file.with_suffix(".new"), other.file)
+            time.sleep(r.random() * 0.3)
+
+    threads = [threading.Thread(target=one) for one in (appends, rewrites)]
+    for one in threads:
+        one.start()
+    packed = 0
+    try:
+        for _ in range(rounds(6, 50)):
+            done = large.sh(PIPE)
+            assert done.rc in (0, 1) and all(
+                "meanwhile" in line for line in done.err.splitlines()), done
+            packed += len(large.packs(".keep")) > 0
+    finally:
+        stop.set()
+        for one in threads:
+            one.join()
+    good = wrong = 0
+    for commit in large.git("rev-list main").split():
+        for one in (large, other):
+            listed = large.git(f"ls-tree {commit} {one.path}").split()
+            if not listed:
+                continue
+            data = subprocess.run(["git", f"--git-dir={large.store}", "cat-file", "blob",
+                                   listed[2]], capture_output=True, env=large.home.env).stdout
+            if one is large:
+                fine = len(data) >= SIZE and whole.startswith(data)
+            else:       # a write in place goes from the start on: a state is a mix at one point
+                parts = re.sub(rb"(.)\1{62}\n", rb"\1", data)
+                fine = len(parts) == len(data) / 64 and re.fullmatch(rb"(.)\1*((.)\3*)?", parts)
+                fine = fine or (data == b"" or len(data) % 4096 == 0)
+            good, wrong = good + bool(fine), wrong + (not fine)
+    figure(f"{rounds(6, 50)} backups, {good} versions, {wrong} wrong")
+    assert good and packed and not wrong
+    large.sh(PIPE).ok()
+    for one in (large, other):
+        one.note()
+    large.sound()
+
+
+@pytest.mark.long
+@pytest.mark.soak
+@logic
+def test_several_at_once(sh, home, seeded, rounds, figure):
+    """Four pipelines on the same files: none lost, no fault, no packs pile up."""
+    files = [Large(sh, home, seeded, number).write() for number in range(3)]
+    for _ in range(2):          # from then on only what comes costs
+        for one in files:
+            one.append(1000)
+        sh(PIPE).ok()
+    for one in files:
+        one.note()
+    start = files[0].bytes()
+    runs = rounds(2, 10)
+    loop = f"for n in $(seq {runs}); do {PIPE}; done"
+    pipes = [subprocess.Popen(["bash", "-c", loop], env=home.env, cwd=home.path, stderr=-1)
+             for _ in range(4)]
+    grown = 0
+    while any(pipe.poll() is None for pipe in pipes):
+        grown += sum(one.append(1000) for one in files)
+        time.sleep(0.1)
+    said = b"".join(pipe.communicate()[1] for pipe in pipes).decode()
+    assert [line for line in said.splitlines() if "meanwhile" not in line] == [], said
+    sh(PIPE).ok()
+    for one in files:
+        one.note()
+        assert one.is_in_a_pack()
+        assert len(one.packs()) <= 2 * len(files), "packs are left over"
+        for commit in one.git(f"rev-list main -- {one.path}").split():
+            oid = one.git(f"rev-parse {commit}:{one.path}")
+            one.acked[commit] = one.path, oid
+        one.intact()
+    files[0].sound()
+    growth = files[0].bytes() - start
+    commits = len(files[0].git("rev-list main").split())
+    figure(f"4 x {runs} at once: {commits} commits, {grown} bytes came, the store grew by {growth}")
+    assert growth <= grown + 3 * COST * commits
+
+
+@pytest.mark.soak
+@logic
+def test_readers_meanwhile(large, rounds, figure):
+    """Packs are replaced while others read: no object is ever missing, for none of them."""
+    large.backup()
+    large.append()
+    large.backup()
+    (first, _), stop, failed, counts = list(large.acked), threading.Event(), [], {}
+    oids = [oid for _, oid in large.acked.values()]
+    record = json.dumps({"session_id": large.id, "project": "-p", "commit": first})
+    slow = subprocess.Popen(["git", f"--git-dir={large.store}", "cat-file", "--batch"],
+                            env=large.home.env, stdin=-1, stdout=-1, stderr=-1)
+
+    def ask(oid):
+        slow.stdin.write(oid.encode() + b"\n")
+        slow.stdin.flush()
+        head = slow.stdout.readline().split()
+        data = slow.stdout.read(int(head[2]) + 1)[:-1] if len(head) == 3 else b""
+        return blob(data) == oid
+
+    def git():
+        return ask(large.r.choice(oids)) and large.read(oids[0]) == oids[0]
+
+    def restore():
+        shutil.rmtree(large.home.path / "look", ignore_errors=True)
+        done = subprocess.run(["bash", "-c", "csb-restore --target-dir ~/look >/dev/null"],
+                              input=record.encode(), env=large.home.env, cwd=large.home.path,
+                              capture_output=True)
+        return done.returncode == 0 and blob(
+            (large.home.path / "look" / large.path).read_bytes()) == oids[0]
+
+    def verify():
+        done = subprocess.run(["bash", "-c", "csb-verify"], env=large.home.env,
+                              cwd=large.home.path, capture_output=True)
+        return done.returncode == 0 and b'"ok":false' not in done.stdout
+
+    def loop(reader):
+        while not stop.is_set():
+            counts[reader.__name__] = counts.get(reader.__name__, 0) + 1
+            if not reader():
+                failed.append(reader.__name__)
+
+    threads = [threading.Thread(target=loop, args=(reader,)) for reader in (git, restore, verify)]
+    for one in threads:
+        one.start()
+    try:
+        for _ in range(rounds(4, 100)):
+            large.append()
+            large.backup()
+    finally:
+        stop.set()
+        for one in threads:
+            one.join()
+        slow.stdin.close()
+        slow.wait()
+    figure(f"{counts} reads while {rounds(4, 100)} packs were replaced, {len(failed)} failed")
+    assert not failed and len(counts) == 3
+    large.sound().intact()
 
 
 # --- formats and limits, as functions -------------------------------------------------
