@@ -118,7 +118,7 @@ def versions(store):
 def test_many_small_objects_become_one_pack(home, sh, store, grown):
     """A record says what was done; versions and sessions that are alike are differences."""
     before, there, trees = store.objects(), restored(sh, "one"), versions(store)
-    loose = store.loose()
+    loose, folders = store.loose(), set(os.listdir(store.path / "objects"))
     record, = sh("csb-gc --now").ok().records
     assert list(record) == "kind path loose packs folded bytes_before bytes_after".split()
     assert (record["kind"], record["path"]) == ("gc", str(store.path))
@@ -128,8 +128,7 @@ def test_many_small_objects_become_one_pack(home, sh, store, grown):
     assert store.objects() == before and versions(store) == trees
     assert restored(sh, "two") == there and there.count("\n") == len(grown)
     assert {path.suffix for path in (store.path / "objects/pack").iterdir()} == {".pack", ".idx"}
-    folders = [path for path in (store.path / "objects").iterdir() if len(path.name) == 2]
-    assert len(folders) == 256, "a backup must find the directory that it writes into"
+    assert folders <= set(os.listdir(store.path / "objects")), "git may be about to write there"
     assert sh("csb-gc --now").ok().out == ""
     assert sh("csb-verify >/dev/null").ok()
 
