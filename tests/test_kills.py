@@ -175,6 +175,26 @@ exec {git} "$@"
     assert news(sh) == []
 
 
+def test_what_a_killed_run_packed_is_made_durable_by_the_next(sh, home, tools, killed):
+    """git packs trees when there are many, and syncs nothing: the run that uses them has to."""
+    if not shutil.which("strace") or subprocess.run(
+            ["strace", "-o", "/dev/null", "true"], stderr=-3).returncode:
+        pytest.skip("strace may not trace here, or there is none")
+    for one in range(120):
+        write(home, one, project=f"-p{one}")
+    killed("rev-list", BEFORE, 1, "csb-changes | csb-gitcommit >/dev/null")
+    packs = set((home.backup / "git/objects/pack").glob("pack-*.pack"))
+    assert len(packs) == 2, "the files and the trees"
+    sh("csb-changes >~/changes").ok()
+    command = ["strace", "-y", "-e", "trace=fsync", "-o", home.path / "synced", tools.python,
+               "-I", f"{tools.bin}/csb-gitcommit"]
+    with open(home.path / "changes", "rb") as changes:
+        subprocess.run(command, stdin=changes, env=home.env, check=True, stdout=-3)
+    synced = (home.path / "synced").read_text()
+    assert [str(pack) for pack in packs if str(pack) not in synced] == []
+    assert held(sh) == on_disk(home)
+
+
 @pytest.mark.long
 def test_a_kill_at_each_rename(sh, home, tools, tmp_path):
     """The same where no git is started: at the renames of objects, packs and csb.seen."""
