@@ -65,6 +65,7 @@ ADLER_START = 1                 # the Adler-32 of nothing
 ZLIB_HEAD = b"\x78\x01"         # a stream with the largest window
 LAST_BLOCK = b"\x03\x00"        # an empty block that says that it is the last
 RAW = -15                       # zlib's word for a deflate stream without its frame
+DAMAGED_BACK = 60               # seconds by which a damaged pack becomes older
 COMPARED = 4096                 # bytes that are compared before all are hashed
 
 _KEEP = re.compile(rb"csb-gitpack (\d+) (.*)")
@@ -411,6 +412,11 @@ class Grown:
         self.adler = said["adler"]
         self.was_read = False               # all of compressed(), and it was sound?
 
+    def set_back(self):
+        """Have git ask the other packs first: this one is damaged."""
+        before = os.path.getmtime(self.path + ".pack") - DAMAGED_BACK
+        os.utime(self.path + ".pack", (before, before))
+
     def show(self):
         """Give a new pack its .idx: git sees it from now on."""
         replace_file(self.path + ".idx", [self.idx], READ_ONLY)
@@ -714,6 +720,8 @@ def _store_next(folder, keys, file, start, packs):
         raise
     if base.was_read and base.rest_is_sound():
         _drop_older(folder, keys, base, packs)
+    else:
+        base.set_back()
     return Written(new.newest[0], file.stat, False)
 
 
