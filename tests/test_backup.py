@@ -242,6 +242,7 @@ def test_a_rewrite_is_told(sh, claude):
     assert sh("csb-backup").ok().out == ""
 
 
+@pytest.mark.long
 def test_options_reach_the_stages(sh, claude, home, tmp_path):
     moved = tmp_path / "moved"
     shutil.copytree(home.claude, moved)

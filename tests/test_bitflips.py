@@ -283,6 +283,7 @@ def test_a_flipped_bit_in_the_index(sh, home, backed_up, rounds, seeded, figure)
            f"--rebuild mends, of {count // 2} the next run mends {mended}")
 
 
+@pytest.mark.long
 def test_an_index_whose_table_is_not_ours_is_made_anew(sh, home, backed_up):
     """A flipped bit in the name of a column that csb-index itself never asks for is found too."""
     index = home.backup / "session-backup.db"
@@ -293,6 +294,7 @@ def test_an_index_whose_table_is_not_ours_is_made_anew(sh, home, backed_up):
     assert len(sh("csb-list").ok().records) == len(IDS)
 
 
+@pytest.mark.long
 def test_an_index_with_a_spoilt_text_is_made_anew(sh, home, backed_up):
     """The next run mends it, whatever byte was hit."""
     db = sqlite3.connect(home.backup / "session-backup.db")

@@ -56,6 +56,7 @@ def lost(sh, home):
     return folder
 
 
+@pytest.mark.long
 def test_a_restore_ends_with_what_it_has_done(sh, home, lost):
     """In both forms of the pipe, for one session and many, for --dry-run."""
     said = lambda words: sh(words).out.splitlines()[-1]

@@ -27,6 +27,7 @@ def names(tools):
                          os.listdir(tools.bin)))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("line", ["csb", "csb help", "csb --help", "csb -h"])
 @pytest.mark.logic
 @pytest.mark.few(1)
@@ -130,6 +131,7 @@ def test_backup_as_text(sh, home):
         assert (done.rc, done.out, done.err.count("\n")) == (1, "", 1), done
 
 
+@pytest.mark.long
 def test_rebuild_index(sh, home):
     folder = write(home, 1, 2)
     sh("csb backup").ok()

@@ -320,6 +320,7 @@ def test_a_pack_of_versions_without_its_keep_stays_small(sh, home, store, again)
     assert store.objects() == before
 
 
+@pytest.mark.long
 def test_a_repository_of_another(sh, home, store, grown):
     """It is not touched, and neither is a store that borrows its objects."""
     store("config --unset csb.store")
@@ -336,6 +337,7 @@ def test_a_repository_of_another(sh, home, store, grown):
     assert sh("csb-gc --now").rc == 3
 
 
+@pytest.mark.long
 def test_the_lock(sh, store, grown):
     """Held by another it is waited for, then the status is 75."""
     names = store.loose(), store.packs()
@@ -392,6 +394,7 @@ def test_halves_that_killed_runs_left(sh, store, grown):
     assert whole + ".pack" in store.packs()
 
 
+@pytest.mark.long
 def test_git_is_told_nothing_by_a_configuration(sh, home, store, grown):
     """No bitmap, no multi-pack-index, one pack, whatever ~/.gitconfig wants."""
     forged(store, None)
@@ -491,6 +494,7 @@ exec /usr/bin/env PATH=/usr/bin:/bin git "${@/--keep-unreachable/--quiet}"
     assert "no sound one has" in done.err and store.objects() == before
 
 
+@pytest.mark.long
 def test_a_directory_that_cannot_be_written(sh, store, grown):
     """One line, status 1."""
     names = store.loose(), store.packs()
@@ -501,6 +505,7 @@ def test_a_directory_that_cannot_be_written(sh, store, grown):
     assert "ermission denied" in done.err and (store.loose(), store.packs()) == names
 
 
+@pytest.mark.long
 def test_a_store_with_a_hole(sh, store, grown):
     """What git cannot walk it does not pack: one line, nothing is removed."""
     tree = store("rev-parse main~2^{tree}")

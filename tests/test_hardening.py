@@ -117,6 +117,7 @@ def test_a_rewritten_transcript_keeps_both_versions_and_is_told(sh, home, transc
     assert sh("csb-backup").ok() and "rewritten_at" in sh("csb-list").ok().records[0]
 
 
+@pytest.mark.long
 def test_an_append_is_no_rewrite(sh, home, transcript):
     """Growing, also in the middle of a line, raises no alarm."""
     for piece in (LINE[:7], LINE[7:], b"", LINE % (6, 6)):

@@ -427,6 +427,7 @@ def test_a_run_without_news_writes_nothing(sh, put, home):
     assert before.st_mtime_ns == after.st_mtime_ns and before.st_ino == after.st_ino
 
 
+@pytest.mark.long
 def test_many_at_once(sh, put):
     for number in range(20):
         put(number, line())

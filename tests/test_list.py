@@ -15,6 +15,7 @@ def numbers(done):
     return [int(r["session_id"][-12:]) for r in done.ok().records]
 
 
+@pytest.mark.long
 def test_words(sh, put):
     """All of them, in title, project, start folder, folders and id; nothing is a wildcard."""
     put(1, line("Fix the PARSER bug", cwd="/home/u/alpha"), "-home-u-alpha")

@@ -538,6 +538,7 @@ def test_any_version_in_the_store(sh, put, three_versions):
     assert texts(sh, f"csb-log --json --at main~1 {ID}") == ["u1", "u2"]
 
 
+@pytest.mark.long
 def test_a_deleted_session(sh, put, three_versions):
     put(b"").unlink()
     for _ in range(2):

@@ -37,7 +37,7 @@ def lives(once):
     ([{"-a": A}, {"-b": B + A}, {}], None), ([{"-a": A, "-b": A}], None),
     ([{"-a": A, "-b": A}, {}], None), ([{"-a": A}, {"-b": A, "-c": A}], None),
     ([{"-a": A + C}, {"-a": A}, {"-b": A + B}, {}], None)])
-@pytest.mark.few(6)
+@pytest.mark.few(2)
 def test_where_it_is_now(sh, home, lives, states, project):
     """Of what was moved the one home is taken; of two conversations none."""
     lives(states)
@@ -83,6 +83,7 @@ def test_what_stayed_behind_makes_no_second_conversation(sh, home, lives):
     assert done.rc == 0 and f"/projects/-b/{ID}.jsonl" in done.out and "1.txt" not in done.out
 
 
+@pytest.mark.long
 def test_what_the_store_has_lost_is_no_reason_to_guess(sh, home, lives):
     lives([{"-a": A}, {"-b": A + B}])
     oid = sh(f"csb-history {ID} | jq -r 'select(.project == \"-a\").oid'").ok().out.strip()
@@ -91,6 +92,7 @@ def test_what_the_store_has_lost_is_no_reason_to_guess(sh, home, lives):
     assert done.rc == 2 and "several projects" in done.err and done.out == ""
 
 
+@pytest.mark.long
 def test_at_a_time_nothing_is_chosen(sh, home, lives):
     """What holds today says nothing of that day."""
     lives([{"-a": A}, {"-b": A + B}, {"-a": A + B + C}])

@@ -55,6 +55,7 @@ def size(folder):
                for name in names)
 
 
+@pytest.mark.long
 def test_a_clone_looks_for_no_differences_between_large_files(sh, home, alike, large):
     """Versions of one file are differences already: git sends these as they are, and no other."""
     before = large(home.backup / "git")

@@ -186,6 +186,7 @@ def test_a_transcript_that_was_cut_is_news_and_comes_back_whole(sh, put, left):
     assert path.read_text() == left
 
 
+@pytest.mark.long
 def test_eighty_at_once(sh, put, home, listing):
     """There is no number of sessions above which something stays behind."""
     for number in range(80):
@@ -226,6 +227,7 @@ def test_names_that_git_quotes(sh, put, home, listing):
     assert {path: after[path] for path in before} == before
 
 
+@pytest.mark.long
 def test_a_deletion_is_no_rename(sh, put):
     """A session purged in the backup that brings a near copy of it is deleted, not renamed."""
     text = "".join(LINE % f"line {number}" for number in range(200))
@@ -292,6 +294,7 @@ def test_nothing_becomes_readable_for_others(sh, put, home):
     assert (home.claude / MAIN).stat().st_mode & 0o777 == 0o600
 
 
+@pytest.mark.long
 def test_a_backup_during_a_restore_spoils_nothing(sh, put, home):
     """What a backup saw half restored is whole in the next one."""
     paths = [put(f"projects/-p/{ID}/tool-results/{n}", f"{n}\n" * 99) for n in range(60)]

@@ -150,6 +150,7 @@ def gone(home, sh, claude, other):
     return parts
 
 
+@pytest.mark.long
 def test_a_session_is_restored_on_windows(home, sh, gone):
     """Bytes, times, and modes as far as they go; again, forced, repaired, under another folder."""
     sh(f"csb-restore {name(0)}").ok()

@@ -206,6 +206,7 @@ def test_no_branch(sh, claude, remote, branch):
     assert done.rc == 2 and done.err.count("\n") == 1 and "is no name of a branch" in done.err
 
 
+@pytest.mark.long
 def test_machines(sh, home, claude, remote, tmp_path):
     """Each machine has its branch, the same each time; what another has is never overwritten."""
     backup(sh)
@@ -368,6 +369,7 @@ def test_ssh(sh, home, claude, remote, ssh):
     assert sh(f"{STORE} for-each-ref refs/remotes").ok().out == "", "not even for a remote it has"
 
 
+@pytest.mark.long
 @pytest.mark.few(1)
 @pytest.mark.parametrize("size, what", [(51, "will warn"), (101, "will refuse this push")])
 def test_limits(sh, home, remote, ssh, size, what):

@@ -44,6 +44,7 @@ def old_version(path):
     db.close()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("line", [
     "csb-index --rebuild", "csb-reindex", "csb-find | csb-reindex --given", INDEX])
 @pytest.mark.few(1)
@@ -58,6 +59,7 @@ def test_marks_survive(sh, marked, home, line):
     assert [r["change"] for r in again[:-1]] == ["same", "same"] and marks(sh) == marked
 
 
+@pytest.mark.long
 def test_marks_of_an_index_that_is_half_readable(sh, marked, home):
     """One row is spoilt: the marks of the others are kept, and nothing else is taken from it."""
     path = home.backup / "session-backup.db"
@@ -83,6 +85,7 @@ def test_nothing_is_left_behind(sh, put, home):
     assert {path.name for path in home.backup.iterdir()} == {"session-backup.db"}
 
 
+@pytest.mark.long
 def test_seen(sh, marked, home):
     done = sh(f"csb-seen {name(1)}").ok()
     assert [r["session_id"] for r in done.records] == [name(1)]

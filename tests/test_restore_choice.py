@@ -23,6 +23,7 @@ def stored(once):
     once(back_up_one)
 
 
+@pytest.mark.long
 def test_a_blank_version_is_the_last_to_be_tried(sh, home):
     """A transcript that was overwritten with as many NULs comes back as it was before."""
     path = home.claude / f"projects/-p/{ID}.jsonl"
@@ -43,6 +44,7 @@ def test_a_blank_version_is_the_last_to_be_tried(sh, home):
     assert out.read_bytes() == bytes(len(good)), "that version was asked for"
 
 
+@pytest.mark.long
 def test_a_dry_run_says_what_the_run_does(sh, home):
     """Kept, refused or replaced: the same results and the same status."""
     path = home.claude / f"projects/-p/{ID}.jsonl"

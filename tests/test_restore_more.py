@@ -294,6 +294,7 @@ def test_ctrl_c(sh, home, grown, stages):
     assert tool.wait(30) == 130
 
 
+@pytest.mark.long
 def test_the_cwd_fields_of_the_copy(sh, home, lived):
     """With --rewrite-cwd they name the new folder, as csb-remap writes them; twice is once."""
     session = lived("/home/old/a", "-home-old-a")
@@ -389,6 +390,7 @@ def test_what_came_meanwhile_is_not_lost(sh, home, stages):
     assert done.rc == 0 and path.read_bytes() == before + b"new\n"
 
 
+@pytest.mark.long
 def test_a_client_of_another_person_is_alive(sh, home, grown):
     """A process that one may not signal is one."""
     if os.geteuid():

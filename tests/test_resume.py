@@ -209,6 +209,7 @@ def test_what_cannot_be_restored(sh, app, ran, home):
     assert (done.rc, ran()) == (1, None) and "its transcript could not be restored" in done.err
 
 
+@pytest.mark.long
 def test_the_index_may_be_stale(sh, app, ran, home):
     """What is new, has moved or was purged since it was made is known."""
     first = app(1, folder="one")

@@ -147,6 +147,7 @@ def test_the_status_warns(status, log, runs, warnings):
     assert record["covered"] is True and ("last_outcome" in record) == bool(runs)
 
 
+@pytest.mark.long
 def test_it_speaks_of_the_last_run(sh, status, home):
     """The log that csb-backup writes is the one that is read."""
     sh("csb-backup --event timer").ok()

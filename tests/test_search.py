@@ -188,6 +188,7 @@ def test_a_regex_that_never_ends_is_stopped(sh, put):
     assert time.monotonic() - start < 30
 
 
+@pytest.mark.long
 def test_roles_and_scopes(sh, put, home):
     tool = {"type": "tool_use", "name": "Bash", "input": {"command": "make needle", "n": [1]}}
     result = {"type": "tool_result", "content": [{"type": "text", "text": "needle done"}]}
@@ -211,6 +212,7 @@ def test_roles_and_scopes(sh, put, home):
     assert [hit["agent"] for hit in agent] == [f"{ONE}/subagents/agent-1.jsonl"]
 
 
+@pytest.mark.long
 def test_filters(sh, talk):
     only = lambda words: {number for number, _, _ in hits(sh, words)}
     assert only("bug") == {"1", "2"} and only("bug --project -w-other") == {"2"}
@@ -261,6 +263,7 @@ def state(home):
                 [parsed for (parsed,) in db.execute("SELECT parsed FROM file ORDER BY key")])
 
 
+@pytest.mark.long
 def test_it_is_never_stale(sh, put, home):
     """Appended, new, rewritten, renamed, deleted: the next call knows."""
     put(ONE, said("alpha"))

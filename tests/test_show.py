@@ -178,6 +178,7 @@ def test_ids_and_other_records(sh, stored):
     assert sh("csb-show", only).ok().records[0]["session_id"] == name(2)
 
 
+@pytest.mark.long
 def test_one_id_in_two_projects_and_a_husk(sh, session, put, home):
     put(f"projects/-v/{name(1)}.jsonl", said(slug="plan-b"))
     put(f"projects/-v/{name(9)}/tool-results/x", "husk")
