@@ -26,7 +26,6 @@ compressed tail, and one more delta. Its .keep, one line, says what the next one
 
 Formats: gitformat-pack(5); RFC 1950, 1951.
 """
-import hashlib
 import json
 import os
 import re
@@ -120,7 +119,7 @@ class PackWriter:
 
     def __init__(self, file, count):
         self.file = file
-        self.total = hashlib.sha1()
+        self.total = new_hash()
         self.at = 0
         self.crc = 0
         self.started = 0
@@ -171,7 +170,7 @@ def idx_of(entries, trailer):
         offsets.append(struct.pack(">I", offset))
     data = b"\xfftOc\0\0\0\x02" + struct.pack(">256I", *fan)
     data += oids + crcs + b"".join([*offsets, *large, trailer])
-    return data + hashlib.sha1(data).digest()
+    return data + new_hash(data=data).digest()
 
 
 def idx_ids(path, length=SHA1_LENGTH):
@@ -224,9 +223,16 @@ def read_idx(path, length=SHA1_LENGTH):
     return entries
 
 
+def new_hash(hash_name="sha1", data=b""):
+    """A running hash, as git names them."""
+    import hashlib  # 2 to 3 ms
+
+    return hashlib.new(hash_name, data)
+
+
 def blob_hash(size, hash_name="sha1"):
     """A running hash that becomes the id of a blob of size bytes."""
-    return hashlib.new(hash_name, b"blob %d\0" % size)
+    return new_hash(hash_name, b"blob %d\0" % size)
 
 
 # --- loose objects --------------------------------------------------------------------
@@ -280,7 +286,7 @@ def _write_loose_aside(aside, blocks, size, hash_name):
 
 def prove_loose(path, oid, hash_name):
     """Error unless a loose object reads back as what its id says."""
-    digest = hashlib.new(hash_name)
+    digest = new_hash(hash_name)
     unpacker = zlib.decompressobj()
     with open(path, "rb") as file:
         while not unpacker.eof:
@@ -357,7 +363,7 @@ class Bundle:
 
     def join(self):
         """Read all of it back, and give it its place. Error if it differs."""
-        total = hashlib.sha1()
+        total = new_hash()
         self.file.seek(8)
         self.file.write(struct.pack(">I", len(self.placed)))
         entries = list(self._read_back(total))
@@ -491,7 +497,7 @@ class Grown:
         try:
             with open(self.path + ".idx", "rb") as file:
                 idx = file.read()
-            if hashlib.sha1(idx[:-SHA1_LENGTH]).digest() != idx[-SHA1_LENGTH:]:
+            if new_hash(data=idx[:-SHA1_LENGTH]).digest() != idx[-SHA1_LENGTH:]:
                 return False
             entries = read_idx(self.path + ".idx")
             listed = {entry.oid.hex() for entry in entries}
@@ -543,7 +549,7 @@ def _hash_of_newest(grown):
 
 def pack_key(name):
     """The start of the names of the packs of a session's id, or of a path."""
-    return hashlib.sha1(os.fsencode(name)).hexdigest()[:16]
+    return new_hash(data=os.fsencode(name)).hexdigest()[:16]
 
 
 def grown_packs(folder, keys=("",)):

@@ -133,12 +133,20 @@ def git_directory(path):
     inner = os.path.join(path, ".git")
     if not os.path.lexists(inner):
         return path
-    if os.path.isdir(inner) and not os.path.exists(os.path.join(inner, "commondir")):
+    if _is_plain(inner):
         return inner
-    from csb.git import git  # a ".git" file, as submodules have it
+    from csb.git import git
 
+    # A ".git" file, as submodules have it; or somebody else's, of which git has a say.
     words = ["rev-parse", "--path-format=absolute", "--git-common-dir"]
     return os.fsdecode(git(None, "-C", path, *words)).rstrip("\n")
+
+
+def _is_plain(inner):
+    """Is it a git directory itself, and our own?"""
+    if not os.path.isdir(inner) or os.path.exists(os.path.join(inner, "commondir")):
+        return False
+    return os.name == "nt" or os.stat(inner).st_uid == os.geteuid()
 
 
 # --- configuration --------------------------------------------------------------------
