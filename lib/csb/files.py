@@ -174,10 +174,7 @@ def _write(path, blocks, mode, give_name):
             os.fsync(file.fileno())
         give_name(aside, path)
     finally:
-        try:
-            os.unlink(aside)
-        except FileNotFoundError:
-            pass
+        remove_file(aside)
     sync(folder)
 
 

@@ -4,6 +4,7 @@ Formats: git-cat-file(1) BATCH OUTPUT, git-diff(1) RAW OUTPUT FORMAT. Every opti
 is used here is in git 2.34.
 """
 import os
+import stat
 from collections import namedtuple
 
 from csb import ABSENT, Error, warn
@@ -45,6 +46,10 @@ CLOSED = {
 
 OWN_REF = "refs/heads/main"         # where backups go in a store of our own
 GUEST_REF = "refs/csb/main"         # where they go in a repository of the user's
+
+# What git does not keep, mode, mtime and empty directories, stands in a file of each
+# backup's commit, a record a line for each change.
+JOURNAL = ".csb/changes.jsonl"
 
 # As subprocess has them, which takes 4 to 9 ms: not every tool does start git.
 PIPE = -1
@@ -334,6 +339,13 @@ def _ask(process, name):
         return None
     line = process.stdout.readline()
     return line.decode("utf-8", "replace").rstrip("\n") or None
+
+
+def git_mode(mode):
+    """What git calls the mode of a file or link."""
+    if stat.S_ISLNK(mode):
+        return "120000"
+    return "100755" if mode & stat.S_IXUSR else "100644"
 
 
 def sizes_of(store, oids):

@@ -20,7 +20,7 @@ from collections import namedtuple
 
 from csb import from_utc, records, warn
 from csb.files import Changed, StableFile, lines
-from csb.git import GitError, Info, object_hash, sizes_of
+from csb.git import JOURNAL, GitError, Info, object_hash, sizes_of
 from csb.session import (
     Spellings,
     ids_in,
@@ -31,10 +31,6 @@ from csb.session import (
     project_of,
     transcript_in,
 )
-
-# What git does not keep, mode, mtime and empty directories, stands in a file of each
-# backup's commit, a record a line for each change.
-JOURNAL = ".csb/changes.jsonl"
 
 SUBMODULE = "160000"
 AT_ONCE = 10_000                # objects whose sizes are asked for at once

@@ -243,6 +243,17 @@ def loose_path(store, oid):
     return os.path.join(store, "objects", oid[:2], oid[2:])
 
 
+def all_loose(store):
+    """Yield the ids of all loose objects."""
+    objects = os.path.join(store, "objects")
+    for first in os.listdir(objects):
+        if len(first) != 2:
+            continue
+        for rest in os.listdir(os.path.join(objects, first)):
+            if len(rest) in (38, 62):       # else git is writing it
+                yield first + rest
+
+
 def write_loose(store, blocks, size, hash_name="sha1"):
     """Store a blob of size bytes as a loose object, proven and durable; its id.
 
@@ -304,7 +315,8 @@ def prove_loose(path, oid, hash_name):
 def write_object_pack(folder, info, blocks, mtime):
     """Write a pack of one blob (its Info) into a folder of packs, durable.
 
-    mtime: the time that it gets, in seconds: git asks the newest pack first.
+    mtime: the time that it gets, in seconds: git asks the newest pack first. Changed if
+    the blocks are not those of the blob: then there is no pack.
     """
     aside = temporary_in(folder)
     try:

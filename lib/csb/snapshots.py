@@ -20,6 +20,7 @@ from csb.files import (
     StableFile,
     absolute,
     make_dirs,
+    remove_file,
     sweep,
     sync,
     temporary_in,
@@ -213,8 +214,7 @@ class Shelf:
             sync(self.folder)
             return facts, new
         finally:
-            if os.path.lexists(aside):
-                os.unlink(aside)
+            remove_file(aside)
 
     def _write_settled(self, source, aside):
         """write(), again while the source is being rewritten."""
@@ -379,8 +379,7 @@ def _write_proven(target, blocks, raw, replaces):
         give_name(aside, target)
         sync(folder)
     finally:
-        if os.path.lexists(aside):
-            os.unlink(aside)
+        remove_file(aside)
 
 
 def _has_bytes(path, raw):
