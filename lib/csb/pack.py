@@ -344,14 +344,14 @@ def _give_names(aside, entries, trailer):
     folder = os.path.dirname(aside)
     path = os.path.join(folder, f"pack-{trailer.hex()}")
     os.chmod(aside, READ_ONLY)
+    was_there = os.path.exists(path + ".idx")
     move_over(aside, path + ".pack")
-    if os.path.exists(path + ".idx"):
-        sync(folder)
-        return
     try:
+        # One that is there tells of the same entries, if it is not damaged.
         replace_file(path + ".idx", [idx_of(entries, trailer)], READ_ONLY)
     except BaseException:
-        remove_file(path + ".pack")     # the disk may be full as it is
+        if not was_there:
+            remove_file(path + ".pack")     # the disk may be full as it is
         raise
 
 
