@@ -13,7 +13,6 @@ pytestmark = pytest.mark.logic
 
 SLUG = "-srv-app"
 LOCK = 'exec 9>"$CSB_HOME/lock"; flock 9;'
-NEXT = 'exec 8>"$CSB_HOME/next"; flock 8;'
 
 
 def said(number, text):
@@ -111,30 +110,32 @@ def test_a_lock_that_is_held_past_the_wait(sh, claude, home):
     assert sh("csb-backup").ok().out, "a lock file that nobody holds is no lock"
 
 
-def test_while_another_waits_there_is_nothing_to_do(sh, claude, home):
-    home.backup.mkdir()
-    done = sh(f"{LOCK} {NEXT} csb-backup --wait 0.1")
-    assert (done.rc, done.out, done.err.count("\n")) == (0, "", 1)
-    assert sh(f"{LOCK} {NEXT} csb-backup --wait 0.1 --quiet").ok().out == ""
-    other = f"--git-dir {home.path}/other.git"
-    sh(f"csb-gitcommit --make {other}").ok()
-    for special in ("--no-commit", "--accept-deletions", "--adopt", other):
-        assert sh(f"{LOCK} {NEXT} csb-backup --wait 0.1 {special}").rc == 75, special
-    assert sh(f"{NEXT} csb-backup").ok().out, "only the lock keeps a run from starting"
-
-
-def test_the_one_that_waits_covers_what_came_before(sh, claude, home):
+def test_no_run_answers_for_another_one(sh, claude, home):
+    """Of those that wait none says that all is well because another will see to it."""
     home.backup.mkdir()
     script = LOCK + """
-        csb-backup 9>&- & first=$!
-        until grep -q csb-backup "$CSB_HOME/next" 2>/dev/null; do sleep 0.01; done
+        csb-backup --wait 0.5 9>&- & first=$!
+        csb-backup --wait 0.5 --quiet 9>&-; echo $?
+        wait $first; echo $?"""
+    done = sh(script)
+    assert done.out == "75\n75\n" and done.err.count("\n") == 2, done
+    assert [run["outcome"] for run in backup_log(home)] == ["busy", "busy"]
+    assert not (home.backup / "git").exists()
+
+
+def test_each_that_waits_does_its_own_run(sh, claude, home):
+    home.backup.mkdir()
+    script = LOCK + """
+        csb-backup --quiet 9>&- & first=$!
+        csb-backup --quiet 9>&- & second=$!
+        sleep 0.5
         echo late >~/.claude/late
-        csb-backup --quiet 9>&-; second=$?
         flock -u 9
-        wait $first && exit $second"""
-    assert ("commit", "noise") in kinds(sh(script).ok())
+        wait $first && wait $second"""
+    sh(script).ok()
     assert "late" in held(sh)
-    sh('flock -n "$CSB_HOME/next" true && flock -n "$CSB_HOME/lock" true').ok()
+    assert [run["outcome"] for run in backup_log(home)] == ["ok", "ok"]
+    assert sorted(run["bytes"] > 0 for run in backup_log(home)) == [False, True]
 
 
 def test_many_at_once(sh, claude, home):
@@ -343,25 +344,20 @@ def test_a_signal_ends_the_stages_too(sh, claude, home, stages, number, rc, tmp_
 
 
 def test_while_it_works_and_after_it_was_killed(sh, claude, home, stages, tmp_path):
-    stages("csb-index", f"open({str(tmp_path / 'there')!r}, 'w')\nsys.stdin.read()\ntime.sleep(9)")
-    home.backup.mkdir()
-    with open(home.backup / "lock", "w") as held:
-        fcntl.flock(held, fcntl.LOCK_EX)
-        tool = subprocess.Popen(["csb-backup"], env=home.env, stderr=subprocess.DEVNULL)
-        while not sh('cat "$CSB_HOME/next"').out.startswith("csb-backup"):
-            assert tool.poll() is None
-    while not (tmp_path / "there").exists():
+    there = tmp_path / "there"
+    stages("csb-index", f"open({str(there)!r}, 'w')\nsys.stdin.read()\ntime.sleep(9)")
+    tool = subprocess.Popen(["csb-backup"], env=home.env, stderr=subprocess.DEVNULL)
+    while not there.exists():
         assert tool.poll() is None
         time.sleep(0.01)
     assert sh('flock -n "$CSB_HOME/lock" true').rc == 1
-    sh('flock -n "$CSB_HOME/next" true').ok()    # who comes now must wait for a run of its own
     tool.kill()
     tool.wait()
     # A stage that was just being started has the lock's descriptor until it is itself.
     sh('flock -w 5 "$CSB_HOME/lock" true').ok()
 
 
-@pytest.mark.parametrize("options", ["--wait x", "--wait -1", "--wait nan", "word", "--nope"])
+@pytest.mark.parametrize("options", ["--wait x", "--wait -1", "--wait nan", "word", "--nope", "--no-commit --session x"])
 def test_misuse(sh, claude, home, options):
     done = sh(f"csb-backup {options}")
     assert (done.rc, done.out, done.err.count("\n")) == (2, "", 1)
@@ -370,10 +366,10 @@ def test_misuse(sh, claude, home, options):
 
 @pytest.mark.parametrize("make", ["touch ~/.claude-backup", "mkdir -m 500 ~/.claude-backup",
                                   "mkdir -p ~/.claude-backup/lock"])
-def test_a_home_that_cannot_be_used(sh, claude, make):
+def test_a_home_that_cannot_be_used(sh, claude, home, make):
     done = sh(f"{make}; csb-backup")
     assert (done.rc, done.out, done.err.count("\n")) == (1, "", 1), done
-    assert "cannot make or lock" in done.err
+    assert str(home.backup) in done.err
 
 
 def test_a_home_inside_the_claude_directory(sh, claude, home):
