@@ -375,3 +375,70 @@ def test_a_home_that_cannot_be_used(sh, claude, home, make):
 def test_a_home_inside_the_claude_directory(sh, claude, home):
     assert sh("csb-backup", CSB_HOME=str(home.claude / "backup")).rc == 1
     assert not (home.claude / "backup").exists()
+
+
+# --- looking after the store ----------------------------------------------------------
+
+
+def tidied(home):
+    return [run["outcome"] for run in backup_log(home, "tidy")]
+
+
+@pytest.mark.parametrize("event, is_due", [
+    ("timer", True), ("SessionStart", True), ("SessionEnd", False), ("hand", False)])
+def test_the_store_is_looked_after_once_a_day(sh, claude, home, event, is_due):
+    sh(f"csb-backup --quiet --event {event}").ok()
+    assert tidied(home) == ["ok"] * is_due
+    sh(f"csb-backup --quiet --event {event}").ok()
+    assert tidied(home) == ["ok"] * is_due
+    if is_due:
+        assert backup_log(home, "tidy")[0]["checked"] >= 1
+        yesterday = time.time() - 86400 - 60
+        os.utime(home.backup / "tidied", (yesterday, yesterday))
+        sh(f"csb-backup --quiet --event {event}").ok()
+        assert tidied(home) == ["ok", "ok"]
+    sh("csb-backup --quiet --tidy").ok()
+    assert len(tidied(home)) == (3 if is_due else 1)
+
+
+def test_many_loose_objects_do_not_wait_for_the_next_day(sh, claude, home):
+    sh("csb-backup --quiet --event timer").ok()
+    blobs = home.path / "blobs"
+    blobs.mkdir()
+    for number in range(510):
+        (blobs / str(number)).write_text(str(number))
+    sh("ls ~/blobs/* | git --git-dir=$CSB_HOME/git hash-object -w --stdin-paths").ok()
+    sh("csb-backup --quiet --event timer").ok()
+    assert tidied(home) == ["ok", "ok"]
+    count = "git --git-dir=$CSB_HOME/git count-objects"
+    assert sh(count).ok().out.startswith("0 objects")
+
+
+def test_damage_that_is_found_is_noted_and_is_no_failed_backup(sh, claude, home, stages):
+    stages("csb-verify", "sys.exit('csb-verify: the store lost an object')")
+    done = sh("csb-backup --event timer")
+    assert (done.rc, done.err) == (0, "csb-verify: the store lost an object\n")
+    (record,) = backup_log(home, "tidy")
+    assert record["outcome"] == "failed"
+    assert record["reason"] == "csb-verify: the store lost an object"
+    assert backup_log(home)[0]["outcome"] == "ok"
+
+
+def test_a_repository_of_the_users_is_theirs_to_pack(sh, claude, home, stages):
+    sh("git init -q ~/.claude").ok()
+    stages("csb-gc", "sys.exit('csb-gc: it was started')")
+    sh("csb-backup --quiet --event timer").ok()
+    assert tidied(home) == ["ok"]
+
+
+def test_the_reason_of_a_failure_is_in_the_log(sh, claude, home, stages):
+    stages("csb-gitcommit", "sys.exit('csb-gitcommit: the disk is full')")
+    sh("csb-backup --quiet")
+    stages("csb-gitcommit", None)
+    sh("csb-backup --quiet")
+    stages("csb-gitcommit", "os.kill(os.getpid(), 9)")
+    sh("csb-backup")
+    reasons = [run["reason"] for run in backup_log(home)]
+    assert reasons[0] == "csb-gitcommit: the disk is full"
+    assert reasons[1].startswith("csb-backup: cannot find csb-gitcommit ")
+    assert reasons[2] == "csb-backup: csb-gitcommit was killed by signal 9"
