@@ -30,6 +30,7 @@ from csb.session import (
     owner_of_agent,
     project_of,
     transcript_in,
+    transcripts_on_disk,
 )
 
 SUBMODULE = "160000"
@@ -370,7 +371,7 @@ class _Moves:
     def _is_continued_on_disk(self, session):
         """Does a transcript on disk, in another project, begin as this one did?"""
         if self.on_disk is None:
-            self.on_disk = _transcripts_on_disk(self.root)
+            self.on_disk = transcripts_on_disk(self.root)
         for path in self.on_disk.get(key_of(session.session_id), ()):
             project = project_of(path)
             left = [
@@ -392,26 +393,6 @@ class _Moves:
                 return start_of(file.blocks(), start)
         except (OSError, Changed):
             return False
-
-
-def _transcripts_on_disk(root):
-    """{key of an id: [path below root]} of all transcripts on disk."""
-    found = {}
-    projects = os.path.join(root, "projects")
-    for project in _names_in(projects):
-        for name in _names_in(os.path.join(projects, project)):
-            path = f"projects/{project}/{name}"
-            transcript = transcript_in(path)
-            if transcript:
-                found.setdefault(key_of(transcript[1]), []).append(path)
-    return found
-
-
-def _names_in(folder):
-    try:
-        return os.listdir(folder)
-    except OSError:
-        return []               # whoever lists the sessions says so
 
 
 # --- moves ----------------------------------------------------------------------------

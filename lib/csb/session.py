@@ -122,6 +122,25 @@ def _without_waiting(path, flags):
     return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
+def transcripts_on_disk(root):
+    """{key of an id: [path below root]} of the transcripts in a Claude directory."""
+    found = {}
+    for project in _names_in(os.path.join(root, "projects")):
+        for name in _names_in(os.path.join(root, "projects", project)):
+            path = f"projects/{project}/{name}"
+            transcript = transcript_in(path)
+            if transcript:
+                found.setdefault(key_of(transcript[1]), []).append(path)
+    return found
+
+
+def _names_in(folder):
+    try:
+        return sorted(os.listdir(folder))
+    except OSError:
+        return []               # whoever lists the sessions says so
+
+
 class ProjectLinks:
     """Which links at projects, or below it, lead to directories to be walked, too.
 
