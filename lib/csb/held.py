@@ -27,6 +27,7 @@ from csb.session import (
     is_flat_agent,
     is_id,
     key_of,
+    odd_transcript_in,
     owner_of_agent,
     project_of,
     transcript_in,
@@ -261,7 +262,7 @@ def first_line(objects, oid):
 # --- what is lost ---------------------------------------------------------------------
 
 # A session of a project by its paths: the transcript or None, what lies below <id>/,
-# flat agent files.
+# flat agent files. Where Claude Code does not look it is a transcript alone.
 Stored = namedtuple("Stored", "project session_id transcript beside agents")
 
 
@@ -299,14 +300,18 @@ def _stored_sessions(held, objects):
     transcripts = {}            # {(project, id): path}
     beside = {}                 # {(project, id): [path]}
     agents = {}
+    stored_odd = []
     for path in sorted(held.paths()):
         version = held.last(path)
         if not version.mode.startswith("100"):
             continue            # a link: its text is not what it led to
         parts = path.split("/")
         found = transcript_in(path)
+        odd = odd_transcript_in(path)
         if found:
             transcripts[found] = path
+        elif odd:
+            stored_odd.append(Stored(odd.project, odd.session_id, path, [], []))
         elif is_flat_agent(path):
             owner = owner_of_agent(first_line(objects, version.oid))
             if owner:
@@ -335,7 +340,16 @@ def _stored_sessions(held, objects):
         session_of(*key).beside.extend(paths)
     for key, paths in agents.items():
         session_of(*key).agents.extend(paths)
-    return [sessions[key] for key in sorted(sessions)]
+    return sorted([*sessions.values(), *stored_odd], key=_by_project_and_id)
+
+
+def _by_project_and_id(session):
+    return session.project, session.session_id, session.transcript or ""
+
+
+def is_odd(session):
+    """Is a Stored a transcript where Claude Code does not look?"""
+    return session.transcript is not None and transcript_in(session.transcript) is None
 
 
 class _Moves:
@@ -347,13 +361,16 @@ class _Moves:
         self.root = root
         self.stored = {}        # {key of an id: the Stored of all projects}
         for session in stored:
-            self.stored.setdefault(key_of(session.session_id), []).append(session)
+            if not is_odd(session):
+                self.stored.setdefault(key_of(session.session_id), []).append(session)
         self.on_disk = None     # {key of an id: transcripts on disk}, when it is needed
 
     def was_moved(self, session):
         """Is its transcript, which is gone, just in another project now, or was?"""
         if self._is_continued_on_disk(session):
             return True
+        if is_odd(session):
+            return False
         same = self.stored[key_of(session.session_id)]
         if len(same) == 1:
             return False

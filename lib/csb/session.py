@@ -17,6 +17,7 @@ Paths are relative to the Claude directory, with "/": what a session consists of
 import json
 import os
 import re
+from collections import namedtuple
 
 from csb import FAILED, MISUSE, Error
 
@@ -25,6 +26,10 @@ ID = re.compile(f"{_HEX}{{8}}-{_HEX}{{4}}-{_HEX}{{4}}-{_HEX}{{4}}-{_HEX}{{12}}")
 # An id within a component: what is beside it is no hex digit.
 _ID_WITHIN = re.compile(f"(?<!{_HEX}){ID.pattern}(?!{_HEX})")
 _TRANSCRIPT = re.compile(rf"projects/([^/]+)/({ID.pattern})\.jsonl")
+# Of a transcript that is not where Claude Code looks: a folder deeper, or a copy that a
+# program which keeps folders in step made of one ("ID.sync-conflict-...", "ID (1)").
+_DEEPER = re.compile(rf"projects/([^/]+)/([^/]+)/({ID.pattern})\.jsonl")
+_COPY = re.compile(rf"projects/([^/]+)/({ID.pattern})[^0-9A-Za-z/][^/]*\.jsonl")
 _FLAT_AGENT = re.compile(r"projects/[^/]+/agent-[^/]*\.jsonl")
 
 FIRST_LINE = 1 << 20            # bytes; a subagent's first record is short
@@ -90,6 +95,23 @@ def transcript_in(path):
     """(project, id) of the session whose transcript lies at a path, else None."""
     match = _TRANSCRIPT.fullmatch(path)
     return match and (match[1], match[2])
+
+
+OddTranscript = namedtuple("OddTranscript", "project session_id place")
+
+
+def odd_transcript_in(path):
+    """The OddTranscript at a path where Claude Code does not look, else None.
+
+    place: "deeper", a folder below the project, or "copy", beside the transcript.
+    """
+    match = _DEEPER.fullmatch(path)
+    if match and not is_id(match[2]):
+        return OddTranscript(match[1], match[3], "deeper")
+    match = _COPY.fullmatch(path)
+    if match:
+        return OddTranscript(match[1], match[2], "copy")
+    return None
 
 
 def is_flat_agent(path):
