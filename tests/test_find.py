@@ -56,7 +56,7 @@ def test_a_session_is_one_record(sh, home, put):
 
 
 NO_SESSIONS = [
-    f"projects/{name(1)}.jsonl", f"{name(1)}.jsonl", f"projects/-a/b/{name(1)}.jsonl",
+    f"projects/{name(1)}.jsonl", f"{name(1)}.jsonl", f"projects/-a/b/c/{name(1)}.jsonl",
     f"projects/-a/{name(1)}.jsonl.bak",
     f"projects/-a/{name(1)}x.jsonl", "projects/-a/agent-1.jsonl", "projects/-a/memory/MEMORY.md",
     "projects/-a/sessions-index.json", f"projects/-a/{name(1)}.json", f"todos/{name(1)}.jsonl",
@@ -652,3 +652,43 @@ def test_a_damaged_ref_among_many(sh, put, home):
     done = sh("csb-find --lost")
     assert done.rc == 1 and done.err.count("\n") == 1 and "'refs/heads/b5'" in done.err
     assert [int(r["session_id"][-12:]) for r in done.records] == [0, 1, 2, 3, 4, 6, 7]
+
+
+ODD = {
+    "sub/{}.jsonl": "deeper",
+    "{}.sync-conflict-20261102-101500-ABCDEFG.jsonl": "copy",
+    "{} (conflicted copy 2026-11-02 101500).jsonl": "copy",
+    "{} 2.jsonl": "copy",
+    "{} (1).jsonl": "copy",
+}
+
+
+@pytest.mark.parametrize("path", ODD)
+def test_transcripts_where_claude_code_does_not_look(sh, put, home, path):
+    """They are listed, as what they are; deleted, the store knows them."""
+    own = put(1, line("own"))
+    odd = own.parent / path.format(name(1))
+    odd.parent.mkdir(exist_ok=True)
+    odd.write_text(line("odd") * 3)
+    found = sh("csb-find").ok().records
+    assert [r.get("place") for r in found[:-1]] == [ODD[path], None] or [
+        r.get("place") for r in found[:-1]] == [None, ODD[path]]
+    assert {r["transcript_path"] for r in found[:-1]} == {str(own), str(odd)}
+    assert {r["session_id"] for r in found[:-1]} == {name(1)}
+    assert found[-1]["count"] == 2
+    sh(STORE).ok()
+    odd.unlink()
+    lost = sh("csb-find --lost").ok().records
+    assert [(r["transcript_path"], r["place"]) for r in lost] == [(str(odd), ODD[path])]
+    own.write_text(line("odd") * 4)
+    assert sh("csb-find --lost").ok().records == [], "somebody put it where it belongs"
+
+
+def test_what_is_no_odd_transcript(sh, put):
+    """Of a session's own folder, of other names, and two folders deeper."""
+    own = put(1, line("own"))
+    for path in (f"{name(1)}/{name(2)}.jsonl", f"{name(2)}.jsonl.bak", "a/b/x.jsonl",
+                 f"a/b/{name(2)}.jsonl", f"{name(2)}0.jsonl", f"x{name(2)}.jsonl"):
+        (own.parent / path).parent.mkdir(parents=True, exist_ok=True)
+        (own.parent / path).write_text(line("no"))
+    assert [r["session_id"] for r in sh("csb-find").ok().records[:-1]] == [name(1)]

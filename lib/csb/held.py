@@ -27,9 +27,11 @@ from csb.session import (
     is_flat_agent,
     is_id,
     key_of,
+    odd_transcript_in,
     owner_of_agent,
     project_of,
     transcript_in,
+    transcripts_on_disk,
 )
 
 SUBMODULE = "160000"
@@ -261,7 +263,7 @@ def first_line(objects, oid):
 # --- what is lost ---------------------------------------------------------------------
 
 # A session of a project by its paths: the transcript or None, what lies below <id>/,
-# flat agent files.
+# flat agent files. Where Claude Code does not look it is a transcript alone.
 Stored = namedtuple("Stored", "project session_id transcript beside agents")
 
 
@@ -301,14 +303,18 @@ def _stored_sessions(held, objects):
     transcripts = {}            # {(project, id): path}
     beside = {}                 # {(project, id): [path]}
     agents = {}
+    stored_odd = []
     for path in sorted(held.paths()):
         version = held.last(path)
         if not version.mode.startswith("100"):
             continue            # a link: its text is not what it led to
         parts = path.split("/")
         found = transcript_in(path)
+        odd = odd_transcript_in(path)
         if found:
             transcripts[found] = path
+        elif odd:
+            stored_odd.append(Stored(odd.project, odd.session_id, path, [], []))
         elif is_flat_agent(path):
             owner = owner_of_agent(first_line(objects, version.oid))
             if owner:
@@ -337,7 +343,16 @@ def _stored_sessions(held, objects):
         session_of(*key).beside.extend(paths)
     for key, paths in agents.items():
         session_of(*key).agents.extend(paths)
-    return [sessions[key] for key in sorted(sessions)]
+    return sorted([*sessions.values(), *stored_odd], key=_by_project_and_id)
+
+
+def _by_project_and_id(session):
+    return session.project, session.session_id, session.transcript or ""
+
+
+def is_odd(session):
+    """Is a Stored a transcript where Claude Code does not look?"""
+    return session.transcript is not None and transcript_in(session.transcript) is None
 
 
 class _Moves:
@@ -349,13 +364,16 @@ class _Moves:
         self.root = root
         self.stored = {}        # {key of an id: the Stored of all projects}
         for session in stored:
-            self.stored.setdefault(key_of(session.session_id), []).append(session)
+            if not is_odd(session):
+                self.stored.setdefault(key_of(session.session_id), []).append(session)
         self.on_disk = None     # {key of an id: transcripts on disk}, when it is needed
 
     def was_moved(self, session):
         """Is its transcript, which is gone, just in another project now, or was?"""
         if self._is_continued_on_disk(session):
             return True
+        if is_odd(session):
+            return False
         same = self.stored[key_of(session.session_id)]
         if len(same) == 1:
             return False
@@ -373,7 +391,7 @@ class _Moves:
     def _is_continued_on_disk(self, session):
         """Does a transcript on disk, in another project, begin as this one did?"""
         if self.on_disk is None:
-            self.on_disk = _transcripts_on_disk(self.root)
+            self.on_disk = transcripts_on_disk(self.root)
         for path in self.on_disk.get(key_of(session.session_id), ()):
             project = project_of(path)
             left = [
@@ -395,26 +413,6 @@ class _Moves:
                 return start_of(file.blocks(), start)
         except (OSError, Changed):
             return False
-
-
-def _transcripts_on_disk(root):
-    """{key of an id: [path below root]} of all transcripts on disk."""
-    found = {}
-    projects = os.path.join(root, "projects")
-    for project in _names_in(projects):
-        for name in _names_in(os.path.join(projects, project)):
-            path = f"projects/{project}/{name}"
-            transcript = transcript_in(path)
-            if transcript:
-                found.setdefault(key_of(transcript[1]), []).append(path)
-    return found
-
-
-def _names_in(folder):
-    try:
-        return os.listdir(folder)
-    except OSError:
-        return []               # whoever lists the sessions says so
 
 
 # --- moves ----------------------------------------------------------------------------

@@ -17,6 +17,7 @@ Paths are relative to the Claude directory, with "/": what a session consists of
 import json
 import os
 import re
+from collections import namedtuple
 
 from csb import FAILED, MISUSE, Error
 
@@ -25,6 +26,10 @@ ID = re.compile(f"{_HEX}{{8}}-{_HEX}{{4}}-{_HEX}{{4}}-{_HEX}{{4}}-{_HEX}{{12}}")
 # An id within a component: what is beside it is no hex digit.
 _ID_WITHIN = re.compile(f"(?<!{_HEX}){ID.pattern}(?!{_HEX})")
 _TRANSCRIPT = re.compile(rf"projects/([^/]+)/({ID.pattern})\.jsonl")
+# Of a transcript that is not where Claude Code looks: a folder deeper, or a copy that a
+# program which keeps folders in step made of one ("ID.sync-conflict-...", "ID (1)").
+_DEEPER = re.compile(rf"projects/([^/]+)/([^/]+)/({ID.pattern})\.jsonl")
+_COPY = re.compile(rf"projects/([^/]+)/({ID.pattern})[^0-9A-Za-z/][^/]*\.jsonl")
 _FLAT_AGENT = re.compile(r"projects/[^/]+/agent-[^/]*\.jsonl")
 
 FIRST_LINE = 1 << 20            # bytes; a subagent's first record is short
@@ -92,6 +97,23 @@ def transcript_in(path):
     return match and (match[1], match[2])
 
 
+OddTranscript = namedtuple("OddTranscript", "project session_id place")
+
+
+def odd_transcript_in(path):
+    """The OddTranscript at a path where Claude Code does not look, else None.
+
+    place: "deeper", a folder below the project, or "copy", beside the transcript.
+    """
+    match = _DEEPER.fullmatch(path)
+    if match and not is_id(match[2]):
+        return OddTranscript(match[1], match[3], "deeper")
+    match = _COPY.fullmatch(path)
+    if match:
+        return OddTranscript(match[1], match[2], "copy")
+    return None
+
+
 def is_flat_agent(path):
     """Is it a subagent's transcript beside those of sessions, as older versions had?"""
     return _FLAT_AGENT.fullmatch(path) is not None
@@ -120,6 +142,25 @@ def agent_file_owner(path):
 
 def _without_waiting(path, flags):
     return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+
+
+def transcripts_on_disk(root):
+    """{key of an id: [path below root]} of the transcripts in a Claude directory."""
+    found = {}
+    for project in _names_in(os.path.join(root, "projects")):
+        for name in _names_in(os.path.join(root, "projects", project)):
+            path = f"projects/{project}/{name}"
+            transcript = transcript_in(path)
+            if transcript:
+                found.setdefault(key_of(transcript[1]), []).append(path)
+    return found
+
+
+def _names_in(folder):
+    try:
+        return sorted(os.listdir(folder))
+    except OSError:
+        return []               # whoever lists the sessions says so
 
 
 class ProjectLinks:

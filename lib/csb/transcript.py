@@ -27,6 +27,7 @@ LONG_LINE = 1 << 20             # bytes; above it memory is watched while it is 
 MOST_VALUES = 1 << 18           # in a long line: a value of two bytes takes 80
 PIECE_OF_DATA = 4096            # bytes by which an encoded picture is told from a text
 LONGEST_TEXT = 4 << 20          # bytes kept of a text in a line that is too long
+LONGEST_WIDE_TEXT = 2 << 20     # bytes kept of one that is not ASCII, in a long line
 MOST_TRIES = 1000               # to find a whole record in a damaged line
 TITLE_LENGTH = 200              # characters
 MOST_WAITING = 10_000           # summaries about records that have not come yet
@@ -110,7 +111,9 @@ class _HeldLine:
     def line(self):
         if self._held > LONGEST_LINE:
             return None
-        return b"".join(self._parts)
+        parts = self._parts
+        self._parts = []            # not twice in memory while the line is parsed
+        return b"".join(parts)
 
 
 class _Shortener:
@@ -225,12 +228,15 @@ def _object_from_latin(pairs):
 def _from_latin(value):
     """A text that was parsed as Latin-1 as it is in UTF-8; other values as they are.
 
-    In a text above LONG_LINE U+FFFD stands for a character that takes four bytes.
+    In a text above LONG_LINE U+FFFD stands for a character that takes four bytes; of
+    one above LONGEST_WIDE_TEXT that is kept.
     """
     if type(value) is list:
         return [_from_latin(one) for one in value]
     if type(value) is not str or value.isascii():
         return value
+    if len(value) > LONGEST_WIDE_TEXT:
+        value = value[:LONGEST_WIDE_TEXT]
     try:
         data = value.encode("latin-1")
     except UnicodeEncodeError:

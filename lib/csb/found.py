@@ -1,0 +1,413 @@
+"""the sessions that there are: on disk, and those that only the store knows, as records
+
+Each is a dict, kind "session", as csb-find prints them (its manual names the fields).
+"""
+import json
+import os
+import stat
+
+from csb import Error, utc, utc_ns, warn, why
+from csb.git import Objects, all_history, sizes_of
+from csb.held import Held, lost_sessions, notes
+from csb.places import cleanup_days
+from csb.refused import Refused
+from csb.session import (
+    ProjectLinks,
+    Spellings,
+    agent_file_owner,
+    is_id,
+    odd_transcript_in,
+)
+
+DAY = 86400                     # seconds
+STORED_TITLE = 200              # characters
+
+
+# --- on disk --------------------------------------------------------------------------
+
+
+class SessionWalk:
+    """The walk through one Claude directory: what it has to remember."""
+
+    def __init__(self, root):
+        self.root = root
+        self.projects = os.path.join(root, "projects")
+        self.links = ProjectLinks(root)
+        self.complete = True    # was everything listed?
+
+    def entries(self, path):
+        """The entries of a directory by name; one that cannot be listed has none."""
+        try:
+            with os.scandir(path) as listing:
+                return sorted(listing, key=lambda entry: entry.name)
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            self.complete = False
+            warn(f"cannot list '{path}': {why(error)}")
+            return []
+
+    def is_dir(self, entry):
+        """Is the entry a directory to walk into?"""
+        if not entry.is_symlink():
+            return entry.is_dir()
+        if not self.links.leads_out(entry.path):
+            return False
+        if not self.entries(entry.path):
+            self.complete = False       # empty: is its disk away?
+        return True
+
+    def below(self, path):
+        """Yield the stats of all files below a directory; links count as files."""
+        for entry in self.entries(path):
+            if self.is_dir(entry):
+                yield from self.below(entry.path)
+                continue
+            found = self.file_stat(entry)
+            if found:
+                yield found
+
+    def file_stat(self, entry):
+        """The stat of an entry that is a file or a link; None for what is neither.
+
+        A link to a *.jsonl file stands for that file.
+        """
+        found = None
+        try:
+            found = entry.stat(follow_symlinks=False)
+            if stat.S_ISLNK(found.st_mode) and entry.name.endswith(".jsonl"):
+                target = os.stat(entry.path)
+                if stat.S_ISREG(target.st_mode):
+                    return target
+        except FileNotFoundError:
+            pass                # it went meanwhile, or is a link to nowhere
+        except OSError as error:
+            self.complete = False
+            warn(f"cannot look at '{entry.path}': {why(error)}")
+            return None
+        if found and stat.S_IFMT(found.st_mode) in (stat.S_IFREG, stat.S_IFLNK):
+            return found
+        return None
+
+
+def owner_of(path):
+    """The session that the flat agent file at path names, else None."""
+    try:
+        return agent_file_owner(path)
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        warn(f"cannot read '{path}': {why(error)}")
+    return None
+
+
+class FoundSession:
+    """What a project holds of a session, as stats of its files.
+
+    place: None, or that of an OddTranscript, whose file is all that it has.
+    """
+
+    def __init__(self, session_id, path, place=None):
+        self.session_id = session_id
+        self.path = path        # of the transcript, below the Claude directory
+        self.place = place
+        self.transcript = None
+        self.beside = []        # what lies below <uuid>/
+        self.agents = []        # flat agent files
+
+
+class ProjectFolder:
+    """What one directory below projects holds of the sessions that are wanted."""
+
+    def __init__(self, walk, folder, wanted):
+        self.walk = walk
+        self.name = os.path.basename(folder)
+        self._wanted = wanted
+        self.transcripts = {}   # {id: stat}
+        self.beside = {}        # {id: [stat]}
+        self.agents = []        # [(id, stat)]
+        self.odd = []           # FoundSessions
+        for entry in walk.entries(folder):
+            self._add(entry)
+
+    def sessions(self):
+        """Its FoundSessions, sorted."""
+        found = {}
+        spellings = Spellings(self.transcripts)
+
+        def session_of(session_id):
+            session_id = spellings.of(session_id)
+            if session_id not in found:
+                path = f"projects/{self.name}/{session_id}.jsonl"
+                found[session_id] = FoundSession(session_id, path)
+            return found[session_id]
+
+        for session_id, status in self.transcripts.items():
+            session_of(session_id).transcript = status
+        for session_id, files in self.beside.items():
+            if files:
+                session_of(session_id).beside += files
+        for session_id, status in self.agents:
+            session_of(session_id).agents.append(status)
+        return sorted([*found.values(), *self.odd], key=_by_id_and_path)
+
+    def wanted(self, session_id):
+        return self._wanted(self.name, session_id)
+
+    def _add(self, entry):
+        name = entry.name
+        if is_id(name):
+            if self.wanted(name) and self.walk.is_dir(entry):
+                self.beside[name] = list(self.walk.below(entry.path))
+        elif name.endswith(".jsonl"):
+            self._add_jsonl(entry)
+        elif self.walk.is_dir(entry):
+            for inner in self.walk.entries(entry.path):
+                self._add_odd(inner, f"{self.name}/{name}/{inner.name}")
+
+    def _add_jsonl(self, entry):
+        """Note a *.jsonl file if it is a transcript, or that of a flat agent."""
+        name = entry.name.removesuffix(".jsonl")
+        is_agent = name.startswith("agent-")
+        if not is_agent and not is_id(name):
+            self._add_odd(entry, f"{self.name}/{entry.name}")
+            return
+        if not is_agent and not self.wanted(name):
+            return
+        found = self.walk.file_stat(entry)
+        if not found:
+            return
+        is_file = stat.S_ISREG(found.st_mode)
+        if not is_agent and is_file:
+            self.transcripts[name] = found
+        elif not is_agent:
+            warn(f"cannot read '{entry.path}': the link leads to no file")
+        elif is_file:
+            owner = owner_of(entry.path)
+            if owner and self.wanted(owner):
+                self.agents.append((owner, found))
+
+    def _add_odd(self, entry, name):
+        """Note a transcript that is not where Claude Code looks."""
+        path = f"projects/{name}"
+        odd = odd_transcript_in(path)
+        if not odd or not self.wanted(odd.session_id):
+            return
+        found = self.walk.file_stat(entry)
+        if found and stat.S_ISREG(found.st_mode):
+            session = FoundSession(odd.session_id, path, odd.place)
+            session.transcript = found
+            self.odd.append(session)
+
+
+def _by_id_and_path(session):
+    return session.session_id, session.path
+
+
+def on_disk(root, walk, wanted, projects=None):
+    """Yield the records of the sessions of one Claude directory, sorted.
+
+    wanted: a function that says of a project and an id whether that is asked for.
+    projects: the names of those that are looked at, if not all are.
+    """
+    days = cleanup_days(root)
+    folders = []
+    for entry in walk.entries(walk.projects):
+        if (projects is None or entry.name in projects) and walk.is_dir(entry):
+            folders.append(entry)
+    for entry in folders:
+        for session in ProjectFolder(walk, entry.path, wanted).sessions():
+            yield disk_record(root, entry.name, session, days)
+
+
+def disk_record(root, project, session, days):
+    """The record of a session; days: after how many Claude Code deletes it, or None."""
+    transcript = session.transcript
+    if transcript:
+        files = [*session.beside, transcript]
+        newest = transcript.st_mtime_ns
+    else:
+        files = session.beside
+        newest = max(found.st_mtime_ns for found in files + session.agents)
+    record = {
+        "kind": "session",
+        "session_id": session.session_id,
+        "project": project,
+        "root": root,
+        "transcript_path": f"{root}/{session.path}",
+        "size": transcript.st_size if transcript else 0,
+        "mtime": utc_ns(newest),
+        "files": len(files),
+        "bytes": sum(found.st_size for found in files),
+    }
+    if session.place:
+        record["place"] = session.place
+    if days:
+        record["purge_at"] = utc(newest // 10**9 + days * DAY)
+    if not transcript:
+        record["state"] = "husk"
+    return record
+
+
+def all_on_disk(root):
+    """Yield the records of all sessions of one Claude directory, and its end record."""
+    walk = SessionWalk(root)
+    end = {"kind": "end", "root": root, "count": 0, "complete": False}
+    if is_empty(walk.projects):
+        check_claude_dir(root)
+        yield {**end, "empty": True}
+        return
+    for record in on_disk(root, walk, is_any):
+        yield record
+        end["count"] += 1
+    end["complete"] = walk.complete
+    yield end
+
+
+def is_any(project, session_id):
+    """Wanted is every session."""
+    return True
+
+
+def is_empty(path):
+    """Is the directory at path missing, or without any entry?"""
+    try:
+        with os.scandir(path) as listing:
+            return next(listing, None) is None
+    except OSError as error:
+        return isinstance(error, (FileNotFoundError, NotADirectoryError))
+
+
+def check_claude_dir(root):
+    """Warn if a Claude directory is missing or unreadable, or holds no file."""
+    def stop(error):
+        raise Error(f"cannot read the Claude directory '{root}': {why(error)}")
+
+    try:
+        for folder, folders, names in os.walk(root, onerror=stop):
+            links = [
+                name for name in folders if os.path.islink(os.path.join(folder, name))
+            ]
+            if names or links:
+                return
+        warn(f"cannot find sessions in '{root}': there is no file in it")
+    except Error as error:
+        warn(str(error))
+
+
+# --- in the store ---------------------------------------------------------------------
+
+
+def lost_records(store, root):
+    """Yield the records of the sessions that a store knows and the disk does not."""
+    held = Held(all_history(store), wanted=is_in_projects)
+    objects = Objects(store)
+    sessions = lost_sessions(held, objects, root)
+    main = set()
+    files = set()
+    for session in sessions:
+        main.update(main_paths(session))
+        files.update(files_of(session))
+    oids = {path: held.last(path).oid for path in files}
+    known = sizes_of(store, set(oids.values()))
+    sizes = {path: known.get(oid, 0) for path, oid in oids.items()}
+    mtimes, refused = read_journals(objects, held, main)
+    for session in sessions:
+        if all(path in refused for path in main_paths(session)):
+            continue            # it is no loss: csb stores it no more
+        yield lost_record(root, session, held, objects, sizes, mtimes)
+
+
+def is_in_projects(path):
+    """Is it a path that may be a session's of its own?"""
+    return path.startswith("projects/")
+
+
+def main_paths(session):
+    """The paths whose fate is that of a stored session: without a transcript all."""
+    if session.transcript:
+        return [session.transcript]
+    return session.beside + session.agents
+
+
+def files_of(session):
+    """The transcript of a stored session, and all below <uuid>/."""
+    if session.transcript:
+        return [*session.beside, session.transcript]
+    return session.beside
+
+
+def read_journals(objects, held, wanted):
+    """What the newest journals that name some paths say of these.
+
+    {path: mtime in nanoseconds, before it was deleted}, and the Refused among them.
+    """
+    mtimes = {}
+    refused = Refused()
+    missing = set(wanted)
+    if not missing:
+        return mtimes, refused
+    for noted in notes(objects, held.journals, missing):
+        refused.note(noted)
+        if noted.mtime is not None:
+            mtimes[noted.path] = noted.mtime
+            missing.remove(noted.path)
+            if not missing:
+                break
+    return mtimes, refused
+
+
+def lost_record(root, session, held, objects, sizes, mtimes):
+    """The record of a session that is gone from disk."""
+    def mtime_of(path):
+        return mtimes.get(path) or held.last(path).seconds * 10**9
+
+    own = session.transcript
+    main = main_paths(session)
+    deletions = [held.last(path).deleted_at for path in main]
+    files = files_of(session)
+    name = own or f"projects/{session.project}/{session.session_id}.jsonl"
+    odd = odd_transcript_in(name)
+    record = {
+        "kind": "session",
+        "session_id": session.session_id,
+        "project": session.project,
+        "root": root,
+        "transcript_path": f"{root}/{name}",
+        "size": sizes[own] if own else 0,
+        "mtime": utc_ns(max(mtime_of(path) for path in main)),
+        "files": len(files),
+        "bytes": sum(sizes[path] for path in files),
+    }
+    if odd:
+        record["place"] = odd.place
+    title = stored_title(session, held, objects)
+    if title:
+        record["title"] = title
+        record["title_from"] = "file"
+    if None not in deletions:
+        record["state"] = "deleted"
+        record["deleted_at"] = utc(max(deletions))
+    elif own:
+        record["state"] = "present"
+    else:
+        record["state"] = "husk"
+    if own:
+        record["oid"] = held.last(own).oid
+    return record
+
+
+def stored_title(session, held, objects):
+    """The title of a session's custom-title.json in the store, "" if there is none."""
+    for path in session.beside:
+        if path.split("/")[3:] != ["custom-title.json"]:
+            continue
+        try:
+            value = json.loads(objects.read(held.last(path).oid))
+        except (Error, ValueError, RecursionError):
+            return ""
+        title = value.get("customTitle") if isinstance(value, dict) else None
+        if isinstance(title, str):
+            text = " ".join(title.split())[:STORED_TITLE]
+            return text.encode("utf-8", "replace").decode()
+    return ""

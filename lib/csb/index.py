@@ -1,0 +1,408 @@
+"""the table of sessions: its schema, how it is read, and what is there, gone or moved
+
+csb-index writes it, CSB_HOME/session-backup.db, an SQLite database. It is disposable:
+csb-index --rebuild makes it anew, from disk and git. A reader:
+
+    for session in sessions(index_path(args), words=["parser"]):
+        if session.state == "deleted":
+            sys.stdout.write(session.text + "\\n")      # the record as a line
+            print(session.record["title"])              # the same as a dict
+
+What the index noted may be out of date, so each row is compared with the disk when it
+is read (Disk), and the record says what is true now. The database is closed before the
+first session is given: whoever pipes into a pager keeps nobody waiting.
+"""
+import json
+import os
+import re
+import stat
+from collections import namedtuple
+
+from csb import ABSENT, FAILED, RETRY, Error, encode, say, utc_ns
+from csb.files import Changed, StableFile
+from csb.places import claude_dir, csb_home
+from csb.session import key_of, transcript_in, transcripts_on_disk
+
+# States of a session. missing: all of projects/ is, which nobody does on purpose.
+PRESENT = "present"
+HUSK = "husk"                   # its transcript is gone, other files of it are there
+DELETED = "deleted"
+MISSING = "missing"
+
+# path: the transcript's, which is what a session is known by. It, root, project and
+# session_id are JSON, for a name may be no UTF-8. seen: "SIZE MTIME" of the transcript
+# when csb-index parsed it, and the title in a file beside it; "gone", or NULL if it
+# never did. words: what csb-list looks
+# in. record: the session's record. The others are what csb-index wants to know next
+# time: parsed and prefix, how many bytes it has parsed, and their SHA-1; facts, what
+# they said; counted, hashes of the ids of the messages that were counted.
+SESSION_COLUMNS = """
+    path root project session_id seen state size messages started last_active purge_at
+    words record parsed prefix facts counted
+""".split()
+SESSION_TABLE = (
+    f"CREATE TABLE session ({', '.join(SESSION_COLUMNS)}, PRIMARY KEY (path))"
+)
+SESSION_VERSION = 0x63736204    # the last byte counts
+
+INDEX_WAIT = 10                 # seconds for whoever writes
+SEEN_GONE = "gone"
+
+
+def index_path(args):
+    """Where the index lies, or would lie."""
+    return os.path.join(csb_home(args), "session-backup.db")
+
+
+# --- reading --------------------------------------------------------------------------
+
+
+class IndexedSession:
+    """A session of the index, as it is on disk now.
+
+    state: present, husk, deleted or missing. text: its record as JSON. record: the same
+    as a dict.
+    """
+
+    def __init__(self, state, text):
+        self.state = state
+        self.text = text
+
+    @property
+    def record(self):
+        return json.loads(self.text)
+
+
+def sessions(path, words=(), project=None, session_id=None, order="-last_active"):
+    """Yield the IndexedSession of each row of the index at a path that is asked for.
+
+    words: all of them stand in title, project or folders, or one is a part of the id.
+    project: of this folder below projects. session_id: a whole id, in either case.
+    order: by last_active, purge_at, started, messages or size; "-" before it puts the
+    largest first. Those without such a value come last.
+
+    Error at the call, in one sentence with what to type, if there is no index, or if it
+    is damaged or of another version; its status is 3, 1 or 75 (busy).
+    """
+    where, values = _condition(words, project, session_id)
+    column = order.lstrip("-")
+    direction = "DESC" if order.startswith("-") else "ASC"
+    copy = _copy(
+        path,
+        "SELECT path, root, session_id, state, seen, parsed, prefix, record "
+        f"FROM filed.session WHERE {where} ORDER BY {column} IS NULL, "
+        f"{column} {direction}, session_id, project, root, path",
+        values,
+    )
+    return _as_they_are(copy)
+
+
+def session_ids(path):
+    """The ids of all sessions of the index at a path, for pick(). Error as above."""
+    copy = _copy(path, "SELECT DISTINCT session_id FROM filed.session", [])
+    rows = copy.execute("SELECT session_id FROM found")
+    return [json.loads(session_id) for (session_id,) in rows]
+
+
+def folded(text):
+    """A text in the form in which words are looked for: no case, one spelling."""
+    if not text.isascii():
+        import unicodedata
+
+        text = unicodedata.normalize("NFC", text)
+    return text.casefold().encode("utf-8", "replace").decode()
+
+
+def require_index(args):
+    """The path of the index; Error with status 3 if there is none."""
+    path = index_path(args)
+    if os.path.exists(path):
+        return path
+    text = f"cannot find an index at '{path}'"
+    claude = claude_dir(args)
+    if has_nothing(os.path.join(claude, "projects")):
+        text += f", nor a session in '{claude}': is Claude Code installed?"
+    else:
+        text += ": csb-index --rebuild makes one"
+    raise Error(text, ABSENT)
+
+
+def database_uri(path):
+    """A file's name as SQLite opens it without making it."""
+    # Not read-only: what a killed writer left has to be rolled back first.
+    name = re.sub(rb"[^\w/.-]", _percent, os.fsencode(path)).decode()
+    return f"file:{name}?mode=rw"
+
+
+def _percent(match):
+    return b"%%%02x" % match[0][0]
+
+
+def check_version(database, schema):
+    """DatabaseError if a database has not exactly our table in it."""
+    (version,) = database.execute(f"PRAGMA {schema}.user_version").fetchone()
+    master = f"{schema}.sqlite_master"
+    tables = database.execute(f"SELECT sql FROM {master} WHERE type = 'table'")
+    if version != SESSION_VERSION or tables.fetchall() != [(SESSION_TABLE,)]:
+        raise database.DatabaseError("not an index of this version")
+
+
+def is_damage(error):
+    """Does an error of SQLite's mean that the index has to be made anew?"""
+    import sqlite3
+
+    text = str(error)
+    if isinstance(error, sqlite3.OperationalError):
+        return "no such" in text or "decode" in text
+    return True
+
+
+def _condition(words, project, session_id):
+    """The SQL condition for the rows that are asked for, and its values."""
+    tests = ["1"]
+    values = []
+    if project is not None:
+        tests.append("project = ?")
+        values.append(encode(project))
+    if session_id is not None:
+        tests.append("lower(session_id) = ?")
+        values.append(encode(key_of(session_id)))
+    for word in words:
+        word = folded(word)
+        test = "instr(words, ?)"
+        values.append(word)
+        if re.fullmatch("[0-9a-f-]{4,36}", word):
+            # The id stands between quotes.
+            test += (
+                " OR substr(lower(session_id), 2, ?) = ?"
+                " OR substr(lower(session_id), -1 - ?, ?) = ?"
+            )
+            length = len(word)
+            values += [length, word, length, length, word]
+        tests.append(f"({test})")
+    return " AND ".join(tests), values
+
+
+def _copy(path, select, values):
+    """A temporary database with the rows that a SELECT finds: the index is closed.
+
+    Its tables: found, and known, the paths of all rows.
+    """
+    import sqlite3
+
+    if not os.path.exists(path):
+        text = f"cannot find an index at '{path}': csb-index --rebuild makes one"
+        raise Error(text, ABSENT)
+    # In a file of SQLite's: all rows at once may be too much for memory.
+    database = sqlite3.connect("", timeout=INDEX_WAIT, uri=True, isolation_level=None)
+    try:
+        database.execute("ATTACH ? AS filed", [database_uri(path)])
+        check_version(database, "filed")
+        database.execute(f"CREATE TABLE found AS {select}", values)
+        database.execute("CREATE TABLE known AS SELECT path FROM filed.session")
+        database.execute("DETACH filed")
+    except sqlite3.DatabaseError as error:
+        raise _unreadable(path, error) from None
+    return database
+
+
+def _unreadable(path, error):
+    """The Error for an index that SQLite cannot read."""
+    if "locked" in str(error):
+        return Error(f"cannot read the index '{path}': another run is at it", RETRY)
+    text = f"cannot read the index '{path}': {error}"
+    if is_damage(error):
+        text += ": csb-index --rebuild makes it anew"
+    return Error(text, FAILED)
+
+
+# --- what is there --------------------------------------------------------------------
+
+# What the index says of a session that may be gone; see SESSION_COLUMNS.
+SessionRow = namedtuple("SessionRow", "path session_id state seen parsed prefix")
+
+
+def _as_they_are(copy):
+    """Yield the IndexedSessions of the rows that were found, compared with the disk."""
+    disks = {}
+    for path, root, session_id, *noted, text in copy.execute(
+        "SELECT * FROM found ORDER BY rowid"
+    ):
+        root = json.loads(root)
+        if root not in disks:
+            disks[root] = Disk(root)
+            if disks[root].is_missing:
+                say_missing(root)
+        row = SessionRow(json.loads(path), json.loads(session_id), *noted)
+
+        state = disks[root].state_of(row)
+        moved_to = None
+        if state == DELETED:
+            moved_to = disks[root].moved_to(row)
+        if moved_to is None:
+            if state != row.state:
+                text = _changed(text, state)
+            yield IndexedSession(state, text)
+        elif not _is_known(copy, moved_to):
+            yield IndexedSession(PRESENT, _moved(text, root, moved_to))
+
+
+def _is_known(copy, path):
+    """Has the index a row for a path?"""
+    query = "SELECT 1 FROM known WHERE path = ?"
+    return copy.execute(query, [encode(path)]).fetchone() is not None
+
+
+def _changed(text, state):
+    """The record of a session whose state is another one than the index says."""
+    record = json.loads(text)
+    record["state"] = state
+    if state in (DELETED, MISSING):
+        record.pop("purge_at", None)
+    else:
+        record.pop("deleted_at", None)
+    return encode(record)
+
+
+def _moved(text, root, path):
+    """The record of a session that goes on at another path."""
+    record = json.loads(_changed(text, PRESENT))
+    project, session_id = transcript_in(os.path.relpath(path, root))
+    record["session_id"] = session_id
+    record["project"] = project
+    record["transcript_path"] = path
+    return encode(record)
+
+
+def say_missing(root):
+    """Ask whether a disk is away: nobody deletes all sessions on purpose."""
+    say(
+        f"cannot find anything in '{root}/projects': is a disk not mounted? If all is "
+        "gone, csb restore --deleted brings it back"
+    )
+
+
+class Disk:
+    """What is there of the sessions of one Claude directory.
+
+    Gone is only what is not there while the folder above it can be listed. Whatever
+    else goes wrong (no permission, a network that is down) leaves the index's word.
+
+    is_missing: is projects/ missing, or nothing in it?
+    """
+
+    def __init__(self, root):
+        self.root = root
+        self.projects = os.path.join(root, "projects")
+        self.is_missing = has_nothing(self.projects)
+        self._listed = {}       # {folder: can it be listed?}
+        self._transcripts = None    # {key of an id: paths}, once it is needed
+
+    def state_of(self, row):
+        """The state of a SessionRow's session, as it is now."""
+        if self.is_missing:
+            return DELETED if row.state == DELETED else MISSING
+        try:
+            found = os.stat(row.path)
+        except (FileNotFoundError, NotADirectoryError):
+            return self._state_of_absent(row)
+        except (OSError, ValueError):
+            return row.state
+        if not stat.S_ISREG(found.st_mode):
+            return row.state
+        if row.state == DELETED and is_stub(row, found):
+            return DELETED
+        return PRESENT
+
+    def moved_to(self, row):
+        """Where a SessionRow's session, which is gone, goes on: a path, or None.
+
+        That is a transcript of the same id, in another project, that begins with the
+        bytes that were parsed.
+        """
+        if not row.parsed:
+            return None
+        if self._transcripts is None:
+            self._transcripts = transcripts_on_disk(self.root)
+        for name in self._transcripts.get(key_of(row.session_id), ()):
+            path = os.path.join(self.root, name)
+            if path != row.path and begins_with_parsed(path, row.parsed, row.prefix):
+                return path
+        return None
+
+    def is_gone(self, path):
+        """Is nothing at a path, for sure?"""
+        try:
+            os.lstat(path)
+            return False
+        except (FileNotFoundError, NotADirectoryError):
+            return self._is_listed(os.path.dirname(path))
+        except (OSError, ValueError):
+            return False
+
+    def _state_of_absent(self, row):
+        """The state of a session without a transcript, or with a link to nowhere."""
+        path = row.path
+        if row.state == HUSK:
+            path = os.path.dirname(path)    # what else it has only csb-index knows
+        return DELETED if self.is_gone(path) else row.state
+
+    def _is_listed(self, folder):
+        """Can a folder be listed, or is it gone while the one above can be listed?"""
+        if folder not in self._listed:
+            self._listed[folder] = self._can_list(folder)
+        return self._listed[folder]
+
+    def _can_list(self, folder):
+        try:
+            names = os.listdir(folder)
+        except (FileNotFoundError, NotADirectoryError):
+            if os.path.islink(folder) or folder == self.projects:
+                return False            # the disk behind it may be away
+            return self._is_listed(os.path.dirname(folder))
+        except OSError:
+            return False
+        return bool(names) or not os.path.islink(folder)
+
+
+def is_stub(row, status):
+    """Is the file at a deleted session's path none that brings it back?
+
+    Claude Code leaves stubs. csb-index saw this one and found no good line in it, or it
+    is shorter than what was deleted.
+    """
+    stamp = f"{status.st_size} {utc_ns(status.st_mtime_ns)}"
+    if row.seen is not None and row.seen.startswith(stamp):
+        return True
+    return status.st_size < (row.parsed or 1)
+
+
+def has_nothing(folder):
+    """Is a directory missing, or without any entry?"""
+    try:
+        with os.scandir(folder) as listing:
+            return next(listing, None) is None
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except OSError:
+        return False
+
+
+def begins_with_parsed(path, parsed, prefix):
+    """Have the first bytes of a file, so many, this SHA-1?"""
+    import hashlib
+
+    digest = hashlib.sha1()
+    try:
+        with StableFile(path, may_be_replaced=True) as file:
+            if file.stat.st_size < parsed:
+                return False
+            rest = parsed
+            for block in file.blocks():
+                digest.update(block[:rest])
+                rest -= min(rest, len(block))
+                if not rest:
+                    break
+    except (OSError, Changed):
+        return False
+    return digest.hexdigest() == prefix
