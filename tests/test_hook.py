@@ -32,12 +32,16 @@ with open(os.environ["CSB_HOME"] + "/ran", "a") as ran:
 
 @pytest.fixture
 def whole_runs(tools, stages):
-    """whole_runs(code): the code in the place of csb-backup, but for that of one session."""
+    """whole_runs(code): the code in the place of a whole run, after that of a session."""
     def replace(code):
         real = os.path.join(tools.bin, "csb-backup")
         stages("csb-backup", f"""
-if any(word.startswith("--session=") for word in sys.argv):
-    os.execv(sys.executable, [sys.executable, "-I", {real!r}, *sys.argv[1:]])
+import subprocess
+first = [word for word in sys.argv if word.startswith("--first=")]
+if first:
+    session = first[0].replace("first", "session")
+    subprocess.run([sys.executable, "-I", {real!r}, "--quiet", session])
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 {code}""")
     return replace
 
@@ -217,9 +221,8 @@ def test_whatever_comes_it_is_a_backup(hook, over, claude, stages, home, what):
     home.backup.mkdir()
     hook(NASTY[what])
     over()
-    *first, words = ran(home)
-    assert len(first) <= 1 and all("--session=" in one for one in first)
-    event = words.partition("--quiet --event=")[2]
+    (words,) = ran(home)
+    event = words.partition("--quiet --event=")[2].partition(" --first=")[0]
     assert event in ("SessionEnd", "hook"), words
     good = ("bom", "utf-16", "crlf", "session_id ", "source ", "transcript_path ")
     assert (event == "SessionEnd") == what.startswith(good)
@@ -332,5 +335,6 @@ def test_in_the_foreground(sh, claude, whole_runs, home, code, rc):
     done = sh("csb-hook --foreground", payload("SessionStart"))
     assert (done.rc, done.out) == (rc, "") and ran(home) == ["--quiet --event=SessionStart"]
     assert sh("csb-hook --foreground", payload(number=1)).rc == rc
+    assert ran(home)[1:] == [f"--quiet --event=SessionEnd --first={name(1)}"]
     assert stored(sh) == [name(1)[-12:]]
     assert sh(f"csb-hook --foreground -- sh -c '{'exit 2' if rc else ''}'").rc == rc
