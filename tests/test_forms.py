@@ -26,6 +26,7 @@ MOVED = {
     "csb-gitcommit",
     "csb-push",
     "csb-redact",
+    "csb-schedule",
     "csb-verify",
     "jsonl_snapshot",
     "session_snapshot",
@@ -288,6 +289,7 @@ WAITING = {
     "csb.git": ["csb-restore"],             # reads objects and history
     "csb.places": ["csb-status", "csb-find"],       # asks where the store is
     "csb.session": ["csb-restore", "csb-find"],     # asks what belongs to a session
+    "csb.siblings": ["csb-backup", "csb-hook"],     # starts other tools
     "csb.terminal": ["csb-fmt", "csb-backup"],      # shows how far it has come
 }
 
