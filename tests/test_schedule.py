@@ -97,6 +97,18 @@ def test_the_crontab_of_a_user(sh, home, system):
     assert machine.tab.read_bytes() == OTHERS + b"last, without an end\n"
 
 
+def test_the_line_of_another_csb_is_named(sh, system):
+    """That of the manual of csb 0.2.1 does the same: it is a person's, and stays."""
+    machine = system("cron")
+    line = "*/15 * * * * /usr/local/bin/csb backup --quiet 2>/dev/null\n"
+    machine.tab.write_text(line + "5 4 * * * csb list\n")
+    done = sh("csb-schedule")
+    assert (done.rc, done.err) == (0, (
+        "csb-schedule: your crontab also runs '/usr/local/bin/csb backup --quiet 2>/dev/null': "
+        "'crontab -e' takes that line out\n"))
+    assert machine.tab.read_text().startswith(line)
+
+
 def test_no_crontab_before_none_afterwards(sh, system):
     machine = system("cron")
     sh("csb-schedule && csb-schedule && csb-schedule --remove").ok()
@@ -287,7 +299,7 @@ def test_status_where_nothing_could_be_a_timer(sh, system, kinds):
     (machine.path / "daemon").unlink()
     done = sh("csb-schedule --status")
     assert (done.rc, done.err.count("\n")) == (1, 1), done
-    assert "none runs here: systemd: " in done.err and "(start cron, or " in done.err
+    assert "none runs here: systemd: " in done.err and "(install or start cron, or " in done.err
     assert done.records[0]["available"] is False and done.records[0]["reason"]
     assert "launch" not in done.out + done.err
     assert "launch" not in sh("csb-schedule").err
