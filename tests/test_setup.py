@@ -155,7 +155,7 @@ def test_no_timer(sh, machine):
         "no timer backs up: systemd: its user manager is not at work, cron: no cron daemon is at "
         "work (install or start cron, or have something else that this machine has run 'csb "
         "backup --quiet' every few minutes)")
-    assert done.out.splitlines()[-1] == "1 line says NO: what to do stands there in brackets."
+    assert done.out.splitlines()[-1] == "1 line says NO, and what to do about it."
     assert hooks(machine) and "launchd" not in done.out + done.err
     assert "protected" not in done.out and not machine.tab.exists()
 
