@@ -269,6 +269,25 @@ def test_hooks_that_were_put_there_by_hand_are_replaced(path, wiring, command):
         "PreCompact": [command], "SessionEnd": ["mine", command]}
 
 
+def test_what_was_never_written_is_not_put_back(path, home, setup, wiring, monkeypatch):
+    """A run that dies between its note and the file has replaced nothing."""
+    text = json.dumps({"hooks": {"PreCompact": [group("csb backup --quiet")]}})
+    path.write_text(text)
+
+    def die(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as context:
+        context.setitem(setup.Wiring.write.__globals__, "replace_settings", die)
+        with pytest.raises(KeyboardInterrupt):
+            wiring().install(90)
+    assert path.read_text() == text and notes(home)
+    wiring().remove()
+    assert path.read_text() == text and not notes(home)
+    wiring().install(90)
+    assert wiring().remove() is True and path.read_text() == text
+
+
 @pytest.mark.parametrize("command", NOT_BY_HAND)
 def test_what_else_a_person_runs_stays(path, wiring, command):
     path.write_text(json.dumps({"hooks": {"PreCompact": [group(command)]}}))
