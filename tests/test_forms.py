@@ -290,8 +290,6 @@ WAITING = {
     "csb.git": ["csb-restore"],             # reads objects and history
     "csb.places": ["csb-status", "csb-find"],       # asks where the store is
     "csb.session": ["csb-restore", "csb-find"],     # asks what belongs to a session
-    "csb.hooks": ["csb-status"],            # asks whether there are any
-    "csb.siblings": ["csb-backup", "csb-hook"],     # starts other tools
     "csb.terminal": ["csb-fmt", "csb-backup"],      # shows how far it has come
 }
 

@@ -100,12 +100,3 @@ def switched_on(values):
     if isinstance(plugins, dict):
         return plugins
     return {}
-
-
-def events_with_backup(values):
-    """The events at which a hook of ours, or one put there by hand, backs up."""
-    found = set()
-    for hook in hooks_in(values):
-        if is_by_hand(hook.command) or places_of(hook.command) is not None:
-            found.add(hook.event)
-    return found
