@@ -26,6 +26,8 @@ MOVED = {
     "csb-gitcommit",
     "csb-push",
     "csb-redact",
+    "csb-schedule",
+    "csb-setup",
     "csb-verify",
     "jsonl_snapshot",
     "session_snapshot",

@@ -298,7 +298,7 @@ def test_what_is_installed_names_a_store_that_is_there(sh, home, session, over):
     """With all of CSB_HOME on a disk that is not mounted there is no config.json to say so: its
     bare mount point must not be taken for a first run."""
     home.backup.mkdir()
-    sh("csb-backup --quiet && csb-wire --install").ok()
+    assert "hooks back up when" in sh("csb-setup --yes").out
     lines = commands(sh, home)
     home.backup.rename(home.path / "unmounted")
     home.backup.mkdir()
@@ -315,16 +315,7 @@ def test_what_is_installed_names_a_store_that_is_there(sh, home, session, over):
         sh(words, payload("SessionEnd", 1), CSB_HOME=None, CLAUDE_CONFIG_DIR=None).ok()
         over()
     assert len([line for line in subjects(sh, home.backup / "git") if "noise" in line]) == 3
-    sh("csb-wire --remove").ok()
-    assert not (home.claude / "settings.json").exists() or (
-        "csb-hook" not in (home.claude / "settings.json").read_text())
-
-
-def test_hooks_from_before_the_first_backup_are_not_doubled(sh, home, session):
-    sh("csb-wire --install && csb-backup --quiet && csb-wire --install").ok()
-    text = (home.claude / "settings.json").read_text()
-    assert text.count("csb-hook") == 3 and text.count("CSB_GIT_DIR=") == 3
-    sh("csb-wire --remove").ok()
+    sh("csb-setup --undo").ok()
     assert not (home.claude / "settings.json").exists()
 
 
@@ -335,7 +326,7 @@ GONE = 'mkdir gone && cd gone && rmdir ../gone && {{ {}; }}'
     "csb-backup", "csb-changes", "csb-list", "csb-status", "csb-search question",
     f"csb-restore --dry-run {ID}", f"csb-verify {ID}", f"csb-log {ID}", f"csb-history {ID}",
     f"csb-show {ID}", "csb-gc", "csb-config", "csb-find | csb-index", "csb-index --rebuild",
-    "csb-hook --foreground", "csb-hook --foreground -- csb-list", "csb-wire", "csb backup",
+    "csb-hook --foreground", "csb-hook --foreground -- csb-list", "csb-setup --dry-run", "csb backup",
     "csb list", "csb status", "csb-gitcommit --make --git-dir ~/new.git",
     f"jsonl_snapshot --dest-dir ~/shots ~/.claude/projects/-w/{ID}.jsonl"])
 def test_the_working_directory_was_removed(sh, home, session, words):

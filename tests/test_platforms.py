@@ -237,3 +237,17 @@ def test_on_windows_a_timer_is_typed(home, sh, other):
         done = sh(f"csb-schedule {option}")
         assert (done.rc, done.out, done.err.count("\n")) == (rc, "", 1)
         assert f'schtasks /{word} /tn "Claude Session Backup"\n' in done.err
+
+
+def test_on_windows_setup_shows_the_line_to_type(home, sh, other, claude):
+    """Hooks are put in, and the timer is what a person types."""
+    other("windows")
+    done = sh("csb-setup --yes")
+    assert (done.rc, done.err.count("\n")) == (1, 1), done
+    line = 'schtasks /create /tn "Claude Session Backup" /tr "csb backup --quiet" /sc minute /mo 15'
+    assert f"no timer backs up: cannot install a timer on Windows. Type: {line}" in (
+        done.out.splitlines()[-4])
+    assert "hooks back up when" in done.out
+    assert "csb-hook" in (home.claude / "settings.json").read_text()
+    sh("csb-setup --undo")
+    assert (home.claude / "settings.json").read_text() == "{}\n"

@@ -11,6 +11,7 @@ from csb.files import Changed, StableFile, absolute
 
 SETTINGS_LIMIT = 1 << 20        # bytes; no file of settings is larger
 CLEANUP_DAYS = 30               # Claude Code's own, where settings.json says nothing
+INTERVAL = 15                   # minutes between two backups of the timer
 
 NamedStore = namedtuple("NamedStore", "path origin")    # origin: what names it
 
@@ -169,6 +170,15 @@ def read_config(args):
         return {}
     except (OSError, ValueError) as error:
         raise Error(f"cannot read '{path}': {why(error)}") from None
+
+
+def is_interval(minutes):
+    """Can every timer that we install keep this number of minutes between two runs?"""
+    if type(minutes) is not int or minutes <= 0:
+        return False
+    if minutes < 60:
+        return 60 % minutes == 0
+    return minutes % 60 == 0 and 24 * 60 % minutes == 0
 
 
 def cleanup_days(claude):
