@@ -194,22 +194,26 @@ def test_a_place_that_was_noted_on_first_use_is_no_name(sh, home, session):
     assert json.loads((home.backup / "config.json").read_text()) == config
 
 
-def test_a_usual_store_that_vanished_is_made_anew_and_status_says_so(sh, home, session):
+def test_a_usual_store_that_vanished_is_made_anew_and_status_says_so(
+        sh, over, home, session):
     sh("csb-backup --quiet").ok()
-    assert "begins at" not in json.dumps(sh("csb-status").ok().records)
-    log = home.backup / "backup.log"
-    first = json.loads(log.read_text().splitlines()[0])
-    log.write_text(json.dumps({**first, "at": "2001-02-03T04:05:06Z"}, separators=(",", ":"))
-                   + "\n")
+    assert "made anew" not in sh("csb-status").out
     shutil.rmtree(home.backup / "git")
     done = sh("csb-backup --quiet")
     assert (done.rc, done.err.count("\n")) == (1, 1)
     assert "without the old versions" in done.err
     sh("csb-backup --quiet").ok()
-    status, = sh("csb-status").ok().records
+    status, = sh("csb-status").records
     assert status["covered"] is True
-    note, = [note for note in status["notes"] if "begins at" in note]
+    note, = [note for note in status["notes"] if "made anew" in note]
     assert "what was backed up before is not in it" in note
+    start = json.dumps({"hook_event_name": "SessionStart", "source": "startup"}).encode()
+    assert "made anew" in sh("csb-hook", start).ok().out
+    over()
+    assert "made anew" not in sh("csb-status --seen").out
+    assert "made anew" not in sh("csb-status").out
+    assert sh("csb-hook", start).ok().out == ""
+    over()
 
 
 def test_a_first_store_is_nothing_to_speak_of(sh, home, session):

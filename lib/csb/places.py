@@ -13,6 +13,10 @@ SETTINGS_LIMIT = 1 << 20        # bytes; no file of settings is larger
 CLEANUP_DAYS = 30               # Claude Code's own, where settings.json says nothing
 INTERVAL = 15                   # minutes between two backups of the timer
 
+# A file in CSB_HOME that csb-gitcommit leaves there when it makes a store where there
+# was one, until csb-status --seen.
+MADE_ANEW = "made-anew"
+
 NamedStore = namedtuple("NamedStore", "path origin")    # origin: what names it
 
 

@@ -13,7 +13,7 @@ import json
 import os
 import time
 
-from csb import encode, from_utc, utc, warn, why
+from csb import encode, from_utc, utc, why
 
 LOG = "backup.log"
 OLD_LOG = "backup.log.1"
@@ -39,26 +39,34 @@ def note_run(home, record):
         pass                    # the disk is full, and somebody has said so
 
 
-def runs(home, kind="backup"):
-    """Yield (seconds since 1970, record) of the runs in the log, the newest first."""
-    limit = time.time() + DAY
-    for name in (LOG, OLD_LOG):
-        for line in reversed(_lines(os.path.join(home, name))):
-            found = _run(line, kind)
-            if found is not None and 0 <= found[0] < limit:
-                yield found
+class RunLog:
+    """The log in a CSB_HOME. complaints: why a part of it could not be read."""
 
+    def __init__(self, home):
+        self.complaints = []
+        self._home = home
 
-def _lines(path):
-    try:
-        if not os.path.isfile(path):        # not there, or a FIFO
+    def runs(self, kind="backup"):
+        """Yield (seconds since 1970, record) of its runs, the newest first."""
+        limit = time.time() + DAY
+        for name in (LOG, OLD_LOG):
+            for line in reversed(self._lines(os.path.join(self._home, name))):
+                found = _run(line, kind)
+                if found is not None and 0 <= found[0] < limit:
+                    yield found
+
+    def _lines(self, path):
+        try:
+            if not os.path.isfile(path):        # not there, or a FIFO
+                return []
+            with open(path, "rb") as file:
+                file.seek(max(0, os.path.getsize(path) - LOOKED_AT))
+                return file.read(LOOKED_AT).splitlines()
+        except OSError as error:
+            complaint = f"cannot read '{path}': {why(error)}"
+            if complaint not in self.complaints:
+                self.complaints.append(complaint)
             return []
-        with open(path, "rb") as file:
-            file.seek(max(0, os.path.getsize(path) - LOOKED_AT))
-            return file.read(LOOKED_AT).splitlines()
-    except OSError as error:
-        warn(f"cannot read '{path}': {why(error)}")
-        return []
 
 
 def _run(line, kind):
@@ -84,7 +92,7 @@ class Summary:
     run_every                  median of the seconds between the last runs, or None
     """
 
-    def __init__(self, found):
+    def __init__(self, log):
         self.last_outcome = ""
         self.last_reason = ""
         self.last_success = None
@@ -93,7 +101,7 @@ class Summary:
         self.run_every = None
         times = []
         now = time.time()
-        for at, record in found:
+        for at, record in log.runs():
             self._take(at, record)
             if now - at < DAY:
                 self.runs_last_day += 1
