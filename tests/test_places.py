@@ -128,7 +128,7 @@ def test_a_directory_without_a_repository_is_no_store(sh, home, session, named, 
     assert (store["kind"], store["path"]) == ("store", str(path))
     assert run("csb-gitcommit --make").ok().out == "", "it is there"
     run("csb-backup --quiet").ok()
-    assert run("csb-status").ok().records[0]["store"] == str(path)
+    assert run("csb-status").records[0]["store"] == str(path)
     assert not (home.backup / "git").exists()
 
 
@@ -238,7 +238,7 @@ def test_a_name_inside_csb_home_goes_where_it_goes(sh, home, session, how):
     (home.claude / "new.md").write_text("new")
     sh("csb-backup --quiet", CSB_HOME=str(other)).ok()
     assert len(subjects(sh, other / "stores" / "one.git")) == len(old) + 1
-    assert sh("csb-status", CSB_HOME=str(other)).ok().records[0]["store"].startswith(str(other))
+    assert sh("csb-status", CSB_HOME=str(other)).records[0]["store"].startswith(str(other))
     assert how == "mv" or subjects(sh, inside) == old
 
 
@@ -253,7 +253,7 @@ def test_a_repository_of_ones_own_goes_with_its_home(sh, home, session):
     assert status["store"] == str(new / ".claude" / ".git")
     done = sh("csb-backup --quiet", **there)
     assert done.rc == 3 and "--adopt" in done.err and str(new) in done.err
-    assert sh("csb-status").ok().records[0]["store"] == str(home.claude / ".git")
+    assert sh("csb-status").records[0]["store"] == str(home.claude / ".git")
 
 
 def test_a_name_inside_csb_home_is_a_name(sh, home, session):
@@ -347,7 +347,7 @@ def test_the_working_directory_was_removed(sh, home, session, words):
     else:
         assert done.ok().out or "csb-index" in words or words == "csb-gc", done
     if words in ("csb-backup", "csb backup", "csb-hook --foreground"):
-        sh("csb-status").ok()
+        assert sh("csb-status").records[0]["covered"] is True
 
 
 @pytest.mark.parametrize("words", [

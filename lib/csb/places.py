@@ -95,11 +95,11 @@ def named_store(args):
     saved = read_config(args).get("git_dir")
     if not isinstance(saved, str) or not saved:
         return None
+    if saved == os.path.join(home, "git"):
+        return None         # earlier versions noted the usual place when they made it
     # Noted relative to CSB_HOME where it lies in there, so that a home that is moved
     # or copied takes its own store along.
     path = absolute(os.path.join(home, os.path.expanduser(saved)))
-    if path == os.path.join(home, "git"):
-        return None         # earlier versions noted the usual place when they made it
     return NamedStore(path, "config.json")
 
 
