@@ -26,6 +26,7 @@ MOVED = {
     "csb-gitcommit",
     "csb-push",
     "csb-redact",
+    "csb-remap",
     "csb-verify",
     "jsonl_snapshot",
     "session_snapshot",
@@ -61,6 +62,9 @@ JOBS = {
     "csb-redact": (
         f"echo '{{\"key\":\"{KEY}\"}}' >>{IN_CLAUDE}", f"csb-redact {IN_CLAUDE}",
         '{"key":"[REDACTED:anthropic-key:'),
+    "csb-remap": (
+        """echo "{\\"cwd\\":\\"/a/b\\"}" >~/in""", "csb-remap /a=/c $HOME/in",
+        '{"cwd":"/c/b"}'),
     "csb-push": (f"{STORED} && git init -q --bare ~/remote", "csb-push ~/remote", {
         "kind": "push", "branch": "main"}),
     "csb-verify": (STORED, "csb-verify", {
@@ -286,6 +290,7 @@ USERS = {tool: imports_of(os.path.join(ROOT, "bin", tool)) for tool in REBUILT}
 # one of the first design.
 WAITING = {
     "csb.git": ["csb-restore"],             # reads objects and history
+    "csb.folders": ["csb-restore"],         # the folder that a session was started in
     "csb.places": ["csb-status", "csb-find"],       # asks where the store is
     "csb.session": ["csb-restore", "csb-find"],     # asks what belongs to a session
     "csb.terminal": ["csb-fmt", "csb-backup"],      # shows how far it has come
