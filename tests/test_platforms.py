@@ -219,7 +219,7 @@ def test_a_client_is_looked_for_on_windows(home, sh, gone, said, rc):
     (home.claude / "sessions/4242.json").write_text(json.dumps(
         {"pid": 4242, "sessionId": name(0)}))
     done = sh(f"csb-restore {name(0)}", PATH=f"{folder}:{home.env['PATH']}")
-    assert done.rc == rc and ("open in a client" in done.err) == bool(rc), done
+    assert done.rc == rc and ("open in Claude Code" in done.err) == bool(rc), done
 
 
 def test_on_windows_a_timer_is_typed(home, sh, other):

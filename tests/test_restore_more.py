@@ -127,7 +127,7 @@ def test_an_open_session_is_not_restored_by_its_path_either(sh, home, grown):
     (home.claude / "sessions/1.json").write_text(json.dumps(
         {"pid": os.getpid(), "sessionId": name(1)}))
     done = sh("csb-restore --in-place --path 'projects/**'")
-    assert done.rc == 1 and "open in a client" in done.err and not grown[0].exists()
+    assert done.rc == 1 and "open in Claude Code" in done.err and not grown[0].exists()
 
 
 @pytest.mark.parametrize("torn", ['{"type":"user","mess', line("x")[:-1], "\0" * 9])
@@ -402,7 +402,7 @@ def test_a_client_of_another_person_is_alive(sh, home, grown):
         (home.claude / "sessions/1.json").write_text(json.dumps(
             {"pid": pid, "sessionId": name(1)}))
         done = sh(f"{weak} csb-restore --dry-run {name(1)}")
-        assert done.rc == rc and ("open in a client" in done.err) == bool(rc), (pid, done)
+        assert done.rc == rc and ("open in Claude Code" in done.err) == bool(rc), (pid, done)
     other.kill()
     other.wait()
 

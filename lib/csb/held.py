@@ -370,7 +370,7 @@ class _Moves:
     def _is_continued_on_disk(self, session):
         """Does a transcript on disk, in another project, begin as this one did?"""
         if self.on_disk is None:
-            self.on_disk = _transcripts_on_disk(self.root)
+            self.on_disk = transcripts_on_disk(self.root)
         for path in self.on_disk.get(key_of(session.session_id), ()):
             project = project_of(path)
             left = [
@@ -394,7 +394,7 @@ class _Moves:
             return False
 
 
-def _transcripts_on_disk(root):
+def transcripts_on_disk(root):
     """{key of an id: [path below root]} of all transcripts on disk."""
     found = {}
     projects = os.path.join(root, "projects")
