@@ -143,9 +143,9 @@ def gone(home, sh, claude, other):
         (home.claude / path).write_text(line("the words of " + path) + "{torn")
         (home.claude / path).chmod(mode)
         os.utime(home.claude / path, ns=(NOW, NOW))
-    (home.claude / f"session-env/{name(0)}").mkdir(parents=True)
+    (home.claude / f"session-data/{name(0)}").mkdir(parents=True)
     sh("csb-backup --quiet").ok()
-    sh(f"rm -r ~/.claude/tasks ~/.claude/session-env ~/.claude/projects/*/{name(0)}*").ok()
+    sh(f"rm -r ~/.claude/tasks ~/.claude/session-data ~/.claude/projects/*/{name(0)}*").ok()
     other("windows")
     return parts
 
@@ -158,7 +158,7 @@ def test_a_session_is_restored_on_windows(home, sh, gone):
         st = os.stat(home.claude / path)
         assert (st.st_mode & 0o777, st.st_mtime_ns) == (mode, NOW), path
         assert (home.claude / path).read_text() == line("the words of " + path) + "{torn"
-    assert (home.claude / f"session-env/{name(0)}").is_dir()
+    assert (home.claude / f"session-data/{name(0)}").is_dir()
     assert {r["result"] for r in sh(f"csb-restore {name(0)}").ok().records} == {"kept"}
     main = home.claude / f"projects/-srv-app/{name(0)}.jsonl"
     main.write_text("mine\n")
