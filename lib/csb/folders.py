@@ -10,17 +10,14 @@ from collections import namedtuple
 from csb import warn
 from csb.files import BLOCK, LINE_LIMIT, lines
 from csb.session import slug_of
+from csb.transcript import FOLDERS, FOLDERS_OF_WORKTREE, WORKTREE, load
 
-FIELDS = {"cwd", "relocatedCwd", "worktreePath"}
-IN_WORKTREE = {"originalCwd", "preEnterOriginalCwd", "worktreePath"}
 MOST_FOLDERS = 50_000           # of one transcript, that are looked at
 MOST_VALUES_REWRITTEN = 100_000     # in a line above 1 MB: each takes memory
 SAID_AT_MOST = 3                # folders that no OLD matches
 
 _CWD = re.compile(rb'"cwd" ?: ?"((?:[^"\\]|\\.)*)"')
-_ANY_FIELD = re.compile(
-    rb'"(?:cwd|relocatedCwd|worktreePath|worktreeSession)"'
-)
+_ANY_FIELD = re.compile(f'"(?:{"|".join([*FOLDERS, WORKTREE])})"'.encode())
 _LONGEST_FIELD = 20             # bytes, quotes and all
 
 # JSON, without a value being parsed that is not looked at.
@@ -62,21 +59,13 @@ def _working_folders(blocks):
         if not named or named == last:      # as in most lines
             continue
         last = named if len(named) == 1 else None
-        folder = _cwd_of(line)
-        if folder and folder not in seen:
-            seen.add(folder)
-            yield folder
+        for record in load(line).records:
+            folder = record.cwd
+            if folder and folder not in seen:
+                seen.add(folder)
+                yield folder
         if len(seen) == MOST_FOLDERS:
             return
-
-
-def _cwd_of(line):
-    """The cwd of the record in a line, None if there is none."""
-    try:
-        folder = json.loads(line)["cwd"]
-    except (ValueError, KeyError, TypeError, RecursionError):
-        return None
-    return folder if isinstance(folder, str) else None
 
 
 # --- rewriting ------------------------------------------------------------------------
@@ -197,11 +186,11 @@ def _folder_values(line):
         raise ValueError("more than one object")
     wanted = []
     for member in found:
-        if member.key in FIELDS:
+        if member.key in FOLDERS:
             wanted.append(member)
-        elif member.key == "worktreeSession" and text[member.start] == "{":
+        elif member.key == WORKTREE and text[member.start] == "{":
             inner, _ = _members(text, member.start)
-            wanted += [one for one in inner if one.key in IN_WORKTREE]
+            wanted += [one for one in inner if one.key in FOLDERS_OF_WORKTREE]
     return sorted((one.start, one.end) for one in wanted if text[one.start] == '"')
 
 
