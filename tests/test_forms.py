@@ -27,6 +27,7 @@ MOVED = {
     "csb-push",
     "csb-redact",
     "csb-remap",
+    "csb-restore",
     "csb-verify",
     "jsonl_snapshot",
     "session_snapshot",
@@ -67,6 +68,8 @@ JOBS = {
         '{"cwd":"/c/b"}'),
     "csb-push": (f"{STORED} && git init -q --bare ~/remote", "csb-push ~/remote", {
         "kind": "push", "branch": "main"}),
+    "csb-restore": (STORED, f"csb-restore --target-dir ~/there {name(0)}", {
+        "kind": "file", "session_id": name(0), "result": "restored"}),
     "csb-verify": (STORED, "csb-verify", {
         "kind": "check", "path": TRANSCRIPT, "ok": True}),
     "session_snapshot": (
@@ -289,10 +292,7 @@ USERS = {tool: imports_of(os.path.join(ROOT, "bin", tool)) for tool in REBUILT}
 # Modules with a second user that has not moved yet: a tool that counts as long as it is
 # one of the first design.
 WAITING = {
-    "csb.git": ["csb-restore"],             # reads objects and history
-    "csb.folders": ["csb-restore"],         # the folder that a session was started in
     "csb.places": ["csb-status", "csb-find"],       # asks where the store is
-    "csb.session": ["csb-restore", "csb-find"],     # asks what belongs to a session
     "csb.terminal": ["csb-fmt", "csb-backup"],      # shows how far it has come
 }
 
