@@ -244,6 +244,19 @@ def test_a_stub_does_not_keep_the_rescue_busy(sh, home):
     assert done.rc == 0 and "nothing to restore" in done.err
 
 
+def test_of_one_project(sh, home, three):
+    put_into(home, 7, line("seven"), "-other", mtime=time.time())
+    backup(sh)
+    sh("rm -r ~/.claude/projects/*/*").ok()
+    done = sh("csb-restore --deleted --project=-other")
+    assert done.rc == 0 and {r["session_id"] for r in done.records} == {name(7)}
+    done = sh("csb-restore --deleted --project=-other")
+    assert done.rc == 0 and "nothing to restore" in done.err and "-other" in done.err
+    sh("csb-restore --deleted --target-dir out")
+    done = sh("csb-restore --deleted --target-dir out")
+    assert done.rc == 0 and done.out == "" and "'out'" not in done.err and "/out'" in done.err
+
+
 def test_an_empty_list_is_answered(sh, three):
     """Of a list that is older than the loss nothing comes, and a person must know."""
     done = sh("csb-restore", b"")
