@@ -254,6 +254,15 @@ def test_an_odd_folder_stops_no_other(sh, home, lived, bad):
     assert f"projects/-home-new-a/{session}.jsonl" in placed(done), done
 
 
+def test_a_path_that_is_asked_for_stays_where_it_was(sh, home, lived):
+    """--map is about sessions; the two go together."""
+    session = lived("/home/old/a", "-home-old-a")
+    done = sh(f"csb-restore --target-dir out --map /home/old=/new --path 'projects/**' {session}")
+    assert done.rc == 0
+    assert {path.split("/")[1] for path in placed(done) if session in path} == {
+        "-home-old-a", "-new-a", session}
+
+
 def test_a_home_is_a_home(sh, home, lived):
     """The shell expands no ~ after a =."""
     session = lived("/home/old/a", "-home-old-a")
