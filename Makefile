@@ -46,8 +46,6 @@ dist/%: bin/% $(wildcard lib/csb/*.py) lib/build/squash lib/old.py lib/squash
 	@mkdir -p dist
 	@PYTHON='$(PYTHON)' $(PY) -B lib/build/squash $< >$@+ && chmod 755 $@+ && mv $@+ $@
 
-dist/csb-restore: bin/csb-place bin/csb-put
-
 $(filter $(DIST),$(OTHER)): FORCE
 
 dist/csb-fmt: bin/csb-count

@@ -27,13 +27,11 @@ ID = "11111111-2222-4333-8444-{:012d}"
 FIRST = ID.format(1)
 PATH = f"$CLAUDE_CONFIG_DIR/projects/-work/{FIRST}.jsonl"
 STORED = "csb-changes | csb-gitcommit >/dev/null"
-NEEDED = {"csb-match": " word", "csb-textscan": " word", "csb-rehome": " --cwd /x",
-          "csb-put": " --target-dir there"}
+NEEDED = {"csb-match": " word", "csb-textscan": " word"}
 INDEXED = "csb-find | csb-index >/dev/null"
 MARKED = f"{INDEXED} && cat {PATH} {PATH} >x && tail -c +9 x >{PATH} && {INDEXED}"
 RUN = '{"kind":"backup","at":"2026-01-02T03:04:05Z","outcome":"failed"}'
 LOCATED = "csb-find | csb-locate >in"
-PLACED = f"{STORED} && csb-restore --records {FIRST} >in"
 
 
 # tool: what must have run before, then a line in which the tool writes to stdout
@@ -63,11 +61,7 @@ WORKS = {
     "csb-log": ("", f"csb-log {FIRST}"),
     "csb-match": ("csb-find | csb-text >in", "csb-match word <in"),
     "csb-md": (f"{LOCATED} && csb-cat <in | csb-turns >turns", "csb-md <turns"),
-    "csb-moved": (STORED, f"csb-moved {FIRST}"),
     "csb-page": (f"{INDEXED} && csb-list >in", "csb-page <in"),
-    "csb-place": (PLACED, "csb-place --target-dir there <in"),
-    "csb-put": (f"{PLACED} && csb-place --stream <in >out", "csb-put --target-dir there <out"),
-    "csb-rehome": (PLACED, "csb-rehome --cwd /x <in"),
     "csb-push": (f"{STORED} && git init -q --bare remote", "csb-push remote"),
     "csb-redact": ("", f"csb-redact {PATH}"),
     "csb-reindex": ("", "csb-reindex"),

@@ -28,6 +28,8 @@ MOVED = {
     "csb-redact",
     "csb-schedule",
     "csb-setup",
+    "csb-remap",
+    "csb-restore",
     "csb-verify",
     "jsonl_snapshot",
     "session_snapshot",
@@ -63,8 +65,13 @@ JOBS = {
     "csb-redact": (
         f"echo '{{\"key\":\"{KEY}\"}}' >>{IN_CLAUDE}", f"csb-redact {IN_CLAUDE}",
         '{"key":"[REDACTED:anthropic-key:'),
+    "csb-remap": (
+        """echo "{\\"cwd\\":\\"/a/b\\"}" >~/in""", "csb-remap /a=/c $HOME/in",
+        '{"cwd":"/c/b"}'),
     "csb-push": (f"{STORED} && git init -q --bare ~/remote", "csb-push ~/remote", {
         "kind": "push", "branch": "main"}),
+    "csb-restore": (STORED, f"csb-restore --target-dir ~/there {name(0)}", {
+        "kind": "file", "session_id": name(0), "result": "restored"}),
     "csb-verify": (STORED, "csb-verify", {
         "kind": "check", "path": TRANSCRIPT, "ok": True}),
     "session_snapshot": (
@@ -287,9 +294,7 @@ USERS = {tool: imports_of(os.path.join(ROOT, "bin", tool)) for tool in REBUILT}
 # Modules with a second user that has not moved yet: a tool that counts as long as it is
 # one of the first design.
 WAITING = {
-    "csb.git": ["csb-restore"],             # reads objects and history
     "csb.places": ["csb-status", "csb-find"],       # asks where the store is
-    "csb.session": ["csb-restore", "csb-find"],     # asks what belongs to a session
     "csb.terminal": ["csb-fmt", "csb-backup"],      # shows how far it has come
 }
 

@@ -12,6 +12,7 @@ import time
 
 import pytest
 from conftest import PYTHON, ROOT, line, name, payload
+from forge import EVIL, FILE, evil_store
 
 pytestmark = pytest.mark.logic
 LIKENESS = os.path.join(ROOT, "tests", "without_posix.py")
@@ -185,26 +186,28 @@ def test_no_link_is_followed_on_windows(home, sh, gone, link):
     assert (home.claude / f"projects/-srv-app/{name(0)}.jsonl").exists()
     sh("mv ~/.claude/projects ~/moved; ln -s ../moved ~/.claude/projects").ok()
     (home.path / f"moved/-srv-app/{name(0)}.jsonl").unlink()
-    sh(f"csb-restore --records {name(0)} | grep {name(0)}.jsonl | csb-place").ok()
+    sh(f"csb-restore {name(0)}")
+    assert (home.path / f"moved/-srv-app/{name(0)}.jsonl").exists()
 
 
 BAD = ["CON", "nul.txt", "com1", "Lpt9.a.b", "aux .x", "COM\u00b2", "conin$", "a:b", "a::$DATA",
        "x.", "x ", "a<b", "a>b", 'a"b', "a|b", "a?b", "a*b", "a\\b", "..\\..\\x", "a\nb", "C:",
-       "git~1", ".git", ".."]
+       "git~1", ".."]
 
 
-def test_names_that_windows_takes_otherwise(home, sh, gone):
+def test_names_that_windows_takes_otherwise(home, sh, other):
     """They are refused, each by name; what only looks like them is not."""
-    records = sh(f"csb-restore --records {name(0)}").ok().records
-    task, = [record for record in records if record["path"].endswith("1.json")]
     good = ["console", "com10", "a.con", "nul_", "con-1.jsonl"]
-    paths = [f"x/{bad}" for bad in BAD] + [f"{bad}/x" for bad in BAD] + [f"x/{one}" for one in good]
-    stdin = "".join(json.dumps({**task, "to": path}) + "\n" for path in paths).encode()
-    done = sh("csb-place --target-dir out", stdin)
+    files = [((f"{EVIL}-file", bad), FILE, b"x") for bad in BAD + good]
+    files += [((f"{EVIL}-folder", bad, "x"), FILE, b"x") for bad in BAD]
+    evil_store(home).commit(files)
+    other("windows")
+    done = sh(f"csb-restore --git-dir ~/evil --target-dir out {EVIL}")
     assert done.rc == 1 and done.err.count("is not safe") == 2 * len(BAD)
-    assert [r["result"] for r in done.records] == ["refused"] * 2 * len(BAD) + ["restored"] * 5
-    assert os.listdir(home.path / "out") == ["x"]
-    assert sorted(os.listdir(home.path / "out/x")) == sorted(good)
+    results = [r["result"] for r in done.records]
+    assert results.count("refused") == 2 * len(BAD) and results.count("restored") == 5
+    assert os.listdir(home.path / "out") == [f"{EVIL}-file"]
+    assert sorted(os.listdir(home.path / f"out/{EVIL}-file")) == sorted(good)
 
 
 @pytest.mark.parametrize("said, rc", [
@@ -219,7 +222,7 @@ def test_a_client_is_looked_for_on_windows(home, sh, gone, said, rc):
     (home.claude / "sessions/4242.json").write_text(json.dumps(
         {"pid": 4242, "sessionId": name(0)}))
     done = sh(f"csb-restore {name(0)}", PATH=f"{folder}:{home.env['PATH']}")
-    assert done.rc == rc and ("open in a client" in done.err) == bool(rc), done
+    assert done.rc == rc and ("open in Claude Code" in done.err) == bool(rc), done
 
 
 def test_on_windows_a_timer_is_typed(home, sh, other):

@@ -49,19 +49,22 @@ def test_a_disk_that_does_not_keep_what_it_was_given(sh, home, tools, tmp_path):
     (home.claude / MAIN).write_bytes(data)
     sh("csb-backup").ok()
     (home.claude / MAIN).unlink()
-    said, stream = set(), sh(f"csb-restore --records {ID} | csb-place --stream").ok().out.encode()
-    for number in range(1, 20):     # one of the first writes is the file's
-        target = home.path / f"out{number}"
-        words = ["strace", "-qq", "-o", "/dev/null", "-e", "trace=write", "-e",
-                 f"inject=write:retval={len(data)}:when={number}", tools.python, "-I",
-                 f"{tools.bin}/csb-put", "--target-dir", target]
-        done = subprocess.run(words, input=stream, env=home.env, capture_output=True, timeout=60,
+
+    def restored(target, *inject):
+        words = ["strace", "-qq", "-o", home.path / "log", "-e", "trace=write", *inject,
+                 tools.python, "-I", f"{tools.bin}/csb-restore", ID, "--target-dir", target]
+        return subprocess.run(words, env=home.env, capture_output=True, timeout=60,
                               cwd=home.path)
-        there = (target / MAIN).read_bytes() if (target / MAIN).exists() else None
-        assert there in (None, data), f"write {number}: other bytes are left"
-        assert done.returncode or there == data, f"write {number}: status 0 and no file"
-        said.add(b"what was written is not what is stored" in done.stderr)
-    assert True in said, "no write of the file was hit"
+
+    assert restored("good").returncode == 0
+    writes = (home.path / "log").read_text().splitlines()
+    writes = [call for call in writes if call.startswith("write(")]
+    mine = [number for number, call in enumerate(writes, 1) if f" {len(data)}) = " in call]
+    assert len(mine) == 1, "the file is not written at once"
+    lost = ["-e", f"inject=write:retval={len(data)}:when={mine[0]}"]
+    done = restored("bad", *lost)
+    assert done.returncode == 1 and b"what was written is not what is stored" in done.stderr
+    assert not [path for path in (home.path / "bad").rglob("*") if path.is_file()]
 
 
 # A store as version 0.1.0 writes it: the journal of a commit, field by field.

@@ -143,7 +143,7 @@ def test_a_session_open_in_a_client_is_refused(sh, home, stored):
     live = home.claude / "sessions/1.json"
     live.write_text(json.dumps({"pid": os.getpid(), "sessionId": ID}))
     done = sh(f"csb-restore {ID}")
-    assert done.rc == 1 and "open in a client" in done.err
+    assert done.rc == 1 and "open in Claude Code" in done.err
     assert {r["result"] for r in done.records} == {"refused"}
     assert not (home.claude / FOOTPRINT[0]).exists()
     for text in (json.dumps({"pid": 4194399, "sessionId": ID}), "rubbish", "[]",

@@ -206,7 +206,11 @@ def temporary_in(folder):
 
 
 def sweep(folder):
-    """Remove what runs that died a day ago left in a folder under temporary names."""
+    """Remove what runs that died a day ago left in a folder under temporary names.
+
+    folder: its path, or its open descriptor.
+    """
+    fd = folder if isinstance(folder, int) else None
     for entry in list(os.scandir(folder)):
         if not entry.name.startswith(TEMPORARY):
             continue
@@ -214,16 +218,19 @@ def sweep(folder):
             age = time.time() - entry.stat(follow_symlinks=False).st_mtime
             writer = entry.name[len(TEMPORARY):].split("-")[0]
             if age > STALE and not os.path.exists("/proc/" + writer):
-                os.unlink(entry.path)
+                os.unlink(entry.path, dir_fd=fd)
         except OSError:
             continue            # another run was faster
 
 
 def sync(path):
-    """Make a file's bytes, or the names in a directory, durable, if the system can."""
+    """Make a file's bytes, or the names in a directory, durable, if the system can.
+
+    path: a path, or an open descriptor.
+    """
     if os.name == "nt":         # it opens no directory
         return
-    fd = os.open(path, os.O_RDONLY)
+    fd = os.dup(path) if isinstance(path, int) else os.open(path, os.O_RDONLY)
     try:
         os.fsync(fd)
     except OSError as error:

@@ -1,4 +1,4 @@
-"""ids of sessions, and which path belongs to which session
+"""ids of sessions, which path belongs to which session, and which project to a folder
 
 A session is known by its project and its id, a UUID. Ids are compared without case and
 kept as the disk has them: Claude Code takes --session-id in either case and names the
@@ -20,6 +20,7 @@ import re
 from collections import namedtuple
 
 from csb import FAILED, MISUSE, Error
+from csb.places import read_json
 
 _HEX = "[0-9a-fA-F]"
 ID = re.compile(f"{_HEX}{{8}}-{_HEX}{{4}}-{_HEX}{{4}}-{_HEX}{{4}}-{_HEX}{{12}}")
@@ -229,3 +230,183 @@ def pick(word, ids):
         raise Error(f"cannot find session '{word}'", FAILED)
     names = " ".join(found[:NAMED_AT_MOST])
     raise Error(f"'{word}' names {len(found)} sessions: {names}", MISUSE)
+
+
+# --- folders and their projects -------------------------------------------------------
+
+# Paths of other systems count, too: a transcript may have come from one.
+_WINDOWS = re.compile(r"[A-Za-z]:[\\/]|\\\\")
+_WHOLE_PATH = r"((?:/|~(?=[/=]|$)|[A-Za-z]:[\\/]|\\\\).*"
+_OLD_AND_NEW = re.compile(f"{_WHOLE_PATH}?)={_WHOLE_PATH})", re.S)
+
+SLUG_LENGTH = 200               # characters; of a longer name the rest becomes a hash
+DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
+
+
+def slug_of(folder, projects=None):
+    """The name that Claude Code gives to a folder's project.
+
+    Each UTF-16 unit of its real path that is no ASCII letter or digit becomes "-". The
+    hash of a long name differs between versions of Claude Code: if there is just one
+    directory in projects (a path) that begins alike, it is that.
+    """
+    units = _utf16_units(_real_path(folder))
+    name = re.sub("[^a-zA-Z0-9]", "-", "".join(map(chr, units)))
+    if len(name) <= SLUG_LENGTH:
+        return name
+    if projects and os.path.isdir(os.path.join(projects, name)):
+        return name             # before 2.1 Claude Code did not shorten it
+    start = name[:SLUG_LENGTH] + "-"
+    alike = []
+    if projects and os.path.isdir(projects):
+        for entry in os.listdir(projects):
+            if re.fullmatch(re.escape(start) + "[a-z0-9]+", entry):
+                alike.append(entry)
+    if len(alike) == 1:
+        return alike[0]
+    return start + _hash_of(units)
+
+
+def _real_path(folder):
+    if _WINDOWS.match(folder):
+        return folder
+    try:
+        return os.path.realpath(folder)
+    except ValueError:          # it holds a NUL, or what is no character
+        return folder
+
+
+def _utf16_units(text):
+    data = text.encode("utf-16-le", "surrogatepass")
+    return [data[at] + 256 * data[at + 1] for at in range(0, len(data), 2)]
+
+
+def _hash_of(units):
+    """JavaScript's customary hash of a string, a number of 32 bits, to the base 36."""
+    number = 0
+    for unit in units:
+        number = (number * 31 + unit) & 0xFFFFFFFF
+    if number >= 1 << 31:       # Math.abs of a number with a sign
+        number = (1 << 32) - number
+    digits = ""
+    while number:
+        number, digit = divmod(number, 36)
+        digits = DIGITS[digit] + digits
+    return digits or "0"
+
+
+class FolderMap:
+    """What has become of folders: OLD=NEW, two whole paths, of any system.
+
+    OLD means itself and what is below it, never half a name; upper and lower case
+    count. Of several that match the longest is taken, once. ~ is the home directory.
+    """
+
+    def __init__(self, words):
+        found = {}
+        for word in words:
+            old, new = _old_and_new(word)
+            key = _without_end(old)
+            if found.setdefault(key, new) != new:
+                raise Error(f"'{old}' is mapped twice", MISUSE)
+        self._pairs = sorted(found.items(), key=lambda pair: -len(pair[0]))
+
+    def __bool__(self):
+        return bool(self._pairs)
+
+    def new_path(self, path):
+        """What a path is now, None if it is below no OLD."""
+        for old, new in self._pairs:
+            rest = path[len(old):]
+            if path.startswith(old) and _goes_on(old, rest):
+                return _joined(old, new, rest)
+        return None
+
+
+def _old_and_new(word):
+    match = _OLD_AND_NEW.fullmatch(word)
+    if not match:
+        raise Error(
+            f"cannot use '{word}': OLD=NEW takes the whole path of a folder on both "
+            "sides", MISUSE
+        )
+    return [
+        os.path.expanduser(path) if path.startswith("~") else path
+        for path in match.groups()
+    ]
+
+
+def _without_end(path):
+    """A path without a separator at its end: of / nothing is left, of C:\\ the C:."""
+    return path.rstrip("\\/" if _WINDOWS.match(path) else "/")
+
+
+def _goes_on(old, rest):
+    """Is what follows a folder's path empty, or the name of something in it?"""
+    if not rest or rest.startswith("/"):
+        return True
+    return _is_windows(old) and rest.startswith("\\")
+
+
+def _joined(old, new, rest):
+    """The path NEW + rest, with the separators of NEW's system."""
+    if _is_windows(old) and not _is_windows(new):
+        rest = rest.replace("\\", "/")
+    elif _is_windows(new) and not _is_windows(old):
+        rest = rest.replace("/", "\\")
+    base = _without_end(new)
+    if rest.strip("\\/"):
+        return base + rest
+    if len(base) > 2 or base.startswith("/"):
+        return base
+    return new                  # / or C:\, of which the separator is a part
+
+
+def _is_windows(path):
+    return _WINDOWS.match(path + "\\") is not None
+
+
+# --- open sessions --------------------------------------------------------------------
+
+
+def open_sessions(root):
+    """{key of an id: number of the process} of the sessions that are open.
+
+    Each running Claude Code notes its session in a file of the Claude directory (root).
+    """
+    folder = os.path.join(root, "sessions")
+    found = {}
+    try:
+        names = os.listdir(folder)
+    except OSError:
+        return found
+    for name in names:
+        if not name.endswith(".json"):
+            continue
+        try:
+            note = read_json(os.path.join(folder, name))
+            session_id = note["sessionId"]
+            process = int(note["pid"])
+            if isinstance(session_id, str) and is_alive(process):
+                found[key_of(session_id)] = process
+        except (OSError, ValueError, KeyError, TypeError, OverflowError):
+            continue            # half written, or of something else
+    return found
+
+
+def is_alive(process):
+    """Is there a process of that number, whoever it belongs to?"""
+    if os.name == "nt":         # where os.kill(process, 0) is Ctrl-C
+        from subprocess import getoutput
+
+        words = f'tasklist /NH /FO CSV /FI "PID eq {process}"'
+        return f'"{process}"' in getoutput(words)
+    if process <= 0:
+        return False
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:     # somebody else's is alive, too
+        pass
+    return True

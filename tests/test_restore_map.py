@@ -1,4 +1,4 @@
-"""csb-rehome: which folder a session was started in, however late its transcript tells."""
+"""csb-restore --map: which folder a session was started in, however late its transcript tells."""
 import json
 
 import pytest
@@ -50,7 +50,7 @@ def test_a_link_that_stands_is_followed(home, moved):
 
 
 def test_thousands_of_folders_cost_little(moved):
-    """csb-remap is not asked for each: that would take minutes."""
+    """Each is looked at once."""
     text = "".join(line(cwd=f"/other/{n}") for n in range(20000)) + line(cwd="/old/app")
     assert moved(text, "-old-app") == "-new-app"
 

@@ -1,0 +1,221 @@
+"""the working directories that a transcript names: reading them, rewriting them
+
+Claude Code notes in each record where it is (cwd), and in a few where it was or goes.
+Of these fields a rewrite changes the values alone: not a byte of anything else.
+"""
+import json
+import re
+from collections import namedtuple
+
+from csb import warn
+from csb.files import BLOCK, LINE_LIMIT, lines
+from csb.session import slug_of
+from csb.transcript import FOLDERS, FOLDERS_OF_WORKTREE, WORKTREE, load
+
+MOST_FOLDERS = 50_000           # of one transcript, that are looked at
+MOST_VALUES_REWRITTEN = 100_000     # in a line above 1 MB: each takes memory
+SAID_AT_MOST = 3                # folders that no OLD matches
+
+_CWD = re.compile(rb'"cwd" ?: ?"((?:[^"\\]|\\.)*)"')
+_ANY_FIELD = re.compile(f'"(?:{"|".join([*FOLDERS, WORKTREE])})"'.encode())
+_LONGEST_FIELD = 20             # bytes, quotes and all
+
+# JSON, without a value being parsed that is not looked at.
+_MEMBER = re.compile(r'[{,][ \t\r\n]*"((?:[^"\\]|\\.){0,200})"[ \t\r\n]*:[ \t\r\n]*')
+_SPACE = re.compile(r"[ \t\r\n]*")
+_A_VALUE = re.compile(rb'"[^"]*"|[\[{,]')
+_skip_value = json.JSONDecoder(parse_int=str, parse_float=str).raw_decode
+
+_Member = namedtuple("_Member", "key start end")        # where its value stands
+_Piece = namedtuple("_Piece", "data begins ends")       # of a line
+
+
+# --- reading --------------------------------------------------------------------------
+
+
+def started_in(blocks, project, projects):
+    """The folder that a session was started in, None if its transcript names none.
+
+    Claude Code finds a session by that folder. It is the first cwd that is called like
+    the session's project, else the first of all. projects: that directory's path.
+    """
+    first = None
+    for folder in _working_folders(blocks):
+        if first is None:
+            first = folder
+        if slug_of(folder, projects) == project:
+            return folder
+    return first
+
+
+def _working_folders(blocks):
+    """Yield the folders that a transcript's records have as their cwd, each once."""
+    seen = set()
+    last = None
+    for line in lines(blocks, limit=BLOCK):
+        if line is None:
+            continue            # the next one names its folder, too
+        named = _CWD.findall(line)
+        if not named or named == last:      # as in most lines
+            continue
+        last = named if len(named) == 1 else None
+        for record in load(line).records:
+            folder = record.cwd
+            if folder and folder not in seen:
+                seen.add(folder)
+                yield folder
+        if len(seen) == MOST_FOLDERS:
+            return
+
+
+# --- rewriting ------------------------------------------------------------------------
+
+
+class Rewriter:
+    """Rewrites the working directories of transcripts by a FolderMap.
+
+    changed: was there anything to rewrite? unmatched: some of the folders that no OLD
+    matches.
+    """
+
+    def __init__(self, folder_map):
+        self.folder_map = folder_map
+        self.changed = False
+        self.unmatched = {}
+
+    def blocks(self, blocks, name):
+        """Yield the bytes of a transcript, rewritten.
+
+        A line that memory cannot bear stays as it is, which is said. name: what to call
+        the transcript then.
+        """
+        number = 1
+        names_field = False     # does the line of which pieces come name such a field?
+        looked = False
+        before = b""
+        for piece in _pieces(blocks):
+            data = piece.data
+            if piece.begins:
+                names_field = looked = False
+                before = b""
+            if not names_field:
+                seam = before + data[:_LONGEST_FIELD]
+                names_field = bool(_ANY_FIELD.search(data) or _ANY_FIELD.search(seam))
+            before = data[-_LONGEST_FIELD:]
+            whole = piece.begins and len(data) <= LINE_LIMIT
+            if names_field and whole and _is_bearable(data):
+                looked = True
+                yield from self._line(data)
+            else:
+                yield data
+            if piece.ends:
+                if names_field and not looked:
+                    _say_too_large(number, name)
+                names_field = False
+                number += 1
+        if names_field and not looked:
+            _say_too_large(number, name)
+
+    def _line(self, line):
+        """Yield the parts of a line, rewritten; as it is if it is no record."""
+        try:
+            found = _folder_values(line)
+            olds = [json.loads(line[start:end].decode()) for start, end in found]
+        except (ValueError, RecursionError):
+            yield line
+            return
+        at = 0
+        for (start, end), old in zip(found, olds, strict=True):
+            new = self.folder_map.new_path(old)
+            if new is None and len(self.unmatched) < SAID_AT_MOST:
+                self.unmatched[old[:200]] = None
+            if new is not None and new != old:
+                self.changed = True
+                yield line[at:start]
+                yield _as_json(new)
+                at = end
+        yield line[at:]
+
+
+def _say_too_large(number, name):
+    warn(f"cannot look into line {number} of {name}: it is too large, and stays")
+
+
+def _pieces(blocks):
+    """Yield the _Pieces of a stream: lines with their ends, long ones in several."""
+    rest = b""
+    begins = True
+    for block in blocks:
+        *ended, rest_of_block = block.split(b"\n")
+        for line in ended:
+            yield _Piece(rest + line + b"\n", begins, True)
+            rest = b""
+            begins = True
+        rest += rest_of_block
+        if len(rest) > LINE_LIMIT or not begins and rest:
+            yield _Piece(rest, begins, False)
+            rest = b""
+            begins = False
+    if rest:
+        yield _Piece(rest, begins, False)
+
+
+def _is_bearable(line):
+    """Can the values of a line be held in memory?"""
+    if len(line) <= BLOCK:
+        return True
+    flat = line.replace(b"\\\\", b"__").replace(b'\\"', b"__")
+    count = 0
+    for match in _A_VALUE.finditer(flat):
+        if not match[0].startswith(b'"'):
+            count += 1
+            if count > MOST_VALUES_REWRITTEN:
+                return False
+    return True
+
+
+def _folder_values(line):
+    """[(start, end)] of the values in a line that name a working directory.
+
+    ValueError if the line is no record. A byte is read as a character: what is looked
+    for is ASCII.
+    """
+    text = line.decode("latin-1")
+    found, end = _members(text, _SPACE.match(text).end())
+    if _SPACE.match(text, end).end() != len(text):
+        raise ValueError("more than one object")
+    wanted = []
+    for member in found:
+        if member.key in FOLDERS:
+            wanted.append(member)
+        elif member.key == WORKTREE and text[member.start] == "{":
+            inner, _ = _members(text, member.start)
+            wanted += [one for one in inner if one.key in FOLDERS_OF_WORKTREE]
+    return sorted((one.start, one.end) for one in wanted if text[one.start] == '"')
+
+
+def _members(text, at):
+    """The _Members of the object that begins there, and where it ends."""
+    found = []
+    expected = "{"
+    while True:
+        match = _MEMBER.match(text, at)
+        if not match or match[0][0] != expected:
+            break
+        expected = ","
+        _, end = _skip_value(text, match.end())
+        found.append(_Member(match[1], match.end(), end))
+        at = _SPACE.match(text, end).end()
+    if text[at:at + 1] != "}":
+        raise ValueError("no object")
+    return found, at + 1
+
+
+def _as_json(text):
+    """A text in JSON as Claude Code writes it: UTF-8, lone surrogates escaped."""
+    quoted = json.dumps(text, ensure_ascii=False)
+    return re.sub("[\ud800-\udfff]", _escaped, quoted).encode()
+
+
+def _escaped(match):
+    return f"\\u{ord(match[0]):04x}"
