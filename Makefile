@@ -50,8 +50,6 @@ dist/csb-restore: bin/csb-place bin/csb-put
 
 $(filter $(DIST),$(OTHER)): FORCE
 
-dist/csb-fmt: bin/csb-count
-
 # Pages and completions are made of what the tools say of themselves.
 man: $(PAGES:%=build/share/%)
 

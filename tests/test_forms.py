@@ -22,6 +22,7 @@ MOVED = {
     "csb-changes",
     "csb-config",
     "csb-find",
+    "csb-fmt",
     "csb-gc",
     "csb-gitcommit",
     "csb-push",
@@ -54,6 +55,7 @@ JOBS = {
     "csb-changes": ("", "csb-changes", {
         "kind": "change", "change": "new", "path": TRANSCRIPT}),
     "csb-find": ("", "csb-find", {"kind": "session", "session_id": name(0)}),
+    "csb-fmt": ("csb-find >~/in", "csb-fmt <$HOME/in", f"  {name(0)}  "),
     "csb-gc": (STORED, "csb-gc --now", {"kind": "gc", "packs": 0}),
     "csb-gitcommit": ("csb-changes >~/in", "csb-gitcommit <$HOME/in", {
         "kind": "commit", "class": "noise", "ref": "refs/heads/main"}),
@@ -288,7 +290,6 @@ WAITING = {
     "csb.git": ["csb-restore"],             # reads objects and history
     "csb.places": ["csb-status", "csb-find"],       # asks where the store is
     "csb.session": ["csb-restore", "csb-find"],     # asks what belongs to a session
-    "csb.terminal": ["csb-fmt", "csb-backup"],      # shows how far it has come
 }
 
 
