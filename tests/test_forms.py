@@ -25,6 +25,7 @@ MOVED = {
     "csb-fmt",
     "csb-gc",
     "csb-gitcommit",
+    "csb-history",
     "csb-push",
     "csb-redact",
     "csb-verify",
@@ -59,6 +60,8 @@ JOBS = {
     "csb-gc": (STORED, "csb-gc --now", {"kind": "gc", "packs": 0}),
     "csb-gitcommit": ("csb-changes >~/in", "csb-gitcommit <$HOME/in", {
         "kind": "commit", "class": "noise", "ref": "refs/heads/main"}),
+    "csb-history": (STORED, f"csb-history {name(0)}", {
+        "kind": "version", "path": TRANSCRIPT, "change": "new"}),
     "csb-config": ("", "csb-config", {"kind": "setting", "key": "interval"}),
     "csb-redact": (
         f"echo '{{\"key\":\"{KEY}\"}}' >>{IN_CLAUDE}", f"csb-redact {IN_CLAUDE}",
