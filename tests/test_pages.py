@@ -60,7 +60,7 @@ def test_a_bad_status(sh):
     head, *rest = out.splitlines()
     assert head == "NOT everything is backed up."
     assert rest[0] == "! 2 w" and rest[1].startswith("! b b b") and rest[2].startswith("  b b")
-    assert rest[3].startswith("    grew     12.3 KB  \u2026xx") and rest[3].endswith("xxEND")
+    assert rest[3].startswith("    grew    12.3 KB  \u2026xx") and rest[3].endswith("xxEND")
     assert rest[4:6] == ["    new  a\\x1b[2J", "    and 10 more (csb changes lists them)"]
     assert "after 30 days. Next: 3 of them on " in out
     assert "csb config settings:cleanupPeriodDays 365\n" in out
@@ -98,10 +98,10 @@ def test_a_session_in_full(sh, home):
                  "  size         2.0 KB, 3 messages, 1 prompt, 2 tool calls\n",
                  "  tokens       1.2M input, 900 cache read\n", "  folder       ~/code\n",
                  f"  a fork of    {OTHER}\n", f"  transcript   ~/.claude/{path}\n",
-                 f"\n  files (1)\n    3 Feb 2001           2.0 KB  \u2026{path[-44:]}\n",
+                 f"\n  files (1)\n    3 Feb 2001          2.0 KB  \u2026{path[-47:]}\n",
                  "\n  folders (2)\n        41  ~/code\n            /srv\n",
                  "\n  subagents (1)\n    a1  look\n", f"\n  forks (1)\n    {OTHER}\n",
-                 "\n  versions (1)\n    3 Feb 2001       new  a1b2c3d4     5 bytes\n"):
+                 "\n  versions (1)\n    3 Feb 2001       new  a1b2c3d4    5 bytes\n"):
         assert part in out, part
     assert "pr links" not in out and "damaged line" not in out
     assert sh("csb-fmt", lines(record, record)).ok().out == f"{out}\n{out}"
@@ -121,12 +121,12 @@ def test_hits_by_session(sh):
     assert sh("csb-fmt", lines(*hits)).ok().out == f"""\
 T  {ID}
   you (agent), 3 Feb 2001
-                        mend the parser now
+                      mend the parser now
   you (agent), 3 Feb 2001
-                        again
+                      again
 
 -w  {OTHER}
-  Claude                mend the parser now
+  Claude              mend the parser now
 
 3 places in 2 sessions.
 """
@@ -139,7 +139,7 @@ def test_where_a_session_was_found_by_its_title_or_folder(sh):
     hit = {**HIT, "role": "meta", "agent": None, "title": "Mend the parser",
            "snippet": "Mend the parser -srv-x /srv/x /srv/deep/parser/er"}
     for match, shown in ((None, "in the title, 3 Feb 2001"), ([[9, 15]], "in the title, "),
-                         ([[40, 46]], "in a folder, 3 Feb 2001\n" + " " * 24
+                         ([[40, 46]], "in a folder, 3 Feb 2001\n" + " " * 22
                           + "/srv/deep/parser/er\n")):
         out = sh("csb-fmt", lines({**hit, "match": match})).ok().out
         assert shown in out and out.count("Mend") == 1 and "-srv-x" not in out
@@ -147,7 +147,7 @@ def test_where_a_session_was_found_by_its_title_or_folder(sh):
 
 @pytest.mark.parametrize("before, match, after, shown", [
     ("One. Two three ", "here", " and on.", "\u2026 Two three here and on."),
-    ("short ", "here", "", "short here"), ("A title: ", "here", "", "A title: here"),
+    ("short ", "here", "", "short here"), ("**bold** ```sh\nx ", "here", "", "bold x here"), ("A title: ", "here", "", "A title: here"),
     ("x" * 400 + " ", "here", " end", "\u2026" + "x" * 78 + " here end"),
     ("- a list\n- item ", "here", "", "- a list\n- item here"),
     ("", "here", " " + "y" * 400, "here " + "y" * 154 + "\u2026")])
