@@ -19,6 +19,7 @@ if FORM == "dist":
 # The tools that are written with the package csb. All that are count: a tool that moves
 # to it gets its name here, and its row in JOBS.
 MOVED = {
+    "csb",
     "csb-changes",
     "csb-config",
     "csb-find",
