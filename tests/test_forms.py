@@ -232,6 +232,8 @@ def test_a_tool_without_its_library(copied, alone, tool, start):
     assert (done.rc, done.out) == (1, "")
     assert done.err == (f"{tool}: cannot find lib/csb: lib/build/squash bin/{tool} "
                         "makes one file of both\n")
+    if tool == "csb":
+        return                  # a package cannot lie where the tool itself does
     set_traps(there, ["csb"])
     assert alone(f"{start.format(tool)} --version", there).err == done.err
 
