@@ -183,7 +183,7 @@ def test_other_kinds(sh, record, text):
 
 
 def version(**fields):
-    return {"kind": "version", "session_id": ID, "path": f"projects/-x/{ID}.jsonl",
+    return {"kind": "version", "session_id": ID, "project": "-x", "path": f"projects/-x/{ID}.jsonl",
             "commit": COMMIT, "at": LONG_AGO, **fields}
 
 
@@ -192,17 +192,15 @@ def test_versions_stand_below_what_they_are_versions_of(sh):
     records = [version(size=5000, change="grew", deleted_at=LONG_AGO),
                version(size=3000, change="shrunk"), version(size=4000, change="revived"),
                version(size=10, change="new"), version(path="b", size=1, change="new")]
-    assert sh("csb-fmt", lines(*records)).ok().out == f"""\
-Session 3f4a9b10
-  projects/-x/{ID}.jsonl
+    assert sh("csb-fmt", lines(*records)).ok().out == """\
+Session 3f4a9b10 in -x
   deleted 3 Feb 2001
    1  3 Feb 2001           5.0 KB  a1b2c3d4  +2.0 KB
    2  3 Feb 2001           3.0 KB  a1b2c3d4  \u22121.0 KB: it is shorter than before
    3  3 Feb 2001           4.0 KB  a1b2c3d4  there again
    4  3 Feb 2001         10 bytes  a1b2c3d4  first
 
-Session 3f4a9b10
-  b
+b
    1  3 Feb 2001          1 bytes  a1b2c3d4  first
 """
 
@@ -237,8 +235,8 @@ SAME, DIFFERENT, DRY = ({"reason": "it is there"}, {"reason": "another file is t
     ([file("restored"), file("restored"), file("kept", 2, **DIFFERENT), file("refused", 3)] * 2, 4,
      "Restored 3 sessions: 4 files, each read back. Different ones are there, and were left "
      "alone: 2 files. Refused: 2 files."),
-    ([file("kept", **SAME)] * 3, 0, "Nothing to restore, 1 session. Already there: 3 files."),
-    ([file("kept")], 0, "Nothing to restore, 1 session. Already there: 1 file."),
+    ([file("kept", **SAME)] * 3, 0, "Restored nothing. Already there: 3 files."),
+    ([file("kept")], 0, "Restored nothing. Already there: 1 file."),
     ([file("restored", **DRY)] * 2 + [file("kept", **DRY, **SAME), file("kept", **DRY, **DIFFERENT),
                                       file("refused", **DRY)], 2,
      "Would restore 1 session: 2 files. Already there: 1 file. Different ones are there, and were "

@@ -37,7 +37,7 @@ def test_a_good_status(sh):
     assert out == """\
 Everything is backed up.
 
-  sessions     102 on disk, 2 deleted ones kept, 1 rewritten
+  sessions     102 on disk, 2 deleted but kept, 1 rewritten
   last backup  5 minutes ago, today 12:34
   last change  3 hours ago, today 12:34
   files        1,234 stored, 1 deleted since, 3 never stored (by rule)
