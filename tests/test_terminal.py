@@ -55,17 +55,17 @@ def test_cutting(text, room):
 @pytest.mark.parametrize("room", [2, 7, 40])
 def test_folding(text, room):
     """No line is too long and nothing but spaces is lost."""
-    lines = terminal.fold(text, room)
+    lines = terminal.wrap_text(text, room)
     assert max(map(width, lines)) <= room
     assert "".join("".join(lines).split()) == "".join(text.split())
-    for start, end in terminal.fold_spans(text, room):
+    for start, end in terminal.wrap_spans(text, room):
         assert start < end
 
 
 def test_lines_are_broken_between_words():
-    assert terminal.fold("one two three four", 9) == ["one two", "three", "four"]
-    assert terminal.fold("a " + "b" * 12, 8) == ["a bbbbbb", "bbbbbb"]
-    assert terminal.fold("one two", 7) == ["one two"]
+    assert terminal.wrap_text("one two three four", 9) == ["one two", "three", "four"]
+    assert terminal.wrap_text("a " + "b" * 12, 8) == ["a bbbbbb", "bbbbbb"]
+    assert terminal.wrap_text("one two", 7) == ["one two"]
 
 
 @pytest.mark.parametrize("path, room, short", [

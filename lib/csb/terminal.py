@@ -14,11 +14,11 @@ NARROWEST = 40              # columns; what is narrower is written as if it were
 PATIENCE = 1.0              # seconds of work after which a person wants to see it
 PAUSE = 0.1                 # seconds between two drawings
 
-MINUTE = 60                 # seconds, as are the next
-HOUR = 3600
-DAY = 86_400
-MONTH = 2_629_800
-YEAR = 31_557_600
+_MINUTE = 60                 # seconds, as are the next
+_HOUR = 3600
+_DAY = 86_400
+_MONTH = 2_629_800
+_YEAR = 31_557_600
 
 BOLD = "1"
 DIM = "2"
@@ -127,7 +127,7 @@ def padded(text, width):
     return text + " " * (width - columns(text))
 
 
-def fold_spans(text, width):
+def wrap_spans(text, width):
     """Yield (start, end) of each line of at most width columns that a text becomes.
 
     It is broken between words, if one is not longer than half of a line.
@@ -145,9 +145,9 @@ def fold_spans(text, width):
             start += 1
 
 
-def fold(text, width):
+def wrap_text(text, width):
     """The lines of at most width columns that a text becomes; one at least."""
-    lines = [text[start:end] for start, end in fold_spans(text, width)]
+    lines = [text[start:end] for start, end in wrap_spans(text, width)]
     return lines or [""]
 
 
@@ -197,7 +197,7 @@ def counted(count, noun):
 def span(seconds):
     """A length of time in its largest unit: 4 minutes."""
     names = ("year", "month", "day", "hour", "minute")
-    for name, length in zip(names, (YEAR, MONTH, DAY, HOUR, MINUTE), strict=True):
+    for name, length in zip(names, (_YEAR, _MONTH, _DAY, _HOUR, _MINUTE), strict=True):
         if seconds >= length:
             return counted(int(seconds // length), name)
     return counted(int(seconds), "second")
@@ -205,16 +205,16 @@ def span(seconds):
 
 def short_span(seconds):
     """A length of time in few letters: 4 min, 2 h, 3 d."""
-    if seconds < HOUR:
-        return f"{max(int(seconds // MINUTE), 1)} min"
-    if seconds < 2 * DAY:
-        return f"{int(seconds // HOUR)} h"
-    return f"{int(seconds // DAY)} d"
+    if seconds < _HOUR:
+        return f"{max(int(seconds // _MINUTE), 1)} min"
+    if seconds < 2 * _DAY:
+        return f"{int(seconds // _HOUR)} h"
+    return f"{int(seconds // _DAY)} d"
 
 
 def from_now(seconds, now):
     """A time as seen from now: 3 hours ago, in 2 days, just now."""
-    if abs(now - seconds) < MINUTE:
+    if abs(now - seconds) < _MINUTE:
         return "just now"
     if seconds > now:
         return f"in {span(seconds - now)}"
@@ -225,13 +225,13 @@ def day_of(seconds, now):
     """The day of a time, here: today, yesterday, 12 Nov, 12 Nov 2025."""
     there = time.localtime(seconds)
     here = time.localtime(now)
-    before = time.localtime(now - DAY)
+    before = time.localtime(now - _DAY)
     if there[:3] == here[:3]:
         return "today"
     if there[:3] == before[:3]:
         return "yesterday"
     day = f"{there.tm_mday} {_MONTHS[there.tm_mon - 1]}"
-    if abs(now - seconds) < YEAR / 2 or there.tm_year == here.tm_year:
+    if abs(now - seconds) < _YEAR / 2 or there.tm_year == here.tm_year:
         return day
     return f"{day} {there.tm_year}"
 
