@@ -47,6 +47,8 @@ def test_the_first_screen_begins_with_the_state_of_the_backup(sh, home):
     write(home, 3)
     assert state().startswith("Not everything is backed up: 1 file (")
     assert state().endswith("Type: csb backup")
+    shutil.rmtree(home.claude / "projects")
+    assert state().startswith("Nothing is in projects/, and the backup knows sessions.")
 
 
 @pytest.mark.parametrize("code", ["sys.exit(3)", "print('[]')", "print('x')", None])
@@ -209,7 +211,7 @@ def test_backup_as_text(sh, home):
     assert "stored " in out and "  question 1  /srv/app  [new]\n" in out
     said = (r"Backed up 1 new session: 1 file \(\d+ bytes\) in \d+\.\d s, read\s+back and "
             r"verified\.\n")
-    assert re.search(said + "$", out)
+    assert re.search(said + "To have it happen by itself: csb setup\n$", out)
     assert sh("csb backup").ok().out == "Nothing new: everything is backed up.\n"
     write(home, 2)
     assert re.fullmatch(said, on_terminal(sh, home, "csb backup", NO_COLOR="1"))
@@ -272,7 +274,7 @@ def test_the_status_is_the_tools(sh, stages, code, rc):
 
 
 @pytest.mark.parametrize("stage, code, words", [
-    ("csb-find", "sys.exit('csb-find: one\\ntwo\\nthree')", "csb-find: one (and 2 lines more)"),
+    ("csb-find", "sys.exit('csb-find: one\\ntwo\\nthree')", "csb-find: one (and 2 more lines)"),
     ("csb-index", "sys.stdin.read()\nsys.exit(1)", "status 1"),
     ("csb-index", "os.kill(os.getpid(), signal.SIGKILL)", "status 137"),
     ("csb-index", None, "cannot find csb-index beside"),
