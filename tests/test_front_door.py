@@ -435,6 +435,18 @@ def test_long_lists_go_through_the_pager(sh, home):
     assert "status 0" in status, "who has read enough leaves"
 
 
+def test_a_text_goes_through_the_pager(sh, home, stages):
+    """Its tool learns how large the terminal is; a page or records do not."""
+    stages("csb-log", "print('log', os.environ.get('CSB_PAGED'), *sys.argv[1:])\nsys.exit(5)")
+    run = lambda line, **more: on_terminal(
+        sh, home, f"{line}; echo $?", setup="stty cols 90 rows 24", **more).splitlines()
+    pager = "sed s/^/PAGED/"
+    assert run("csb log 3f4a", PAGER=pager) == ["PAGEDlog 90x24 3f4a", "5"]
+    assert run("csb log 3f4a", PAGER="cat") == ["log None 3f4a", "5"]
+    assert run("csb log --html 3f4a", PAGER=pager) == ["log None --html 3f4a", "5"]
+    assert sh("csb log 3f4a", PAGER=pager).out == "log None 3f4a\n"
+
+
 def test_a_restore_ends_with_what_it_has_done(sh, home):
     """In both forms of the pipe, for --dry-run, for a second time."""
     folder = write(home, 1, 2)
