@@ -160,6 +160,8 @@ def test_misuse(sh, home):
         done = sh(line)
         assert (done.rc, done.out) == (2, ""), (line, done)
         assert done.err.count("\n") == 1, (line, done)
+    assert sh("csb list --top").err == (
+        "csb list: argument --top: expected one argument (csb list --help lists the options)\n")
 
 
 def test_a_missing_tool_is_status_3(sh, stages):
