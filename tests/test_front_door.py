@@ -295,9 +295,16 @@ def test_an_index_that_cannot_be_brought_up_to_date(sh, home, stages, stage, cod
 
 
 def test_without_anything(sh, home):
+    """Nobody has to know what an index is, and nothing is made."""
     home.claude.rmdir()
-    done = sh("csb list")
-    assert (done.out, done.err.count("\n")) == ("", 1) and str(home.claude) in done.err
+    for line in ("csb list", "csb search x", "csb tree"):
+        done = sh(line)
+        assert (done.rc, done.out) == (3, "")
+        typed = line.removesuffix(" x")
+        assert done.err == (f"{typed}: '~/.claude' is not there. Is Claude Code installed? "
+                            "Another place: --claude-dir\n")
+        assert not home.backup.exists()
+    assert sh("csb").ok().out.splitlines()[2].startswith("'~/.claude' is not there.")
 
 
 def test_broken_pipes_and_full_disks(sh, home):
