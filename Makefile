@@ -48,8 +48,6 @@ dist/%: bin/% $(wildcard lib/csb/*.py) lib/build/squash lib/old.py lib/squash
 
 $(filter $(DIST),$(OTHER)): FORCE
 
-dist/csb-fmt: bin/csb-count
-
 # Pages and completions are made of what the tools say of themselves.
 man: $(PAGES:%=build/share/%)
 

@@ -75,10 +75,10 @@ def test_csb(lived_in, sh, line):
         assert grown == ("--no-commit" not in line)
         assert ("grew" in done.out or "deleted" in done.out) == ("--quiet" not in line)
     elif line == "csb list --deleted":
-        assert OLD in done.out and ID not in done.out
+        assert OLD[:8] in done.out and ID[:8] not in done.out
     elif line.startswith("csb list"):
-        assert ID in done.out and OLD not in done.out
-        assert "purge" in done.out
+        assert ID[:8] in done.out and OLD[:8] not in done.out
+        assert ("expires in " in done.out) == ("expiration" in line)
     elif line.startswith("csb restore"):
         assert (lived_in.claude / f"projects/-p/{OLD}.jsonl").read_bytes() == LINE
     else:

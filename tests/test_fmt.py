@@ -1,94 +1,91 @@
 """csb-fmt: what people see of records, whatever stands in them."""
 import random
 import re
+import time
 
 import pytest
-from conftest import at, lines, on_terminal, width
+from conftest import at, lines, name, on_terminal, width
 
 pytestmark = pytest.mark.logic
 
 ID = "3f4a9b10-0000-4000-8000-00000000c0de"
+OTHER = "beef9b10-0000-4000-8000-00000000c0de"
 HOUR, DAY = 3600, 86400
-
-
-def wall(utc):
-    """A time of a record as the clock shows it where the tests are: UTC."""
-    return utc[:16].replace("T", " ")
+LONG_AGO = "2001-02-03T04:05:06.000000007Z"     # shown as 3 Feb 2001 on any day from 2002 on
 
 
 def session(**fields):
     return {"kind": "session", "session_id": ID, **fields}
 
 
-def test_an_entry_has_all_that_people_ask_for(sh, home):
-    last = at(-3 * HOUR - 60)
+def day(utc):
+    """The day of a time that is neither today's nor yesterday's, where the tests are: UTC."""
+    parsed = time.strptime(utc[:10], "%Y-%m-%d")
+    return f"{parsed.tm_mday} {time.strftime('%b', parsed)}"
+
+
+def test_a_session_takes_two_lines(sh, home):
+    last = at(-3 * DAY)
     record = session(
         title="Mend the parser", cwd=f"{home.path}/code", last_active=last, messages=124,
-        size=3_400_000, bytes=5_400_000, purge_at=at(12 * DAY + 60), state="present", folders=[
-            {"path": "/srv/b", "work": 3}, {"path": f"{home.path}/code/src", "work": 41},
-            {"path": "/h/me2", "work": 2}, {"path": "/srv/d", "work": 1}])
-    assert sh("csb-fmt", lines(record)).ok().out == f"""\
+        started=at(-3 * DAY - 2 * HOUR - 60), state="deleted", deleted_at=at(-2 * DAY),
+        folders=[{"path": f"{home.path}/code", "work": 50},
+                 {"path": f"{home.path}/code/src", "work": 41},
+                 {"path": f"{home.path}/fruit", "work": 3}, {"path": "/srv/d", "work": 1}])
+    assert sh("csb-fmt --top 4", lines(record)).ok().out == f"""\
 Mend the parser
-  3 hours ago, {wall(last)}  124 messages  3.4 MB of 5.4 MB  purge in 12d
-  start ~/code
-      * ~/code/src (41)
-        /srv/b (3)
-        /h/me2 (2)
-  {ID}
-
-"""
+  3f4a9b10  {day(last)} {last[11:16]} \u00b7 2 h \u00b7 124 messages \u00b7 ~/code (src) \u00b7 \
+deleted {day(at(-2 * DAY))}
+""", "where there is no room it is the folders that are left out"
+    del record["state"], record["deleted_at"]
+    assert sh("csb-fmt --top 4", lines(record)).ok().out.endswith(
+        "~/code (src, ../fruit, /srv/d)\n")
 
 
-@pytest.mark.parametrize("top, shown", [("0", 0), ("1", 1), ("2", 2), ("99", 4)])
+@pytest.mark.parametrize("top, shown", [
+    ("0", "/f"), ("1", "/f (0)"), ("2", "/f (0, 1)"), ("99", "/f (0, 1, 2, 3)")])
 def test_top_folders(sh, top, shown):
-    record = session(folders=[{"path": f"/f/{n}", "work": 9 - n} for n in range(4)])
-    out = sh(f"csb-fmt --top {top}", lines(record)).ok().out
-    assert re.findall(r"/f/(\d)", out) == [str(n) for n in range(shown)]
-    assert out.count("*") == min(shown, 1)
+    record = session(cwd="/f", folders=[{"path": f"/f/{n}", "work": 9 - n} for n in range(4)])
+    assert sh(f"csb-fmt --top {top}", lines(record)).ok().out.endswith(f" \u00b7 {shown}\n")
 
 
-def entries(sh, records):
+def entries(sh, records, options=""):
     """What csb-fmt makes of each session, in one run."""
-    shown = sh("csb-fmt", lines(*records)).ok().out.split("\n\n")
-    assert len(shown) == len(records) + 1
-    return shown
+    shown = sh(f"csb-fmt {options}", lines(*records)).ok().out.splitlines()
+    assert len(shown) == 2 * len(records)
+    return shown[1::2]
 
 
-def test_relative_dates(sh):
-    table = [(-20, "just now"), (-61, "1 minute ago"), (-125, "2 minutes ago"),
-             (-HOUR - 5, "1 hour ago"), (-2 * DAY - 60, "2 days ago"), (-45 * DAY, "1 month ago"),
-             (-800 * DAY, "2 years ago"), (3 * HOUR + 60, "in 3 hours")]
-    records = [session(last_active=at(seconds)) for seconds, _ in table]
-    for record, (_, words), shown in zip(records, table, entries(sh, records), strict=False):
-        assert f"\n  {words}, {wall(record['last_active'])}\n" in shown
-
-
-def test_days_to_purge(sh):
-    table = [(30 * DAY + 60, "purge in 30d"), (DAY + 60, "purge in 1d"),
-             (5 * HOUR + 60, "purge in 5h"), (-60, "OVERDUE by 0h"),
-             (-3 * DAY - 60, "OVERDUE by 3d")]
+def test_when_it_expires(sh):
+    table = [(30 * DAY + 60, ""), (6 * DAY + 60, "expires in 6 days"),
+             (5 * HOUR + 60, "expires in 5 hours"), (-3 * DAY - 60, "expired 3 days ago")]
     records = [session(purge_at=at(seconds)) for seconds, _ in table]
-    for (_, words), shown in zip(table, entries(sh, records), strict=False):
-        assert f"  {words}\n" in shown
+    for (_, words), shown in zip(table, entries(sh, records), strict=True):
+        assert shown.endswith(words) and ("expire" in shown) == bool(words)
+    assert "expires in 30 days" in entries(sh, records, "--verbose")[0]
     for shown in entries(sh, [{**record, "state": "deleted"} for record in records]):
-        assert "purge" not in shown and "OVERDUE" not in shown
+        assert "expire" not in shown
 
 
-def test_marks(sh):
-    when = "2026-01-02T03:04:05Z"
-    table = [({"state": "deleted", "deleted_at": when}, "DELETED 2026-01-02 03:04"),
-             ({"state": "deleted"}, "DELETED"), ({"rewritten_at": when}, "REWRITTEN 2026-01-02"),
-             ({"state": "husk"}, "HUSK"), ({"change": "new"}, "new"), ({"change": "grew"}, "grew")]
+def test_what_is_special(sh):
+    table = [({"state": "deleted", "deleted_at": LONG_AGO}, "deleted 3 Feb 2001"),
+             ({"state": "deleted"}, "deleted"), ({"rewritten_at": LONG_AGO}, "rewritten 3 Feb"),
+             ({"state": "husk"}, "no transcript"), ({"state": "missing"}, "missing"),
+             ({"place": "copy"}, "a copy"), ({"place": "deeper"}, "one folder too deep"),
+             ({"relocated_to": "/srv/x"}, "goes on in /srv/x"), ({"ended_by_model": True}, "ended"),
+             ({"open": True}, "open"), ({"continued_in": OTHER}, "went on in beef9b10"),
+             ({"change": "new"}, "new"), ({"change": "grew"}, "grew")]
     records = [session(**fields) for fields, _ in table]
     short = sh("csb-fmt --oneline", lines(*records)).ok().out.splitlines()
-    plain, *_ = entries(sh, [session(change="same", state="present")])
-    for (_, mark), *shown in zip(table, entries(sh, records), short, strict=False):
-        assert mark in shown[0] and mark in shown[1] and mark not in plain
+    plain, *_ = entries(sh, [session(change="same", state="present", open=False)])
+    for (_, mark), *shown in zip(table, entries(sh, records), short, strict=True):
+        assert f" \u00b7 {mark}" in shown[0] and f"  [{mark}" in shown[1] and mark not in plain
 
 
 def test_times_are_local(sh):
-    out = sh("csb-fmt", lines(session(last_active="2026-01-02T03:04:05Z")), TZ="XXX-5").ok().out
-    assert "2026-01-02 08:04" in out
+    when = at(-10 * DAY)[:11] + "22:04:05Z"
+    for zone, clock in (("UTC0", "22:04"), ("XXX-5", "03:04"), ("XXX+5", "17:04")):
+        assert clock in sh("csb-fmt", lines(session(last_active=when)), TZ=zone).ok().out
 
 
 @pytest.mark.parametrize("title", [
@@ -97,102 +94,224 @@ def test_times_are_local(sh):
     "x\u20dd" * 80])
 def test_lines_fit_80_columns(sh, title):
     long = "/srv/" + "\u65e5\u672c" * 50 + "/very/deep/" * 20 + "end"
-    record = session(title=title, cwd=long, folders=[{"path": long, "work": 10**6}] * 3,
-                     last_active=at(-9), messages=10**6, size=10**9, bytes=10**10, purge_at=at(9),
-                     deleted_at=at(-9), rewritten_at=at(-9), change="rewritten")
+    record = session(title=title, cwd=long, folders=[{"path": long + "/x", "work": 10**6}] * 3,
+                     last_active=at(-9), messages=10**6, size=10**9, bytes=10**10)
     out = sh("csb-fmt", lines(record)).ok().out
     assert max(map(width, out.splitlines())) <= 80
-    assert out.count("/end") == 4, "of a folder the end is what matters"
+    assert out.endswith("/end\n"), "of a folder the end is what matters"
     assert ("\u2026" in out.splitlines()[0]) == (width(title) > 80)
-    assert f"\n  {ID}\n" in out
+    special = {"deleted_at": at(-9), "rewritten_at": at(-9), "purge_at": at(-9), "open": True,
+               "change": "rewritten"}
+    out = sh("csb-fmt", lines({**record, **special})).ok().out
+    assert max(map(width, out.splitlines())) <= 80
 
 
-def test_an_id_is_never_cut_or_wrapped(sh):
-    name = "0123456789abcdef" * 10
-    assert f"\n  {name}\n" in sh("csb-fmt", lines({**session(), "session_id": name})).ok().out
-    assert sh("csb-fmt --oneline", lines({**session(), "session_id": name})).out.startswith(name)
+def test_ids_are_as_long_as_they_must_be(sh):
+    """Eight digits where they tell one from all others in the list, shown or not."""
+    short = lambda *ids: [text.split()[0] for text in sh("csb-fmt -n 2 --oneline", lines(
+        *({"kind": "session", "session_id": one} for one in ids))).ok().out.splitlines()[:2]]
+    assert short(ID, OTHER, ID) == ["3f4a9b10", "beef9b10"]
+    alike = ID[:8] + OTHER[8:-1] + "0"
+    assert short(ID, OTHER, alike) == [ID, "beef9b10"]
+    assert short("no-uuid-of-some-length", ID) == ["no-uuid-of-some-length", "3f4a9b10"]
 
 
 COMMIT = "a1b2c3d4e5f6" + "0" * 28
-WHEN = "2026-01-02T03:04:05.000000006Z"
 
-
+# A record and what is shown of it.
 KINDS = [
     ({"kind": "commit", "commit": COMMIT, "class": "noise", "ref": "refs/heads/main", "files": 1,
-      "bytes": 2048}, "commit  a1b2c3d4e5f6  noise  1 file  2.0 KB  refs/heads/main\n"),
+      "bytes": 2048},
+     "stored a1b2c3d4  1 file  2.0 KB  sessions and Claude Code's own files\n"
+     "Backed up 1 file (2.0 KB), read back and verified.\n"),
     ({"kind": "change", "path": "projects/-x/a b.jsonl", "class": "noise", "change": "grew",
-      "size": 12, "mtime": WHEN}, "change  grew  noise  12 B  projects/-x/a b.jsonl\n"),
-    ({"kind": "refused", "path": "id_rsa", "reason": "a key"}, "refused  id_rsa  a key\n"),
-    ({"kind": "file", "session_id": ID, "path": "projects/-x/y", "size": 1000, "mode": "0600",
-      "mtime": WHEN, "result": "restored"}, "file  restored  1.0 KB  projects/-x/y\n"),
-    ({"kind": "file", "path": "y", "result": "refused", "reason": "it is there"},
-     "file  refused  y  it is there\n"),
-    ({"kind": "snapshot", "path": "b.gz", "source": "a", "size": 999, "snapshot_at": WHEN,
+      "size": 12, "mtime": LONG_AGO},
+     "grew        12 bytes  projects/-x/a b.jsonl\nThe next backup stores 1 file (12 bytes).\n"),
+    ({"kind": "change", "path": "x", "change": "recheck", "size": 12},
+     "The next backup stores no file. 1 file changed moments ago, and will be looked\n"
+     "at again.\n"),
+    ({"kind": "refused", "path": "id_rsa", "reason": "a key"}, "refused   id_rsa: a key\n"),
+    ({"kind": "snapshot", "path": "b.gz", "source": "a", "size": 999, "snapshot_at": LONG_AGO,
       "purged": ["c", "d"], "dry_run": False},
-     "snapshot  2026-01-02 03:04  999 B  b.gz  a  2 purged\n"),
-    ({"kind": "check", "session_id": ID, "path": "p", "commit": COMMIT, "ok": True},
-     f"check  ok  {ID}  a1b2c3d4e5f6  p\n"),
-    ({"kind": "check", "path": "p", "ok": False, "reason": "gone"}, "check  FAILED  p  gone\n"),
-    ({"kind": "version", "session_id": ID, "path": "p", "commit": COMMIT, "at": WHEN, "size": 5,
-      "change": "new"}, f"version  2026-01-02 03:04  a1b2c3d4e5f6  5 B  new  p  {ID}\n"),
-    ({"kind": "version", "session_id": ID, "path": f"projects/-x/{ID}.jsonl", "commit": COMMIT,
-      "size": 5}, f"version  a1b2c3d4e5f6  5 B  projects/-x/{ID}.jsonl\n"),
-    ({"kind": "hit", "session_id": ID, "role": "user", "at": WHEN, "snippet": "a\x1b b"},
-     f"{ID}  2026-01-02 03:04  user  a\\x1b b\n"),
+     "snapshot  3 Feb 2001  999 bytes  b.gz  2 older ones removed\n"),
+    ({"kind": "version", "path": "p", "commit": COMMIT, "at": LONG_AGO, "size": 5,
+      "change": "new"}, "p\n   1  3 Feb 2001          5 bytes  a1b2c3d4  first\n"),
     ({"kind": "store", "path": "/s", "ref": "refs/heads/main", "claude_dir": "/c"},
-     "store  /s  refs/heads/main  /c\n"),
+     "The store is /s, for /c.\n"),
     ({"kind": "gc", "path": "/s", "loose": 1, "packs": 3, "folded": 0, "bytes_before": 2000,
-      "bytes_after": 1000, "dry_run": True}, "gc  /s  1 loose object  3 packs  0 folded packs  "
-     "2.0 KB before  1.0 KB after  (dry run)\n"),
-    ({"kind": "status", "covered": False, "uncovered_files": 2, "store": "/s"},
-     "status  NOT covered  2 uncovered files  /s\n"),
-    ({"kind": "indexed", "session_id": ID, "parsed": 7, "texts": 1}, f"indexed  {ID}  7  1 text\n"),
+      "bytes_after": 1000, "dry_run": False},
+     "Packed 1 small object and 3 packs: 1.0 KB, was 2.0 KB.\n"),
+    ({"kind": "gc", "path": "/s", "loose": 1204, "packs": 0, "bytes_before": 2000,
+      "bytes_after": 1000, "dry_run": True}, "Would pack 1,204 small objects.\n"),
+    ({"kind": "push", "remote": "nas:x", "branch": "main", "commits": 2, "files": 1},
+     "Pushed 2 commits with 1 changed file to nas:x (branch main).\n"),
+    ({"kind": "push", "remote": "nas:x", "branch": "main", "commits": 0, "files": 0},
+     "Nothing new: nas:x has it all.\n"),
+    ({"kind": "finding", "session_id": ID, "path": f"projects/-x/{ID}.jsonl", "line": 7,
+      "what": "aws-key", "preview": "k=[..]"},
+     "aws-key           session 3f4a9b10, line 7: k=[..]\n"),
+    ({"kind": "timer", "timer": "cron", "installed": True, "running": True, "interval": 15,
+      "last_success": LONG_AGO},
+     "  timer        cron, every 15 minutes, installed and running\n"
+     "  last backup  LONG AGO, 3 Feb 2001\n"),
+    ({"kind": "timer", "timer": "cron", "installed": False, "running": False,
+      "reason": "there is no crontab"},
+     "  timer        cron, not installed, there is no crontab\n"),
+    ({"kind": "backup", "at": LONG_AGO, "event": "timer", "outcome": "ok", "seconds": 0.31,
+      "bytes": 2000}, "3 Feb 2001       by the timer      0.3 s  2.0 KB stored\n"),
+    ({"kind": "backup", "at": LONG_AGO, "event": "hand", "outcome": "failed", "reason": "full"},
+     "3 Feb 2001       by hand       FAILED  full\n"),
+    ({"kind": "setting", "key": "interval", "value": 15, "from": "default", "meaning": "minutes"},
+     "interval  15\n          minutes\n"),
+    ({"kind": "setting", "key": "refuse", "value": ["a", "b"], "from": "file"},
+     "refuse  a, b (from file)\n"),
     ({"kind": "end", "root": "/x", "count": 3, "complete": True}, ""),
-    ({"kind": "nobody knows", "a": [1]}, '{"kind":"nobody knows","a":[1]}\n'),
-    ({"kind": "commit"}, '{"kind":"commit"}\n'), ({}, "{}\n"),
-    ({"kind": ["x"]}, '{"kind":["x"]}\n'),
-    ({"session_id": ID, "cwd": "/x"}, f'{{"session_id":"{ID}","cwd":"/x"}}\n'),
-    ({"kind": "commit", "commit": 7, "files": "many", "bytes": -1}, "commit  7  many  -1\n"),
-    ({"kind": "refused", "path": "a\n\x1b[2J\udcff\x9b", "reason": "\u2028"},
-     "refused  a\\n\\x1b[2J\\udcff\\x9b  \\u2028\n"),
-    ({"kind": "end"}, "1 session and other files: 1 file restored, 1 refused\n1 of 2\n")]  # last
+    ({"kind": "nobody knows", "a": [1, {"b": None}], "c": "d"},
+     "nobody knows: a 1, b unknown \u00b7 c d\n"),
+    ({"kind": "commit"}, "commit:\n"), ({}, "record:\n"), ({"kind": ["x"]}, "x:\n"),
+    ({"session_id": ID, "cwd": "/x"}, f"record: session_id {ID} \u00b7 cwd /x\n"),
+    ({"kind": "commit", "commit": 7, "files": "many", "bytes": -1},
+     "commit: commit 7 \u00b7 files many \u00b7 bytes -1\n"),
+    ({"kind": "refused", "path": "a\n\x1b[2J\udcff\x9b", "reason": "x"},
+     "refused   a\\n\\x1b[2J\\udcff\\x9b: x\n")]
 
 
-def test_other_kinds_take_one_line(sh):
-    records = lines(*(record for record, _ in KINDS))
+@pytest.mark.parametrize("record, text", KINDS)
+def test_other_kinds(sh, record, text):
+    """In words, never as JSON."""
     for option in ("", "--oneline"):
-        assert sh(f"csb-fmt {option}", records).ok().out == "".join(text for _, text in KINDS)
+        out = sh(f"csb-fmt {option}", lines(record)).ok().out
+        assert re.sub(r"\d+ years ago", "LONG AGO", out) == text
+
+
+def version(**fields):
+    return {"kind": "version", "session_id": ID, "project": "-x", "path": f"projects/-x/{ID}.jsonl",
+            "commit": COMMIT, "at": LONG_AGO, **fields}
+
+
+def test_versions_stand_below_what_they_are_versions_of(sh):
+    """The path once, how much each grew, no path cut in each row."""
+    records = [version(size=5000, change="grew", deleted_at=LONG_AGO),
+               version(size=3000, change="shrunk"), version(size=4000, change="revived"),
+               version(size=10, change="new"), version(path="b", size=1, change="new")]
+    assert sh("csb-fmt", lines(*records)).ok().out == """\
+Session 3f4a9b10 in -x
+  deleted 3 Feb 2001
+   1  3 Feb 2001           5.0 KB  a1b2c3d4  +2.0 KB
+   2  3 Feb 2001           3.0 KB  a1b2c3d4  \u22121.0 KB: it is shorter than before
+   3  3 Feb 2001           4.0 KB  a1b2c3d4  there again
+   4  3 Feb 2001         10 bytes  a1b2c3d4  first
+
+b
+   1  3 Feb 2001          1 bytes  a1b2c3d4  first
+"""
+
+
+def check(number, ok, **more):
+    return {"kind": "check", "session_id": name(number), "path": f"p/{number}", "ok": ok, **more}
+
+
+def test_of_what_was_checked_the_failures_are_listed(sh):
+    good = [check(number, True) for number in range(3)]
+    assert sh("csb-fmt", lines(*good)).ok().out == "3 of 3 read back: all can be restored.\n"
+    bad = check(9, False, reason="it is lost")
+    assert sh("csb-fmt", lines(*good, bad)).ok().out == (
+        "BAD       p/9: it is lost\n3 of 4 read back: 1 cannot be restored.\n")
+    assert sh("csb-fmt --verbose", lines(*good)).ok().out.startswith("good      p/0\ngood ")
+    assert sh("csb-fmt", lines(check(1, 1))).ok().out.startswith("BAD"), "only true is true"
+
+
+def file(result, number=1, path="/h/x", **more):
+    """A file record of session number; of none, if that is None."""
+    mine = {} if number is None else {"session_id": name(number)}
+    return {"kind": "file", **mine, "result": result, "path": path, **more}
+
+
+SAME, DIFFERENT, DRY = ({"reason": "it is there"}, {"reason": "another file is there"},
+                        {"dry_run": True})
+
+
+@pytest.mark.parametrize("records, rows, said", [
+    ([file("restored", size=1000)], 0,
+     "Restored 1 session: 1 file (1.0 KB), each read back."),
+    ([file("restored"), file("restored"), file("kept", 2, **DIFFERENT), file("refused", 3)] * 2, 4,
+     "Restored 3 sessions: 4 files, each read back. Different ones are there, and were left "
+     "alone: 2 files. Refused: 2 files."),
+    ([file("kept", **SAME)] * 3, 0, "Restored nothing. Already there: 3 files."),
+    ([file("kept")], 0, "Restored nothing. Already there: 1 file."),
+    ([file("restored", **DRY)] * 2 + [file("kept", **DRY, **SAME), file("kept", **DRY, **DIFFERENT),
+                                      file("refused", **DRY)], 2,
+     "Would restore 1 session: 2 files. Already there: 1 file. Different ones are there, and were "
+     "left alone: 1 file. Refused: 1 file. Nothing was written."),
+    ([file("restored"), file("restored", path="/h/tasks/"), file("refused", path="/h/y/")], 1,
+     "Restored 1 session: 1 file and 1 folder, each read back. Refused: 1 folder."),
+    ([file("restored", None)] * 2, 0, "Restored 2 files, each read back."),
+    ([file("restored"), file("refused", None)], 1,
+     "Restored 1 session and other files: 1 file, each read back. Refused: 1 file."),
+    ([file("restored", torn=True)], 1, "Restored 1 session: 1 file, each read back."),
+    ([file("restored", session_id=number, path=number) for number in (7, [], None)], 0,
+     "Restored 3 files, each read back.")])
+def test_what_became_of_files_is_said_in_a_sentence(sh, records, rows, said):
+    """Those that went wrong are listed."""
+    *shown, last = sh("csb-fmt", lines(*records)).ok().out.splitlines()
+    assert (len(shown), last) == (rows, said)
+    assert len(sh("csb-fmt --verbose", lines(*records)).ok().out.splitlines()) == len(records) + 1
+
+
+def test_files_of_which_nobody_knows_what_became(sh):
+    records = [file("exploded"), file(None), file(["restored"]), file({})]
+    assert sh("csb-fmt", lines(*records)).ok().out.count("\nfile: ") == 3
+
+
+def test_a_backup_ends_with_what_it_did(sh):
+    sessions = [session(change="new", title="a"), session(change="grew"), session(change="shrunk"),
+                session(change="deleted"), session(change="same")]
+    commit = {"kind": "commit", "commit": COMMIT, "class": "user", "files": 4, "bytes": 3_100_000}
+    said = ("Backed up 1 new session and 2 changed sessions: 4 files (3.1 MB), read back and\n"
+            "verified. 1 session gone from disk: kept in the backup.\n")
+    for records in ([commit, *sessions], [*sessions, commit]):
+        assert sh("csb-fmt --brief", lines(*records)).ok().out == said
+        out = sh("csb-fmt --oneline", lines(*records)).ok().out
+        assert out.endswith(said) and "stored a1b2c3d4  4 files  3.1 MB  your files\n" in out
+        assert out.count("3f4a9b10") == 5 and "[shrunk]" in out
+    assert "Backed up" not in sh("csb-fmt", lines(*sessions)).ok().out, "nothing was stored"
 
 
 def test_oneline_is_made_for_choosing(sh, home):
     title = "a title of more than eighty columns, " * 4
-    record = session(title=title, last_active="2026-01-02T03:04:05Z", cwd=f"{home.path}/x")
+    record = session(title=title, last_active=LONG_AGO, cwd=f"{home.path}/x")
     records = lines(record, session(state="deleted"), {"kind": "session"})
     assert sh("csb-fmt --oneline", records).ok().out == (
-        f"{ID}  2026-01-02 03:04  {title.strip()}  ~/x\n"
-        f"{ID}  -                 (untitled)  [DELETED]\n"
-        "-  -                 (untitled)\n")
+        f"3f4a9b10  3 Feb 2001   {title.strip()}  ~/x\n"
+        f"3f4a9b10  -            (untitled)  [deleted]\n"
+        "(no id)  -            (untitled)\n")
 
 
 def test_a_tree_is_a_line_a_session(sh):
-    """Whatever the option; forks are indented, and an id is never cut."""
+    """Whatever the option; forks are indented."""
     table = [(0, "root"), (1, "\u2514 child"), (2, "  \u2514 grandchild"), (True, "odd"),
              (-1, "odd"), (10**9, "  " * 19 + "\u2514 deep")]
     records = lines(*[session(depth=depth, title=text.strip(" \u2514")) for depth, text in table])
     for option in ("", "--oneline"):
         assert sh(f"csb-fmt {option}", records).ok().out == "".join(
-            f"{ID}  -                 {text}\n" for _, text in table)
+            f"3f4a9b10  -            {text}\n" for _, text in table)
 
 
 @pytest.mark.parametrize("option, shown, last", [
     ("", 5, ""), ("-n 0", 5, ""), ("-n 5", 5, ""), ("-n 9", 5, ""),
-    ("-n 2", 2, "2 shown, 3 more (-n 0 shows all)\n"),
-    ("-n 1 --oneline", 1, "1 shown, 4 more (-n 0 shows all)\n")])
+    ("-n 2", 2, "2 of 5. For all of them: csb-fmt -n 0\n"),
+    ("-n 1 --oneline", 1, "1 of 5. For all of them: csb-fmt -n 0\n")])
 def test_n_says_how_many_more(sh, option, shown, last):
     mixed = lines(*[session(), {"kind": "refused", "path": "x", "reason": "y"}] * 5)
     out = sh(f"csb-fmt {option}", mixed).ok().out
-    assert (out.count(ID), out.count("refused")) == (shown, 5)
-    assert out.endswith(last) and ("more" in out) == bool(last)
+    assert (out.count("3f4a9b10"), out.count("refused")) == (shown, 5)
+    assert out.endswith(last) and (" of 5" in out) == bool(last)
+
+
+def test_whether_there_was_anything(sh):
+    for text, status in ((b"", 4), (lines({"kind": "end"}), 4), (lines(session()), 0)):
+        assert sh("csb-fmt --some", text).rc == status
+        assert sh("csb-fmt", text).rc == 0
 
 
 def test_hostile_records_never_break_it(sh):
@@ -218,7 +337,7 @@ def test_hostile_records_never_break_it(sh):
                                   b"[" * 200000])
 def test_a_bad_line_is_reported_and_the_rest_is_shown(sh, line):
     done = sh("csb-fmt", lines(session()) + line + b"\n" + lines(session()))
-    assert (done.rc, done.out.count(ID), done.err.count("\n")) == (1, 2, 1)
+    assert (done.rc, done.out.count("3f4a9b10"), done.err.count("\n")) == (1, 2, 1)
     assert "line 2" in done.err
 
 
@@ -234,15 +353,15 @@ def test_status(sh, home, line, rc, err):
 
 def test_any_locale(sh):
     record = lines(session(title="\u65e5\u672c \u00e9"))
-    for name in ("C", "POSIX", "C.UTF-8"):
-        done = sh("csb-fmt", record, LC_ALL=name, PYTHONUTF8="0", PYTHONIOENCODING="cp1252").ok()
+    for locale in ("C", "POSIX", "C.UTF-8"):
+        done = sh("csb-fmt", record, LC_ALL=locale, PYTHONUTF8="0", PYTHONIOENCODING="cp1252").ok()
         assert done.out.splitlines()[0] == "\u65e5\u672c \u00e9"
 
 
 def test_colour_only_on_a_terminal(sh, home):
     record = session(title="T" * 100, state="deleted", folders=[{"path": "/a", "work": 1}])
     shown = on_terminal(sh, home, "csb-fmt", record)
-    assert "\x1b[31mDELETED\x1b[0m" in shown
+    assert "\x1b[31mdeleted\x1b[0m" in shown
     plain = re.sub(r"\x1b\[[\d;]*m", "", shown).replace("\r", "")
     assert plain == sh("csb-fmt", lines(record)).ok().out
     for quiet in ({"NO_COLOR": "1"}, {"NO_COLOR": ""}, {"TERM": "dumb"}):
@@ -250,22 +369,42 @@ def test_colour_only_on_a_terminal(sh, home):
 
 
 def test_a_path_is_cut_to_the_terminal(sh, home):
-    record = {"kind": "version", "at": WHEN, "commit": COMMIT, "size": 5, "session_id": ID,
-              "path": f"projects/{'x' * 90}/{ID}.jsonl"}
+    record = {"kind": "refused", "path": f"projects/{'x' * 90}/{ID}.jsonl"}
     out = on_terminal(sh, home, "csb-fmt", record, setup="stty cols 99", NO_COLOR="1")
     assert len(out) == 100 and out.endswith(f"x/{ID}.jsonl\n") and "\u2026x" in out
     assert "x" * 90 in sh("csb-fmt", lines(record)).ok().out
 
 
 def test_one_line_on_a_terminal(sh, home):
-    """The title comes first: what says less is left out before it is cut short."""
-    record = session(title="t" * 99, cwd="/srv/app", state="deleted", depth=1)
-    for columns, tail in ((140, "  /srv/app  [DELETED]"), (100, "  [DELETED]"), (80, "")):
+    """The title comes first: the folder is left out before it is cut short."""
+    record = session(title="t" * 50, cwd="/srv/app", state="deleted", depth=1)
+    for columns, tail in ((140, "t  /srv/app  [deleted]"), (90, "t  [deleted]"),
+                          (80, "t\u2026  [deleted]"), (50, "t\u2026")):
         out = on_terminal(sh, home, "csb-fmt", record, setup=f"stty cols {columns}", NO_COLOR="1")
-        assert len(out) == columns + 1 and out.startswith(f"{ID}  -                 \u2514 ttt")
-        assert out.endswith(f"t\u2026{tail}\n")
+        assert out.startswith("3f4a9b10  -            \u2514 ttt") and len(out) <= columns + 1
+        assert out.endswith(f"{tail}\n")
     out = on_terminal(sh, home, "csb-fmt", record)
-    assert out.startswith(f"\x1b[31m{ID}"), "what is gone is red"
+    assert out.startswith("\x1b[31m3f4a9b10"), "what is gone is red"
+
+
+def shown_on(sh, home, count, **env):
+    """The numbers of sessions in the order in which a terminal shows them, and the footer."""
+    records = [session(title=f"number {number}") for number in range(count)]
+    out = on_terminal(sh, home, "csb-fmt -n 4", *records, NO_COLOR="1", **env)
+    return [int(number) for number in re.findall(r"number (\d+)", out)], " of " in out
+
+
+def test_the_newest_is_where_the_eye_is(sh, home):
+    """Nearest to the prompt, but first where a pager is needed, and in a pipe."""
+    assert shown_on(sh, home, 3) == ([2, 1, 0], False)
+    assert shown_on(sh, home, 6) == ([3, 2, 1, 0], True)
+    out = sh("csb-fmt", lines(session(title="number 0"), session(title="number 1"))).ok().out
+    assert out.index("number 0") < out.index("number 1")
+    records = lines(*(session(title=f"number {number}") for number in range(9)))
+    for size, order in (("80x40", [8, 0]), ("80x20", [8, 0]), ("80x19", [0, 8]), ("80x9", [0, 8])):
+        out = sh("csb-fmt", records, CSB_PAGED=size).ok().out
+        found = [int(number) for number in re.findall(r"number (\d+)", out)]
+        assert [found[0], found[-1]] == order, size
 
 
 def test_the_width_of_the_terminal(sh, home):

@@ -5,7 +5,7 @@ import re
 import shutil
 
 import pytest
-from conftest import name
+from conftest import PYTHON, REBUILT, name, on_terminal
 
 SLUG = "-srv-app"
 
@@ -27,34 +27,85 @@ def names(tools):
                          os.listdir(tools.bin)))
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("line", ["csb", "csb help", "csb --help", "csb -h"])
 @pytest.mark.logic
 @pytest.mark.few(1)
-def test_help_has_every_tool(sh, tools, line):
+def test_the_first_screen_has_what_people_use(sh, tools, line):
+    """A dozen commands, in groups, all of them there; no stage of a pipe."""
     out = sh(line).ok().out
-    assert max(map(len, out.splitlines())) <= 100
+    assert max(map(len, out.splitlines())) <= 80 and len(out.splitlines()) <= 24
+    commands = re.findall(r"^(?:\w[\w ]+)? +csb (\w+) ", out, re.M)
+    assert len(commands) == 12 and {f"csb-{command}" for command in commands} <= set(names(tools))
+
+
+def test_the_first_screen_begins_with_the_state_of_the_backup(sh, home):
+    state = lambda: sh("csb").ok().out.splitlines()[2]
+    write(home, 1, 2)
+    assert re.fullmatch(r"Not backed up yet: 2 files \(.*\)\. Type: csb setup", state())
+    sh("csb backup").ok()
+    assert state() == "Backed up just now: 2 sessions, all of them."
+    write(home, 3)
+    assert state().startswith("Not everything is backed up: 1 file (")
+    assert state().endswith("Type: csb backup")
+    shutil.rmtree(home.claude / "projects")
+    assert state().startswith("Nothing is in projects/, and the backup knows sessions.")
+
+
+@pytest.mark.parametrize("code", ["sys.exit(3)", "print('[]')", "print('x')", None])
+def test_the_first_screen_does_without_the_state(sh, stages, code):
+    stages("csb-status", code)
+    out = sh("csb").ok().out
+    assert out.splitlines()[2].startswith("save ")
+
+
+@pytest.mark.long
+@pytest.mark.logic
+def test_help_has_every_tool(sh, tools):
+    out = sh("csb help --all").ok().out
+    assert max(map(len, out.splitlines())) <= 80
     flat = " ".join(out.split())
     for tool in set(names(tools)) - {"csb"}:
         first = " ".join(sh(f"{tool} --help").ok().out.split("\n\n")[1].split())
         assert f"{tool.removeprefix('csb-')} {first}" in flat
-    assert set(re.findall(r"^  (\w+) ", out, re.M)) - {"csb"} <= {
+    assert set(re.findall(r"^  (\w+) ", out, re.M)) <= {
         tool.removeprefix("csb-") for tool in names(tools)}, "tools that are not there"
+
+
+@pytest.mark.logic
+def test_help_on_records_and_statuses(sh):
+    out = sh("csb help records").ok().out
+    assert "\ncsb-find\n  record: out  session  session_id project root" in out
+    assert "\ncsb-history\n" in out and "mtime (with --files)\n" in out
+    out = sh("csb help exit").ok().out
+    assert re.findall(r"^  (\d+) ", out, re.M) == ["0", "1", "2", "3", "75", "130", "141"]
+
+
+def speaks_for_itself(tool):
+    """Is it written with the package, by which it knows what was typed?"""
+    return tool in REBUILT
 
 
 @pytest.mark.logic
 @pytest.mark.long
 def test_help_of_a_tool(sh, tools):
+    """That of the tool, under the name that was typed, and how csb shows it."""
     for tool in names(tools):
-        if tool != "csb":
-            short = tool.removeprefix("csb-")
-            text = sh(f"{tool} --help").ok().out
-            assert sh(f"csb {short} --help").ok().out == text
-    for line in ("csb help find", "csb csb-find -h"):
-        assert sh(line).ok().out == sh("csb-find --help").ok().out
+        if tool == "csb" or not speaks_for_itself(tool):
+            continue
+        short = tool.removeprefix("csb-")
+        text = sh(f"{tool} --help").ok().out
+        usage, _, rest = text.partition(" [")
+        shown = sh(f"csb {short} --help").ok().out
+        assert usage.split()[-1] == tool and shown.startswith(f"usage: csb {short} [")
+        flat = " ".join(shown.split())
+        assert " ".join(rest.partition("]")[2].split("\n\n", 1)[1].split()) in flat
+        assert sh(f"csb help {short}").ok().out == shown
+    assert "\n  --oneline " in sh("csb find -h").ok().out
+    assert "--oneline" not in sh("csb log -h").ok().out, "its output is text"
     number = sh("csb --version").ok().out.removeprefix("csb ")
     assert re.fullmatch(r"\d+\.\d+\.\d+\n", number)
-    assert sh("csb list --version").ok().out == f"csb-list {number}"
+    assert sh("csb -V").ok().out == f"csb {number}"
+    assert sh("csb find --version").ok().out == f"csb find {number}"
 
 
 @pytest.mark.parametrize("line, near", [
@@ -68,6 +119,40 @@ def test_an_unknown_name_suggests_the_nearest(sh, line, near):
     assert near in done.err and ("did you mean" in done.err or not near)
 
 
+@pytest.mark.parametrize("typed, meant", [
+    ("ls", "list"), ("grep question", "search question"), ("undelete", "restore --deleted"),
+    (f"undelete {name(1)}", f"restore {name(1)}"), ("list -q", "list"),
+    ("list --deleted all", "list --all"), ("update rebuild-index", "index --rebuild"),
+    ("backup --no-gpg-sign", "backup"), ("backup -q", "backup --quiet"),
+    ("rebuild-index --claude-dir=x", "index --claude-dir=x --rebuild")])
+def test_words_that_hands_expect(sh, stages, typed, meant):
+    """They run what is meant, in its name."""
+    tool, *words = meant.split()
+    say = "print('SAID', *sys.argv[1:], os.environ['CSB_TYPED'].split(' ', 1)[1], file=sys.stderr)"
+    for one in ("csb-list", "csb-search", "csb-restore", "csb-index", "csb-backup"):
+        stages(one, say)
+    said = [line for line in sh(f"csb {typed}").err.splitlines() if line.startswith("SAID")]
+    assert said[-1] == " ".join(["SAID", *words, "csb", tool])
+
+
+@pytest.mark.parametrize("typed, instead", [
+    ("distill x", "csb log --tools none ID"), ("update build-fts5", "csb search"),
+    ("rm 3f4a", "csb restore"), ("lost", "csb list --deleted"), ("diff", "csb-cat --at")])
+def test_words_of_other_programs(sh, stages, typed, instead):
+    """What there is not names what there is."""
+    for tool in ("csb-mend", "csb-locate"):
+        stages(tool, None)
+    done = sh(f"csb {typed}")
+    assert (done.rc, done.out, done.err.count("\n")) == (2, "", 1) and instead in done.err
+
+
+def test_records_are_there_for_who_asks(sh, home):
+    write(home, 1)
+    sh("csb backup").ok()
+    assert sh("csb list --json").ok().out == sh("csb-list").ok().out
+    assert sh("csb find --json").ok().out == sh("csb-find").ok().out
+
+
 def test_misuse(sh, home):
     write(home, 1)
     for line in ("csb --nope", "csb -x list", "csb list --top", "csb list --top x", "csb list -n x",
@@ -75,6 +160,8 @@ def test_misuse(sh, home):
         done = sh(line)
         assert (done.rc, done.out) == (2, ""), (line, done)
         assert done.err.count("\n") == 1, (line, done)
+    assert sh("csb list --top").err == (
+        "csb list: argument --top: expected one argument (csb list --help lists the options)\n")
 
 
 def test_a_missing_tool_is_status_3(sh, stages):
@@ -87,24 +174,25 @@ def test_list_just_works(sh, home):
     write(home, 1, 2)
     out = sh("csb list").ok().out
     assert out.index(name(2)) < out.index(name(1)) and "question 2" in out
-    assert "start /srv/app" in out and not (home.backup / "git").exists()
+    assert "1 message \u00b7 /srv/app" in out and not (home.backup / "git").exists()
     write(home, 3)
     assert name(3) in sh("csb list").ok().out, "an index that is never stale"
 
 
 def test_list_shows_twenty_and_says_how_many_more(sh, home):
     write(home, *range(1, 24))
-    ids = lambda line: re.findall(r"3f4a9b10[0-9a-f-]{28}", sh(line).ok().out)
+    ids = lambda line: re.findall(r"^ *(3f4a9b10[0-9a-f-]{28})", sh(line).ok().out, re.M)
     newest_first = [name(n) for n in range(23, 0, -1)]
     assert ids("csb list") == newest_first[:20]
-    assert sh("csb list").ok().out.endswith("20 shown, 3 more (-n 0 shows all)\n")
+    assert sh("csb list").ok().out.endswith("20 of 23. For all of them: csb list -n 0\n")
     assert ids("csb list -n 5") == ids("csb list -n5") == newest_first[:5]
-    assert sh("csb list -n 5").ok().out.endswith("5 shown, 18 more (-n 0 shows all)\n")
+    assert sh("csb list -n 5").ok().out.endswith("5 of 23. For all of them: csb list -n 0\n")
     assert ids("csb list -n 0") == ids("csb list -n 23") == newest_first
     assert ids("csb list --oneline") == newest_first, "a menu shows everything"
     assert ids("csb list --sort started -n 3 --oneline --top 1") == newest_first[:3]
     assert ids("csb list --sort oldest -n 2") == newest_first[::-1][:2]
-    assert ids("csb list 'question 7'") == ids("csb list -n 9 -- 'question 7'") == [name(7)]
+    for line in ("csb list 'question 7'", "csb list -n 9 -- 'question 7'"):
+        assert sh(line).ok().out.startswith("question 7\n  3f4a9b10  ")
     assert len(sh("csb-list").ok().records) == 23
 
 
@@ -112,19 +200,28 @@ def test_list_of_deleted_sessions(sh, home):
     folder = write(home, 1, 2)
     sh("csb backup").ok()
     (folder / f"{name(1)}.jsonl").unlink()
-    assert name(1) not in sh("csb list").ok().out
+    assert "question 1" not in sh("csb list").ok().out
     out = sh("csb list --deleted").ok().out
-    assert name(1) in out and name(2) not in out and "DELETED 20" in out
+    assert "question 1" in out and "question 2" not in out
+    assert re.search(r"deleted (today|yesterday)$", out, re.M)
 
 
 def test_backup_as_text(sh, home):
+    """What changed, and a sentence; on a terminal that alone, unless more is asked for."""
     write(home, 1)
     out = sh("csb backup").ok().out
-    assert "commit  " in out and f"{name(1)}  2026-01-02 03:01  question 1  /srv/app  [new" in out
-    assert sh("csb backup").ok().out == ""
+    assert "stored " in out and "  question 1  /srv/app  [new]\n" in out
+    said = (r"Backed up 1 new session: 1 file \(\d+ bytes\) in \d+\.\d s, read\s+back and "
+            r"verified\.\n")
+    assert re.search(said + "To have it happen by itself: csb setup\n$", out)
+    assert sh("csb backup").ok().out == "Nothing new: everything is backed up.\n"
     write(home, 2)
+    assert re.fullmatch(said, on_terminal(sh, home, "csb backup", NO_COLOR="1"))
+    write(home, 3)
+    assert "question 3" in on_terminal(sh, home, "csb backup --verbose", NO_COLOR="1")
+    write(home, 4)
     assert sh("csb backup --quiet").ok().out == ""
-    assert sh("csb list").ok().out.count("question") == 2
+    assert sh("csb list").ok().out.count("question") == 4
     sh("rm -r ~/.claude").ok()
     for line in ("csb backup", "csb backup --quiet"):
         done = sh(line)
@@ -140,7 +237,7 @@ def test_rebuild_index(sh, home):
     before = sh("csb-list --all").ok().records
     sh("rm ~/.claude-backup/session-backup.db*").ok()
     out = sh("csb rebuild-index").ok().out
-    assert name(1) in out and name(2) in out
+    assert name(1) in out and name(2) in out and "Backed up" not in out
     kept = lambda records: [(r["session_id"], r["state"], r["title"]) for r in records]
     assert kept(sh("csb-list --all").ok().records) == kept(before)
 
@@ -152,10 +249,11 @@ def test_tools_without_records_are_run_as_they_are(sh, home):
 
 def test_records_come_as_text(sh, home):
     write(home, 1)
+    write(home, 2)
     assert sh("csb find").ok().out == sh("csb-find | csb-fmt").ok().out != ""
     assert sh("csb changes").ok().out == sh("csb-changes | csb-fmt").ok().out != ""
     assert sh("csb changes | csb gitcommit").rc == 1, "text is no record"
-    assert sh("csb-changes | csb gitcommit").ok().out.startswith("commit  ")
+    assert sh("csb-changes | csb gitcommit").ok().out.startswith("stored ")
 
 
 def test_stores_and_directories_of_ones_own(sh, home, tmp_path):
@@ -163,7 +261,7 @@ def test_stores_and_directories_of_ones_own(sh, home, tmp_path):
     home.claude.rename(tmp_path / "elsewhere")
     there = f"--claude-dir {tmp_path}/elsewhere --git-dir {tmp_path}/store"
     sh(f"csb gitcommit --make {there}").ok()
-    assert name(1) in sh(f"csb list {there}").ok().out, "the index is made of that directory"
+    assert "question 1" in sh(f"csb list {there}").ok().out, "the index is made of it"
     assert name(1) in sh(f"csb changes {there}").ok().out
     sh(f"csb backup {there}").ok()
     assert (tmp_path / "store").is_dir()
@@ -174,15 +272,15 @@ def test_stores_and_directories_of_ones_own(sh, home, tmp_path):
 def test_the_status_is_the_tools(sh, stages, code, rc):
     stages("csb-backup", f"print('{{\"a\":1}}', flush=True)\n{code}")
     done = sh("csb backup")
-    assert (done.rc, done.out, done.err) == (rc, '{"a":1}\n', "")
+    assert (done.rc, done.out, done.err) == (rc, "record: a 1\n", "")
 
 
 @pytest.mark.parametrize("stage, code, words", [
-    ("csb-find", "sys.exit('csb-find: one\\ntwo\\nthree')", "csb-find: one (and 2 lines more)"),
+    ("csb-find", "sys.exit('csb-find: one\\ntwo\\nthree')", "csb-find: one (and 2 more lines)"),
     ("csb-index", "sys.stdin.read()\nsys.exit(1)", "status 1"),
     ("csb-index", "os.kill(os.getpid(), signal.SIGKILL)", "status 137"),
-    ("csb-index", None, "cannot find 'csb-index'"),
-    ("csb-find", None, "cannot find 'csb-find'")])
+    ("csb-index", None, "cannot find csb-index beside"),
+    ("csb-find", None, "cannot find csb-find beside")])
 @pytest.mark.logic
 @pytest.mark.few(2)
 def test_an_index_that_cannot_be_brought_up_to_date(sh, home, stages, stage, code, words):
@@ -192,14 +290,21 @@ def test_an_index_that_cannot_be_brought_up_to_date(sh, home, stages, stage, cod
     stages(stage, code)
     done = sh("csb list")
     assert (done.rc, done.err.count("\n")) == (0, 1), done
-    assert f"csb: cannot bring the index up to date: {words}" in done.err
-    assert name(1) in done.out and name(2) not in done.out
+    assert f"csb list: cannot bring the index up to date: {words}" in done.err
+    assert "question 1" in done.out and "question 2" not in done.out
 
 
 def test_without_anything(sh, home):
+    """Nobody has to know what an index is, and nothing is made."""
     home.claude.rmdir()
-    done = sh("csb list")
-    assert (done.out, done.err.count("\n")) == ("", 1) and str(home.claude) in done.err
+    for line in ("csb list", "csb search x", "csb tree"):
+        done = sh(line)
+        assert (done.rc, done.out) == (3, "")
+        typed = line.removesuffix(" x")
+        assert done.err == (f"{typed}: '~/.claude' is not there. Is Claude Code installed? "
+                            "Another place: --claude-dir\n")
+        assert not home.backup.exists()
+    assert sh("csb").ok().out.splitlines()[2].startswith("'~/.claude' is not there.")
 
 
 def test_broken_pipes_and_full_disks(sh, home):
@@ -217,33 +322,31 @@ def test_where_the_others_are_found(sh, home, tools, tmp_path):
     (tmp_path / "linked").mkdir()
     (tmp_path / "linked" / "csb").symlink_to(os.path.join(tools.bin, "csb"))
     rest = home.env["PATH"].removeprefix(tools.bin + ":")
-    assert name(1) in sh("csb list", PATH=f"{tmp_path}/linked:{rest}").ok().out
+    assert "question 1" in sh("csb list", PATH=f"{tmp_path}/linked:{rest}").ok().out
     (tmp_path / "copied").mkdir()
     shutil.copy(os.path.join(tools.bin, "csb"), tmp_path / "copied")
     library = os.path.join(os.path.dirname(tools.bin), "lib")
     if os.path.isdir(library):
         shutil.copytree(library, tmp_path / "copied/lib")
-        shutil.copy(os.path.join(library, "old.py"), tmp_path / "copied")
-    assert name(1) in sh("csb list", PATH=f"{tmp_path}/copied:{home.env['PATH']}").ok().out
+    assert "question 1" in sh("csb list", PATH=f"{tmp_path}/copied:{home.env['PATH']}").ok().out
 
 
 @pytest.mark.long
 def test_what_shows_the_records(sh, home):
-    """The status takes a page, what was found goes by sessions; options ask for lines."""
+    """The status takes a page, what was found goes by sessions."""
     write(home, 1, 2)
     done = sh("csb status")
-    assert (done.rc, done.err) == (1, "") and done.out.startswith("NOT everything is backed up\n")
+    assert (done.rc, done.err) == (1, "") and done.out.startswith("NOT everything is backed up.\n")
     assert "  sessions     2 on disk\n" in done.out, "the index was brought up to date"
-    assert f"projects/{SLUG}/{name(1)}.jsonl" in done.out
+    assert f"projects/{SLUG}/{name(1)}.jsonl" in "".join(done.out.split())
     sh("csb backup --quiet").ok()
-    assert sh("csb status").ok().out.startswith("Everything is backed up\n")
-    assert sh("csb status --oneline").ok().out.startswith("status  covered  2 files")
+    assert sh("csb status").ok().out.startswith("Everything is backed up.\n")
     out = sh("csb search question").ok().out
-    assert out == sh("csb-search question | csb-hits").ok().out and f"\n{name(1)}\n  2026" in out
+    assert f"question 1  {name(1)}\n  you, " in out
+    assert "2 places in 2 sessions. More around each: -C 3." in out
     assert sh("csb search -n 1 question").ok().out.count("3f4a9b10") == 1
-    assert sh("csb search --oneline question").ok().out.splitlines()[0].startswith("3f4a9b10")
     assert sh("csb search -l question --oneline").ok().out.count("/srv/app") == 2
-    assert "start /srv/app" in sh("csb search -l question").ok().out
+    assert "1 message \u00b7 /srv/app" in sh("csb search -l question").ok().out
     done = sh("csb search nothing_like_it")
     assert (done.rc, done.out, done.err.count("\n")) == (1, "", 1)
 
@@ -252,7 +355,7 @@ def test_what_shows_the_records(sh, home):
 def test_what_asks_the_index_finds_new_sessions(sh, home, stages, tool):
     write(home, 1)
     stages(tool, "os.execvp('csb-list', ['csb-list', *sys.argv[1:]])")
-    assert name(1) in sh(tool.replace("-", " ", 1)).ok().out
+    assert "question 1" in sh(tool.replace("-", " ", 1)).ok().out
 
 
 def test_a_missing_index_is_made_for_the_status(sh, home):
@@ -263,4 +366,112 @@ def test_a_missing_index_is_made_for_the_status(sh, home):
     home.claude.rename(home.path / "gone")
     done = sh("csb status")
     assert (done.rc, done.err.count("\n")) == (1, 1)
-    assert done.out.startswith("It cannot be told whether all is backed up\n! ")
+    assert done.out.startswith("It cannot be told whether all is backed up.\n! ")
+
+
+def test_what_is_not_there_is_said(sh, home):
+    """With what to type; never where something failed, and never in a record."""
+    folder = write(home, 1)
+    sh("csb backup").ok()
+    for line, said in (
+            ("list zzzz", "No session matches 'zzzz'. csb list --deleted looks among deleted ones,"
+             "\ncsb search zzzz in what was said.\n"),
+            ("list --deleted", "No session is gone from disk.\n"),
+            ("list --deleted zzzz", "No deleted session matches 'zzzz'. csb list zzzz looks among "
+             "those on disk.\n"),
+            ("tree", "No session was forked. csb tree --all lists those without forks, too.\n")):
+        assert " ".join(sh(f"csb {line}").ok().out.split()) == " ".join(said.split())
+        assert sh(f"csb-{line}").ok().out == ""
+    shutil.rmtree(folder)
+    done = sh("csb list --nope")
+    assert (done.rc, done.out) == (2, "")
+
+
+@pytest.mark.parametrize("line, name_in_message", [
+    ("csb find --nope", "csb find"), ("csb-find --nope", "csb-find"), ("csb ls --nope", "csb list"),
+    ("csb history --nope", "csb history"), ("csb verify --nope", "csb verify")])
+def test_what_was_typed_speaks(sh, line, name_in_message):
+    tool = "csb-" + name_in_message[4:]
+    if not speaks_for_itself(tool):
+        pytest.skip(f"{tool} is still of the first design")
+    done = sh(line)
+    assert done.rc == 2 and done.err.startswith(f"{name_in_message}: ")
+
+
+SPEAKER = """import os, subprocess, sys
+sys.path.insert(0, {lib!r})
+from csb import TOOL
+print(TOOL, flush=True)
+if sys.argv[1:]:
+    subprocess.run([sys.executable, "-I", __file__, *sys.argv[2:]])
+"""
+
+
+def test_only_csb_is_believed(sh, home, tmp_path):
+    """A name that it has not given, or gave to a program that is no child of it, is none.
+
+    The stages of a tool speak as the tool does; who took the place of csb hands nothing on.
+    """
+    lib = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "lib")
+    tool = home.path / "csb-stage"
+    tool.write_text(SPEAKER.format(lib=lib))
+    run = f"{PYTHON} -I {tool}"
+    for typed in ("", "csb list", "1 csb list", "$$ list", "$$ csb l$(printf '\\033')", "$$ csb "):
+        assert sh(f'CSB_TYPED="{typed}" {run}; :').ok().out == "csb-stage\n", typed
+    assert sh(f'CSB_TYPED="$$ csb list" {run} stage; :').ok().out == "csb list\ncsb list\n"
+    assert sh(f'export CSB_TYPED="$$ csb list"; exec {run} stage').ok().out == (
+        "csb list\ncsb-stage\n")
+
+
+def test_long_lists_go_through_the_pager(sh, home):
+    """As wide as the terminal, in colour, newest first; a short command line has none."""
+    write(home, *range(1, 30))
+    pager = "sed s/^/PAGED/"
+    out = on_terminal(sh, home, "csb list", PAGER=pager, setup="stty cols 90 rows 24")
+    lines = [line for line in out.splitlines() if "reading what is new" not in line]
+    assert lines and all(line.startswith("PAGED") for line in lines) and "\x1b[1m" in out
+    assert out.index("question 29") < out.index("question 10")
+    out = on_terminal(sh, home, "csb list", PAGER=pager, setup="stty cols 90 rows 60")
+    assert out.index("question 29") > out.index("question 10"), "all of it fits"
+    for none in ("", "cat"):
+        out = on_terminal(sh, home, "csb list", PAGER=none)
+        assert "PAGED" not in out and out.index("question 29") > out.index("question 10")
+    assert "PAGED" not in sh("csb list", PAGER=pager).ok().out, "no terminal, no pager"
+    assert "PAGED" not in on_terminal(sh, home, "csb backup", PAGER=pager)
+    out = on_terminal(sh, home, "csb list zzzz", PAGER=pager)
+    assert "No session matches" in out and "PAGED" not in out
+    status = on_terminal(sh, home, "csb list; echo status $?", PAGER="head -n 1 >/dev/null")
+    assert "status 0" in status, "who has read enough leaves"
+
+
+def test_a_text_goes_through_the_pager(sh, home, stages):
+    """Its tool learns how large the terminal is; a page or records do not."""
+    stages("csb-log", "print('log', os.environ.get('CSB_PAGED'), *sys.argv[1:])\nsys.exit(5)")
+    run = lambda line, **more: on_terminal(
+        sh, home, f"{line}; echo $?", setup="stty cols 90 rows 24", **more).splitlines()
+    pager = "sed s/^/PAGED/"
+    assert run("csb log 3f4a", PAGER=pager) == ["PAGEDlog 90x24 3f4a", "5"]
+    assert run("csb log 3f4a", PAGER="cat") == ["log None 3f4a", "5"]
+    assert run("csb log --html 3f4a", PAGER=pager) == ["log None --html 3f4a", "5"]
+    assert sh("csb log 3f4a", PAGER=pager).out == "log None 3f4a\n"
+
+
+def test_a_restore_ends_with_what_it_has_done(sh, home):
+    """In both forms of the pipe, for --dry-run, for a second time."""
+    folder = write(home, 1, 2)
+    (folder / name(1)).mkdir()
+    (folder / name(1) / "notes.txt").write_text("notes")
+    sh("csb backup --quiet").ok()
+    sh("rm -r *", cwd=folder).ok()
+    said = lambda words: sh(words).out.splitlines()
+    for tool in ("csb restore", "csb-restore"):
+        end = " | csb-fmt" if tool == "csb-restore" else ""
+        assert re.fullmatch(r"Would restore 1 session: 2 files.*\. Nothing was written\.",
+                            said(f"{tool} --dry-run {name(1)}{end}")[-1])
+        lines = said(f"{tool} {name(1)}{end}")
+        assert re.fullmatch(r"Restored 1 session: 2 files.*, each read back\.", lines[0])
+        assert lines[1:] == ([] if end else ["Go on with it: csb resume 3f4a9b10"])
+        lines = said(f"{tool} {name(1)} {name(2)}{end}")
+        assert lines[-1].startswith("Restored 2 sessions: 1 file")
+        assert lines[-1].endswith("Already there: 2 files.")
+        sh("rm -r *", cwd=folder).ok()

@@ -212,3 +212,56 @@ def test_two_versions_are_compared_by_diff(sh, lived):
     assert (done.rc, done.err) == (1, "")
     assert [text for text in done.out.splitlines(True) if text[0] in "<>"] == [
         f"> {text}" for text in lines[1:]]
+
+
+@pytest.mark.parametrize("more, changes_of_both", [
+    ("", ["moved", "grew", "new"]), ("three\n", ["grew", "grew", "new"])])
+def test_a_session_that_was_moved_has_one_history(sh, lived, put, home, more, changes_of_both):
+    """Claude Code moves a transcript when a worktree is left: that is no deletion."""
+    lived("one\n", "one\ntwo\n", where=path(1, "-worktree"))
+    put(path(1, "-worktree")).unlink()
+    lived(f"one\ntwo\n{more}")
+    found = sh(f"csb-history {name(1)}").ok().records
+    assert [r["change"] for r in found] == changes_of_both
+    assert [r["project"] for r in found] == ["-w", "-worktree", "-worktree"]
+    assert not any("deleted_at" in r for r in found)
+    assert sh("csb-history", json.dumps(found[0]).encode()).ok().records[0]["path"] == path(1)
+    only = json.dumps({"session_id": name(1), "project": "-worktree"}).encode()
+    assert changes(sh("csb-history", only)) == [("grew", 8), ("new", 4)]
+    files = sh(f"csb-history --files {name(1)}").ok().records
+    assert [r["path"] for r in files] == [path(1)]
+    put(path(1)).unlink()
+    sh(STORE).ok()
+    first, *others = sh(f"csb-history {name(1)}").ok().records
+    assert "deleted_at" in first and not any("deleted_at" in r for r in others)
+
+
+def test_two_that_differ_have_two_histories(sh, lived, put):
+    lived("one\n", where=path(1, "-v"))
+    put(path(1, "-v")).unlink()
+    lived("two\nthree\n")
+    assert changes(sh(f"csb-history {name(1)}")) == [("new", 4), ("new", 10)]
+
+
+def test_files_have_the_times_that_they_had(sh, put, home):
+    """Those that git does not keep, of deleted files, too; no other version's."""
+    for where, text, when in ((path(1), "1\n", 981173106), (f"todos/{name(1)}.json", "[]", 981e6)):
+        put(where, text, mtime=when)
+    sh(STORE).ok()
+    for where in (path(1), f"todos/{name(1)}.json"):
+        put(where).unlink()
+    sh(STORE).ok()
+    found = {r["path"]: r for r in sh(f"csb-history --files {name(1)}").ok().records}
+    assert found[path(1)]["mtime"] == "2001-02-03T04:05:06.000000000Z"
+    assert found[f"todos/{name(1)}.json"]["mtime"].startswith("2001-02-01T")
+    assert all("deleted_at" in r and r["at"] > "2002" for r in found.values())
+    assert "mtime" not in sh(f"csb-history {name(1)}").out
+
+
+def test_an_id_in_either_case(sh, lived):
+    loud = name(1).upper()
+    lived("1\n", "1\n2\n", where=f"projects/-w/{loud}.jsonl")
+    for word in (loud, name(1), name(1)[:9]):
+        found = sh(f"csb-history {word}")
+        assert changes(found) == [("grew", 4), ("new", 2)]
+        assert {r["session_id"] for r in found.records} == {loud}

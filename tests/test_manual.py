@@ -244,6 +244,15 @@ def test_bash_asks_for_ids_and_for_nothing_else(sh, home, shells, claude, tmp_pa
     assert not (tmp_path / "ran").exists()
 
 
+def test_bash_offers_the_settings(sh, home, shells):
+    complete = (f". '{shells}/csb'; c() {{ COMP_WORDS=(\"$@\"); COMP_CWORD=$(($# - 1)); _csb; "
+                'echo ${COMPREPLY[@]}; }; ')
+    keys = [record["key"] for record in sh("csb-config").ok().records]
+    for line in ("csb config ''", "csb-config ''", "csb-config --unset ''"):
+        assert sorted(sh(complete + f"c {line}").ok().out.split()) == sorted(keys), line
+    assert sh(complete + "c csb config inter").ok().out == "interval\n"
+
+
 def typed(line, shells, home, until):
     """What zsh has written by the time that it has completed a line."""
     pid, fd = pty.fork()
@@ -271,7 +280,7 @@ def typed(line, shells, home, until):
     ("csb li", "list   -- list the sessions of the index"),
     ("csb gc --", "--wait        -- seconds, for a backup (60)"),
     ("csb-show 3f4a9b10-0000-4000-8000-000000000000", "000000000000 "),
-    ("csb show \t", f"{name(0)}  -- question 0")])
+    ("csb config int", "interval "), ("csb show \t", f"{name(0)}  -- question 0")])
 @pytest.mark.few(4)
 def test_zsh_completes(sh, shells, home, backed_up, line, until):
     needs("zsh")

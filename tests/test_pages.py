@@ -1,4 +1,4 @@
-"""csb-page and csb-hits: what people see of the status, of one session, of what was found."""
+"""csb-fmt: what people see of the status, of one session, of what was found."""
 import random
 import re
 
@@ -10,6 +10,7 @@ pytestmark = pytest.mark.logic
 ID = "3f4a9b10-0000-4000-8000-00000000c0de"
 OTHER = ID.replace("c0de", "beef")
 DAY = 86400
+LONG_AGO = "2001-02-03T04:05:06.000000007Z"     # shown as 3 Feb 2001 on any day from 2002 on
 NASTY = [None, True, False, 0, -1, 1.5, 10**400, "", "x", "\x00\x1b]0;x\x07", "\ud800", [], {},
          [[]], "0001-01-01T00:00:00Z", "9999-12-31T23:59:59Z", "Z", [None, {"path": 1, "work": ""}],
          {"a": {"b": []}}, float("inf"), "\u202e" * 9, "\r\n", "\u65e5\u672c" * 90, "e\u0301" * 200,
@@ -29,18 +30,21 @@ STATUS = {
 
 def test_a_good_status(sh):
     commit = at(-3 * 3600 - 60)
-    out = sh("csb-page", lines({**STATUS, "last_commit_at": commit})).ok().out
-    assert out == f"""\
-Everything is backed up
+    record = {**STATUS, "last_commit_at": commit, "last_success_at": at(-5 * 60 - 1)}
+    out = sh("csb-fmt", lines(record)).ok().out
+    out = re.sub(r"(ago, )(\S+) \d\d:\d\d", r"\1\2 12:34", out)
+    out = re.sub("yesterday", "today", out)
+    assert out == """\
+Everything is backed up.
 
-  stored       1,234 files, 1 file deleted since
-  last commit  3 hours ago, {commit[:16].replace("T", " ")}
-  store        13.0 MB, 7 commits, /backup/git
-  sessions     102 on disk, 2 deleted, 1 rewritten
-  used         \u00b7\u2581\u2584\u2588  121 messages in 4 days
-  clean-up     by the client, after 30 days
-  refused      3 files, by rule (csb changes lists them)
-  recheck      2 files, as stored, but too new to be sure
+  sessions     102 on disk, 2 deleted but kept, 1 rewritten
+  last backup  5 minutes ago, today 12:34
+  last change  3 hours ago, today 12:34
+  files        1,234 stored, 1 deleted since, 3 never stored (by rule)
+  store        /backup/git, 13.0 MB, 7 commits
+  last month   \u00b7\u2581\u2584\u2588  121 messages
+
+  Claude Code deletes sessions after 30 days.
 
 - 1 link out of the Claude directory
 """
@@ -50,85 +54,120 @@ def test_a_bad_status(sh):
     record = {**STATUS, "covered": False, "uncovered_files": 12, "warnings": ["2 w", "b " * 60],
               "uncovered": [{"path": "projects/-w/" + "x" * 90 + "END", "change": "grew",
                              "size": 12_345}, {"path": "a\x1b[2J", "change": "new"}],
-              "purge_soon": 3, "purge_next_at": at(2 * DAY + 60)}
-    out = sh("csb-page", lines(record)).ok().out
+              "purge_soon": 3, "purge_next_at": at(2 * DAY + 60), "last_outcome": "failed",
+              "last_run_at": at(-3600 - 5), "last_reason": "the disk is full"}
+    out = sh("csb-fmt", lines(record)).ok().out
     head, *rest = out.splitlines()
-    assert head == "NOT everything is backed up"
+    assert head == "NOT everything is backed up."
     assert rest[0] == "! 2 w" and rest[1].startswith("! b b b") and rest[2].startswith("  b b")
-    assert rest[3].startswith("    grew   12.3 KB  \u2026xx") and rest[3].endswith("xxEND")
-    assert rest[4:6] == ["    new  a\\x1b[2J", "    and 10 more (csb changes)"]
-    assert "after 30 days: the next in 2 days\n" in out
+    assert rest[3].startswith("    grew    12.3 KB  \u2026xx") and rest[3].endswith("xxEND")
+    assert rest[4:6] == ["    new  a\\x1b[2J", "    and 10 more (csb changes lists them)"]
+    assert "after 30 days. Next: 3 of them on " in out
+    assert "csb config settings:cleanupPeriodDays 365\n" in out
+    assert re.search("last backup  FAILED 1 hour ago, .*: the disk is full\n", out)
     assert max(map(len, out.splitlines())) <= 80
 
 
 @pytest.mark.parametrize("fields, head", [
     ({"covered": None}, "It cannot be told"), ({"covered": "yes"}, "It cannot be told"),
-    ({"covered": 1}, "It cannot be told"), ({}, "Everything is backed up\n"),
-    ({"warnings": ["no backup for 3 days"]}, "All is backed up, but:\n! no backup")])
+    ({"covered": 1}, "It cannot be told"), ({}, "Everything is backed up.\n"),
+    ({"warnings": ["no backup for 3 days"]}, "Everything is backed up, but:\n! no backup")])
 def test_a_status_is_good_only_if_it_says_so(sh, fields, head):
-    assert sh("csb-page", lines({**STATUS, **fields})).ok().out.startswith(head)
-    assert sh("csb-page", lines({"kind": "status"})).ok().out.startswith("It cannot be told")
+    assert sh("csb-fmt", lines({**STATUS, **fields})).ok().out.startswith(head)
+    assert sh("csb-fmt", lines({"kind": "status"})).ok().out.startswith("It cannot be told")
 
 
 def test_a_session_in_full(sh, home):
-    name = f"projects/-w/{ID}.jsonl"
+    path = f"projects/-w/{ID}.jsonl"
     record = {
         "kind": "session", "session_id": ID, "title": "Mend the parser", "project": "-w",
-        "root": f"{home.path}/.claude", "transcript_path": f"{home.path}/.claude/{name}",
+        "root": f"{home.path}/.claude", "transcript_path": f"{home.path}/.claude/{path}",
         "cwd": f"{home.path}/code", "last_active": at(-3 * DAY - 60), "messages": 3,
         "user_messages": 1, "tool_calls": 2, "bytes": 2048, "model": "claude-x", "version": "2.1",
         "git_branch": "main", "tokens": {"input": 1_234_567, "cache_read": 900},
-        "parent_session_id": OTHER, "state": "deleted", "deleted_at": "2026-01-02T03:04:05Z",
+        "parent_session_id": OTHER, "state": "deleted", "deleted_at": LONG_AGO,
         "bad_lines": 0, "folders": [{"path": f"{home.path}/code", "work": 41}, {"path": "/srv"}],
-        "files": [{"path": name, "size": 2000, "mtime": "2026-01-02T03:04:05.000000006Z"}],
+        "files": [{"path": path, "size": 2000, "mtime": LONG_AGO}],
         "subagents": [{"agent": "a1", "title": "look"}], "forks": [OTHER], "pr_links": [],
-        "versions": [{"kind": "version", "session_id": ID, "project": "-w", "path": name, "size": 5,
+        "versions": [{"kind": "version", "session_id": ID, "project": "-w", "path": path, "size": 5,
                       "commit": "a1b2c3d4e5f6" + "0" * 28, "oid": "0" * 40, "change": "new",
-                      "at": "2026-01-02T03:04:05Z"}]}
-    out = sh("csb-page", lines(record)).ok().out
-    assert out.startswith(f"Mend the parser\n{ID}\n\n  DELETED      ")
-    for part in (", 2026-01-02 03:04\n",
+                      "at": LONG_AGO}]}
+    out = sh("csb-fmt", lines(record)).ok().out
+    assert out.startswith(f"Mend the parser\n{ID}\n\n  state        deleted 3 Feb 2001\n")
+    for part in ("  last used    3 days ago, ",
                  "  size         2.0 KB, 3 messages, 1 prompt, 2 tool calls\n",
-                 "  tokens       1.2M input, 900 cache read\n", "  start        ~/code\n",
-                 f"  a fork of    {OTHER}\n", f"  transcript   ~/.claude/{name}\n",
-                 f"\n  files (1)\n    2026-01-02 03:04    2.0 KB  \u2026{name[-47:]}\n",
+                 "  tokens       1.2M input, 900 cache read\n", "  folder       ~/code\n",
+                 f"  a fork of    {OTHER}\n", f"  transcript   ~/.claude/{path}\n",
+                 f"\n  files (1)\n    3 Feb 2001          2.0 KB  \u2026{path[-47:]}\n",
                  "\n  folders (2)\n        41  ~/code\n            /srv\n",
                  "\n  subagents (1)\n    a1  look\n", f"\n  forks (1)\n    {OTHER}\n",
-                 "\n  versions (1)\n    2026-01-02 03:04  new  a1b2c3d4e5f6       5 B\n"):
+                 "\n  versions (1)\n    3 Feb 2001       new  a1b2c3d4    5 bytes\n"):
         assert part in out, part
-    assert "pr links" not in out and "bad line" not in out
-    assert sh("csb-page", lines(record, record)).ok().out == f"{out}\n{out}"
+    assert "pr links" not in out and "damaged line" not in out
+    assert sh("csb-fmt", lines(record, record)).ok().out == f"{out}\n{out}"
+    del record["files"]
+    assert sh("csb-fmt", lines(record)).ok().out.count("\n") == 2, "one of csb-list"
+    assert sh("csb-fmt --full", lines(record)).ok().out == re.sub(r"  files \(1\)\n.*\n\n", "", out)
 
 
 HIT = {"kind": "hit", "session_id": ID, "project": "-w", "role": "user", "agent": "a1",
-       "at": "2026-01-02T03:04:05.678Z", "offset": 9, "rank": 1.5, "snippet": "mend the parser now"}
+       "at": LONG_AGO, "offset": 9, "rank": 1.5, "snippet": "mend the parser now"}
 
 
 def test_hits_by_session(sh):
-    """In the order of the best of each, with its title and an id to copy."""
-    hits = [{**HIT, "title": "T"}, {**HIT, "session_id": OTHER, "role": "meta", "at": 7,
+    """In the order of the best of each, with its title and id; the last line counts them."""
+    hits = [{**HIT, "title": "T"}, {**HIT, "session_id": OTHER, "role": "assistant", "at": 7,
                                     "agent": None}, {**HIT, "snippet": "again"}]
-    assert sh("csb-hits", lines(*hits)).ok().out == f"""\
-T
-{ID}
-  2026-01-02 03:04  user, agent a1
-    mend the parser now
-  2026-01-02 03:04  user, agent a1
-    again
+    assert sh("csb-fmt", lines(*hits)).ok().out == f"""\
+T  {ID}
+  you (agent), 3 Feb 2001
+                      mend the parser now
+  you (agent), 3 Feb 2001
+                      again
 
--w
-{OTHER}
-  no date  meta
-    mend the parser now
+-w  {OTHER}
+  Claude              mend the parser now
 
+3 places in 2 sessions.
 """
+    end = {"kind": "end", "hits": 40}
+    assert "\n3 of 40 places in 2 sessions.\n" in sh("csb-fmt", lines(*hits, end)).ok().out
+
+
+def test_where_a_session_was_found_by_its_title_or_folder(sh):
+    """The title is said above, and of the folders only what matched."""
+    hit = {**HIT, "role": "meta", "agent": None, "title": "Mend the parser",
+           "snippet": "Mend the parser -srv-x /srv/x /srv/deep/parser/er"}
+    for match, shown in ((None, "in the title, 3 Feb 2001"), ([[9, 15]], "in the title, "),
+                         ([[40, 46]], "in a folder, 3 Feb 2001\n" + " " * 22
+                          + "/srv/deep/parser/er\n")):
+        out = sh("csb-fmt", lines({**hit, "match": match})).ok().out
+        assert shown in out and out.count("Mend") == 1 and "-srv-x" not in out
+
+
+@pytest.mark.parametrize("before, match, after, shown", [
+    ("One. Two three ", "here", " and on.", "\u2026 Two three here and on."),
+    ("short ", "here", "", "short here"), ("**bold** ```sh\nx ", "here", "", "bold x here"), ("A title: ", "here", "", "A title: here"),
+    ("x" * 400 + " ", "here", " end", "\u2026" + "x" * 78 + " here end"),
+    ("- a list\n- item ", "here", "", "- a list\n- item here"),
+    ("", "here", " " + "y" * 400, "here " + "y" * 154 + "\u2026")])
+def test_the_match_stands_in_its_sentence(sh, before, match, after, shown):
+    start = len(before)
+    hit = {**HIT, "snippet": before + match + after, "match": [[start, start + len(match)]]}
+    squeezed = lambda text: "".join(text.replace("\\n", "").split())
+    out = sh("csb-fmt", lines(hit)).ok().out.split("2001\n")[1].split("\n\n")[0]
+    assert squeezed(out) == squeezed(shown)
+    whole = sh("csb-fmt --verbose", lines(hit)).ok().out
+    assert squeezed(before + match + after) in squeezed(whole)
 
 
 def test_the_turns_around_a_hit(sh):
     turns = {"before": [{"role": "user", "offset": 1, "snippet": "why?"}],
              "after": [{"role": "assistant", "snippet": "so"}, 7]}
-    assert sh("csb-hits", lines({**HIT, **turns})).ok().out.splitlines()[3:-1] == [
-        "    user:", "      why?", "    mend the parser now", "    assistant:", "      so"]
+    out = sh("csb-fmt", lines({**HIT, "agent": None, **turns})).ok().out
+    assert [text.split() for text in out.splitlines()[1:4]] == [
+        ["you", "why?"], ["you,", "3", "Feb", "2001", "mend", "the", "parser", "now"],
+        ["Claude", "so"]]
 
 
 @pytest.mark.parametrize("snippet, match, marked", [
@@ -139,76 +178,78 @@ def test_the_turns_around_a_hit(sh):
     ("x " * 60 + "needle", [[120, 126]], ["needle"])])
 def test_what_was_looked_for_is_highlighted(sh, home, snippet, match, marked):
     hit = {**HIT, "snippet": snippet, "match": match}
-    shown = on_terminal(sh, home, "csb-hits", hit)
+    shown = on_terminal(sh, home, "csb-fmt", hit)
     assert re.findall(r"\x1b\[1;31m(.*?)\x1b\[0m", shown) == marked
     plain = re.sub(r"\x1b\[[\d;]*m", "", shown)
-    assert plain == sh("csb-hits", lines(hit)).ok().out and "\x1b" not in plain
+    assert plain == sh("csb-fmt", lines(hit)).ok().out and "\x1b" not in plain
 
 
-def test_other_records_go_to_csb_fmt(sh):
+def test_hits_among_other_records(sh):
     session = {"kind": "session", "session_id": OTHER, "title": "t"}
-    rest = [session, {"kind": "refused", "path": "x", "reason": "y"}, HIT]
-    shown = sh("csb-fmt", lines(*rest)).ok().out
-    assert sh("csb-hits", lines(*rest)).ok().out == shown
-    assert sh("csb-hits", lines(HIT, *rest)).ok().out == sh("csb-hits", lines(HIT)).out + shown
-    assert sh("csb-page", lines({"kind": "x", "a": [1]})).ok().out == '{"kind":"x","a":[1]}\n'
+    out = sh("csb-fmt", lines(HIT, session, {"kind": "refused", "path": "x"}, HIT)).ok().out
+    order = [out.index(text) for text in ("mend", "\nt\n", "refused")]
+    assert order == sorted(order) and out.count("mend") == 2
 
 
 def test_many_hits(sh):
-    out = sh("csb-hits", lines(*[{**HIT, "snippet": str(n)} for n in range(450)])).ok().out
-    assert re.findall(r"^    (\d+)$", out, re.M) == [str(n) for n in range(450)]
-    assert out.count(ID) == 3, "two hundred at a time"
+    out = sh("csb-fmt", lines(*[{**HIT, "snippet": str(n)} for n in range(450)])).ok().out
+    assert re.findall(r"^ +(\d+)$", out, re.M) == [str(n) for n in range(450)]
+    assert out.count("3f4a9b10") == 3, "two hundred at a time"
 
 
 @pytest.mark.parametrize("snippet", [
     "x" * 300, "word " * 60, "\u65e5\u672c\u8a9e" * 40, "e\u0301" * 200, "\U0001f600" * 90,
     "a" + "\u0301" * 500, "a " + "b" * 200 + " c", " ", "", "x" * 75 + "\u65e5", "\u65e5 " * 100])
 def test_texts_are_folded_to_fit(sh, snippet):
-    out = sh("csb-hits", lines({**HIT, "snippet": snippet})).ok().out
+    out = sh("csb-fmt --verbose", lines({**HIT, "snippet": snippet})).ok().out
     assert max(map(width, out.splitlines())) <= 80
-    assert "".join(out.split("a1\n")[1].split()) == "".join(snippet.split()), "nothing is lost"
-    out = sh("csb-page", lines({**STATUS, "warnings": [snippet], "covered": False})).ok().out
+    text = out.split("2001")[1].split("\n\n1 place")[0]
+    assert "".join(text.split()) == "".join(snippet.split()), "nothing is lost"
+    for columns in (50, 80):
+        out = sh("csb-fmt", lines({**HIT, "snippet": snippet}), CSB_PAGED=f"{columns}x9").ok().out
+        plain = re.sub(r"\x1b\[[\d;]*m", "", out)
+        assert max(map(width, plain.splitlines())) <= columns
+    out = sh("csb-fmt", lines({**STATUS, "warnings": [snippet], "covered": False})).ok().out
     assert max(map(width, out.splitlines())) <= 80
     assert "".join(snippet.split()) in "".join(out.split("\n\n")[0].split())
 
 
-@pytest.mark.parametrize("tool", ["csb-page", "csb-hits"])
-def test_hostile_records_never_break_it(sh, home, tool):
+@pytest.mark.parametrize("kinds", [["hit"], ["status", "session"], ["version", "setting"]])
+def test_hostile_records_never_break_it(sh, home, kinds):
     seed = random.randrange(10**9)
     print("seed", seed)
     rnd = random.Random(seed)
     keys = [*STATUS, *HIT, "title", "last_active", "purge_at", "deleted_at", "state", "tokens",
             "folders", "versions", "transcript_path", "root", "cwd", "match", "before", "after",
             "x\x1b", "messages", "bytes", "size", "last_run_at", "purge_next_at"]
-    kinds = ["hit"] if tool == "csb-hits" else ["status", "session"]
     many = [{**{key: rnd.choice(NASTY) for key in rnd.sample(keys, 15)}, "kind": rnd.choice(kinds)}
             for _ in range(600)]
-    out = sh(tool, lines(*many)).ok().out
+    out = sh("csb-fmt --full", lines(*many)).ok().out
     assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\ud800-\udfff]", out)
     short = [{**record, "session_id": ID} for record in many[:60]]      # an id is never cut
     for columns in (50, 97):
-        out = on_terminal(sh, home, tool, *short, setup=f"stty cols {columns}", NO_COLOR="1")
+        out = on_terminal(sh, home, "csb-fmt --full", *short, setup=f"stty cols {columns}", NO_COLOR="1")
         long = [text for text in out.split("\n") if width(text) > columns]
         assert all(text.startswith(("  transcript", "  a fork of")) for text in long), long
 
 
-@pytest.mark.parametrize("tool, record", [("csb-page", STATUS), ("csb-hits", HIT)])
-def test_terminals(sh, home, tool, record):
+@pytest.mark.parametrize("record", [STATUS, HIT])
+def test_terminals(sh, home, record):
     """Colour on a terminal only, as wide as it is; any locale."""
     record = {**record, "snippet": "word " * 100, "notes": ["word " * 100]}
-    assert "\x1b[" in on_terminal(sh, home, tool, record)
+    assert "\x1b[" in on_terminal(sh, home, "csb-fmt --verbose", record)
     for env in ({"NO_COLOR": ""}, {"TERM": "dumb"}):
-        assert "\x1b" not in on_terminal(sh, home, tool, record, **env)
+        assert "\x1b" not in on_terminal(sh, home, "csb-fmt --verbose", record, **env)
     for columns in (50, 132):
-        out = on_terminal(sh, home, tool, record, setup=f"stty cols {columns}", NO_COLOR="1")
+        out = on_terminal(sh, home, "csb-fmt --verbose", record, setup=f"stty cols {columns}", NO_COLOR="1")
         assert columns - 6 < max(map(len, out.split("\n"))) <= columns
     record = {**record, "title": "\u65e5\u672c", "notes": ["\u65e5\u672c"]}
-    assert "\u65e5\u672c" in sh(tool, lines(record), PYTHONIOENCODING="cp1252").ok().out
+    assert "\u65e5\u672c" in sh("csb-fmt", lines(record), PYTHONIOENCODING="cp1252").ok().out
 
 
-@pytest.mark.parametrize("tool, good", [("csb-page", STATUS), ("csb-hits", HIT)])
+@pytest.mark.parametrize("good, text", [(STATUS, "Everything"), (HIT, "mend the parser now")])
 @pytest.mark.parametrize("line", [b"garbage", b"[1]", b"\xff\xfe", b'{"kind":', b"[" * 200000])
-def test_a_bad_line_is_reported_and_the_rest_is_shown(sh, tool, good, line):
-    done = sh(tool, lines(good) + line + b"\n" + lines(good))
+def test_a_bad_line_is_reported_and_the_rest_is_shown(sh, good, text, line):
+    done = sh("csb-fmt", lines(good) + line + b"\n" + lines(good))
     assert (done.rc, done.err.count("\n")) == (1, 1) and "line 2" in done.err
-    assert done.out.count("mend the parser now" if tool == "csb-hits" else "Everything") == 2
+    assert done.out.count(text) == 2

@@ -422,4 +422,4 @@ def test_it_is_small_and_reads_within_bounds(sh, put, home):
 
 def test_people_see_hits(sh, talk):
     done = sh("csb search zebra").ok()
-    assert TWO in done.out and "The zebra title" in done.out
+    assert TWO[:8] in done.out and "The zebra title" in done.out

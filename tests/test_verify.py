@@ -182,7 +182,7 @@ def test_a_clone_is_as_good(sh, home, backed_up):
     records = sh("csb-verify --git-dir ~/clone").ok().records
     assert sorted(r["path"] for r in records) == sorted(backed_up)
     assert sh("csb-verify --git-dir ~/clone | csb-fmt").ok().out.endswith(
-        f"{len(backed_up)} of {len(backed_up)}\n")
+        f"{len(backed_up)} of {len(backed_up)} read back: all can be restored.\n")
     assert json.dumps(records)
 
 

@@ -63,7 +63,28 @@ RETRY = 75              # another run holds the lock
 INTERRUPTED = 130
 BROKEN_PIPE = 141
 
-TOOL = re.sub(r"\.(py|exe)$", "", os.path.basename(sys.argv[0]))
+# csb puts "PID csb NAME" here when a person typed that: NAME speaks as what was typed.
+TYPED = "CSB_TYPED"
+
+
+def _name_of_tool():
+    """What the tool calls itself: as its file is named, or as it was typed.
+
+    Only csb itself is believed: the process that started us, or that became us. The
+    stages of a tool speak as the tool that started them does; what takes the place of
+    csb for good (csb-resume, which starts Claude Code) keeps the name to itself.
+    """
+    pid, _, typed = os.environ.pop(TYPED, "").partition(" ")
+    if re.fullmatch("csb [a-z_-]+", typed):
+        if pid == str(os.getpid()):
+            return typed
+        if pid == str(os.getppid()):
+            os.environ[TYPED] = f"{os.getpid()} {typed}"
+            return typed
+    return re.sub(r"\.(py|exe)$", "", os.path.basename(sys.argv[0]))
+
+
+TOOL = _name_of_tool()
 
 # ASCII, so that the locale of a hook or a cron job does not matter; lone surrogates,
 # which stand for bytes of file names, come back as they were.
