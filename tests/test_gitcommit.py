@@ -385,6 +385,8 @@ def test_what_a_killed_run_left_is_swept_after_a_day(sh, home):
         os.utime(path, (time.time() - 90000,) * 2)
     (home.claude / "todos/0.txt").write_bytes(b"1")
     backup(sh).ok()
+    assert [path for path in (*old, *folders) if path.exists()] == old[1:2], "where git writes"
+    sh("csb-gc").ok()
     assert [path for path in (*old, *folders) if path.exists()] == []
     assert all(path.exists() for path in (*new, alive))
 

@@ -158,7 +158,10 @@ def in_tree(store, commit):
 
 
 def write_seen(store, ref, commit, entries):
-    """Write the csb.seen of a ref's commit, durable. entries: {path: packed entry}."""
+    """Write the csb.seen of a ref's commit, durable; its Head.
+
+    entries: {path: packed entry}.
+    """
     head = [VERSION, os.fsencode(ref), commit.encode()]
     parts = [b" ".join(head) + b"\0"]
     for path, line in entries.items():
@@ -168,6 +171,7 @@ def write_seen(store, ref, commit, entries):
         total = crc32(part, total)
     parts.append(b"end %d" % total)
     replace_file(os.path.join(store, SEEN), parts)
+    return Head(ref, commit, str(total))
 
 
 def seen_entry(oid, status, size, read_at):
