@@ -16,6 +16,7 @@ Paths are relative to the Claude directory, as in the store's trees. Submodules,
 have no bytes, are left out.
 """
 import os
+import stat
 import struct
 from collections import namedtuple
 
@@ -90,6 +91,11 @@ class Held:
         """How many commits of the walk came after the last that changed a path."""
         number, *_ = self._form.unpack_from(self._changes[path])
         return number
+
+    def is_file(self, path):
+        """Is the last version of a path a file, and no link?"""
+        _, mode, *_ = self._form.unpack_from(self._changes[path])
+        return stat.S_ISREG(mode)
 
     def last(self, path):
         """The last version of a path: where histories differ, that of the first."""
@@ -302,15 +308,14 @@ def _stored_sessions(held, objects):
     beside = {}                 # {(project, id): [path]}
     agents = {}
     for path in sorted(held.paths()):
-        version = held.last(path)
-        if not version.mode.startswith("100"):
+        if not held.is_file(path):
             continue            # a link: its text is not what it led to
         parts = path.split("/")
         found = transcript_in(path)
         if found:
             transcripts[found] = path
         elif is_flat_agent(path):
-            owner = owner_of_agent(first_line(objects, version.oid))
+            owner = owner_of_agent(first_line(objects, held.last(path).oid))
             if owner:
                 agents.setdefault((parts[1], owner), []).append(path)
         elif parts[0] == "projects" and len(parts) > 3 and is_id(parts[2]):
