@@ -15,7 +15,7 @@ from csb.files import BLOCK, blocks_of, lines, replace_file
 from csb.git import PIPE, start_git
 
 SEEN = "csb.seen"
-VERSION = b"csb.seen 2"
+SEEN_VERSION = b"csb.seen 2"
 LONGEST_HEAD = 1000
 LONGEST_END = len("end 4294967295")
 FRESH = 2 * 10**9               # ns; a ctime as young proves nothing later
@@ -95,7 +95,7 @@ def _end_of(file):
 def _head(line, checksum):
     """The Head in the first line; ValueError if it is of another version."""
     version, ref, commit = line.rsplit(b" ", 2)
-    if version != VERSION:
+    if version != SEEN_VERSION:
         raise ValueError("it is of another version")
     return Head(os.fsdecode(ref), commit.decode(), checksum)
 
@@ -162,7 +162,7 @@ def write_seen(store, ref, commit, entries):
 
     entries: {path: packed entry}.
     """
-    head = [VERSION, os.fsencode(ref), commit.encode()]
+    head = [SEEN_VERSION, os.fsencode(ref), commit.encode()]
     parts = [b" ".join(head) + b"\0"]
     for path, line in entries.items():
         parts.append(line + b" " + os.fsencode(path) + b"\0")
