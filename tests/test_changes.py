@@ -548,3 +548,20 @@ def test_a_ref_of_the_user_is_not_that_of_the_backups(sh, home):
     assert of_files(sh("csb-changes").ok().records) == []
     sh("git -C .claude update-ref -d refs/csb/main").ok()
     assert [r["change"] for r in of_files(sh("csb-changes").ok().records)] == ["new"]
+
+
+@pytest.mark.parametrize("old, new", [("todos/a/b/c", "todos/a"), ("todos/a", "todos/a/b/c")])
+def test_what_is_named_alone_takes_the_place_of_what_was(sh, home, old, new):
+    """csb.seen tells of what the tree has, also if nobody named what went."""
+    write(home.claude / f"projects/-p/{ID}.jsonl")
+    write(home.claude / old, b"old")
+    backup(sh)
+    settle(sh)
+    (home.claude / "todos").rename(home.path / "away")
+    write(home.claude / new, b"new")
+    sh("csb-changes | grep -v '\"deleted\"' | csb-gitcommit").ok()
+    assert stored(sh) == {f"projects/-p/{ID}.jsonl": "{}\n", new: "new"}
+    (home.claude / "todos").rename(home.path / "new")
+    (home.path / "away").rename(home.claude / "todos")
+    backup(sh)
+    assert stored(sh) == {f"projects/-p/{ID}.jsonl": "{}\n", old: "old"}

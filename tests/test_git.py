@@ -7,7 +7,7 @@ import pytest
 from conftest import ROOT
 
 sys.path.insert(0, f"{ROOT}/lib")
-from csb.git import backup_ref, commit_of, last_backup
+from csb.git import Info, Objects, backup_ref, commit_of, last_backup
 
 pytestmark = pytest.mark.logic
 
@@ -91,3 +91,19 @@ def test_whose_the_store_is_is_what_git_says(repository, form):
         file.write(CONFIGS[form])
     expected = commit_of(repository.store, backup_ref(repository.store))
     assert last_backup(repository.store) == expected
+
+
+def test_many_objects_are_asked_for_at_once(repository):
+    """More than a pipe holds the answers of; what is not there is left out."""
+    objects = Objects(repository.store)
+    there = {}
+    for number in range(3):
+        oid = repository("hash-object", "-w", "--stdin", stdin=b"x" * number)
+        there[oid] = Info(oid, "blob", number)
+    lost = [f"{number:040x}" for number in range(2000)]
+    assert objects.infos([*lost[:1000], *there, *lost[1000:]]) == there
+    assert objects.infos([]) == {}
+    objects.teller.kill()
+    objects.teller.wait()
+    assert objects.infos([*there, lost[0]]) == there, "by another git"
+    objects.close()

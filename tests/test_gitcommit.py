@@ -385,8 +385,21 @@ def test_what_a_killed_run_left_is_swept_after_a_day(sh, home):
         os.utime(path, (time.time() - 90000,) * 2)
     (home.claude / "todos/0.txt").write_bytes(b"1")
     backup(sh).ok()
+    assert [path for path in (*old, *folders) if path.exists()] == old[1:2], "where git writes"
+    sh("csb-gc").ok()
     assert [path for path in (*old, *folders) if path.exists()] == []
     assert all(path.exists() for path in (*new, alive))
+
+
+def test_a_copy_without_empty_directories_goes_on(sh, home):
+    """As git itself, and some tools that copy, leave them out."""
+    fill(home)
+    backup(sh).ok()
+    sh("find .claude-backup/git/objects -type d -empty -delete").ok()
+    assert not (home.backup / "git/objects/pack").exists()
+    (home.claude / "todos/0.txt").write_text("more")
+    assert [r["files"] for r in backup(sh).ok().records] == [1]
+    sh("rmdir .claude-backup/git/objects/pack; csb-gc --now && csb-verify >/dev/null").ok()
 
 
 def test_a_home_that_has_moved_takes_its_store_along(sh, home):
@@ -757,3 +770,17 @@ def test_a_lost_csb_seen_hides_no_deletion(sh, home):
     assert "todos/6.txt" not in held(sh, home.backup / "git", "main")
     journal = sh("git --git-dir=$CSB_HOME/git show main:.csb/changes.jsonl").ok().records
     assert [(r["path"], r["change"]) for r in journal] == [("todos/6.txt", "deleted")]
+
+
+def test_a_link_that_is_a_file_by_now_is_left_to_the_next_run(sh, home):
+    fill(home)
+    (home.claude / "todos/l").symlink_to("x")
+    changes = sh("csb-changes").ok().out
+    (home.claude / "todos/l").unlink()
+    (home.claude / "todos/l").write_text("now a file")
+    done = sh("csb-gitcommit", changes.encode())
+    assert done.rc == 1 and done.err.count("\n") == 1
+    assert "'todos/l': it is no link any more" in done.err
+    assert "todos/l" not in held(sh, home.backup / "git", "main")
+    backup(sh).ok()
+    assert held(sh, home.backup / "git", "main")["todos/l"] == b"now a file"

@@ -1,12 +1,13 @@
-"""csb.held: the versions of paths that a history tells of, and whose they are."""
+"""csb.held: the versions of paths that a history tells of, whose they are, and what was moved."""
+import shutil
 import sys
 
 import pytest
 from conftest import ROOT, name
 
 sys.path.insert(0, f"{ROOT}/lib")
-from csb.git import Change, Commit
-from csb.held import Held, fullest_first
+from csb.git import Change, Commit, Objects, all_history
+from csb.held import Held, Moves, fullest_first
 
 pytestmark = pytest.mark.logic
 
@@ -129,3 +130,105 @@ def test_fullest_first():
     size_of = {oid("d"): 1, oid("b"): 3}
     assert told(fullest_first(versions, size_of)) == [
         ("c", "c3", None), ("b", "c2", None), ("d", "c4", None)]
+
+
+# --- moves ----------------------------------------------------------------------------
+
+A, B, C = "1\n", "2\n", "3\n"
+LOUD = "ABCDEF01-0000-4000-8000-00000000ABCD"
+# (backups of the transcripts in each project, what is on disk now, {project: where it
+# went}, the project that is home)
+MOVES = [
+    ([{"-a": A}], {"-a": A}, {}, "-a"),
+    ([{"-a": A}], {}, {}, "-a"),
+    ([{"-a": A}], {"-b": A}, {"-a": "-b"}, "-b"),
+    ([{"-a": A}], {"-b": A + B}, {"-a": "-b"}, "-b"),
+    ([{"-a": A}, {"-b": A}], {}, {"-a": "-b"}, "-b"),
+    ([{"-b": A}, {"-a": A}, {}], {}, {"-b": "-a"}, "-a"),
+    ([{"-a": A}, {"-b": A + B}], {"-b": A + B + C}, {"-a": "-b"}, "-b"),
+    ([{"-a": A}, {"-b": A + B}, {"-c": A + B + C}], {}, {"-a": "-c", "-b": "-c"}, "-c"),
+    ([{"-a": A}, {"-b": A + B}], {"-a": A + B + C}, {"-b": "-a"}, "-a"),
+    ([{"-a": A, "-b": A + B}], {}, {"-a": "-b"}, "-b"),
+    ([{"-a": A, "-b": A}], {}, {}, None),
+    ([{"-a": A, "-b": A}], {"-a": A, "-b": A}, {}, None),
+    ([{"-a": A, "-b": A + B}], {"-a": A, "-b": A + B}, {}, None),
+    ([{"-a": A}], {"-b": A, "-c": A + B}, {"-a": "-c"}, None),
+    ([{"-a": A}], {"-b": B}, {}, None),
+    ([{"-a": A + B}], {"-b": A}, {}, None),
+    ([{"-a": A + C}, {"-a": A}, {"-b": A + B}], {}, {}, None),
+    ([{"-a": A + B}, {"-b": A + B + C}], {"-b": ""}, {}, None),
+    ([{"-a": A, "-b": B}], {"-b": B + A}, {}, None),
+    ([{"-a": ""}], {"-b": A}, {"-a": "-b"}, "-b"),
+]
+
+
+def put_all(home, session_id, texts):
+    """Let the disk hold a session's transcripts, {project: text}, and those alone."""
+    shutil.rmtree(home.claude / "projects", ignore_errors=True)
+    for project, text in {"-other": "", **texts}.items():
+        one = name(9) if project == "-other" else session_id
+        path = home.claude / f"projects/{project}/{one}.jsonl"
+        path.parent.mkdir(parents=True)
+        path.write_text(text)
+
+
+def moves_of(home):
+    store = home.backup / "git"
+    return Moves(Held(all_history(store)), Objects(store), home.claude)
+
+
+@pytest.mark.parametrize("session_id", [name(1), LOUD])
+@pytest.mark.parametrize("backups, disk, went, lives", MOVES)
+@pytest.mark.few(6)
+def test_moves(sh, home, backups, disk, went, lives, session_id):
+    for texts in backups:
+        put_all(home, session_id, texts)
+        sh("csb-changes | csb-gitcommit").ok()
+    put_all(home, session_id, disk)
+    moves = moves_of(home)
+    stored = moves.of(session_id.lower())
+    projects = {project for texts in backups for project in texts}
+    assert [one.project for one in stored] == sorted(projects)
+    found = {one.project: moves.moved_to(one) for one in stored}
+    assert {project: path.split("/")[1] for project, path in found.items() if path} == went
+    path = moves.home(session_id)
+    assert (path and path.split("/")[1]) == lives
+    assert moves.of(name(7)) == [] and moves.home(name(7)) is None
+
+
+@pytest.mark.parametrize("where, moved", [
+    ("-a", True), ("-b", True), (None, False), ("stored in -b", True)])
+def test_a_move_takes_along_what_lies_beside(sh, home, where, moved):
+    """What stayed is no hindrance; what is gone is one."""
+    side = f"{name(1)}/subagents/agent-1.jsonl"
+
+    def put_side(project):
+        path = home.claude / f"projects/{project}/{side}"
+        path.parent.mkdir(parents=True)
+        path.write_text("{}\n")
+
+    put_all(home, name(1), {"-a": A})
+    put_side("-a")
+    sh("csb-changes | csb-gitcommit").ok()
+    put_all(home, name(1), {"-b": A})
+    if where == "stored in -b":
+        put_side("-b")
+        sh("csb-changes | csb-gitcommit").ok()
+        shutil.rmtree(home.claude / f"projects/-b/{name(1)}")
+    elif where:
+        put_side(where)
+    moves = moves_of(home)
+    assert bool(moves.moved_to(moves.of(name(1))[0])) == moved
+
+
+def test_what_cannot_be_read_is_compared_as_it_is_stored(sh, home):
+    put_all(home, name(1), {"-a": A})
+    sh("csb-changes | csb-gitcommit").ok()
+    put_all(home, name(1), {"-b": A + B})
+    path = home.claude / f"projects/-b/{name(1)}.jsonl"
+    for lost in (["-a"], []):
+        path.chmod(0)
+        records = sh("csb-find --lost").ok().records
+        path.chmod(0o600)
+        assert [record["project"] for record in records] == lost
+        sh("csb-changes | csb-gitcommit").ok()

@@ -570,16 +570,23 @@ def half_packs(large):
     ).returncode and os.path.exists(pack[:-5] + ".idx")]
 
 
-@logic
-@pytest.mark.long
-def test_killed_at_any_moment(large, tmp_path, home, tools, rounds, figure):
-    """No pack without its .keep, none that is half there; the next run goes on."""
+@pytest.fixture
+def appended(large, tmp_path, home, tools):
+    """A file that has grown again: a Box for csb-gitcommit, and what is its input."""
     if reason := faults.missing(tmp_path):
         pytest.skip(reason)
     large.grown(3)
     large.append()
     records = large.sh("csb-changes").ok().out.encode()
-    box, words = faults.Box(tmp_path, home, tools), ["csb-gitcommit"]
+    return faults.Box(tmp_path, home, tools), records
+
+
+@logic
+@pytest.mark.long
+def test_killed_at_any_moment(large, appended, rounds, figure):
+    """No pack without its .keep, none that is half there; the next run goes on."""
+    box, records = appended
+    words = ["csb-gitcommit"]
     box.keep()
     marks = faults.trace(box, words, records)
     points = sorted({(one.call, one.number) for one in marks if one.process == "main"})
@@ -629,15 +636,10 @@ def test_killed_before_git_sees_it(large):
 @pytest.mark.parametrize("call, number", [
     ("rename", 1), ("rename", 2), ("rename", 3), ("fsync", 1), ("fsync", 3), ("fsync", 5)])
 @pytest.mark.few(3)
-def test_an_error_leaves_nothing(large, tmp_path, home, tools, call, number):
+def test_an_error_leaves_nothing(large, appended, call, number):
     """No space for a part of it: it is said, and no pack is left that nobody sees."""
-    if reason := faults.missing(tmp_path):
-        pytest.skip(reason)
-    large.grown(2)
-    large.append()
-    records = large.sh("csb-changes").ok().out.encode()
+    box, records = appended
     before = set(os.listdir(large.folder))
-    box = faults.Box(tmp_path, home, tools)
     case = faults.Case("main", call, number, "ENOSPC", "once")
     done = box.run(["csb-gitcommit"], records, case)
     assert done.hit and done.rc == 1 and done.err.count("\n") == 1, done

@@ -145,6 +145,8 @@ def test_another_run_gets_its_turn_between_two_portions(sh, home, many, at_work)
     order = [paths for _, paths in commits(sh, home)]
     assert ["CLAUDE.md"] in order[:-1], "not after all of them"
     assert held(sh, home.backup / "git", "main") == {**many, "CLAUDE.md": b"meanwhile\n"}
+    again = [r for r in sh("csb-changes").ok().records if r["change"] != "recheck"]
+    assert again == [], "csb.seen knows what the other run stored"
 
 
 def test_who_waits_too_long_says_for_whom(sh, home):

@@ -183,19 +183,21 @@ def records(lines, bare="session_id"):
     for number, line in enumerate(lines, 1):
         if number == 1:
             line = line.removeprefix(b"\xef\xbb\xbf")   # PowerShell begins so
-        line = line.rstrip(b"\r\n")
-        if not line.strip():
-            continue
-        record = _bare_record(line, bare)
-        if record is None:
+        if line.startswith(b"{"):       # most do: to look closer takes a while
             record = _json_record(line, number)
+        elif not line.strip():
+            continue
+        else:
+            record = _bare_record(line.rstrip(b"\r\n"), bare)
+            if record is None:
+                record = _json_record(line, number)
         if record is not None:
             yield record
 
 
 def _bare_record(line, bare):
     if bare == "path":
-        return None if line.startswith(b"{") else {"path": os.fsdecode(line)}
+        return {"path": os.fsdecode(line)}
     word = line.decode("ascii", "replace").strip()
     return {"session_id": word} if _BARE_ID.fullmatch(word) else None
 

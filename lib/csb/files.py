@@ -215,12 +215,20 @@ def sweep(folder):
         if not entry.name.startswith(TEMPORARY):
             continue
         try:
-            age = time.time() - entry.stat(follow_symlinks=False).st_mtime
             writer = entry.name[len(TEMPORARY):].split("-")[0]
-            if age > STALE and not os.path.exists("/proc/" + writer):
+            if is_stale(entry) and not os.path.exists("/proc/" + writer):
                 os.unlink(entry.path, dir_fd=fd)
         except OSError:
             continue            # another run was faster
+
+
+def is_stale(entry):
+    """Is what a directory's entry names as old as what runs that died have left?"""
+    try:
+        status = entry.stat(follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return time.time() - status.st_mtime > STALE
 
 
 def sync(path):

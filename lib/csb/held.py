@@ -10,11 +10,13 @@ Every answer comes from one walk over a history:
     objects = Objects(store)
     owners = owners_of(held, objects)           which paths belong to which session
     for noted in notes(objects, held.journals): ...    modes, times, empty directories
+    Moves(held, objects, root).home(session_id)     where a session is that was moved
 
 Paths are relative to the Claude directory, as in the store's trees. Submodules, which
 have no bytes, are left out.
 """
 import os
+import stat
 import struct
 from collections import namedtuple
 
@@ -91,6 +93,11 @@ class Held:
         """How many commits of the walk came after the last that changed a path."""
         number, *_ = self._form.unpack_from(self._changes[path])
         return number
+
+    def is_file(self, path):
+        """Is the last version of a path a file, and no link?"""
+        _, mode, *_ = self._form.unpack_from(self._changes[path])
+        return stat.S_ISREG(mode)
 
     def last(self, path):
         """The last version of a path: where histories differ, that of the first."""
@@ -274,15 +281,14 @@ def lost_sessions(held, objects, root):
     No path below projects is refused by its name: whether a journal says so of one is
     for the caller to ask (csb.refused.Refused).
     """
-    stored = _stored_sessions(held, objects)
-    moves = _Moves(held, objects, root, stored)
+    moves = Moves(held, objects, root)
     lost = []
-    for session in stored:
+    for session in moves.sessions:
         if session.transcript:
-            gone = is_gone(root, session.transcript)
+            gone = is_gone(root, session.transcript) and not moves.moved_to(session)
         else:
             gone = all(is_gone(root, path) for path in session.beside + session.agents)
-        if gone and not (session.transcript and moves.was_moved(session)):
+        if gone:
             lost.append(session)
     return lost
 
@@ -305,8 +311,7 @@ def _stored_sessions(held, objects):
     agents = {}
     stored_odd = []
     for path in sorted(held.paths()):
-        version = held.last(path)
-        if not version.mode.startswith("100"):
+        if not held.is_file(path):
             continue            # a link: its text is not what it led to
         parts = path.split("/")
         found = transcript_in(path)
@@ -316,7 +321,7 @@ def _stored_sessions(held, objects):
         elif odd:
             stored_odd.append(Stored(odd.project, odd.session_id, path, [], []))
         elif is_flat_agent(path):
-            owner = owner_of_agent(first_line(objects, version.oid))
+            owner = owner_of_agent(first_line(objects, held.last(path).oid))
             if owner:
                 agents.setdefault((parts[1], owner), []).append(path)
         elif parts[0] == "projects" and len(parts) > 3 and is_id(parts[2]):
@@ -355,116 +360,130 @@ def is_odd(session):
     return session.transcript is not None and transcript_in(session.transcript) is None
 
 
-class _Moves:
-    """Knows of sessions that are gone from a project whether they were moved."""
-
-    def __init__(self, held, objects, root, stored):
-        self.held = held
-        self.objects = objects
-        self.root = root
-        self.stored = {}        # {key of an id: the Stored of all projects}
-        for session in stored:
-            if not is_odd(session):
-                self.stored.setdefault(key_of(session.session_id), []).append(session)
-        self.on_disk = None     # {key of an id: transcripts on disk}, when it is needed
-
-    def was_moved(self, session):
-        """Is its transcript, which is gone, just in another project now, or was?"""
-        if self._is_continued_on_disk(session):
-            return True
-        if is_odd(session):
-            return False
-        same = self.stored[key_of(session.session_id)]
-        if len(same) == 1:
-            return False
-        paths = []
-        for one in same:
-            paths += one.beside
-            if one.transcript:
-                paths.append(one.transcript)
-        home = home_of(self.objects, self.held, paths, self._is_gone)
-        return home not in (None, session.project)
-
-    def _is_gone(self, path):
-        return is_gone(self.root, path)
-
-    def _is_continued_on_disk(self, session):
-        """Does a transcript on disk, in another project, begin as this one did?"""
-        if self.on_disk is None:
-            self.on_disk = transcripts_on_disk(self.root)
-        for path in self.on_disk.get(key_of(session.session_id), ()):
-            project = project_of(path)
-            left = [
-                one for one in session.beside
-                if self._is_gone(one) and self._is_gone(_in_project(one, project))
-            ]
-            if not left and self._begins_as(path, session.transcript):
-                return True
-        return False
-
-    def _begins_as(self, path, transcript):
-        """Does a file on disk begin with the fullest version of a stored transcript?"""
-        place = _place_of(self.objects, self.held, transcript, None, True)
-        start = place.fullest
-        try:
-            with StableFile(os.path.join(self.root, path)) as file:
-                if file.stat.st_size < start.size:
-                    return False
-                return start_of(file.blocks(), start)
-        except (OSError, Changed):
-            return False
-
-
-# --- moves ----------------------------------------------------------------------------
-
-
-def home_of(objects, held, paths, is_gone):
-    """The project of a session that lies in several, if it was just moved; else None.
-
-    Claude Code moves a transcript when a worktree is left, and on /cd. That is one
-    conversation if all but one of its transcripts are gone, and the one begins with
-    the bytes of each of the others at its fullest, and if it has all that lay beside
-    them and is gone. If all are gone the longest is the one, else what went last. Two
-    that truly differ have no home.
-
-    paths: those of the session. is_gone: a function that says so of a path.
-    """
-    places = []
-    for path in paths:
-        found = transcript_in(path)
-        if found:
-            places.append(_place_of(objects, held, path, found[0], is_gone(path)))
-    if not places:
-        return None
-    places.sort(key=_rank, reverse=True)
-    home, *others = places
-    for place in others:
-        if not place.gone or _rank(place) == _rank(home):
-            return None
-        if place.project == home.project:
-            return None
-        if not begins_with(objects, home.fullest, place.fullest):
-            return None
-    if _left_behind(paths, home, others, is_gone):
-        return None
-    return home.project
-
-
-# Where a transcript lies: fullest is the Info of its longest version.
-_Place = namedtuple("_Place", "project gone fullest age")
+# Where a transcript lies: fullest is the Info of its longest stored version, None if
+# none is stored; age counts the commits since it changed; deleted says whether the
+# store knows that it is gone.
+_Place = namedtuple("_Place", "path gone fullest age deleted")
 
 _LOST = Info("", "blob", 1 << 62)       # what is lost may have been the longest
 
 
-def _place_of(objects, held, path, project, gone):
-    versions = held.versions(path)
-    infos = [objects.info(version.oid) or _LOST for version in versions]
-    fullest = max(infos, key=lambda info: info.size)
-    return _Place(project, gone, fullest, held.age(path))
+class Moves:
+    """Which transcripts that are gone from a Claude directory were just moved.
+
+    Claude Code moves a transcript to another project when a worktree is left, and on
+    /cd. A transcript that is gone was moved if one of the same id in another project
+    begins with all of its bytes, at its fullest, and if nothing that lay beside it is
+    gone and not in the other project as well. One on disk goes on with those that are
+    gone; of those that are gone the longest goes on with the others, else what went
+    last. A stub begins with nothing, so that it hides nothing.
+    """
+
+    def __init__(self, held, objects, root):
+        self.sessions = _stored_sessions(held, objects)     # each a Stored, sorted
+        self._held = held
+        self._objects = objects
+        self._root = root
+        self._stored = {}       # {key of an id: the Stored of all projects}
+        for session in self.sessions:
+            if not is_odd(session):
+                self._stored.setdefault(key_of(session.session_id), []).append(session)
+        self._on_disk = None    # {key of an id: transcripts on disk}, when it is needed
+        self._places = {}       # {path: its _Place}
+
+    def of(self, session_id):
+        """The Stored of a session, one a project; its id is compared without case."""
+        return self._stored.get(key_of(session_id), [])
+
+    def home(self, session_id):
+        """The path of the one transcript of a session that was not moved.
+
+        None if there is none, or several: these are different conversations.
+        """
+        moved = set()
+        for session in self.of(session_id):
+            if session.transcript and self.moved_to(session):
+                moved.add(session.transcript)
+        homes = [path for path in self._transcripts(session_id) if path not in moved]
+        return homes[0] if len(homes) == 1 else None
+
+    def moved_to(self, session):
+        """The path of the transcript that goes on with that of a Stored.
+
+        None if the transcript is not gone, or was not moved.
+        """
+        others = []
+        for path in self._transcripts(session.session_id):
+            if project_of(path) != session.project:
+                others.append(self._place(path))
+        if not others:
+            return None             # most sessions lie in one project
+        start = self._place(session.transcript)
+        if not start.gone:
+            return None
+        others = [place for place in others if _rank(place) > _rank(start)]
+        for place in sorted(others, key=_rank, reverse=True):
+            if self._left_behind(session, project_of(place.path)):
+                continue
+            if self._begins_with(place, start.fullest):
+                return place.path
+        return None
+
+    def _transcripts(self, session_id):
+        """The transcripts of a session, those that are stored and those on disk."""
+        found = {}
+        for session in self.of(session_id):
+            if session.transcript and transcript_in(session.transcript):
+                found[session.transcript] = None
+        if self._on_disk is None:
+            self._on_disk = transcripts_on_disk(self._root)
+        for path in self._on_disk.get(key_of(session_id), ()):
+            found[path] = None
+        return list(found)
+
+    def _place(self, path):
+        if path not in self._places:
+            fullest = None
+            age = 0
+            deleted = False
+            if path in self._held:
+                versions = self._held.versions(path)
+                infos = [self._objects.info(one.oid) or _LOST for one in versions]
+                fullest = max(infos, key=lambda info: info.size)
+                age = self._held.age(path)
+                deleted = versions[0].deleted_at is not None
+            gone = is_gone(self._root, path)
+            self._places[path] = _Place(path, gone, fullest, age, deleted)
+        return self._places[path]
+
+    def _begins_with(self, place, start):
+        """Does a transcript begin with the bytes of an object (an Info)?"""
+        if not place.gone:
+            try:
+                with StableFile(os.path.join(self._root, place.path)) as file:
+                    if file.stat.st_size < start.size:
+                        return False
+                    return start_of(file.blocks(), start)
+            except (OSError, Changed):
+                pass            # what is stored of it has to do
+        return place.fullest is not None and begins_with(
+            self._objects, place.fullest, start
+        )
+
+    def _left_behind(self, session, project):
+        """Is something gone that lay beside a transcript, and not in that project?"""
+        for path in session.beside:
+            there = f"projects/{project}/" + path.split("/", 2)[2]
+            if there in self._held or not is_gone(self._root, path):
+                continue
+            if is_gone(self._root, there):
+                return True
+        return False
 
 
 def _rank(place):
-    return not place.gone, place.fullest.size, -place.age
+    size = place.fullest.size if place.fullest else 0
+    return not place.gone, size, -place.age, not place.deleted
 
 
 def begins_with(objects, info, start):
@@ -489,23 +508,6 @@ def start_of(blocks, info):
         if not rest:
             break
     return digest.hexdigest() == info.oid
-
-
-def _left_behind(paths, home, others, is_gone):
-    """Is something gone that lay beside the other transcripts, and not home's?"""
-    paths = set(paths)
-    projects = {place.project for place in others}
-    for path in paths:
-        if project_of(path) not in projects or transcript_in(path):
-            continue
-        if _in_project(path, home.project) not in paths and is_gone(path):
-            return True
-    return False
-
-
-def _in_project(path, project):
-    """The path as it would be in another project."""
-    return f"projects/{project}/" + path.split("/", 2)[2]
 
 
 # --- what git forgets -----------------------------------------------------------------

@@ -41,9 +41,11 @@ from csb.files import (
     STALE,
     Changed,
     StableFile,
+    is_stale,
     move_over,
     remove_file,
     replace_file,
+    sweep,
     sync,
     temporary_in,
 )
@@ -650,6 +652,14 @@ def _begins_with(path, magic):
             return file.read(4) == magic
     except OSError:
         return False
+
+
+def remove_unfinished(folder):
+    """Remove what git, and we, were writing in a folder and left there a day ago."""
+    sweep(folder)
+    for entry in list(os.scandir(folder)):
+        if entry.name.startswith(("tmp_", "fast_import_crash_")) and is_stale(entry):
+            remove_file(entry.path)
 
 
 def remove_halves(folder):

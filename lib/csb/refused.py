@@ -36,7 +36,7 @@ AT_THE_TOP = {
 NAMES = {
     "may hold secrets": """
         .credentials* .env .env.* *.pem *.key id_rsa* id_ed25519* id_ecdsa* *.p12 .netrc
-    """,
+    """
 }
 NO_SECRETS = [".env.example"]
 # What Claude Code writes before it is renamed: NAME.tmp.<process>.<hex digits>
@@ -76,12 +76,25 @@ class Patterns:
         return bool(self.others) and re.match(self.others, text) is not None
 
 
-def _compiled(lists):
-    return [(reason, Patterns(words.split())) for reason, words in lists.items()]
+class _Rules:
+    """Lists of patterns, and for each why it refuses what it matches."""
+
+    def __init__(self, lists):
+        self._all = Patterns(" ".join(lists.values()).split())
+        self._lists = lists
+
+    def reason(self, text):
+        """Why a text is refused, None if it is not, as nearly all are."""
+        if not self._all.match(text):
+            return None
+        for reason, words in self._lists.items():
+            if Patterns(words.split()).match(text):
+                return reason
+        return None
 
 
-_AT_THE_TOP = _compiled(AT_THE_TOP)
-_NAMES = _compiled(NAMES)
+_AT_THE_TOP = _Rules(AT_THE_TOP)
+_NAMES = _Rules(NAMES)
 
 
 def reason_by_rule(path, name, is_file):
@@ -95,14 +108,13 @@ def reason_by_rule(path, name, is_file):
         return "is ours"
     if path.startswith("projects/"):
         return None
-    for reason, patterns in _AT_THE_TOP:
-        if patterns.match(path) or not is_file and patterns.match(path + "/"):
-            return reason
-    if name in NO_SECRETS:
-        return None
-    for reason, patterns in _NAMES:
-        if patterns.match(name):
-            return reason
+    reason = _AT_THE_TOP.reason(path)
+    if not reason and not is_file:
+        reason = _AT_THE_TOP.reason(path + "/")
+    if not reason and name not in NO_SECRETS:
+        reason = _NAMES.reason(name)
+    if reason:
+        return reason
     if ".tmp." in name and HALF_WRITTEN.fullmatch(name):
         return "was never finished"
     return None

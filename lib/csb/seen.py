@@ -15,7 +15,7 @@ from csb.files import BLOCK, blocks_of, lines, replace_file
 from csb.git import PIPE, start_git
 
 SEEN = "csb.seen"
-VERSION = b"csb.seen 2"
+SEEN_VERSION = b"csb.seen 2"
 LONGEST_HEAD = 1000
 LONGEST_END = len("end 4294967295")
 FRESH = 2 * 10**9               # ns; a ctime as young proves nothing later
@@ -95,7 +95,7 @@ def _end_of(file):
 def _head(line, checksum):
     """The Head in the first line; ValueError if it is of another version."""
     version, ref, commit = line.rsplit(b" ", 2)
-    if version != VERSION:
+    if version != SEEN_VERSION:
         raise ValueError("it is of another version")
     return Head(os.fsdecode(ref), commit.decode(), checksum)
 
@@ -158,8 +158,11 @@ def in_tree(store, commit):
 
 
 def write_seen(store, ref, commit, entries):
-    """Write the csb.seen of a ref's commit, durable. entries: {path: packed entry}."""
-    head = [VERSION, os.fsencode(ref), commit.encode()]
+    """Write the csb.seen of a ref's commit, durable; its Head.
+
+    entries: {path: packed entry}.
+    """
+    head = [SEEN_VERSION, os.fsencode(ref), commit.encode()]
     parts = [b" ".join(head) + b"\0"]
     for path, line in entries.items():
         parts.append(line + b" " + os.fsencode(path) + b"\0")
@@ -168,6 +171,7 @@ def write_seen(store, ref, commit, entries):
         total = crc32(part, total)
     parts.append(b"end %d" % total)
     replace_file(os.path.join(store, SEEN), parts)
+    return Head(ref, commit, str(total))
 
 
 def seen_entry(oid, status, size, read_at):
