@@ -845,14 +845,16 @@ def _inserted_before(text, is_persons):
     """([Voice] of what stands before a person's words, where they begin)."""
     voices = []
     start = 0
-    while True:
-        match = _INSERTED_AT_START.match(text, start)
-        if match is None and not is_persons:
-            match = _OTHERS_AT_START.match(text, start)
-        if match is None:
-            return voices, start
-        start = match.end()
+    match = _INSERTED_AT_START.match(text)
+    while match is not None:
         voices.append(Voice("meta", match[0].strip()))
+        start = match.end()
+        match = _INSERTED_AT_START.match(text, start)
+    if not is_persons and _OTHERS_AT_START.match(text, start):
+        # What stands behind it is Claude Code's as well: where its output lies.
+        voices.append(Voice("meta", text[start:].strip()))
+        start = len(text)
+    return voices, start
 
 
 def _inserted_behind(text, start):
