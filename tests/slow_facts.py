@@ -129,7 +129,7 @@ def records_in(line):
         except ValueError:
             end = 0
         if end and isinstance(value.get("type"), str) and (
-                "sessionId" in value or "leafUuid" in value):
+                "sessionId" in value or "leafUuid" in value or end == len(text)):
             found.append(value)
             at = end
         else:
