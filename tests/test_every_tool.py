@@ -41,7 +41,6 @@ WORKS = {
     "csb-backup": ("", "csb-backup"),
     "csb-cat": (LOCATED, "csb-cat <in"),
     "csb-changes": ("", "csb-changes"),
-    "csb-clock": ("csb-timer --kind cron >in", "csb-clock <in"),
     "csb-config": ("", "csb-config"),
     "csb-count": (f"{STORED} && csb-verify >in", "csb-count <in"),
     "csb-find": ("", "csb-find"),
@@ -69,13 +68,10 @@ WORKS = {
     "csb-remap": ("", f"csb-remap /work=/w {PATH}"),
     "csb-restore": (STORED, f"csb-restore --target-dir there {FIRST}"),
     "csb-resume": ("", f"csb-resume --print --cwd . {FIRST}"),
-    "csb-schedule": ("", "csb-schedule --status"),
+    "csb-schedule": ("", "csb-schedule --print --kind cron"),
     "csb-runs": (f"mkdir $CSB_HOME && for n in {{1..99}}; do echo '{RUN}'; done "
                  ">$CSB_HOME/backup.log", "csb-runs"),
     "csb-setup": ("", "csb-setup --print-hooks"),
-    "csb-splice": ("echo '{\"text\":\"{}\",\"do\":\"look\",\"command\":\"x\"}' >in",
-                   "csb-splice <in"),
-    "csb-wire": ("", "csb-wire"),
     "csb-scan": (INDEXED, "csb-scan /"),
     "csb-search": ("", "csb-search -n 0 word"),
     "csb-show": (INDEXED, f"csb-show {FIRST}"),
@@ -83,7 +79,6 @@ WORKS = {
     "csb-text": ("csb-find >in", "csb-text <in"),
     "csb-textindex": ("", "csb-textindex"),
     "csb-textscan": ("csb-find >in", "csb-textscan word <in"),
-    "csb-timer": ("", "csb-timer"),
     "csb-tree": (INDEXED, "csb-tree --all"),
     "csb-turns": (f"{LOCATED} && csb-cat <in >lines", "csb-turns <lines"),
     "csb-verify": (STORED, "csb-verify"),
@@ -93,8 +88,8 @@ WORKS = {
 SOURCES = [name for name in TOOLS
            if name in "csb csb-backup csb-changes csb-config csb-find csb-gc csb-list "
                        "csb-push csb-runs csb-scan "
-                       "csb-schedule csb-search csb-setup csb-status csb-textindex csb-timer "
-                       "csb-tree csb-verify csb-wire".split()]
+                       "csb-schedule csb-search csb-setup csb-status csb-textindex "
+                       "csb-tree csb-verify".split()]
 # Sources that need one, a timer, a terminal or an operand.
 INDEX = "csb-list csb-push csb-scan csb-schedule csb-search csb-setup csb-tree".split()
 FILTERS = [name for name in TOOLS if name not in SOURCES and name != "csb-hook"]
@@ -288,7 +283,7 @@ def test_ctrl_c_in_a_del(home):
 @pytest.mark.parametrize("tool", [
     name for name in SOURCES if name not in (
         "csb-config", "csb-gc", "csb-push", "csb-schedule",
-        "csb-setup", "csb-status", "csb-timer", "csb-wire")])
+        "csb-setup", "csb-status")])
 @pytest.mark.few(6)
 def test_ctrl_c_while_writing(home, sh, ready):
     """130 and not a word, into a pipe too small for the output, that nobody reads."""

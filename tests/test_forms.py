@@ -27,6 +27,8 @@ MOVED = {
     "csb-index",
     "csb-push",
     "csb-redact",
+    "csb-schedule",
+    "csb-setup",
     "csb-verify",
     "jsonl_snapshot",
     "session_snapshot",
