@@ -291,7 +291,6 @@ USERS = {tool: imports_of(os.path.join(ROOT, "bin", tool)) for tool in REBUILT}
 # one of the first design.
 WAITING = {
     "csb.git": ["csb-restore"],             # reads objects and history
-    "csb.index": ["csb-list"],              # reads the index
     "csb.transcript": ["csb-log"],          # reads what was said
     "csb.places": ["csb-status", "csb-find"],       # asks where the store is
     "csb.session": ["csb-restore", "csb-find"],     # asks what belongs to a session
