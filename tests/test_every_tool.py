@@ -29,7 +29,6 @@ PATH = f"$CLAUDE_CONFIG_DIR/projects/-work/{FIRST}.jsonl"
 STORED = "csb-changes | csb-gitcommit >/dev/null"
 NEEDED = {"csb-match": " word", "csb-textscan": " word"}
 INDEXED = "csb-find | csb-index >/dev/null"
-MARKED = f"{INDEXED} && cat {PATH} {PATH} >x && tail -c +9 x >{PATH} && {INDEXED}"
 RUN = '{"kind":"backup","at":"2026-01-02T03:04:05Z","outcome":"failed"}'
 LOCATED = "csb-find | csb-locate >in"
 
@@ -41,10 +40,8 @@ WORKS = {
     "csb-cat": (LOCATED, "csb-cat <in"),
     "csb-changes": ("", "csb-changes"),
     "csb-config": ("", "csb-config"),
-    "csb-facts": ("csb-find | csb-lines >in", "csb-facts <in"),
     "csb-find": ("", "csb-find"),
     "csb-fmt": ("csb-find >in", "csb-fmt <in"),
-    "csb-folders": ("csb-find | csb-lines | csb-facts >in", "csb-folders <in"),
     "csb-gc": (STORED, "csb-gc --now"),
     "csb-gitcommit": ("csb-changes >in", "csb-gitcommit <in"),
     "csb-history": (STORED, f"csb-history {FIRST}"),
@@ -52,8 +49,6 @@ WORKS = {
                  "echo '{\"hook_event_name\":\"SessionStart\"}' | csb-hook"),
     "csb-html": (f"{LOCATED} && csb-cat <in | csb-turns >turns", "csb-html <turns"),
     "csb-index": ("csb-find >in", "csb-index <in"),
-    "csb-learn": ("csb-find >in", "csb-learn <in"),
-    "csb-lines": ("csb-find >in", "csb-lines <in"),
     "csb-list": (INDEXED, "csb-list"),
     "csb-locate": ("", f"csb-locate {FIRST}"),
     "csb-log": ("", f"csb-log {FIRST}"),
@@ -61,7 +56,6 @@ WORKS = {
     "csb-md": (f"{LOCATED} && csb-cat <in | csb-turns >turns", "csb-md <turns"),
     "csb-push": (f"{STORED} && git init -q --bare remote", "csb-push remote"),
     "csb-redact": ("", f"csb-redact {PATH}"),
-    "csb-reindex": ("", "csb-reindex"),
     "csb-remap": ("", f"csb-remap /work=/w {PATH}"),
     "csb-restore": (STORED, f"csb-restore --target-dir there {FIRST}"),
     "csb-resume": ("", f"csb-resume --print --cwd . {FIRST}"),
@@ -73,7 +67,6 @@ WORKS = {
     "csb-search": ("", "csb-search -n 0 word"),
     "csb-show": (INDEXED, f"csb-show {FIRST}"),
     "csb-status": ("csb-backup >/dev/null", "csb-status"),
-    "csb-seen": (MARKED, f"csb-seen {FIRST}"),
     "csb-text": ("csb-find >in", "csb-text <in"),
     "csb-textindex": ("", "csb-textindex"),
     "csb-textscan": ("csb-find >in", "csb-textscan word <in"),
@@ -85,7 +78,7 @@ WORKS = {
 }
 SOURCES = [name for name in TOOLS
            if name in "csb csb-backup csb-changes csb-config csb-find csb-gc csb-list "
-                       "csb-push csb-reindex csb-runs csb-scan "
+                       "csb-push csb-runs csb-scan "
                        "csb-schedule csb-search csb-setup csb-status csb-textindex "
                        "csb-tree csb-verify".split()]
 # Sources that need one, a timer, a terminal or an operand.

@@ -27,6 +27,7 @@ MOVED = {
     "csb-gc",
     "csb-gitcommit",
     "csb-history",
+    "csb-index",
     "csb-push",
     "csb-redact",
     "csb-schedule",
@@ -67,6 +68,8 @@ JOBS = {
         "kind": "commit", "class": "noise", "ref": "refs/heads/main"}),
     "csb-history": (STORED, f"csb-history {name(0)}", {
         "kind": "version", "path": TRANSCRIPT, "change": "new"}),
+    "csb-index": ("csb-find >~/in", "csb-index <$HOME/in", {
+        "kind": "session", "session_id": name(0), "change": "new", "messages": 1}),
     "csb-config": ("", "csb-config", {"kind": "setting", "key": "interval"}),
     "csb-redact": (
         f"echo '{{\"key\":\"{KEY}\"}}' >>{IN_CLAUDE}", f"csb-redact {IN_CLAUDE}",
