@@ -1,5 +1,4 @@
 """csb-backup: both pipelines, one run at a time, whatever breaks."""
-import fcntl
 import os
 import shutil
 import signal

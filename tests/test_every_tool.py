@@ -60,8 +60,6 @@ WORKS = {
     "csb-restore": (STORED, f"csb-restore --target-dir there {FIRST}"),
     "csb-resume": ("", f"csb-resume --print --cwd . {FIRST}"),
     "csb-schedule": ("", "csb-schedule --print --kind cron"),
-    "csb-runs": (f"mkdir $CSB_HOME && for n in {{1..99}}; do echo '{RUN}'; done "
-                 ">$CSB_HOME/backup.log", "csb-runs"),
     "csb-setup": ("", "csb-setup --print-hooks"),
     "csb-scan": (INDEXED, "csb-scan /"),
     "csb-search": ("", "csb-search -n 0 word"),
@@ -78,7 +76,7 @@ WORKS = {
 }
 SOURCES = [name for name in TOOLS
            if name in "csb csb-backup csb-changes csb-config csb-find csb-gc csb-list "
-                       "csb-push csb-runs csb-scan "
+                       "csb-push csb-scan "
                        "csb-schedule csb-search csb-setup csb-status csb-textindex "
                        "csb-tree csb-verify".split()]
 # Sources that need one, a timer, a terminal or an operand.

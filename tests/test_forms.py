@@ -20,6 +20,7 @@ if FORM == "dist":
 # to it gets its name here, and its row in JOBS.
 MOVED = {
     "csb",
+    "csb-backup",
     "csb-changes",
     "csb-config",
     "csb-find",
@@ -27,13 +28,18 @@ MOVED = {
     "csb-gc",
     "csb-gitcommit",
     "csb-history",
+    "csb-hook",
     "csb-index",
+    "csb-list",
     "csb-push",
     "csb-redact",
-    "csb-schedule",
-    "csb-setup",
     "csb-remap",
     "csb-restore",
+    "csb-scan",
+    "csb-schedule",
+    "csb-setup",
+    "csb-status",
+    "csb-tree",
     "csb-verify",
     "jsonl_snapshot",
     "session_snapshot",
@@ -81,6 +87,11 @@ JOBS = {
         "kind": "push", "branch": "main"}),
     "csb-restore": (STORED, f"csb-restore --target-dir ~/there {name(0)}", {
         "kind": "file", "session_id": name(0), "result": "restored"}),
+    "csb-list": (STORED, "csb-list", {"kind": "session", "session_id": name(0)}),
+    "csb-scan": (STORED, "csb-scan /srv/app", {
+        "kind": "session", "session_id": name(0)}),
+    "csb-tree": (STORED, "csb-tree --all", {
+        "kind": "session", "session_id": name(0), "depth": 0}),
     "csb-verify": (STORED, "csb-verify", {
         "kind": "check", "path": TRANSCRIPT, "ok": True}),
     "session_snapshot": (

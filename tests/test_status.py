@@ -1,5 +1,6 @@
 """csb-status: it says that all is backed up when the store holds it, and only then."""
 import functools
+import json
 import os
 import shutil
 import sqlite3
@@ -370,8 +371,8 @@ def test_where_the_sessions_of_ones_own_repository_are(sh, put, status, home):
 
 def test_what_was_found_when_the_store_was_looked_after(sh, backed_up, status, home):
     with open(home.backup / "backup.log", "a") as log:
-        log.write('{"kind":"tidy","at":"%s","outcome":"failed","reason":"a is lost"}\n'
-                  % at(-60))
+        record = {"kind": "tidy", "at": at(-60), "outcome": "failed", "reason": "a is lost"}
+        log.write(json.dumps(record) + "\n")
     rc, record = status()
     assert (rc, record["last_tidy_outcome"]) == (1, "failed")
     assert "something was wrong: a is lost (csb verify)" in record["warnings"][0]
