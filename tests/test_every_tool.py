@@ -18,6 +18,7 @@ import time
 import pytest
 from conftest import FIRST_DESIGN, FORM, POWERLESS, ROOT
 
+RUN = '{"kind":"backup","at":"2026-01-02T03:04:05Z","outcome":"failed"}'
 TOOLS = sorted(name for name in os.listdir(os.path.join(ROOT, "bin"))
                if not name.startswith((".", "__")))
 SLOW = set("pathlib dataclasses typing logging tempfile asyncio concurrent".split())
@@ -29,7 +30,6 @@ PATH = f"$CLAUDE_CONFIG_DIR/projects/-work/{FIRST}.jsonl"
 STORED = "csb-changes | csb-gitcommit >/dev/null"
 NEEDED = {"csb-match": " word", "csb-textscan": " word"}
 INDEXED = "csb-find | csb-index >/dev/null"
-RUN = '{"kind":"backup","at":"2026-01-02T03:04:05Z","outcome":"failed"}'
 LOCATED = "csb-find | csb-locate >in"
 
 

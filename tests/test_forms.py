@@ -88,7 +88,7 @@ JOBS = {
     "csb-restore": (STORED, f"csb-restore --target-dir ~/there {name(0)}", {
         "kind": "file", "session_id": name(0), "result": "restored"}),
     "csb-list": (STORED, "csb-list", {"kind": "session", "session_id": name(0)}),
-    "csb-scan": (STORED, "csb-scan /srv/app", {
+    "csb-scan": (STORED, "csb-scan /", {
         "kind": "session", "session_id": name(0)}),
     "csb-tree": (STORED, "csb-tree --all", {
         "kind": "session", "session_id": name(0), "depth": 0}),

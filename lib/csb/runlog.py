@@ -15,9 +15,9 @@ import time
 
 from csb import encode, from_utc, utc, why
 
-LOG = "backup.log"
-OLD_LOG = "backup.log.1"
-MUCH = 1 << 20                  # bytes: then it becomes OLD_LOG
+BACKUP_LOG = "backup.log"
+OLD_BACKUP_LOG = "backup.log.1"
+MUCH = 1 << 20                  # bytes: then it becomes OLD_BACKUP_LOG
 LOOKED_AT = 1 << 21             # bytes of a log, at most
 DAY = 86400                     # seconds
 RECENT = 20                     # runs, to see how often there is one
@@ -28,10 +28,10 @@ OUTCOMES = ("ok", "failed", "busy")
 
 def note_run(home, record):
     """Add a record to the log. That nothing can be written there fails no backup."""
-    path = os.path.join(home, LOG)
+    path = os.path.join(home, BACKUP_LOG)
     try:
         if os.path.exists(path) and os.path.getsize(path) > MUCH:
-            os.replace(path, os.path.join(home, OLD_LOG))
+            os.replace(path, os.path.join(home, OLD_BACKUP_LOG))
         fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
         with open(fd, "w") as file:
             file.write(encode(record) + "\n")
@@ -49,7 +49,7 @@ class RunLog:
     def runs(self, kind="backup"):
         """Yield (seconds since 1970, record) of its runs, the newest first."""
         limit = time.time() + DAY
-        for name in (LOG, OLD_LOG):
+        for name in (BACKUP_LOG, OLD_BACKUP_LOG):
             for line in reversed(self._lines(os.path.join(self._home, name))):
                 found = _run(line, kind)
                 if found is not None and 0 <= found[0] < limit:
