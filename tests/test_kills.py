@@ -146,6 +146,39 @@ def test_a_kill_between_two_steps_loses_nothing(sh, home, killed, step, number):
     assert [record["path"] for record in gone] == ["todos/1.json"]
 
 
+@pytest.mark.long
+@pytest.mark.parametrize("step", STEPS)
+def test_a_kill_between_two_steps_of_many_portions(sh, home, killed, seeded, step):
+    """The same in the fifth of ten portions of 1 MB, 200 files in all, one of which grows in a
+    pack: what was acknowledged is not stored once more."""
+    large = write(home, 500)
+    (home.claude / large).write_bytes(LINE % (0, seeded.randbytes(600_000).hex().encode()))
+    sh("csb-changes | csb-gitcommit >/dev/null").ok()
+    for one in range(200):
+        write(home, one, seeded.randbytes(25_000).hex().encode())
+    write(home, 500, b"one more line")
+    line = "csb-changes | csb-gitcommit --portion 1000000 >~/said"
+    command, act = STEPS[step]
+    time.sleep(2.1)         # the stat of a younger file proves nothing
+    killed(command, act, 5, line)
+
+    def stored():
+        """How many of the files were stored, as the records say."""
+        text = (home.path / "said").read_text().splitlines()
+        return sum(json.loads(line)["files"] for line in text)
+    first, git = stored(), "git --git-dir ~/.claude-backup/git"
+    assert 20 < first < 130
+    assert sh(f"{git} fsck --full --strict --no-dangling --no-progress").rc == 0
+    sh(line).ok()
+    in_the_ref = 25 if step == "after the ref, before csb.seen" else 0
+    assert 201 - first - in_the_ref <= stored() <= 201 - first
+    assert held(sh) == on_disk(home)
+    assert left_over(home) == [] and news(sh) == []
+    assert sh(f"{git} fsck --full --strict --no-dangling --no-progress").rc == 0
+    oids = sh(f"{git} log --raw --no-abbrev --no-renames --format= main -- projects").ok().out
+    assert len(oids.splitlines()) == len({text.split()[3] for text in oids.splitlines()}) == 202
+
+
 def test_the_run_after_a_kill_reads_what_is_new(sh, home, killed):
     """A kill came before csb.seen: what is in no journal since is not read, no history walked."""
     for one in range(6):
