@@ -73,7 +73,7 @@ def check(page, table, versions):
     then = tables(MEASURED)
     for peer in PEERS:
         if peer not in versions:
-            page.failed(peer, "it is not here, and without it nothing is compared")
+            page.failed(f"the check beside {peer}", "it is not here")
     rows = []
     for what in JUDGED:
         for row, their_row, peer, ours, theirs, ours_now, theirs_now in pairs(then, table, what):
@@ -81,7 +81,7 @@ def check(page, table, versions):
             was = ours / theirs
             line = [f"{title}: {what}", peer, f"{was:.3g}"]
             if ours_now is None or not theirs_now:
-                page.failed(f"{title}, {peer}", f"there is no figure of its {what}")
+                page.failed(f"the check of {title} beside {peer}", f"no figure of its {what}")
                 rows.append([*line, "missing", ""])
                 continue
             now = ours_now / theirs_now
@@ -89,6 +89,7 @@ def check(page, table, versions):
             text = f"{now:.3g} ({TEXTS[what](ours_now)} of {TEXTS[what](theirs_now)})"
             rows.append([*line, text, "worse" if is_worse else ""])
             if is_worse:
-                page.failed(f"{title}, {what} beside {peer}", f"{now:.3g} of it, not {was:.3g}")
+                page.failed(f"the check of {title}, {what} beside {peer}",
+                            f"{now:.3g} of what that needs, was {was:.3g}")
     page.table("What csb needs, as a part of what the other needs",
                ["work", "beside", "as measured", "now", ""], rows)

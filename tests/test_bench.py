@@ -83,12 +83,13 @@ def test_a_peer_that_is_missing_is_one(as_measured, peer):
     for found in as_measured.values():
         found.pop(peer, None)
     versions = {name: one for name, one in VERSIONS.items() if name != peer}
-    assert peer in said(as_measured, versions).said
+    assert f"the check beside {peer}" in said(as_measured, versions).said
 
 
 def test_a_step_that_failed_is_one(as_measured):
     as_measured["append"]["restic"] = "failed"
-    assert said(as_measured).said == 2 * ["backup after 10 KB more in the largest, restic"]
+    what = "the check of backup after 10 KB more in the largest beside restic"
+    assert said(as_measured).said == 2 * [what]
 
 
 @pytest.mark.long
@@ -100,5 +101,5 @@ def test_the_status(tmp_path):
         env={"PATH": "/usr/bin:/bin", "CSB_BIN": "bin", "TMPDIR": str(tmp_path)},
         capture_output=True, text=True)
     assert done.returncode == 1
-    assert "restic failed: it is not here" in done.stdout
+    assert "the check beside restic failed: it is not here" in done.stdout
     assert "| no-op backup: seconds | git |" in done.stdout
