@@ -2,9 +2,10 @@
 
 sh("csb-list | jq .title") runs a shell line with pipefail, the tools on PATH and nothing of the
 caller's environment. CSB_BIN=dist tests the one-file forms, copied to an empty directory.
-CSB_PYTHON names another interpreter for the tools. CSB_SOAK, the name of a file for the figures
-(make soak), has the tests that repeat something do it as often as TRUST.md says; CSB_SEED repeats
-a run of theirs. Under faketime the tools have the shifted clock, too (shifted.py).
+CSB_PYTHON names another interpreter for the tools, CSB_GIT a directory with another git. CSB_SOAK,
+the name of a file for the figures (make soak), has the tests that repeat something do it as often
+as TRUST.md says; CSB_SEED repeats a run of theirs. Under faketime the tools have the shifted clock,
+too (shifted.py).
 """
 import copy
 import functools
@@ -30,6 +31,7 @@ ROOT = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
 FORM = os.environ.get("CSB_BIN", "bin")
 SYSTEM = "/usr/bin/python3"
 SHARED = os.path.join(os.path.dirname(ROOT), "shared")
+GIT = os.environ.get("CSB_GIT")
 SOAK = os.environ.get("CSB_SOAK")
 OURS = ("HOME", "CLAUDE_CONFIG_DIR", "CSB_HOME", "GIT_CONFIG_GLOBAL", "GIT_CONFIG_SYSTEM")
 
@@ -174,7 +176,11 @@ def tools(tmp_path_factory):
     for name in ("crontab", "launchctl", "systemctl"):     # not the machine's own
         (python / name).write_text("#!/bin/sh\nexit 1\n")
         (python / name).chmod(0o755)
-    return SimpleNamespace(bin=where, path=f"{where}:{python}:/usr/bin:/bin", python=PYTHON)
+    path = f"{where}:{python}:/usr/bin:/bin"
+    if GIT:
+        path = f"{GIT}:{path}"
+        os.environ["PATH"] = f"{GIT}:{os.environ['PATH']}"      # shims ask which git that is
+    return SimpleNamespace(bin=where, path=path, python=PYTHON)
 
 
 @pytest.fixture(scope="session")

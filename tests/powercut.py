@@ -23,7 +23,7 @@ from collections import namedtuple
 
 from faults import joined
 
-CALLS = ("execve,openat,write,pwrite64,lseek,fsync,fdatasync,?rename,renameat,renameat2,?link,linkat,"
+CALLS = ("execve,openat,read,write,pwrite64,lseek,fsync,fdatasync,?rename,renameat,renameat2,?link,linkat,"
          "?unlink,unlinkat,?rmdir,?mkdir,mkdirat,?symlink,symlinkat,ftruncate,chdir")
 MOST = 12        # of prefixes, single omissions and single ones each, where there are many
 # dir: the directory whose names change; node: what the name stands for.
@@ -95,6 +95,9 @@ class Recorder:
 
     def line(self, process, line):
         """Take in one line of the trace."""
+        if line.startswith("read("):        # of what was read only the length is of use
+            first, _, rest = line.partition(",")
+            line = f"{first}) = {rest.rpartition(' = ')[2]}"
         call = re.match(r"(\w+)\((.*)\) += (\d+)", line)
         if not call:
             return
@@ -107,7 +110,7 @@ class Recorder:
             self.cwd[process] = self.path(process, args[:1])[0]
         elif name == "openat":
             self.opened(process, args, result)
-        elif name in ("write", "pwrite64", "lseek", "fsync", "fdatasync", "ftruncate"):
+        elif name in ("read", "write", "pwrite64", "lseek", "fsync", "fdatasync", "ftruncate"):
             self.descriptor(process, name, args, result)
         else:
             self.renamed(name, self.path(process, [a for a in args if a and (
@@ -143,6 +146,9 @@ class Recorder:
         elif entry and entry[0] is node and not node.folder:
             if name == "lseek":
                 entry[1] = result
+                return
+            if name == "read":
+                entry[1] += result
                 return
             if name == "ftruncate":
                 data = node.data[:int(args[1])]

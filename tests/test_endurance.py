@@ -21,39 +21,54 @@ def blob(data):
     return hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()
 
 
+class Store:
+    """Questions to the store, by plain git: .tip(), .versions(path), .bytes(path), .sound()."""
+
+    def __init__(self, sh, home):
+        self.sh, self.home = sh, home
+        self.path, self.ref = home.backup / "git", "main"
+
+    def is_theirs(self):
+        """From now on it is a repository of the person's own, which has a commit of theirs."""
+        self.path, self.ref = self.home.claude / ".git", "refs/csb/main"
+        self.sh("git init -q -b main && git -c user.name=u -c user.email=u@x commit -q "
+                "--allow-empty -m theirs", cwd=self.home.claude).ok()
+
+    def git(self, words):
+        return self.sh(f"git --git-dir={self.path} {words}", timeout=300).ok().out
+
+    def tip(self):
+        """{path: oid} of the newest tree."""
+        lines = self.git(f"ls-tree -r -z {self.ref}").split("\0")[:-1]
+        return {line.split("\t", 1)[1]: line.split()[2] for line in lines}
+
+    def versions(self):
+        """The ids of all blobs that any commit brought."""
+        lines = self.git(f"log --raw --no-abbrev --no-renames --format= {self.ref}")
+        return {line.split()[3] for line in lines.splitlines()}
+
+    def bytes(self, path):
+        """What the newest tree has at a path."""
+        return self.git(f"cat-file blob {self.ref}:{path}").encode("utf-8", "surrogateescape")
+
+    def commits(self):
+        return int(self.git(f"rev-list --count {self.ref}"))
+
+    def sound(self):
+        """git has nothing to complain of, and no run has left anything behind."""
+        assert self.sh(f"git --git-dir={self.path} fsck --full --strict --no-progress "
+                       "--no-dangling", timeout=300).rc == 0
+        left = [name for top in (self.home.backup, self.path)
+                for _, folders, names in os.walk(top) for name in folders + names
+                if name.startswith((".csb-tmp-", "tmp_", "fast_import_crash", "csb.repair"))
+                or name.endswith((".tmp", ".keep"))
+                or (name.endswith(".lock") and name != "csb.lock")]
+        assert left == []
+
+
 @pytest.fixture
 def store(sh, home):
-    """Questions to the store, by plain git: .tip(), .versions(path), .bytes(path), .sound()."""
-    git = f"git --git-dir={home.backup}/git"
-
-    class Store:
-        def tip(self):
-            """{path: oid} of the newest tree."""
-            lines = sh(f"{git} ls-tree -r -z main").ok().out.split("\0")[:-1]
-            return {line.split("\t", 1)[1]: line.split()[2] for line in lines}
-
-        def versions(self):
-            """The ids of all blobs that any commit brought."""
-            lines = sh(f"{git} log --raw --no-abbrev --no-renames --format= main").ok().out
-            return {line.split()[3] for line in lines.splitlines()}
-
-        def bytes(self, path):
-            """What the newest tree has at a path."""
-            done = sh(f"{git} cat-file blob main:{path}").ok()
-            return done.out.encode("utf-8", "surrogateescape")
-
-        def commits(self):
-            return int(sh(f"{git} rev-list --count main").ok().out)
-
-        def sound(self):
-            """git has nothing to complain of, and no run has left anything behind."""
-            assert sh(f"{git} fsck --full --strict --no-progress --no-dangling").rc == 0
-            left = [name for _, folders, names in os.walk(home.backup) for name in folders + names
-                    if name.startswith((".csb-tmp-", "tmp_", "fast_import_crash", "csb.repair"))
-                    or name.endswith((".tmp", ".keep"))
-                    or (name.endswith(".lock") and name != "csb.lock")]
-            assert left == []
-    return Store()
+    return Store(sh, home)
 
 
 class Writer:
@@ -125,6 +140,48 @@ def test_runs_at_once_lose_nothing(sh, home, store, rounds, seeded, figure, line
     store.sound()
 
 
+def test_runs_at_once_in_their_repository(sh, home, store, rounds, seeded, figure):
+    """Where the store is a repository of the person's own, who collects garbage and prunes it:
+    between the turns, and while all runs are at work. HEAD, index and refs stay theirs."""
+    store.is_theirs()
+    count, turns, lines = rounds(3, 6), rounds(3, 25), [PIPE, PORTIONS, OWN]
+    writers, problems = [Writer(home, number) for number in range(count)], []
+    mine = "for-each-ref refs/heads; cat .git/HEAD; git ls-files -s; git stash list"
+    before = sh(f"git {mine}", cwd=home.claude).ok().out
+
+    def collect():
+        """All runs of this turn have ended."""
+        problems.extend(done for done in [sh("git gc -q --prune=now", cwd=home.claude)] if done.rc)
+        held = store.versions()
+        problems.extend(f"{writer.path} of {len(writer.data)} bytes is not stored"
+                        for writer in writers if blob(writer.data) not in held)
+    turn = threading.Barrier(count, collect, timeout=300)
+
+    def work(number, writer, chance):
+        for _ in range(turns):
+            writer.write(chance)
+            if number == 0:
+                sh("git gc -q", cwd=home.claude)
+            done = sh(chance.choice(lines).format(writer.file.stem), timeout=300)
+            if done.rc or done.err:
+                problems.append((done.rc, done.err))
+            turn.wait()
+    threads = [threading.Thread(target=work, args=(number, writer, type(seeded)(seeded.random())))
+               for number, writer in enumerate(writers)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert problems == []
+    final = store.tip()
+    assert [writer.path for writer in writers if final[writer.path] != blob(writer.data)] == []
+    assert sh(f"git {mine}", cwd=home.claude).ok().out == before
+    assert not (home.backup / "git").exists()
+    store.sound()
+    figure(f"{count} x {turns} runs at once in their repository, {turns} times gc --prune=now "
+           f"between, gc meanwhile: {store.commits()} commits, 0 lost")
+
+
 def test_a_run_that_was_slow_does_not_undo_a_newer_one(sh, home, store, seeded):
     """The ref has the newest version, whichever of two runs gets to commit first: what was listed
     long ago is read when it is committed."""
@@ -153,8 +210,13 @@ def descendants(pid):
 
 @pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="no /proc here")
 @pytest.mark.long
-def test_a_run_that_was_killed_stops_no_other(sh, home, tools, store, rounds, seeded, figure):
-    """kill -9 of csb-backup, of one of its stages or of all: the next run does its work at once."""
+@pytest.mark.parametrize("whose", ["ours", "theirs"])
+def test_a_run_that_was_killed_stops_no_other(sh, home, tools, store, rounds, seeded, figure,
+                                              whose):
+    """kill -9 of csb-backup, of one of its stages or of all: the next run does its work at once.
+    Theirs: a repository of the person's own, who prunes what killed runs have left."""
+    if whose == "theirs":
+        store.is_theirs()
     writers, turns, hits = [Writer(home, number) for number in range(3)], rounds(5, 100), 0
     seeded.choice(writers).write(seeded)
     began = time.monotonic()
@@ -174,13 +236,15 @@ def test_a_run_that_was_killed_stops_no_other(sh, home, tools, store, rounds, se
                 os.kill(pid, 9)
         if run.pid in chosen:
             run.wait()      # what is left of its stages may still be at work: the next run's affair
+        if whose == "theirs":
+            assert sh("git gc -q --prune=now", cwd=home.claude).rc == 0
         sh(BACKUP, timeout=90).ok()
         run.wait()
         final = store.tip()
         assert all(final[writer.path] == blob(writer.data) for writer in writers)
     assert hits or not turns
-    figure(f"{turns} runs, {hits} of them killed at work: 0 stuck, 0 lost")
-    sh(f"git --git-dir={home.backup}/git fsck --full --strict --no-progress --no-dangling").ok()
+    figure(f"{turns} runs, {hits} of them killed at work ({whose}): 0 stuck, 0 lost")
+    assert sh(f"git --git-dir={store.path} fsck --full --strict --no-progress --no-dangling").rc == 0
 
 
 class Growing:

@@ -28,7 +28,7 @@ exec {git} "$@"
 BEFORE = "kill -9 $PPID; exit 1"
 AFTER = '{git} "$@"; kill -9 $PPID; exit 1'
 # As a power cut, or a kill of all processes, leaves them: git's own lock on our ref.
-LOCKED = "touch '{store}/refs/heads/main.lock'; kill -9 $PPID; exit 1"
+LOCKED = "touch '{ref}.lock'; kill -9 $PPID; exit 1"
 
 STEPS = {
     "before the store is asked for anything": ("rev-parse -q --verify", BEFORE),
@@ -43,14 +43,14 @@ STEPS = {
 
 @pytest.fixture
 def killed(sh, home):
-    """killed(command, act, number, line): run a line, of which csb-gitcommit is killed; the words
+    """killed(command, act, number, line, ref): run a line, of which csb-gitcommit is killed; the words
     of each git that it started."""
-    def run(command, act, number, line):
+    def run(command, act, number, line, ref=f"{home.backup}/git/refs/heads/main"):
         folder, log = home.path / "shim", home.path / "gits"
         folder.mkdir()
         text = SHIM.replace("{act}", act).format(
             command=command, number=number, folder=folder, log=log,
-            git=shutil.which("git"), store=f"{home.backup}/git")
+            git=shutil.which("git"), ref=ref)
         (folder / "git").write_text(text)
         (folder / "git").chmod(0o755)
         done = sh(line, PATH=f"{folder}:{home.env['PATH']}")
@@ -100,7 +100,8 @@ def left_over(home):
 
 def news(sh):
     """What csb-changes lists, apart from what it cannot be sure of yet."""
-    return [record for record in sh("csb-changes").ok().records if record["change"] != "recheck"]
+    return [record for record in sh("csb-changes").ok().records
+            if record.get("change", "refused") not in ("recheck", "refused")]
 
 
 @pytest.mark.parametrize("number", [1, 2])
@@ -144,6 +145,73 @@ def test_a_kill_between_two_steps_loses_nothing(sh, home, killed, step, number):
     journals = sh(f"for c in $({git} rev-list main); do {git} show $c:.csb/changes.jsonl; done")
     gone = [record for record in journals.ok().records if record["change"] == "deleted"]
     assert [record["path"] for record in gone] == ["todos/1.json"]
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("step", STEPS)
+def test_a_kill_between_two_steps_of_many_portions(sh, home, killed, seeded, step):
+    """The same in the fifth of ten portions of 1 MB, 200 files in all, one of which grows in a
+    pack: what was acknowledged is not stored once more."""
+    large = write(home, 500)
+    (home.claude / large).write_bytes(LINE % (0, seeded.randbytes(600_000).hex().encode()))
+    sh("csb-changes | csb-gitcommit >/dev/null").ok()
+    for one in range(200):
+        write(home, one, seeded.randbytes(25_000).hex().encode())
+    write(home, 500, b"one more line")
+    line = "csb-changes | csb-gitcommit --portion 1000000 >~/said"
+    command, act = STEPS[step]
+    time.sleep(2.1)         # the stat of a younger file proves nothing
+    killed(command, act, 5, line)
+
+    def stored():
+        """How many of the files were stored, as the records say."""
+        text = (home.path / "said").read_text().splitlines()
+        return sum(json.loads(line)["files"] for line in text)
+    first, git = stored(), "git --git-dir ~/.claude-backup/git"
+    assert 20 < first < 130
+    assert sh(f"{git} fsck --full --strict --no-dangling --no-progress").rc == 0
+    sh(line).ok()
+    in_the_ref = 25 if step == "after the ref, before csb.seen" else 0
+    assert 201 - first - in_the_ref <= stored() <= 201 - first
+    assert held(sh) == on_disk(home)
+    assert left_over(home) == [] and news(sh) == []
+    assert sh(f"{git} fsck --full --strict --no-dangling --no-progress").rc == 0
+    oids = sh(f"{git} log --raw --no-abbrev --no-renames --format= main -- projects").ok().out
+    assert len(oids.splitlines()) == len({text.split()[3] for text in oids.splitlines()}) == 202
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("number", [1, 2])
+@pytest.mark.parametrize("step", STEPS)
+def test_a_kill_in_their_repository_and_their_prune(sh, home, killed, seeded, step, number):
+    """What a killed run has left there their gc takes, all that no ref reaches: the next run
+    stores it anew, and nothing of theirs changes."""
+    git = f"git --git-dir={home.claude}/.git"
+    sh("git init -q -b main && git -c user.name=u -c user.email=u@x commit -q --allow-empty "
+       "-m theirs", cwd=home.claude).ok()
+    mine = f"{git} for-each-ref refs/heads; cat .claude/.git/HEAD; {git} ls-files -s"
+    for one in range(6):
+        write(home, one)
+    sh("csb-changes | csb-gitcommit").ok()
+    old, before = sh(f"{git} rev-parse refs/csb/main").ok().out.strip(), sh(mine).ok().out
+    for one in range(80):       # so many that they are packed
+        write(home, one, b"more " * 70)
+    large = write(home, 90)
+    (home.claude / large).write_bytes(LINE % (0, seeded.randbytes(600_000).hex().encode()))
+    line = "csb-changes | csb-gitcommit --portion 60000 >/dev/null"
+    command, act = STEPS[step]
+    killed(command, act, number, line, home.claude / ".git/refs/csb/main")
+
+    assert sh("git gc -q --prune=now", cwd=home.claude).rc == 0
+    sh(f"{git} merge-base --is-ancestor {old} refs/csb/main").ok()
+    sh(line).ok()
+    there = {path: data for path, data in on_disk(home).items() if not path.startswith(".git/")}
+    assert held(sh, home.claude / ".git", "refs/csb/main") == there
+    assert sh("git gc -q --prune=now", cwd=home.claude).rc == 0
+    assert sh(f"{git} fsck --full --strict --no-dangling --no-progress").rc == 0
+    sh(f"{git} rev-list --objects --quiet refs/csb/main").ok()
+    assert sh(mine).ok().out == before
+    assert news(sh) == []
 
 
 def test_the_run_after_a_kill_reads_what_is_new(sh, home, killed):

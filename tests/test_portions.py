@@ -2,6 +2,8 @@
 import glob
 import json
 import os
+import re
+import shutil
 import signal
 import subprocess
 import time
@@ -217,3 +219,145 @@ def test_its_memory_is_bounded(sh, home, seeded, count, size):
     done = sh(MEASURED, timeout=600).ok()
     assert int(done.out) <= 64 << 10, "KB"
     assert len(held(sh, home.backup / "git", "main")) == count
+
+
+@pytest.mark.long
+def test_others_beside_a_first_backup(sh, home, tools, many, rounds, seeded, figure):
+    """200 files, portions of 1 MB, three that come again and again, and one of four runs is
+    killed: what was acknowledged stays, and in the end all is stored, each version once."""
+    import threading
+    store, acked, problems, killed = home.backup / "git", set(), [], [0]
+    sh("csb-changes >~/in").ok()
+    stop = threading.Event()
+
+    def come(number, chance):
+        """One session's own backup, as a hook starts it."""
+        path, turn = f"projects/-q/{name(1000 + number)}.jsonl", 0
+        while not stop.is_set() or not turn:
+            turn += 1
+            put(home, path, f"{number} {turn}\n".encode() * 50)
+            done = sh(f"csb-changes --session {name(1000 + number)} | csb-gitcommit")
+            problems.extend([done] if done.rc or done.err else [])
+            problems.extend([] if held(sh, store, "main")[path].startswith(
+                f"{number} {turn}\n".encode()) else [f"{path} is not stored"])
+    others = [threading.Thread(target=come, args=(number, seeded)) for number in range(3)]
+    for turn in range(rounds(4, 12)):
+        with open(home.path / "in", "rb") as source:
+            process = subprocess.Popen(
+                [tools.python, "-I", f"{tools.bin}/csb-gitcommit", "--portion", str(PORTION)],
+                stdin=source, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=home.env,
+                cwd=home.path)
+        if not turn:
+            process.stdout.readline()
+            for other in others:
+                other.start()
+        time.sleep(seeded.random() * .4)
+        killed[0] += process.poll() is None
+        process.kill()
+        process.communicate()
+        there = set(held(sh, store, "main"))
+        assert acked <= there, "what was acknowledged is gone"
+        acked = there
+        if turn % 4 == 3:       # from the start
+            for path in many:
+                put(home, path, seeded.randbytes(50_000))
+            time.sleep(2.1)
+            sh("csb-changes >~/in").ok()
+    stop.set()
+    for other in others:
+        other.join()
+    assert problems == []
+    sh("csb-changes | csb-gitcommit >/dev/null").ok()
+    on_disk = {path: (home.claude / path).read_bytes() for path in many}
+    found = held(sh, store, "main")
+    assert {path: found[path] for path in many} == on_disk
+    assert sh(f"git --git-dir={store} fsck --full --strict --no-dangling").rc == 0
+    figure(f"{turn + 1} first backups of 200 files in portions of 1 MB, {killed[0]} killed at "
+           "work, three others beside them: each got its turn, 0 lost")
+
+
+def read_below(home, trace):
+    """The sum of what the reads in a trace (strace -y) of files of the Claude directory gave."""
+    total, pattern = 0, re.compile(rf"p?read\w*\(\d+<{re.escape(str(home.claude))}/.* = (\d+)$")
+    with open(trace, errors="replace") as file:
+        for line in file:
+            found = pattern.search(line)
+            total += int(found[1]) if found else 0
+    return total
+
+
+@pytest.mark.long
+def test_a_first_backup_of_2_gb_that_is_killed(sh, home, tools, seeded, figure):
+    """With the portions that everybody has: killed when it has read 80 %, the next run reads no
+    more than 40 % of the files. Meanwhile one session after the other comes with a line of its
+    own, and each gets its turn within 10 s, every time."""
+    if not shutil.which("strace") or subprocess.run(
+            ["strace", "-o", "/dev/null", "true"], stderr=-3).returncode:
+        pytest.skip("strace may not trace here, or there is none")
+    if shutil.disk_usage(home.path).free < 8 << 30:
+        pytest.skip("there are no 8 GB of room")
+    total = 0
+    own = f"projects/-q/{name(1)}.jsonl"
+    bases = [seeded.randbytes(12_000).hex().encode() + b"\n" for _ in range(50)]
+    for number in range(1000):      # of 200 KB, 1 MB and, every hundredth, 130 MB
+        size = 130 * MB if number % 100 == 9 else MB if number % 2 else 200_000
+        path = home.claude / f"projects/-p/{name(number + 10)}.jsonl"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(path, "wb") as file:
+            while file.tell() < size:
+                file.write(b"%d " % file.tell() + bases[(number + file.tell()) % 50] * 8)
+            total += file.tell()
+        os.utime(path, (time.time() - number,) * 2)
+    assert total > 1.9e9
+    sh("csb-changes >~/in").ok()
+    with open(home.path / "in", "rb") as source:
+        process = subprocess.Popen(
+            [tools.python, "-I", f"{tools.bin}/csb-gitcommit"], stdin=source,
+            stdout=open(home.path / "said", "wb"), stderr=subprocess.PIPE, env=home.env,
+            cwd=home.path)
+    store, longest, portions = home.backup / "git", [], []
+    while sum(portions) < .7 * total:
+        assert process.poll() is None, "it was done before it was killed"
+        time.sleep(.1)
+        portions = portions_done(home)
+        if portions:
+            put(home, own, b'{"turn":%d}\n' % len(longest))
+            began = time.monotonic()
+            done = sh(f"csb-changes --session {name(1)} | csb-gitcommit --wait 300", timeout=400)
+            longest.append(time.monotonic() - began)
+            assert (done.rc, done.err) == (0, "")
+            assert [record["files"] for record in done.records] == [1]
+            assert len(portions_done(home)) <= len(portions) + 2, "others came before it"
+            portions = portions_done(home)
+    time.sleep(.5)      # into the next portion
+    process.kill()
+    process.communicate()
+    assert len(longest) > 3
+    done = held_names(sh, store)
+    assert .6 * total < sum((home.claude / path).stat().st_size for path in done) < total
+    words = ["strace", "-f", "-y", "-s", "0", "--seccomp-bpf", "-e", "trace=read,pread64,readv",
+             "-o", f"{home.path}/trace", tools.python, "-I", f"{tools.bin}/csb-gitcommit"]
+    sh("csb-changes >~/in").ok()
+    with open(home.path / "in", "rb") as source:
+        again = subprocess.run(words, stdin=source, stdout=-3, stderr=subprocess.PIPE,
+                               env=home.env, cwd=home.path)
+    assert (again.returncode, again.stderr) == (0, b"")
+    part = read_below(home, home.path / "trace") / total
+    assert .1 < part < .4, part
+    assert len(held_names(sh, store)) == 1001
+    assert sh(f"git --git-dir={store} rev-list --objects --quiet main", timeout=600).rc == 0
+    figure(f"a first backup of {total / 1e9:.1f} GB, killed after {sum(portions) / total:.0%}: "
+           f"the next run reads {part:.0%}; {len(longest)} commits of another beside it, the "
+           f"slowest took {max(longest):.1f} s")
+
+
+def portions_done(home):
+    """The bytes of each portion that csb-gitcommit has committed, as it says in ~/said."""
+    text = (home.path / "said").read_text().splitlines(True)
+    return [json.loads(line)["bytes"] for line in text if line.endswith("\n")]
+
+
+def held_names(sh, store):
+    """The paths in the newest tree."""
+    lines = sh(f"git --git-dir={store} ls-tree -r -z --name-only main").ok().out.split("\0")
+    return [path for path in lines if path and not path.startswith(".csb/")]

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import faults
 import powercut
 import pytest
-from test_faults import ONE, SITUATIONS, Store, files, put
+from test_faults import ONE, SITUATIONS, Many, Pack, Store, files, put
 
 pytestmark = pytest.mark.logic
 
@@ -208,6 +208,58 @@ def test_the_first_backup_is_whole_or_not_there(prepared, rounds, seeded, figure
         situation.new = json.loads(done.out.splitlines()[-1])["commit"]
         return whole(box, home, acknowledged, situation)
     tried(box, situation, given, rounds, seeded, figure, check, "csb-gitcommit, first")
+
+
+class Grown(Pack):
+    """A large transcript with two generations of its pack, of which the run drops one."""
+
+    def prepare(self, box):
+        super().prepare(box)
+        for lines in 1102, 1103:
+            assert self.backup(box).rc == 0
+            self.large(box, lines)
+        self.old = tip(box)
+        return box.tool("csb-changes").out
+
+
+@pytest.mark.soak
+def test_a_pack_that_grows_is_whole_or_not_there(prepared, rounds, seeded, figure):
+    """Every version of a large transcript is there, whichever generations of its pack are."""
+    situation = Grown("csb-gitcommit")
+    box, given = prepared(situation)
+    packs = os.listdir(f"{box.backup}/git/objects/pack")
+    assert len([name for name in packs if name.endswith(".pack")]) == 2
+
+    def check(home, acknowledged, done):
+        situation.new = json.loads(done.out.splitlines()[-1])["commit"]
+        return whole(box, home, acknowledged, situation)
+    tried(box, situation, given, rounds, seeded, figure, check, "csb-gitcommit, a pack that grows")
+
+
+@pytest.mark.soak
+@pytest.mark.long
+def test_many_files_are_whole_or_not_there(prepared, rounds, seeded, figure):
+    """So is what comes in one pack: many small files, and their trees."""
+    situation = Many("csb-gitcommit", first=True)
+    box, given = prepared(situation)
+    situation.old = ""
+
+    def check(home, acknowledged, done):
+        situation.new = json.loads(done.out.splitlines()[-1])["commit"]
+        return whole(box, home, acknowledged, situation)
+    tried(box, situation, given, rounds, seeded, figure, check, "csb-gitcommit, many files")
+
+
+@pytest.mark.soak
+def test_what_is_packed_is_not_lost(prepared, rounds, seeded, figure):
+    """csb-gc removes nothing before what takes its place is on the disk."""
+    situation = SITUATIONS["csb-gc"]()
+    box, given = prepared(situation)
+
+    def check(home, acknowledged, done):
+        store = f"{elsewhere(box, home).backup}/git"
+        return unsound(box, store, "refs/heads/main")
+    tried(box, situation, given, rounds, seeded, figure, check, "csb-gc")
 
 
 class Theirs(Store):

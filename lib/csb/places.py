@@ -66,12 +66,20 @@ def store_path(args):
     named = named_store(args)
     if named:
         if not is_repository(named.path):
-            raise Error(_why_away(named), ABSENT)
+            text = _why_away(named)
+            if named.origin == "config.json" and has_moved_along(named.path, args):
+                text += ". If your home has moved: csb gitcommit --adopt"
+            raise Error(text, ABSENT)
         return git_directory(named.path)
+    return git_directory(_default_place(args))
+
+
+def _default_place(args):
+    """Where the store is, or would be made, if nothing names one."""
     default = os.path.join(csb_home(args), "git")
     claude = os.path.realpath(claude_dir(args))
     if not os.path.lexists(default) and is_work_tree(claude):
-        return git_directory(claude)
+        return claude
     return default
 
 
@@ -100,7 +108,17 @@ def named_store(args):
     # Noted relative to CSB_HOME where it lies in there, so that a home that is moved
     # or copied takes its own store along.
     path = absolute(os.path.join(home, os.path.expanduser(saved)))
+    if getattr(args, "adopt", False) and has_moved_along(path, args):
+        return None
     return NamedStore(path, "config.json")
+
+
+def has_moved_along(path, args):
+    """May the store that config.json names, whole, be the one that is in our home now?
+
+    Earlier versions noted the usual place whole: a home that was moved has it wrong.
+    """
+    return not os.path.lexists(path) and is_repository(_default_place(args))
 
 
 def _why_away(named):
