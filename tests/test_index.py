@@ -395,7 +395,7 @@ def test_other_input(sh, put, home):
     (home.backup / "session-backup.db").unlink()
     record = sh("csb-find").ok().records[0]
     odd = [{**record, key: value} for key, value in (
-        ("size", -1), ("size", "1"), ("size", 1 << 70), ("mtime", "now"), ("mtime", 1),
+        ("size", -1), ("size", "1"), ("size", True), ("size", 1 << 70), ("mtime", "now"), ("mtime", 1),
         ("session_id", "x"), ("root", 1), ("project", None), ("transcript_path", []))]
     odd += [{k: v for k, v in record.items() if k != gone} for gone in record
             if gone not in ("kind", "files", "bytes", "purge_at")]
@@ -405,6 +405,20 @@ def test_other_input(sh, put, home):
               .encode() + b"\n").ok()
     assert done.records[0] == {"kind": "hello", "x": [1]}
     assert done.records[1]["note"] == "\u00e9" and done.records[1]["change"] == "new"
+
+
+def test_odd_values_of_a_record(sh, put):
+    """What it is said to have besides is no reason to fail, or to take the index for damaged."""
+    put(1, line())
+    record = sh("csb-find").ok().records[0]
+    for number, odd in enumerate((
+            {"purge_at": {}}, {"purge_at": "\ud800"}, {"purge_at": 1 << 70}, {"title_from": "file"},
+            {"title_from": "file", "title": "\ud800 x"}, {"title_from": "file", "title": 1},
+            {"files": []}, {"oid": "0" * 40, "state": {}}, {"place": []})):
+        record["mtime"] = f"2026-01-02T03:04:05.00000000{number}Z"
+        done = sh("csb-index", json.dumps({**record, **odd}).encode())
+        assert done.rc == 0 and "damaged" not in done.err, (odd, done)
+    sh("csb-list --all").ok()
 
 
 def test_each_session_once_a_run(sh, put):
@@ -463,6 +477,24 @@ def test_a_busy_index_is_75_in_the_end(sh, put, home):
     assert child.poll() is None, "it waits"
     db.rollback()
     assert child.wait(30) == 0
+
+
+def test_an_index_that_is_replaced_while_somebody_waits_for_it(sh, put, home):
+    """What it has to say goes into the new one."""
+    put(1, line())
+    sh(INDEX).ok()
+    path = home.backup / "session-backup.db"
+    db = sqlite3.connect(path)
+    db.execute("BEGIN EXCLUSIVE")
+    put(2, line())
+    child = subprocess.Popen(["bash", "-c", INDEX], env=home.env, stdout=subprocess.DEVNULL)
+    time.sleep(0.5)
+    assert child.poll() is None, "it waits"
+    shutil.copy(path, home.path / "new")
+    os.replace(home.path / "new", path)
+    db.rollback()
+    assert child.wait(30) == 0
+    assert len(sh("csb-list").ok().records) == 2
 
 
 def sql(line):
