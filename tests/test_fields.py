@@ -259,10 +259,10 @@ def test_what_is_written_once_more_in_the_unfinished_line(learn):
 
 
 def test_many_replays(learn):
-    """More than are remembered: those that came last count once all the same."""
-    lines = talk(40_000)
-    shown = learn("".join(lines + lines[-2000:]))["shown"]
-    assert (shown["messages"], shown["user_messages"]) == (80_000, 40_000)
+    """Of more than are remembered those that came last count once all the same."""
+    lines = talk(22_500)
+    shown = learn("".join(lines + lines[-8000:]))["shown"]
+    assert (shown["messages"], shown["user_messages"]) == (45_000, 22_500)
 
 
 # --- where a session came from and went -----------------------------------------------

@@ -790,7 +790,8 @@ def test_changes_of_what_lies_beside_a_transcript(sh, put, home):
     (home.claude / "projects/-w/agent-1.jsonl").unlink()
     assert changes(sh(CHANGES).ok())[3] == "deleted"
     (home.claude / "settings.json").write_text('{"cleanupPeriodDays":1}')
-    sh(CHANGES).ok()
+    change = '{"kind":"change","path":"settings.json","change":"new"}'
+    sh("csb-index", change.encode()).ok()
     assert get(sh, 1)["purge_at"] == "2026-01-03T03:04:05Z"
     sh(STORE).ok()
     the_same_made_anew(sh, home)
@@ -833,6 +834,17 @@ def test_a_session_that_moved_is_not_deleted(sh, put, home):
     assert sh("csb-list --deleted").ok().records == []
     sh(STORE).ok()
     the_same_made_anew(sh, home)
+
+
+def test_one_of_two_equal_transcripts_that_goes_is_not_deleted(sh, put, home):
+    """It was in both places when the index last looked: the move was seen half done."""
+    put(1, line("title") * 3)
+    put(1, line("title") * 3, "-v")
+    sh(INDEX).ok()
+    assert len(listed(sh)) == 2
+    put(1, "").unlink()
+    assert changes(sh(INDEX).ok()) == {1: "same"}
+    assert {(key[0], r["state"]) for key, r in listed(sh).items()} == {("-v", "present")}
 
 
 def test_another_session_of_the_same_id_is_no_move(sh, put, home):
@@ -1012,7 +1024,7 @@ def test_seen_of_what_is_not_there(sh, marked, line, rc):
 
 @pytest.mark.long
 def test_memory_of_ten_thousand_sessions(sh, home, tmp_path):
-    """64 MB at most, with all to be parsed, with nothing new, and with all gone."""
+    """64 MB at most: all to be parsed, nothing new, all with another time, and all gone."""
     text = "".join(line("x" * 50, cwd=f"/w/{n}") for n in range(20))
     for number in range(10000):
         path = home.claude / "projects" / f"-w{number % 10}" / f"{name(number)}.jsonl"
@@ -1021,7 +1033,9 @@ def test_memory_of_ten_thousand_sessions(sh, home, tmp_path):
     (tmp_path / "measure").write_text(
         "import resource, subprocess, sys\nsubprocess.run(['csb-index'])\n"
         "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss, file=sys.stderr)\n")
-    for change in ("new", "same", "deleted"):
+    for turn, change in enumerate(("new", "same", "same", "deleted")):
+        if turn == 2:
+            sh("find ~/.claude/projects -name '*.jsonl' -exec touch {} +").ok()
         if change == "deleted":
             for path in (home.claude / "projects").glob("*/*"):
                 path.unlink()
