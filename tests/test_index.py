@@ -720,9 +720,9 @@ def test_real_directories(sh, home, tmp_path):
     for root in sorted(roots, key=weight)[:2]:      # the big ones would take too long
         env = {"CLAUDE_CONFIG_DIR": str(root), "CSB_HOME": str(tmp_path / "backup" / root.name)}
         sh(f"{STORE}; {INDEX}", **env).ok()
+        present = sh(ALL, **env).ok().records
         for path in root.glob("projects/*/*"):
             shutil.rmtree(path) if path.is_dir() else path.unlink()
-        present = sh(ALL, **env).ok().records
         assert {r["state"] for r in present} <= {"present", "husk"} and present
         sh(f"{STORE}; {INDEX}", **env).ok()
         gone = [{**r, "state": "deleted"} for r in present]
