@@ -1,19 +1,20 @@
-"""csb-lines, csb-facts, csb-folders: what a transcript says, the same in any number of parts,
-whatever is wrong in it."""
+"""csb-index: what a transcript says, the same in any number of parts, whatever is wrong in it."""
 import hashlib
 import json
 import os
 import random
+import sqlite3
 import tarfile
 
 import conftest
 import pytest
 from conftest import SHARED, name
+from learning import Learning
 
 pytestmark = pytest.mark.logic
 
+WHEN = "2026-01-02T03:04:05.000000000Z"
 GROWTH = os.path.join(SHARED, "data", "growth.tar.xz")
-LEARN = "csb-lines | csb-facts | csb-folders"
 SAME = ("facts", "parsed", "prefix", "size", "torn", "shown")
 
 
@@ -30,21 +31,7 @@ def other(kind, **fields):
 @pytest.fixture
 def facts(sh, tmp_path):
     """facts([bytes or (bytes, what was said before), ...]): what it says now of each."""
-    def run(texts, rc=0, **fields):
-        lines = []
-        for number, text in enumerate(texts):
-            text, before = text if isinstance(text, tuple) else (text, {})
-            path = tmp_path / "facts" / f"{name(number)}.jsonl"
-            path.parent.mkdir(exist_ok=True)
-            path.write_bytes(text)
-            lines.append(json.dumps({**before, "kind": "session", "session_id": name(number),
-                                     "project": "-w", "root": str(tmp_path),
-                                     "transcript_path": str(path), **fields}))
-        done = sh(LEARN, "\n".join(lines).encode())
-        assert (done.rc, done.err) == (rc, ""), done
-        assert [r["session_id"] for r in done.records] == [name(n) for n in range(len(texts))]
-        return done.records
-    return run
+    return Learning(sh, tmp_path)
 
 
 def shown(record):
@@ -64,7 +51,8 @@ def test_a_transcript(facts):
         "last_user_at": "2026-01-02T03:04:09.500Z", "user_messages": 2, "tool_calls": 0,
         "folders": [{"path": "/a", "work": 1}, {"path": "/b", "work": 1},
                     {"path": "/w", "work": 0}],
-        "bad_lines": 0, "events": 7}
+        "bad_lines": 0}
+    assert record["facts"]["events"] == 7
     assert record["parsed"] == record["size"] == len(text) and record["torn"] is False
     assert record["prefix"] == hashlib.sha1(text).hexdigest() and record["rewritten"] is False
 
@@ -108,7 +96,7 @@ TITLES = {
                              ("p", "prompt")),
     "blocks": (line(message={"content": RESULT}) + line(message={"content": BLOCKS}),
                ("real", "prompt")),
-    "odd blocks": (line(message={"content": [1, None, "x", {"type": "text"}, {"text": "x"},
+    "odd blocks": (line(message={"content": [1, None, {"type": "text"},
                                              {"type": "text", "text": 1}]}) + line("p"),
                    ("p", "prompt")),
     "a slash command": (line("<command-message>do</command-message>\n<command-name>/do"
@@ -137,7 +125,7 @@ def test_titles(facts):
 
 
 @pytest.mark.parametrize("path, text", [
-    (f"facts/{name(0)}/custom-title.json", '{"customTitle":" a  b "}'),
+    (f"learned/{name(0)}/custom-title.json", '{"customTitle":" a  b "}'),
     (f"session-states/{name(0)}.json", '\ufeff{"current_name":"a b"}')])
 def test_a_title_beside_the_transcript(facts, tmp_path, path, text):
     (tmp_path / path).parent.mkdir(parents=True)
@@ -151,20 +139,12 @@ def test_a_title_beside_the_transcript(facts, tmp_path, path, text):
 
 
 BAD = {
-    "torn": line()[:40] + b"\n", "two records": line().strip() + line(), "text": b"x\n",
-    "NUL": b"\0" * 5000 + b"\n", "NUL in front": b"\0\0" + line(), "a list": b"[]\n",
+    "torn": line()[:40] + b"\n", "text": b"x\n",
+    "NUL": b"\0" * 5000 + b"\n", "a list": b"[]\n",
     "a number": b"1\n", "null": b"null\n", "a string": b'"x"\n',
-    "not UTF-8": line("?").replace(b"?", b"\xe9"),
-    "a surrogate as UTF-8": line("?").replace(b"?", b"\xed\xa0\x80"),
     "message null": line(message=None), "message a string": line(message="x"),
-    "content a number": line(message={"content": 1}), "an integer timestamp": line(timestamp=1),
-    "no time": line(timestamp="yesterday"), "no such day": line(timestamp="2026-02-30T00:00:00Z"),
-    "no such hour": line(timestamp="2026-02-03T24:00:01Z"),
-    "before the first year": line(timestamp="0001-01-01T00:00:00+02:00"),
+    "content a number": line(message={"content": 1}),
     "cwd a number": line(cwd=1), "cwd a list": line(cwd=["/"]), "type a list": line(type=[]),
-    "a title that is a number": other("custom-title", customTitle=1),
-    "an ai title that is a list": other("ai-title", aiTitle=["x"]),
-    "a summary that is none": other("summary", summary={}, leafUuid="x"),
     "deep": b'{"a":' * 100000 + b"1" + b"}" * 100000 + b"\n", "a tab in a string": b'{"a":"\t"}\n',
     "a huge number": b'{"type":"user","cwd":1' + b"0" * 5000 + b"}\n",
     "redacted": b'{"a":[REDACTED]312}\n',
@@ -189,12 +169,30 @@ def test_a_bad_line_costs_itself_only(facts):
 FINE = {"CRLF": line().replace(b"\n", b"\r\n"), "spaces": b" " + line(), "null fields": line(
     cwd=None, timestamp=None, uuid=None), "no content": line(message={}), "empty": b"{}\n",
     "unknown": other("brand-new", message=None, customTitle=1, summary=[]),
+    "not UTF-8": line("?").replace(b"?", b"\xe9"),
+    "a surrogate as UTF-8": line("?").replace(b"?", b"\xed\xa0\x80"),
+    "an integer timestamp": line(timestamp=1), "no time": line(timestamp="yesterday"),
+    "no such day": line(timestamp="2026-02-30T00:00:00Z"),
+    "no such hour": line(timestamp="2026-02-03T24:00:01Z"),
+    "before the first year": line(timestamp="0001-01-01T00:00:00+02:00"),
+    "a title that is a number": other("custom-title", customTitle=1),
+    "an ai title that is a list": other("ai-title", aiTitle=["x"]),
+    "a summary that is none": other("summary", summary={}, leafUuid="x"),
     "escapes": line("\ud800 \x1b[31m"), "raw U+2028": line("?").replace(b"?", b"\xe2\x80\xa8")}
 
 
 def test_what_is_unusual_but_fine(facts):
     for what, record in zip(FINE, facts(list(FINE.values())), strict=True):
-        assert (record["shown"]["bad_lines"], record["shown"]["events"]) == (0, 1), what
+        assert (record["shown"]["bad_lines"], record["facts"]["events"]) == (0, 1), what
+
+
+def test_what_is_whole_in_a_bad_line_is_read(facts):
+    """After a record that was cut, after NULs, and beside another one."""
+    lines = [line("a") + line("b")[:40] + line("c", sessionId=name(0)),
+             line("a") + b"\0" * 900 + line("c", sessionId=name(0)),
+             line("a").strip() + line("c", sessionId=name(0))]
+    for known in facts(lines):
+        assert known["shown"]["messages"] == 2 and known["shown"]["bad_lines"] == 1
 
 
 def test_all_parts_make_the_same_whole(facts):
@@ -208,7 +206,7 @@ def test_all_parts_make_the_same_whole(facts):
     for cut, record in enumerate(facts([(text, before) for before in first])):
         assert {k: record[k] for k in SAME} == {k: whole[k] for k in SAME}, cut
         assert record["rewritten"] is False, cut
-    assert whole["shown"]["title"] == "x" and whole["facts"]["summary"][1] == "t"
+    assert whole["shown"]["title"] == "x" and whole["facts"]["titles"]["summary"][1] == "t"
     after = facts([(text + b"\n", whole)])[0]
     assert after["shown"] == whole["shown"] and after["parsed"] == len(text) + 1
 
@@ -217,7 +215,9 @@ def test_only_what_was_appended_is_parsed(facts):
     """Facts that were handed in are taken as they are: the bytes before are hashed, no more."""
     text = line("one") + line("two")
     before = facts([text])[0]
-    before["facts"].update(messages=40, prompt="told")
+    before["facts"]["messages"] = 40
+    before["facts"]["titles"]["prompt"] = "told"
+    facts.keep(before)
     after = facts([(text + line("three", cwd="/v"), before)])[0]["shown"]
     assert (after["messages"], after["title"]) == (41, "told")
 
@@ -225,8 +225,9 @@ def test_only_what_was_appended_is_parsed(facts):
 @pytest.mark.parametrize("change, rewritten", [
     (lambda text: text, False), (lambda text: text + line(), False),
     (lambda text: text + b"x", False),
-    (lambda text: text[:-5], False),                    # what followed the last newline
-    (lambda text: text[:-5] + b"{}\n", False), (lambda text: text[:text.rindex(b"\n") + 1], False),
+    (lambda text: text[:-5], True),     # what followed the last newline was a whole record
+    (lambda text: text[:-5] + b"{}\n", True), (lambda text: text[:text.rindex(b"\n") + 1], True),
+    (lambda text: text[:-5] + b"{}\n" + b" " * 9, False),
     (lambda text: text[:text.rindex(b"\n")], True), (lambda text: b"", True),
     (lambda text: b"\0" * len(text), True), (lambda text: b"\0" * 2 * len(text), True),
     (lambda text: b" " + text, True), (lambda text: text.replace(b"one", b"ONE"), True),
@@ -237,37 +238,41 @@ def test_a_rewrite_is_noticed(facts, change, rewritten):
     before = facts([text])[0]
     after, fresh = facts([(change(text), before), change(text)])
     assert after["rewritten"] is rewritten
-    assert {k: after[k] for k in SAME} == {k: fresh[k] for k in SAME}
+    assert {k: after[k] for k in SAME[:-1]} == {k: fresh[k] for k in SAME[:-1]}
+    assert fresh["shown"].items() <= after["shown"].items(), "and what it was found by before"
 
 
 @pytest.mark.parametrize("text, shown_as", [
-    (b'{"x":"' + b"x" * (100 << 20) + b'"}\n' + line("p"), (1, 1, "p")),
+    (b'{"x":"' + b"x" * (100 << 20) + b'"}\n' + line("p"), (0, 2, "p")),
     (b"\0" * (100 << 20), (1, 0, None)),
     (line("x" * 3000) * 8000, (0, 8000, "x" * 199 + "\u2026")),
     (line("").replace(b'""', '"\u00e9\U0001f600'.encode() + b"x" * 8300000 + b'"') * 2,
-     (0, 2, "\u00e9\U0001f600" + "x" * 197 + "\u2026")),
+     (0, 2, "\u00e9\ufffd" + "x" * 197 + "\u2026")),
+    (line("the end" + "x" * (20 << 20)), (0, 1, "the end" + "x" * 192 + "\u2026")),
     (b'{"x":"' + b"x" * ((8 << 20) - 8) + b'"}\n', (0, 1, None)),
-    (b'{"x":"' + b"x" * ((8 << 20) - 7) + b'"}\n', (1, 0, None)),
+    (b'{"x":"' + b"x" * ((8 << 20) - 7) + b'"}\n', (0, 1, None)),
     (line('[{,"\\' * 400000), (0, 1, ('[{,"\\' * 40)[:199] + "\u2026")),
     *((b'{"x":[%b0]}\n' % (values * (8388000 // len(values))) + line("p"), (1, 1, "p"))
       for values in (b"[],", b"{},", b'{"a":[1]},', b'"ab",', b'"\\u1234",', b"1.5,")),
-    (b'{"x":[%b0]}\n' % (b"[]," * 340000) * 4, (0, 4, None))], ids=range(14))
+    (b'{"x":[%b0]}\n' % (b"[]," * 340000) * 4, (0, 4, None))], ids=range(15))
 @pytest.mark.few(5)
-def test_memory(sh, tmp_path, text, shown_as):
-    """Whatever the file, 64 MB at most; a line above 8 MB is not decoded, nor one above 1 MB with
-    very many values."""
+def test_memory(sh, home, tmp_path, text, shown_as):
+    """Whatever the file, 64 MB at most; a line above 8 MB is shortened, and one above 1 MB with very
+    many values is not decoded."""
     path = tmp_path / f"{name(1)}.jsonl"
     path.write_bytes(text)
     record = {"kind": "session", "session_id": name(1), "project": "-w", "root": str(tmp_path),
-              "transcript_path": str(path)}
+              "transcript_path": str(path), "size": len(text), "mtime": WHEN}
     (tmp_path / "measure").write_text(
-        "import resource, subprocess, sys\nsubprocess.run(sys.argv[1])\n"
+        "import resource, subprocess, sys\nsubprocess.run(['csb-index'])\n"
         "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss, file=sys.stderr)\n")
-    stages = " | ".join(f"python3 {tmp_path}/measure {stage}" for stage in LEARN.split(" | "))
-    done = sh(stages, json.dumps(record).encode())
-    found = done.records[0]["shown"]
-    assert (found["bad_lines"], found["events"], found.get("title")) == shown_as
-    assert len(done.err.split()) == 3 and max(map(int, done.err.split())) <= 64 << 10, done.err
+    done = sh(f"python3 {tmp_path}/measure", json.dumps(record).encode())
+    found = done.records[0]
+    db = sqlite3.connect(home.backup / "session-backup.db")
+    facts = json.loads(db.execute("SELECT facts FROM session").fetchone()[0])["facts"]
+    events = facts["events"]
+    assert (found["bad_lines"], events, found.get("title")) == shown_as
+    assert int(done.err) <= 64 << 10, done.err
 
 
 def test_files_that_cannot_be_read(sh, tmp_path):
@@ -280,13 +285,13 @@ def test_files_that_cannot_be_read(sh, tmp_path):
         path = tmp_path / f"{name(number)}.jsonl"
         make(path)
         lines.append(json.dumps({"kind": "session", "session_id": name(number), "project": "-w",
-                                 "root": str(tmp_path), "transcript_path": str(path)}))
-    lines += ['{"kind":"session"}', '{"kind":"end"}', json.dumps({**json.loads(lines[0]),
-                                                                "state": "husk"})]
-    done = sh(LEARN, "\n".join(lines).encode(), timeout=20)
-    assert done.rc == 1 and [r["session_id"] for r in done.records] == [name(0), name(6)]
+                                 "root": str(tmp_path), "transcript_path": str(path),
+                                 "size": 1, "mtime": WHEN}))
+    done = sh("csb-index", "\n".join(lines).encode(), timeout=20)
+    assert done.rc == 1 and [r.get("messages") for r in done.records] == [
+        1, None, None, None, None, None, 0]
     assert [name(n) in done.err for n in range(7)] == [False, True, True, True, False, False, False]
-    assert done.err.count("\n") == 4, done.err
+    assert done.err.count("\n") == 3, done.err
 
 
 def test_a_version_in_the_store(sh, tmp_path):
@@ -294,14 +299,14 @@ def test_a_version_in_the_store(sh, tmp_path):
     sh("git init -q --bare store").ok()
     text = line("p") * 3 + line("tail").rstrip()
     oid = sh("git --git-dir=store hash-object -w --stdin", text).ok().out.strip()
-    record = {"kind": "session", "session_id": name(1), "project": "-w", "root": "/nowhere",
-              "transcript_path": "/nowhere/x.jsonl"}
-    lines = [json.dumps({**record, "oid": value}).encode() for value in (oid, "0" * 40, oid)]
-    done = sh(LEARN.replace(" ", " --git-dir store ", 1), b"\n".join(lines))
-    assert done.rc == 1 and "0" * 40 in done.err and done.err.count("\n") == 1
-    assert [r["size"] for r in done.records] == [len(text)] * 2
-    assert done.records[1]["shown"]["messages"] == 4
-    assert sh("csb-lines --git-dir none", lines[0]).rc == 3
+    lines = [json.dumps({
+        "kind": "session", "session_id": name(number), "project": "-w", "root": "/nowhere",
+        "transcript_path": f"/nowhere/{name(number)}.jsonl", "size": 1, "mtime": WHEN, "oid": value,
+        "state": "deleted"}).encode() for number, value in enumerate((oid, "0" * 40, oid))]
+    done = sh("csb-index --git-dir store", b"\n".join(lines))
+    assert done.rc == 1 and "0" * 40 in done.err, done
+    assert [r.get("messages") for r in done.records] == [4, None, 4]
+    assert sh("csb-index --git-dir none", lines[0]).rc == 3
 
 
 @pytest.mark.skipif(not os.path.exists(GROWTH), reason="the real transcripts are not here")

@@ -19,27 +19,22 @@ ALL = "csb-list --all --sort size"
 
 
 @pytest.fixture
-def watched(home, tools, tmp_path):
-    """Copied tools that count what csb-lines is given: watched() is [lines, ...], one a start."""
-    folder = tmp_path / "copy" / "bin"
-    shutil.copytree(tools.bin, folder)
-    helper = os.path.join(os.path.dirname(tools.bin), "lib")
-    if os.path.isdir(helper):
-        shutil.copytree(helper, tmp_path / "copy" / "lib")
-    os.rename(folder / "csb-lines", folder / "csb-lines-itself")
-    log = tmp_path / "lines.log"
-    (folder / "csb-lines").write_text(
-        "import os, subprocess, sys\ntext = sys.stdin.buffer.read()\n"
-        f"open({str(log)!r}, 'a').write(f'{{text.count(bytes([10]))}}\\n')\n"
-        f"sys.exit(subprocess.run([sys.executable, {str(folder / 'csb-lines-itself')!r}, "
-        "*sys.argv[1:]], input=text).returncode)\n")
-    home.env["PATH"] = f"{folder}:" + home.env["PATH"].removeprefix(tools.bin + ":")
+def unread(home):
+    """unread(numbers): no run can read the transcripts of these sessions from now on."""
+    def close(numbers, project="-w"):
+        for number in numbers:
+            (home.claude / f"projects/{project}/{name(number)}.jsonl").chmod(0)
+    return close
 
-    def starts():
-        counts = [int(count) for count in log.read_text().split()] if log.exists() else []
-        log.unlink(missing_ok=True)
-        return counts
-    return starts
+
+def processes(sh, line, tmp_path):
+    """How many processes a command makes."""
+    strace = shutil.which("strace")
+    if strace is None or subprocess.run([strace, "-o", os.devnull, "true"]).returncode:
+        pytest.skip("strace is not installed, or may not trace here")
+    log = tmp_path / "log"
+    sh(f"{strace} -f -qq -e trace=fork,vfork,clone,clone3 -o {log} {line}").ok()
+    return log.read_text().count("= ")
 
 
 def changes(done):
@@ -98,7 +93,7 @@ def test_from_new_to_revived(sh, put, home):
 STUBS = ["", "\n", "garbage\n", "[]\n", "\0" * 5000, '{"torn']
 
 
-def test_a_stub_revives_nothing(sh, put, watched):
+def test_a_stub_revives_nothing(sh, put, unread):
     numbers = range(1, len(STUBS) + 1)
     put(0, line())
     for number in numbers:
@@ -110,12 +105,12 @@ def test_a_stub_revives_nothing(sh, put, watched):
     gone = listed(sh)
     for number, stub in zip(numbers, STUBS, strict=True):
         put(number, stub)
-    watched()
     for _ in range(2):
         assert set(changes(sh(INDEX).ok()).values()) == {"same"}
         assert listed(sh) == gone
-    assert watched() == [len(STUBS)], "the stubs were parsed once"
+        unread(numbers)         # the stubs are parsed once
     for number in numbers:
+        put(number, "").unlink()
         put(number, line("first") * 3)
     assert changes(sh(INDEX).ok()) == {0: "same", **dict.fromkeys(numbers, "revived")}
     assert not any("rewritten_at" in record for record in listed(sh).values())
@@ -157,29 +152,47 @@ def test_an_unfinished_line_may_change(sh, put):
         assert ("rewritten_at" in get(sh, 1)) is marked, text
 
 
-def test_only_what_changed_is_parsed(sh, put, watched):
+def test_only_what_changed_is_read(sh, put, unread):
     texts = {number: line("x") * number for number in range(1, 40)}
     for number, text in texts.items():
         put(number, text)
     sh(INDEX).ok()
-    assert watched() == [39], "small ones need one process"
-    sh(INDEX).ok()
-    assert watched() == [], "nothing changed: nothing is started"
+    unread(texts)
+    assert set(changes(sh(INDEX).ok()).values()) == {"same"}
+    for number in (7, 8):
+        put(number, "").unlink()
     put(7, texts[7] + line("more"))
     put(8, texts[8], mtime=WHEN + 5)
-    sh(INDEX).ok()
-    assert watched() == [2]
+    assert changes(sh(INDEX).ok())[7] == "grew" and get(sh, 7)["messages"] == 8
     put(9, "").unlink()
-    assert changes(sh(INDEX).ok())[9] == "deleted" and watched() == []
+    assert changes(sh(INDEX).ok())[9] == "deleted"
 
 
-def test_a_first_index_uses_all_cores(sh, put, watched):
+def test_only_what_was_appended_is_parsed(sh, put, home):
+    """What the lines before said is taken from the index: it is not learned once more."""
+    path = put(1, line("first") * 3)
+    sh(INDEX).ok()
+    db = sqlite3.connect(home.backup / "session-backup.db")
+    (text,) = db.execute("SELECT facts FROM session").fetchone()
+    known = json.loads(text)
+    known["facts"]["messages"] = 40
+    with db:
+        db.execute("UPDATE session SET facts = ?", [json.dumps(known)])
+    db.close()
+    put(1, path.read_text() + line("more"), mtime=WHEN + 1)
+    sh(INDEX).ok()
+    assert get(sh, 1)["messages"] == 41
+
+
+@pytest.mark.parametrize("size, count", [(10, 0), (6000, min(os.cpu_count(), 4))])
+def test_a_first_index_uses_all_cores(sh, put, tmp_path, size, count):
+    """And one process, if it is little."""
     for number in range(4):
-        put(number, line("x" * 1000) * 6000)
-    done = sh(INDEX).ok()
-    assert changes(done) == dict.fromkeys(range(4), "new")
-    assert len(watched()) == min(os.cpu_count(), 4)
-    assert all(r["messages"] == 6000 for r in listed(sh).values())
+        put(number, line("x" * 1000) * size)
+    sh("csb-find >found").ok()
+    made = processes(sh, "csb-index <found", tmp_path)
+    assert made == (count if count > 1 else 0)
+    assert all(r["messages"] == size for r in listed(sh).values())
 
 
 def test_deleted_only_if_all_was_seen(sh, put, home):
@@ -292,7 +305,7 @@ def test_a_transcript_never_read_is_no_husk_later(sh, put, home):
 def test_one_bad_file_costs_no_other(sh, put):
     """Each kind of trouble at once; one line a file that cannot be read."""
     put(1, line("fine"))
-    put(2, line("fine") + "[]\n" + line("x", message=None) + line("x", timestamp=1))
+    put(2, line("fine") + "[]\n" + line("x", message=None) + line("x", cwd=1))
     put(3, b"\xff\xfe\0\n" * 10)
     put(4, "")
     put(5, line("torn")[:-5])
@@ -303,7 +316,7 @@ def test_one_bad_file_costs_no_other(sh, put):
     assert (done.rc, done.err.count("\n")) == (1, 1) and name(6) in done.err
     assert changes(done) == dict.fromkeys(range(1, 9), "new")
     records = {int(k[1][-12:]): v for k, v in listed(sh).items()}
-    assert [records[n].get("bad_lines") for n in range(1, 9)] == [0, 3, 10, 0, 1, None, 0, 1]
+    assert [records[n].get("bad_lines") for n in range(1, 9)] == [0, 3, 10, 0, 1, None, 0, 0]
     assert [records[n].get("title") for n in (2, 7, 8)] == ["fine", "? lone", "after"]
 
 
@@ -321,8 +334,8 @@ def test_one_id_in_two_projects(sh, put):
 
 def test_names_that_are_no_utf8(sh, put, home):
     projects = [b"-\xff", b"-\xfe\n", "-\u00e9'\"%".encode()]
-    for project in projects:
-        put(1, line("odd"), os.fsdecode(project))
+    for number, project in enumerate(projects):
+        put(1, line(f"odd {number}"), os.fsdecode(project))
     sh(INDEX).ok()
     assert set(changes(sh(INDEX).ok()).values()) == {"same"}
     assert sorted(os.fsencode(k[0]) for k in listed(sh)) == sorted(projects)
@@ -363,19 +376,23 @@ def test_purge_at_follows_the_settings(sh, put, home):
     assert "purge_at" not in get(sh, 1)
 
 
-INPUTS = [(b"", 0, 0), (b"\n\n", 0, 0), (b'{"kind":"change","path":"x"}\n', 1, 1),
+INPUTS = [(b"", 0, 0), (b"\n\n", 0, 0),
           (name(1).encode() + b"\n", 1, 1), (b"garbage\n", 1, 1),
           (b'{"kind":"session"}\n', 1, 1), (b'{"kind":"end"}\n', 0, 0),
           (b'{"kind":"end","root":[],"count":0,"complete":true}\n', 0, 0),
           (b'{"kind":"session","session_id":[],"root":{},"project":1}\n', 1, 1)]
 
 
-def test_other_input(sh, put):
+def test_other_input(sh, put, home):
     """Empty is nothing to do, only other records are an error, what makes no sense is said."""
     for text, rc, said in INPUTS:
         done = sh("csb-index", text)
         assert (done.rc, done.err.count("\n")) == (rc, said), (text, done)
     put(1, line())
+    for text in (b'{"kind":"change","path":"x"}', b'{"kind":"refused","path":"x"}',
+                 b'{"kind":"change","path":1}', b'{"kind":"change"}'):
+        sh("csb-index", text).ok()
+    (home.backup / "session-backup.db").unlink()
     record = sh("csb-find").ok().records[0]
     odd = [{**record, key: value} for key, value in (
         ("size", -1), ("size", "1"), ("size", 1 << 70), ("mtime", "now"), ("mtime", 1),
@@ -677,3 +694,177 @@ def test_real_directories(sh, home, tmp_path):
             records = sh(f"{again} >/dev/null; {ALL}", **env).ok().records
             assert all(r.pop("deleted_at") for r in records)
             assert records == gone, (root, again)
+
+
+# --- change records -------------------------------------------------------------------
+
+CHANGES = "csb-changes | csb-index"
+
+
+def the_same_made_anew(sh, home):
+    """The index is the same as one that is made anew, record by record."""
+    before = listed(sh)
+    sh("csb-index --rebuild").ok()
+    after = listed(sh)
+    for record in (*before.values(), *after.values()):
+        record.pop("deleted_at", None)      # by the index's clock, or by the commit's
+    assert after == before
+
+
+def test_changes_name_sessions(sh, put, home, unread):
+    """Only these are looked at: of what came, grew, was deleted, moved and came back."""
+    for number in range(1, 6):
+        put(number, line(f"title {number}"))
+    assert set(changes(sh(CHANGES).ok()).values()) == {"new"}
+    sh(STORE).ok()
+    sh("csb-changes | csb-gitcommit").ok()
+    unread([5])
+    put(1, line("title 1") * 2)
+    put(2, "").unlink()
+    (home.claude / "projects/-v").mkdir()
+    os.rename(home.claude / f"projects/-w/{name(3)}.jsonl",
+              home.claude / f"projects/-v/{name(3)}.jsonl")
+    put(6, line("title 6"))
+    done = sh(CHANGES)
+    assert {number: change for number, change in changes(done).items() if change != "same"} == {
+        1: "grew", 2: "deleted", 3: "moved", 6: "new"}
+    (home.claude / f"projects/-w/{name(5)}.jsonl").chmod(0o600)
+    sh(STORE).ok()
+    assert {(r["project"], r["state"]) for r in listed(sh).values()} == {
+        ("-w", "present"), ("-w", "deleted"), ("-v", "present")}
+    the_same_made_anew(sh, home)
+    put(2, line("title 2"))
+    assert changes(sh(CHANGES).ok())[2] == "revived"
+
+
+def test_changes_of_what_lies_beside_a_transcript(sh, put, home):
+    """Files of the session, its title, flat agents, and how long sessions are kept."""
+    put(1, line("title"))
+    put(2, line("title"))
+    sh(f"{STORE}; {INDEX}").ok()
+    beside = home.claude / "projects/-w" / name(1)
+    beside.mkdir()
+    (beside / "custom-title.json").write_text('{"customTitle":"by hand"}')
+    done = sh(CHANGES).ok()
+    assert changes(done)[1] == "same"
+    assert (get(sh, 1)["title"], get(sh, 1)["files"]) == ("by hand", 2)
+    (home.claude / "session-states").mkdir()
+    (home.claude / "session-states" / f"{name(2)}.json").write_text('{"current_name":"two"}')
+    assert changes(sh(CHANGES).ok())[2] == "same" and get(sh, 2)["title"] == "two"
+    (home.claude / "projects/-w/agent-1.jsonl").write_text(
+        json.dumps({"type": "user", "sessionId": name(3)}) + "\n")
+    assert changes(sh(CHANGES).ok())[3] == "new" and get(sh, 3)["state"] == "husk"
+    sh(STORE).ok()
+    (home.claude / "projects/-w/agent-1.jsonl").unlink()
+    assert changes(sh(CHANGES).ok())[3] == "deleted"
+    (home.claude / "settings.json").write_text('{"cleanupPeriodDays":1}')
+    sh(CHANGES).ok()
+    assert get(sh, 1)["purge_at"] == "2026-01-03T03:04:05Z"
+    sh(STORE).ok()
+    the_same_made_anew(sh, home)
+
+
+def test_changes_when_projects_is_away(sh, put, home):
+    put(1, line("title"))
+    (home.claude / "settings.json").write_text("{}")
+    sh(f"{STORE}; {INDEX}").ok()
+    shutil.rmtree(home.claude / "projects")
+    done = sh(CHANGES)
+    assert changes(done) == {} and get(sh, 1)["state"] == "present"
+    accept = "csb-changes --accept-deletions | csb-index"
+    done = sh(accept)
+    assert (done.rc, changes(done)) == (1, {}) and "--accept-deletions" in done.err
+    assert changes(sh(f"{accept} --accept-deletions").ok()) == {1: "deleted"}
+
+
+# --- sessions that move ---------------------------------------------------------------
+
+
+def move(home, number, source, target):
+    (home.claude / "projects" / target).mkdir(exist_ok=True)
+    os.rename(home.claude / "projects" / source / f"{name(number)}.jsonl",
+              home.claude / "projects" / target / f"{name(number)}.jsonl")
+
+
+def test_a_session_that_moved_is_not_deleted(sh, put, home):
+    """Claude Code moves it when a worktree is left, and goes on writing there."""
+    put(1, line("title") * 3)
+    put(2, line("other"))
+    sh(f"{STORE}; {INDEX}").ok()
+    move(home, 1, "-w", "-v")
+    path = home.claude / "projects/-v" / f"{name(1)}.jsonl"
+    path.write_text(path.read_text() + line("more"))
+    done = sh(INDEX).ok()
+    assert changes(done) == {1: "moved", 2: "same"}
+    assert {key for key in listed(sh)} == {("-v", name(1)), ("-w", name(2))}
+    assert listed(sh)["-v", name(1)]["messages"] == 4
+    assert sh("csb-list --deleted").ok().records == []
+    sh(STORE).ok()
+    the_same_made_anew(sh, home)
+
+
+def test_another_session_of_the_same_id_is_no_move(sh, put, home):
+    put(1, line("title") * 3)
+    sh(INDEX).ok()
+    put(1, "").unlink()
+    put(1, line("quite another") * 9, "-v")
+    done = sh(INDEX).ok()
+    assert {(r["project"], r["change"]) for r in done.records[:-1]} == {
+        ("-v", "new"), ("-w", "deleted")}
+    assert "rewritten_at" not in listed(sh)["-v", name(1)]
+
+
+def test_a_move_keeps_the_mark_of_a_rewrite(sh, put, home):
+    put(1, line("a") * 3)
+    sh(INDEX).ok()
+    put(1, line("b"))
+    sh(INDEX).ok()
+    mark = get(sh, 1)["rewritten_at"]
+    move(home, 1, "-w", "-v")
+    sh(INDEX).ok()
+    assert listed(sh)["-v", name(1)]["rewritten_at"] == mark
+
+
+# --- where Claude Code does not look --------------------------------------------------
+
+
+def test_odd_transcripts_are_indexed_and_marked(sh, put, home):
+    own = put(1, line("own"))
+    (own.parent / "deep").mkdir()
+    (own.parent / "deep" / own.name).write_text(line("deeper"))
+    copy = own.parent / f"{name(1)}.sync-conflict-20261102-101500-ABCDEFG.jsonl"
+    copy.write_text(line("copy"))
+    sh(f"{STORE}; {INDEX}").ok()
+    records = sh(ALL).ok().records
+    assert {(r["title"], r.get("place")) for r in records} == {
+        ("own", None), ("deeper", "deeper"), ("copy", "copy")}
+    copy.unlink()
+    done = sh(INDEX).ok()
+    assert [r["title"] for r in done.records if r.get("change") == "deleted"] == ["copy"]
+    sh(STORE).ok()
+    before = {r["transcript_path"]: r["state"] for r in records}
+    sh("csb-index --rebuild").ok()
+    after = {r["transcript_path"]: r["state"] for r in sh(ALL).ok().records}
+    assert after == {**before, str(copy): "deleted"}
+
+
+# --- what is carried over -------------------------------------------------------------
+
+
+def test_what_only_a_damaged_index_knew_is_carried_over(sh, put, home):
+    """There is no store, and the disk has it no more."""
+    for number in (1, 2, 3):
+        put(number, line(f"title {number}"))
+    sh(INDEX).ok()
+    put(1, "").unlink()
+    sh(INDEX).ok()
+    before = get(sh, 1)
+    put(2, "").unlink()
+    sql("UPDATE session SET record = '{' WHERE record LIKE '%title 3%'")(
+        home.backup / "session-backup.db")
+    done = sh(INDEX)
+    assert done.rc == 0 and "(.bad)" in done.err
+    assert get(sh, 1) == before
+    assert (get(sh, 2)["title"], get(sh, 2)["state"]) == ("title 2", "deleted")
+    assert (get(sh, 3)["title"], get(sh, 3)["state"]) == ("title 3", "present")
+    assert set(changes(sh(INDEX).ok()).values()) == {"same"}

@@ -210,6 +210,11 @@ def warn(text, status=FAILED):
     say(text)
 
 
+def worst_status():
+    """The worst that was warned of until now."""
+    return _worst_status
+
+
 def why(error):
     """An exception in the system's words, without its number and file name."""
     return getattr(error, "strerror", None) or str(error)

@@ -120,8 +120,8 @@ class ProjectFolder:
 
     def __init__(self, walk, folder, wanted):
         self.walk = walk
-        self.wanted = wanted
         self.name = os.path.basename(folder)
+        self._wanted = wanted
         self.transcripts = {}   # {id: stat}
         self.beside = {}        # {id: [stat]}
         self.agents = []        # [(id, stat)]
@@ -149,6 +149,9 @@ class ProjectFolder:
         for session_id, status in self.agents:
             session_of(session_id).agents.append(status)
         return sorted([*found.values(), *self.odd], key=_by_id_and_path)
+
+    def wanted(self, session_id):
+        return self._wanted(self.name, session_id)
 
     def _add(self, entry):
         name = entry.name
@@ -200,13 +203,17 @@ def _by_id_and_path(session):
     return session.session_id, session.path
 
 
-def on_disk(root, wanted, walk):
+def on_disk(root, walk, wanted, projects=None):
     """Yield the records of the sessions of one Claude directory, sorted.
 
-    wanted: a function that says of an id whether it is asked for.
+    wanted: a function that says of a project and an id whether that is asked for.
+    projects: the names of those that are looked at, if not all are.
     """
     days = cleanup_days(root)
-    folders = [entry for entry in walk.entries(walk.projects) if walk.is_dir(entry)]
+    folders = []
+    for entry in walk.entries(walk.projects):
+        if (projects is None or entry.name in projects) and walk.is_dir(entry):
+            folders.append(entry)
     for entry in folders:
         for session in ProjectFolder(walk, entry.path, wanted).sessions():
             yield disk_record(root, entry.name, session, days)
@@ -249,14 +256,14 @@ def all_on_disk(root):
         check_claude_dir(root)
         yield {**end, "empty": True}
         return
-    for record in on_disk(root, is_any, walk):
+    for record in on_disk(root, walk, is_any):
         yield record
         end["count"] += 1
     end["complete"] = walk.complete
     yield end
 
 
-def is_any(session_id):
+def is_any(project, session_id):
     """Wanted is every session."""
     return True
 

@@ -31,7 +31,8 @@ MISSING = "missing"
 
 # path: the transcript's, which is what a session is known by. It, root, project and
 # session_id are JSON, for a name may be no UTF-8. seen: "SIZE MTIME" of the transcript
-# when csb-index parsed it, "gone", or NULL if it never did. words: what csb-list looks
+# when csb-index parsed it, and the title in a file beside it; "gone", or NULL if it
+# never did. words: what csb-list looks
 # in. record: the session's record. The others are what csb-index wants to know next
 # time: parsed and prefix, how many bytes it has parsed, and their SHA-1; facts, what
 # they said; counted, hashes of the ids of the messages that were counted.
@@ -112,20 +113,18 @@ def folded(text):
     return text.casefold().encode("utf-8", "replace").decode()
 
 
-def why_absent(path, claude):
-    """What to say where there is no index: maybe there is no Claude Code either."""
-    text = f"cannot find an index at '{path}'"
-    if not os.path.isdir(claude):
-        return f"{text}, nor '{claude}': is Claude Code installed?"
-    return f"{text}: csb-index --rebuild makes one"
-
-
 def require_index(args):
     """The path of the index; Error with status 3 if there is none."""
     path = index_path(args)
-    if not os.path.exists(path):
-        raise Error(why_absent(path, claude_dir(args)), ABSENT)
-    return path
+    if os.path.exists(path):
+        return path
+    text = f"cannot find an index at '{path}'"
+    claude = claude_dir(args)
+    if has_nothing(os.path.join(claude, "projects")):
+        text += f", nor a session in '{claude}': is Claude Code installed?"
+    else:
+        text += ": csb-index --rebuild makes one"
+    raise Error(text, ABSENT)
 
 
 def database_uri(path):
@@ -372,7 +371,8 @@ def is_stub(row, status):
     Claude Code leaves stubs. csb-index saw this one and found no good line in it, or it
     is shorter than what was deleted.
     """
-    if row.seen == f"{status.st_size} {utc_ns(status.st_mtime_ns)}":
+    stamp = f"{status.st_size} {utc_ns(status.st_mtime_ns)}"
+    if row.seen is not None and row.seen.startswith(stamp):
         return True
     return status.st_size < (row.parsed or 1)
 

@@ -27,6 +27,7 @@ LONG_LINE = 1 << 20             # bytes; above it memory is watched while it is 
 MOST_VALUES = 1 << 18           # in a long line: a value of two bytes takes 80
 PIECE_OF_DATA = 4096            # bytes by which an encoded picture is told from a text
 LONGEST_TEXT = 4 << 20          # bytes kept of a text in a line that is too long
+LONGEST_WIDE_TEXT = 2 << 20     # bytes kept of one that is not ASCII, in a long line
 MOST_TRIES = 1000               # to find a whole record in a damaged line
 TITLE_LENGTH = 200              # characters
 MOST_WAITING = 10_000           # summaries about records that have not come yet
@@ -110,7 +111,9 @@ class _HeldLine:
     def line(self):
         if self._held > LONGEST_LINE:
             return None
-        return b"".join(self._parts)
+        parts = self._parts
+        self._parts = []            # not twice in memory while the line is parsed
+        return b"".join(parts)
 
 
 class _Shortener:
@@ -236,12 +239,15 @@ def _object_from_latin(pairs):
 def _from_latin(value):
     """A text that was parsed as Latin-1 as it is in UTF-8; other values as they are.
 
-    In a text above LONG_LINE U+FFFD stands for a character that takes four bytes.
+    In a text above LONG_LINE U+FFFD stands for a character that takes four bytes; of
+    one above LONGEST_WIDE_TEXT that is kept.
     """
     if type(value) is list:
         return [_from_latin(one) for one in value]
     if type(value) is not str or value.isascii():
         return value
+    if len(value) > LONGEST_WIDE_TEXT:
+        value = value[:LONGEST_WIDE_TEXT]
     try:
         data = value.encode("latin-1")
     except UnicodeEncodeError:
@@ -269,6 +275,9 @@ def _whole_number(digits):
     return int(digits) if len(digits) < 300 else float(digits)
 
 
+# Types of what stands in the content of a message.
+_PARTS = ("text", "thinking", "image", "document", "tool_use", "tool_result")
+
 # Control characters in texts, and numbers of any length.
 _lenient = json.JSONDecoder(strict=False, parse_int=_whole_number)
 
@@ -293,6 +302,8 @@ def _salvaged(line):
 def _records_within(text):
     """The whole records in a damaged line."""
     found = []
+    text = text.strip("\0 \t\r\n")
+    length = len(text)
     at = text.find('{"')
     tries = 0
     while at >= 0 and tries < MOST_TRIES:
@@ -302,17 +313,24 @@ def _records_within(text):
             value, end = _lenient.raw_decode(text, at)
         except (ValueError, RecursionError, OverflowError):
             value = None
-        if type(value) is dict and _is_whole(value):
-            found.append(Record(value))
+        if type(value) is dict:
+            at_an_end = at == 0 or end == length
+            if _is_whole(value, at_an_end):
+                found.append(Record(value))
         at = text.find('{"', end)
     return found
 
 
-def _is_whole(value):
-    """Is an object a record, and not a part of one?"""
-    if not isinstance(value.get("type"), str):
+def _is_whole(value, at_an_end):
+    """Is an object a record, and not a part of one?
+
+    at_an_end: the line begins or ends with it.
+    """
+    if not isinstance(value.get("type"), str) or value["type"] in _PARTS:
         return False
-    return isinstance(value.get("sessionId"), str) or "leafUuid" in value
+    if isinstance(value.get("sessionId"), str) or "leafUuid" in value:
+        return True
+    return at_an_end
 
 
 def _text(value):
@@ -619,7 +637,7 @@ class Record:
         if self.type != "user" or not self.is_message or self.is_summary:
             return []
         said = self.said
-        if said.results:
+        if said is None or said.results:
             return []
         found = []
         for voice in self.voices(said):

@@ -1,0 +1,98 @@
+"""What csb-index learns from transcripts, for tests that write them as bytes."""
+import json
+import os
+import sqlite3
+
+from conftest import name
+
+
+class Learning:
+    """Runs csb-index on transcripts in a directory of a test's, in an index of theirs."""
+
+    def __init__(self, sh, folder):
+        self.sh = sh
+        self.folder = folder
+        self.home = folder / "learning"
+        self.database = self.home / "session-backup.db"
+
+    def __call__(self, texts, ids=None, rc=0, **fields):
+        """What is known of transcripts, in their order, each a dict.
+
+        texts: bytes, or (bytes, what was known of it when it was shorter). It has what
+        the next run is to find (facts parsed prefix size torn), shown, and rewritten.
+        """
+        lines = []
+        rows = []
+        names = []
+        for number, text in enumerate(texts):
+            text, before = text if isinstance(text, tuple) else (text, None)
+            session_id = ids[number] if ids else name(number)
+            path = self.folder / "learned" / f"{session_id}.jsonl"
+            path.parent.mkdir(exist_ok=True)
+            path.write_bytes(text)
+            names.append(session_id)
+            lines.append(json.dumps({**self.found(path), **fields}))
+            if before:
+                rows.append(before["row"])
+        self.prepare(rows)
+        given = "\n".join(lines).encode()
+        done = self.sh("csb-index", given, CSB_HOME=str(self.home))
+        assert (done.rc, done.err) == (rc, ""), done
+        assert [r["session_id"] for r in done.records] == names
+        return [self.known(record) for record in done.records]
+
+    def found(self, path):
+        """A record as csb-find makes it."""
+        status = path.stat()
+        # A time that no other version of the file has.
+        stamp = f"2026-01-02T03:04:05.{os.urandom(3)[0]:03d}{status.st_mtime_ns % 10**6:06d}Z"
+        return {
+            "kind": "session", "session_id": path.stem, "project": "-w",
+            "root": str(self.folder), "transcript_path": str(path),
+            "files": 1 + path.with_suffix("").exists(),
+            "size": status.st_size, "mtime": stamp, "bytes": status.st_size}
+
+    def prepare(self, rows):
+        """Make the index one that holds these rows."""
+        self.database.unlink(missing_ok=True)
+        if not rows:
+            return
+        tables, version, _ = rows[0]
+        db = sqlite3.connect(self.database)
+        db.execute(tables)
+        db.execute(f"PRAGMA user_version = {version}")
+        for _, _, values in rows:
+            marks = ", ".join("?" * len(values))
+            db.execute(f"INSERT INTO session VALUES ({marks})", values)
+        db.commit()
+        db.close()
+
+    def keep(self, known):
+        """Have the next run find the facts as they were changed."""
+        tables, version, row = known["row"]
+        kept = {"size": known["size"], "torn": known["torn"], "facts": known["facts"]}
+        row = list(row)
+        row[self.columns.index("facts")] = json.dumps(kept)
+        known["row"] = tables, version, row
+
+    def known(self, said):
+        """What the index holds now of a session."""
+        db = sqlite3.connect(self.database)
+        key = json.dumps(said["transcript_path"])
+        row = db.execute("SELECT * FROM session WHERE path = ?", [key]).fetchone()
+        names = [column[1] for column in db.execute("PRAGMA table_info(session)")]
+        self.columns = names
+        (tables,) = db.execute("SELECT sql FROM sqlite_master").fetchone()
+        (version,) = db.execute("PRAGMA user_version").fetchone()
+        db.close()
+        values = dict(zip(names, row, strict=True))
+        kept = json.loads(values["facts"])
+        record = json.loads(values["record"])
+        for field in ("kind", "session_id", "project", "root", "transcript_path", "size",
+                      "mtime", "files", "bytes", "state", "rewritten_at"):
+            record.pop(field, None)
+        return {
+            "session_id": said["session_id"], "parsed": values["parsed"],
+            "prefix": values["prefix"], "size": kept["size"], "torn": kept["torn"],
+            "facts": kept["facts"], "shown": record, "change": said["change"],
+            "rewritten": "rewritten_at" in said, "row": (tables, version, row)}
