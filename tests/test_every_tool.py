@@ -27,8 +27,7 @@ ID = "11111111-2222-4333-8444-{:012d}"
 FIRST = ID.format(1)
 PATH = f"$CLAUDE_CONFIG_DIR/projects/-work/{FIRST}.jsonl"
 STORED = "csb-changes | csb-gitcommit >/dev/null"
-NEEDED = {"csb-match": " word", "csb-textscan": " word", "csb-rehome": " --cwd /x",
-          "csb-put": " --target-dir there"}
+NEEDED = {"csb-rehome": " --cwd /x", "csb-put": " --target-dir there"}
 INDEXED = "csb-find | csb-index >/dev/null"
 MARKED = f"{INDEXED} && cat {PATH} {PATH} >x && tail -c +9 x >{PATH} && {INDEXED}"
 RUN = '{"kind":"backup","at":"2026-01-02T03:04:05Z","outcome":"failed"}'
@@ -62,7 +61,6 @@ WORKS = {
     "csb-list": (INDEXED, "csb-list"),
     "csb-locate": ("", f"csb-locate {FIRST}"),
     "csb-log": ("", f"csb-log {FIRST}"),
-    "csb-match": ("csb-find | csb-text >in", "csb-match word <in"),
     "csb-md": (f"{LOCATED} && csb-cat <in | csb-turns >turns", "csb-md <turns"),
     "csb-moved": (STORED, f"csb-moved {FIRST}"),
     "csb-page": (f"{INDEXED} && csb-list >in", "csb-page <in"),
@@ -87,9 +85,6 @@ WORKS = {
     "csb-show": (INDEXED, f"csb-show {FIRST}"),
     "csb-status": ("csb-backup >/dev/null", "csb-status"),
     "csb-seen": (MARKED, f"csb-seen {FIRST}"),
-    "csb-text": ("csb-find >in", "csb-text <in"),
-    "csb-textindex": ("", "csb-textindex"),
-    "csb-textscan": ("csb-find >in", "csb-textscan word <in"),
     "csb-timer": ("", "csb-timer"),
     "csb-tree": (INDEXED, "csb-tree --all"),
     "csb-turns": (f"{LOCATED} && csb-cat <in >lines", "csb-turns <lines"),
@@ -100,7 +95,7 @@ WORKS = {
 SOURCES = [name for name in TOOLS
            if name in "csb csb-backup csb-changes csb-config csb-find csb-gc csb-list "
                        "csb-push csb-reindex csb-runs csb-scan "
-                       "csb-schedule csb-search csb-setup csb-status csb-textindex csb-timer "
+                       "csb-schedule csb-search csb-setup csb-status csb-timer "
                        "csb-tree csb-verify csb-wire".split()]
 # Sources that need one, a timer, a terminal or an operand.
 INDEX = "csb-list csb-push csb-scan csb-schedule csb-search csb-setup csb-tree".split()

@@ -26,6 +26,7 @@ MOVED = {
     "csb-gitcommit",
     "csb-push",
     "csb-redact",
+    "csb-search",
     "csb-verify",
     "jsonl_snapshot",
     "session_snapshot",
@@ -63,6 +64,8 @@ JOBS = {
         '{"key":"[REDACTED:anthropic-key:'),
     "csb-push": (f"{STORED} && git init -q --bare ~/remote", "csb-push ~/remote", {
         "kind": "push", "branch": "main"}),
+    "csb-search": ("", "csb-search -F question", {
+        "kind": "hit", "session_id": name(0), "snippet": "question 0"}),
     "csb-verify": (STORED, "csb-verify", {
         "kind": "check", "path": TRANSCRIPT, "ok": True}),
     "session_snapshot": (
