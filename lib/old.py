@@ -190,14 +190,6 @@ def git_dir(options, there=False, away=False):
     if there and not os.path.isdir(path):
         raise Error(f"cannot find a store at '{path}': 'csb backup' makes one", ABSENT)
     return path
-def store_to_write_down(options):
-    """The path of the store that a timer or a hook is to name, None if it need not. With CSB_HOME
-    on another disk all that says so lies there: what is installed must not take the bare mount
-    point for a first run."""
-    if not os.environ.get("CSB_HOME") or options.git_dir or os.environ.get("CSB_GIT_DIR"):
-        return None     # what is named so is written down as it is
-    path = git_dir(options, away=True)
-    return path if is_repository(path) or named_store(options, away=True) else None
 def own_ref(path):
     """(where backups go: main in our own store, refs/csb/main in another's; its commit or '')."""
     own = git(path, "config", "--bool", "csb.store", ok=(0, 1)) == b"true\n"

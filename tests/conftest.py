@@ -109,10 +109,11 @@ def held(sh, git_dir='"$CSB_HOME/git"', ref="main"):
     return found
 
 
-def backup_log(home):
-    """The runs that backup.log knows."""
+def backup_log(home, kind="backup"):
+    """The runs that backup.log knows; kind="tidy": those that looked after the store."""
     text = (home.backup / "backup.log").read_text()
-    return [json.loads(line) for line in text.splitlines()]
+    records = map(json.loads, text.splitlines())
+    return [record for record in records if record["kind"] == kind]
 
 
 def days_ago(days, form="%Y-%m-%dT%H:%M:%SZ"):

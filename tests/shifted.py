@@ -32,6 +32,18 @@ def build():
     os.replace(aside, LIBRARY)
 
 
+def put_python(folder, python):
+    """Have folder/python3 be a Python with the shifted clock, whatever environment it is started
+    in: a timer's is empty. sys.executable is its own path, so that what it starts has it, too."""
+    if not environment():
+        return
+    settings = " ".join(f"{name}='{value}'" for name, value in environment().items())
+    path = os.path.join(folder, "python3")
+    with open(path, "w", encoding="utf-8") as file:
+        file.write(f"#!/bin/bash\nexport {settings}\nexec -a \"$0\" '{python}' \"$@\"\n")
+    os.chmod(path, 0o755)
+
+
 def start_again(config):
     """Under faketime: this pytest anew, with our library instead of faketime's."""
     word = os.environ.get("FAKETIME")

@@ -72,35 +72,83 @@ def is_file(path):
     return capitals or re.fullmatch("[A-Z][a-z]+file", name) is not None
 
 
+MACHINES = """task-notification teammate-message agent-message cross-session-message
+    ci-monitor-event""".split()
+INSERTED = """system-reminder ide_opened_file ide_selection new-diagnostics session-start-hook
+    user-prompt-submit-hook tick goal local-command-stdout local-command-stderr
+    local-command-caveat bash-stdout bash-stderr""".split()
+WORDS = ("[Request interrupted by user", "Caveat: The ", "Stop hook feedback:",
+         "This session is being continued from a previous conversation", "[Subagent hand-back]",
+         "Base directory for this skill:", "Another Claude session sent a message:")
+
+
+def words_of_person(text):
+    """What is left of a text without what Claude Code puts in; slowly, piece by piece."""
+    text = text.strip()
+    if text.startswith(WORDS):
+        return ""
+    for name in MACHINES:
+        if text.startswith("<" + name):
+            return ""
+    for name in INSERTED:
+        while text.startswith("<" + name):
+            end = text.find(f"</{name}>")
+            if end < 0:
+                return ""
+            text = text[end + len(name) + 3:].strip()
+            if text.startswith(WORDS):
+                return ""
+    if text.startswith(("<command-", "<bash-", "<local-command-")):
+        return ""
+    if re.match(r"/[a-z][a-z-]*(\s|$)", text):
+        return ""
+    return text
+
+
 def typed(record):
     """Did a person type this?"""
     content = record["message"].get("content", "")
     blocks = [{"type": "text", "text": content}] if isinstance(content, str) else content
     if any(isinstance(b, dict) and b.get("type") == "tool_result" for b in blocks):
         return False
-    for block in blocks:
-        text = block.get("text") if isinstance(block, dict) and block.get("type") == "text" else ""
-        text = text.strip() if isinstance(text, str) else ""
-        if re.match("<command-(name|message)>", text):
-            return bool(re.search("<command-(name|args)>[^<]", text))
-        if text and not re.match(
-                r"<(local-command-|session-start-hook>|tick>|goal>|ide_opened_file>|ide_selection>"
-                r"|system-reminder>|task-notification>|bash-|command-|user-prompt-submit-hook>)"
-                r"|\[Request interrupted by user", text):
-            return True
-    return False
+    texts = [b["text"] for b in blocks if isinstance(b, dict) and b.get("type") == "text"]
+    return any(words_of_person(text) for text in texts)
+
+
+def records_in(line):
+    """(the records in a line, is something wrong in it): also after one that was cut."""
+    try:
+        return [{**json.loads(line.decode())}], False
+    except (ValueError, TypeError):
+        pass
+    text = line.decode("utf-8", "replace")
+    found, at = [], 0
+    while at < len(text):
+        try:
+            value, end = json.JSONDecoder().raw_decode(text, at) if text[at] == "{" else (0, 0)
+        except ValueError:
+            end = 0
+        if end and isinstance(value.get("type"), str) and (
+                "sessionId" in value or "leafUuid" in value or end == len(text)):
+            found.append(value)
+            at = end
+        else:
+            at += 1
+    return found, True
 
 
 def facts(path):
-    """What csb-learn should show of a transcript."""
+    """What csb-index should show of a transcript."""
     with open(path, "rb") as file:
         lines = [line for line in file.read().split(b"\n") if line.strip()]
-    records, bad = [], 0
+    records, bad, known = [], 0, set()
     for line in lines:
-        try:
-            records.append({**json.loads(line.decode())})
-        except (ValueError, TypeError):
-            bad += 1
+        found, wrong = records_in(line)
+        bad += wrong
+        for record in found:
+            if record.get("uuid") not in known:
+                records.append(record)
+                known.update({record.get("uuid")} - {None})
     own = os.path.basename(path)[:-6]
     times = [r["timestamp"] for r in records if r.get("timestamp")]
     chats = [r for r in records if r.get("type") in ("user", "assistant")]
@@ -155,7 +203,7 @@ def facts(path):
     return {**{name: values[0] for name, values in one.items() if values},
             **({"pr_links": links[:20][::-1]} if links else {}),
             "messages": len(main), "user_messages": len(prompts), "tool_calls": calls,
-            "bad_lines": bad, "events": len(records), "folders": work}
+            "bad_lines": bad, "folders": work}
 
 
 if __name__ == "__main__":

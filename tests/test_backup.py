@@ -13,7 +13,6 @@ pytestmark = pytest.mark.logic
 
 SLUG = "-srv-app"
 LOCK = 'exec 9>"$CSB_HOME/lock"; flock 9;'
-NEXT = 'exec 8>"$CSB_HOME/next"; flock 8;'
 
 
 def said(number, text):
@@ -111,30 +110,32 @@ def test_a_lock_that_is_held_past_the_wait(sh, claude, home):
     assert sh("csb-backup").ok().out, "a lock file that nobody holds is no lock"
 
 
-def test_while_another_waits_there_is_nothing_to_do(sh, claude, home):
-    home.backup.mkdir()
-    done = sh(f"{LOCK} {NEXT} csb-backup --wait 0.1")
-    assert (done.rc, done.out, done.err.count("\n")) == (0, "", 1)
-    assert sh(f"{LOCK} {NEXT} csb-backup --wait 0.1 --quiet").ok().out == ""
-    other = f"--git-dir {home.path}/other.git"
-    sh(f"csb-gitcommit --make {other}").ok()
-    for special in ("--no-commit", "--accept-deletions", "--adopt", other):
-        assert sh(f"{LOCK} {NEXT} csb-backup --wait 0.1 {special}").rc == 75, special
-    assert sh(f"{NEXT} csb-backup").ok().out, "only the lock keeps a run from starting"
-
-
-def test_the_one_that_waits_covers_what_came_before(sh, claude, home):
+def test_no_run_answers_for_another_one(sh, claude, home):
+    """Of those that wait none says that all is well because another will see to it."""
     home.backup.mkdir()
     script = LOCK + """
-        csb-backup 9>&- & first=$!
-        until grep -q csb-backup "$CSB_HOME/next" 2>/dev/null; do sleep 0.01; done
+        csb-backup --wait 0.5 9>&- & first=$!
+        csb-backup --wait 0.5 --quiet 9>&-; echo $?
+        wait $first; echo $?"""
+    done = sh(script)
+    assert done.out == "75\n75\n" and done.err.count("\n") == 2, done
+    assert [run["outcome"] for run in backup_log(home)] == ["busy", "busy"]
+    assert not (home.backup / "git").exists()
+
+
+def test_each_that_waits_does_its_own_run(sh, claude, home):
+    home.backup.mkdir()
+    script = LOCK + """
+        csb-backup --quiet 9>&- & first=$!
+        csb-backup --quiet 9>&- & second=$!
+        sleep 0.5
         echo late >~/.claude/late
-        csb-backup --quiet 9>&-; second=$?
         flock -u 9
-        wait $first && exit $second"""
-    assert ("commit", "noise") in kinds(sh(script).ok())
+        wait $first && wait $second"""
+    sh(script).ok()
     assert "late" in held(sh)
-    sh('flock -n "$CSB_HOME/next" true && flock -n "$CSB_HOME/lock" true').ok()
+    assert [run["outcome"] for run in backup_log(home)] == ["ok", "ok"]
+    assert sorted(run["bytes"] > 0 for run in backup_log(home)) == [False, True]
 
 
 def test_many_at_once(sh, claude, home):
@@ -343,25 +344,20 @@ def test_a_signal_ends_the_stages_too(sh, claude, home, stages, number, rc, tmp_
 
 
 def test_while_it_works_and_after_it_was_killed(sh, claude, home, stages, tmp_path):
-    stages("csb-index", f"open({str(tmp_path / 'there')!r}, 'w')\nsys.stdin.read()\ntime.sleep(9)")
-    home.backup.mkdir()
-    with open(home.backup / "lock", "w") as held:
-        fcntl.flock(held, fcntl.LOCK_EX)
-        tool = subprocess.Popen(["csb-backup"], env=home.env, stderr=subprocess.DEVNULL)
-        while not sh('cat "$CSB_HOME/next"').out.startswith("csb-backup"):
-            assert tool.poll() is None
-    while not (tmp_path / "there").exists():
+    there = tmp_path / "there"
+    stages("csb-index", f"open({str(there)!r}, 'w')\nsys.stdin.read()\ntime.sleep(9)")
+    tool = subprocess.Popen(["csb-backup"], env=home.env, stderr=subprocess.DEVNULL)
+    while not there.exists():
         assert tool.poll() is None
         time.sleep(0.01)
     assert sh('flock -n "$CSB_HOME/lock" true').rc == 1
-    sh('flock -n "$CSB_HOME/next" true').ok()    # who comes now must wait for a run of its own
     tool.kill()
     tool.wait()
     # A stage that was just being started has the lock's descriptor until it is itself.
     sh('flock -w 5 "$CSB_HOME/lock" true').ok()
 
 
-@pytest.mark.parametrize("options", ["--wait x", "--wait -1", "--wait nan", "word", "--nope"])
+@pytest.mark.parametrize("options", ["--wait x", "--wait -1", "--wait nan", "word", "--nope", "--no-commit --session x"])
 def test_misuse(sh, claude, home, options):
     done = sh(f"csb-backup {options}")
     assert (done.rc, done.out, done.err.count("\n")) == (2, "", 1)
@@ -370,12 +366,79 @@ def test_misuse(sh, claude, home, options):
 
 @pytest.mark.parametrize("make", ["touch ~/.claude-backup", "mkdir -m 500 ~/.claude-backup",
                                   "mkdir -p ~/.claude-backup/lock"])
-def test_a_home_that_cannot_be_used(sh, claude, make):
+def test_a_home_that_cannot_be_used(sh, claude, home, make):
     done = sh(f"{make}; csb-backup")
     assert (done.rc, done.out, done.err.count("\n")) == (1, "", 1), done
-    assert "cannot make or lock" in done.err
+    assert str(home.backup) in done.err
 
 
 def test_a_home_inside_the_claude_directory(sh, claude, home):
     assert sh("csb-backup", CSB_HOME=str(home.claude / "backup")).rc == 1
     assert not (home.claude / "backup").exists()
+
+
+# --- looking after the store ----------------------------------------------------------
+
+
+def tidied(home):
+    return [run["outcome"] for run in backup_log(home, "tidy")]
+
+
+@pytest.mark.parametrize("event, is_due", [
+    ("timer", True), ("SessionStart", True), ("SessionEnd", False), ("hand", False)])
+def test_the_store_is_looked_after_once_a_day(sh, claude, home, event, is_due):
+    sh(f"csb-backup --quiet --event {event}").ok()
+    assert tidied(home) == ["ok"] * is_due
+    sh(f"csb-backup --quiet --event {event}").ok()
+    assert tidied(home) == ["ok"] * is_due
+    if is_due:
+        assert backup_log(home, "tidy")[0]["checked"] >= 1
+        yesterday = time.time() - 86400 - 60
+        os.utime(home.backup / "tidied", (yesterday, yesterday))
+        sh(f"csb-backup --quiet --event {event}").ok()
+        assert tidied(home) == ["ok", "ok"]
+    sh("csb-backup --quiet --tidy").ok()
+    assert len(tidied(home)) == (3 if is_due else 1)
+
+
+def test_many_loose_objects_do_not_wait_for_the_next_day(sh, claude, home):
+    sh("csb-backup --quiet --event timer").ok()
+    blobs = home.path / "blobs"
+    blobs.mkdir()
+    for number in range(510):
+        (blobs / str(number)).write_text(str(number))
+    sh("ls ~/blobs/* | git --git-dir=$CSB_HOME/git hash-object -w --stdin-paths").ok()
+    sh("csb-backup --quiet --event timer").ok()
+    assert tidied(home) == ["ok", "ok"]
+    count = "git --git-dir=$CSB_HOME/git count-objects"
+    assert sh(count).ok().out.startswith("0 objects")
+
+
+def test_damage_that_is_found_is_noted_and_is_no_failed_backup(sh, claude, home, stages):
+    stages("csb-verify", "sys.exit('csb-verify: the store lost an object')")
+    done = sh("csb-backup --event timer")
+    assert (done.rc, done.err) == (0, "csb-verify: the store lost an object\n")
+    (record,) = backup_log(home, "tidy")
+    assert record["outcome"] == "failed"
+    assert record["reason"] == "csb-verify: the store lost an object"
+    assert backup_log(home)[0]["outcome"] == "ok"
+
+
+def test_a_repository_of_the_users_is_theirs_to_pack(sh, claude, home, stages):
+    sh("git init -q ~/.claude").ok()
+    stages("csb-gc", "sys.exit('csb-gc: it was started')")
+    sh("csb-backup --quiet --event timer").ok()
+    assert tidied(home) == ["ok"]
+
+
+def test_the_reason_of_a_failure_is_in_the_log(sh, claude, home, stages):
+    stages("csb-gitcommit", "sys.exit('csb-gitcommit: the disk is full')")
+    sh("csb-backup --quiet")
+    stages("csb-gitcommit", None)
+    sh("csb-backup --quiet")
+    stages("csb-gitcommit", "os.kill(os.getpid(), 9)")
+    sh("csb-backup")
+    reasons = [run["reason"] for run in backup_log(home)]
+    assert reasons[0] == "csb-gitcommit: the disk is full"
+    assert reasons[1].startswith("csb-backup: cannot find csb-gitcommit ")
+    assert reasons[2] == "csb-backup: csb-gitcommit was killed by signal 9"

@@ -14,10 +14,16 @@ PLANTED = """.credentials.json .claude.json .claude.json.backup backups/a sessio
     channels/x/.env ide/1.lock daemon/roster.json daemon.log jobs/1/state.json secrets/a
     remote-settings.json policy-limits.json policy-limits.json.old mcp-needs-auth-cache.json
     plugins/cache/a plugins/marketplaces/m/a statsig/a cache/a local/a downloads/a telemetry/a
+    .credentials.json.tmp.4242.a1b2c3 .credentials.json.bak .credentials.work.json .config.json
+    accounts/work/.credentials.json accounts/a debug/1.txt shell-snapshots/s.sh
+    session-env/a/hook-0.sh session-backup.db session-backup.db-wal csb-fts.db
+    skills/x/.credentials.json settings.json.tmp.71.0f skills/x/SKILL.md.tmp.9.aBc
     .env skills/.env skills/.env.local skills/x/server.pem hooks/deep/er/a.key agents/id_rsa
     id_rsa.old rules/id_ed25519 id_ecdsa themes/cert.p12 .netrc""".split()
 STORED = """skills/x/cache/a skills/.env.example projects/-p/secrets/server.pem a-new-thing/b
-    projects/-p/.env settings.json todos/x.json commands/backups/a""".split()
+    projects/-p/.env settings.json todos/x.json commands/backups/a skills/debug/a id_map.json
+    skills/x/accounts/a projects/-p/.credentials.json projects/-p/a.tmp.1.a agents/a.tmp.1.x
+    skills/a.tmp.b agents/session-env/a session-backup-config.json""".split()
 
 
 def write(path, data=b"{}\n", age=60):
@@ -52,10 +58,10 @@ def stored(sh):
 def test_everything_is_new_at_first_and_nothing_is_later(sh, home):
     write(home.claude / f"projects/-p/{ID}.jsonl")
     write(home.claude / "skills/a/SKILL.md")
-    (home.claude / f"session-env/{ID}").mkdir(parents=True)
+    (home.claude / f"session-data/{ID}").mkdir(parents=True)
     (home.claude / "link").symlink_to("nowhere")
     first = sh("csb-changes").ok().records
-    assert paths(first) == ["link", f"projects/-p/{ID}.jsonl", f"session-env/{ID}/",
+    assert paths(first) == ["link", f"projects/-p/{ID}.jsonl", f"session-data/{ID}/",
                             "skills/a/SKILL.md"]
     assert {record["change"] for record in first} == {"new"}
     assert {r["path"]: r["class"] for r in first}["skills/a/SKILL.md"] == "user"
@@ -103,6 +109,85 @@ def test_refused_by_rule_never_reaches_an_object(sh, home):
     objects = sh(f"git --git-dir={home.backup}/git cat-file --batch-all-objects --batch").out
     assert "canary" not in objects
     assert all(f"stored-{name}" in objects for name in STORED)
+
+
+def store_by_hand(sh, paths):
+    """Store what a version of csb stored that had no rule against it."""
+    for path in paths:
+        record = {"kind": "change", "path": path, "change": "new", "class": "noise"}
+        sh("csb-gitcommit", (json.dumps(record) + "\n").encode()).ok()
+
+
+def journal(sh, home):
+    """{path: change} of the newest journal."""
+    text = sh(f"git --git-dir={home.backup}/git show main:.csb/changes.jsonl").ok().out
+    return {r["path"]: r["change"] for r in map(json.loads, text.splitlines())}
+
+
+def changes(sh):
+    """{path: change} of what csb-changes lists."""
+    records = sh("csb-changes").ok().records
+    return {r["path"]: r["change"] for r in records if r["kind"] == "change"}
+
+
+@pytest.mark.parametrize("has_seen", [True, False])
+def test_what_a_rule_refuses_now_leaves_the_tree(sh, home, has_seen):
+    """Be it on disk or not, a file or an empty directory; history keeps the bytes."""
+    files = [".credentials.json.bak", "debug/a", "debug/b", "todos/x/.credentials"]
+    folder = f"session-env/{ID}/"
+    write(home.claude / f"projects/-p/{ID}.jsonl")
+    for path in files:
+        write(home.claude / path, b"kept-" + path.encode())
+    (home.claude / folder).mkdir(parents=True)
+    sh(f"csb-changes --session {ID} | csb-gitcommit").ok()
+    store_by_hand(sh, [*files, folder])
+    (home.claude / "debug/a").unlink()
+    (home.claude / ".credentials.json.bak").unlink()
+    if not has_seen:
+        (home.backup / "git/csb.seen").unlink()
+
+    found = {path: change for path, change in changes(sh).items() if change != "recheck"}
+    assert found == dict.fromkeys([*files, folder], "refused")
+    before = sh(f"git --git-dir={home.backup}/git rev-parse main").out.strip()
+    assert sum(record.get("files", 0) for record in backup(sh)) == (5 if has_seen else 4)
+    assert list(stored(sh)) == [f"projects/-p/{ID}.jsonl"]
+    expected = [*files, folder] if has_seen else files
+    assert journal(sh, home) == dict.fromkeys(expected, "refused")
+    for path in files:
+        old = sh(f"git --git-dir={home.backup}/git show {before}:{path}").ok().out
+        assert old == "kept-" + path
+    assert set(changes(sh).values()) <= {"recheck"}
+
+
+def test_what_the_user_refuses_stays_as_it_was_stored(sh, home):
+    write(home.claude / f"projects/-p/{ID}.jsonl")
+    write(home.claude / "mine/a", b"1\n")
+    write(home.claude / "mine/x.pem", b"2\n")
+    write(home.claude / "notes.txt", b"3\n")
+    backup(sh)
+    store_by_hand(sh, ["mine/x.pem"])
+    (home.backup / "config.json").write_text('{"refuse": ["mine/", "notes.txt"]}')
+    (home.claude / "mine/a").unlink()
+    assert {p: c for p, c in changes(sh).items() if c != "recheck"} == {"mine/x.pem": "refused"}
+    backup(sh)
+    assert set(stored(sh)) == {"mine/a", "notes.txt", f"projects/-p/{ID}.jsonl"}
+
+
+def test_what_is_a_pipe_now_is_deleted(sh, home):
+    """The file is gone: a rule that goes by names would keep it from being restored."""
+    path = write(home.claude / "todos/a")
+    write(home.claude / "todos/b/c")
+    write(home.claude / f"projects/-p/{ID}.jsonl")
+    backup(sh)
+    path.unlink()
+    (home.claude / "todos/b/c").unlink()
+    (home.claude / "todos/b").rmdir()
+    os.mkfifo(path)
+    os.mkfifo(home.claude / "todos/b")
+    assert {p: c for p, c in changes(sh).items() if c != "recheck"} == {
+        "todos/a": "deleted", "todos/b/c": "deleted"}
+    backup(sh)
+    assert list(stored(sh)) == [f"projects/-p/{ID}.jsonl"]
 
 
 def test_config_adds_to_the_refused(sh, home):
@@ -297,7 +382,7 @@ def test_class_filter_in_the_pipe(sh, home):
 
 def test_csb_seen_is_disposable(sh, home):
     write(home.claude / f"projects/-p/{ID}.jsonl").chmod(0o640)
-    (home.claude / f"session-env/{ID}").mkdir(parents=True)
+    (home.claude / f"session-data/{ID}").mkdir(parents=True)
     (home.claude / "link").symlink_to("nowhere")
     backup(sh)
     settle(sh)

@@ -29,7 +29,6 @@ PATH = f"$CLAUDE_CONFIG_DIR/projects/-work/{FIRST}.jsonl"
 STORED = "csb-changes | csb-gitcommit >/dev/null"
 NEEDED = {"csb-rehome": " --cwd /x", "csb-put": " --target-dir there"}
 INDEXED = "csb-find | csb-index >/dev/null"
-MARKED = f"{INDEXED} && cat {PATH} {PATH} >x && tail -c +9 x >{PATH} && {INDEXED}"
 RUN = '{"kind":"backup","at":"2026-01-02T03:04:05Z","outcome":"failed"}'
 LOCATED = "csb-find | csb-locate >in"
 PLACED = f"{STORED} && csb-restore --records {FIRST} >in"
@@ -41,13 +40,10 @@ WORKS = {
     "csb-backup": ("", "csb-backup"),
     "csb-cat": (LOCATED, "csb-cat <in"),
     "csb-changes": ("", "csb-changes"),
-    "csb-clock": ("csb-timer --kind cron >in", "csb-clock <in"),
     "csb-config": ("", "csb-config"),
     "csb-count": (f"{STORED} && csb-verify >in", "csb-count <in"),
-    "csb-facts": ("csb-find | csb-lines >in", "csb-facts <in"),
     "csb-find": ("", "csb-find"),
     "csb-fmt": ("csb-find >in", "csb-fmt <in"),
-    "csb-folders": ("csb-find | csb-lines | csb-facts >in", "csb-folders <in"),
     "csb-gc": (STORED, "csb-gc --now"),
     "csb-gitcommit": ("csb-changes >in", "csb-gitcommit <in"),
     "csb-history": (STORED, f"csb-history {FIRST}"),
@@ -56,8 +52,6 @@ WORKS = {
                  "echo '{\"hook_event_name\":\"SessionStart\"}' | csb-hook"),
     "csb-html": (f"{LOCATED} && csb-cat <in | csb-turns >turns", "csb-html <turns"),
     "csb-index": ("csb-find >in", "csb-index <in"),
-    "csb-learn": ("csb-find >in", "csb-learn <in"),
-    "csb-lines": ("csb-find >in", "csb-lines <in"),
     "csb-list": (INDEXED, "csb-list"),
     "csb-locate": ("", f"csb-locate {FIRST}"),
     "csb-log": ("", f"csb-log {FIRST}"),
@@ -69,23 +63,17 @@ WORKS = {
     "csb-rehome": (PLACED, "csb-rehome --cwd /x <in"),
     "csb-push": (f"{STORED} && git init -q --bare remote", "csb-push remote"),
     "csb-redact": ("", f"csb-redact {PATH}"),
-    "csb-reindex": ("", "csb-reindex"),
     "csb-remap": ("", f"csb-remap /work=/w {PATH}"),
     "csb-restore": (STORED, f"csb-restore --target-dir there {FIRST}"),
     "csb-resume": ("", f"csb-resume --print --cwd . {FIRST}"),
-    "csb-schedule": ("", "csb-schedule --status"),
+    "csb-schedule": ("", "csb-schedule --print --kind cron"),
     "csb-runs": (f"mkdir $CSB_HOME && for n in {{1..99}}; do echo '{RUN}'; done "
                  ">$CSB_HOME/backup.log", "csb-runs"),
     "csb-setup": ("", "csb-setup --print-hooks"),
-    "csb-splice": ("echo '{\"text\":\"{}\",\"do\":\"look\",\"command\":\"x\"}' >in",
-                   "csb-splice <in"),
-    "csb-wire": ("", "csb-wire"),
     "csb-scan": (INDEXED, "csb-scan /"),
     "csb-search": ("", "csb-search -n 0 word"),
     "csb-show": (INDEXED, f"csb-show {FIRST}"),
     "csb-status": ("csb-backup >/dev/null", "csb-status"),
-    "csb-seen": (MARKED, f"csb-seen {FIRST}"),
-    "csb-timer": ("", "csb-timer"),
     "csb-tree": (INDEXED, "csb-tree --all"),
     "csb-turns": (f"{LOCATED} && csb-cat <in >lines", "csb-turns <lines"),
     "csb-verify": (STORED, "csb-verify"),
@@ -94,9 +82,9 @@ WORKS = {
 }
 SOURCES = [name for name in TOOLS
            if name in "csb csb-backup csb-changes csb-config csb-find csb-gc csb-list "
-                       "csb-push csb-reindex csb-runs csb-scan "
-                       "csb-schedule csb-search csb-setup csb-status csb-timer "
-                       "csb-tree csb-verify csb-wire".split()]
+                       "csb-push csb-runs csb-scan "
+                       "csb-schedule csb-search csb-setup csb-status "
+                       "csb-tree csb-verify".split()]
 # Sources that need one, a timer, a terminal or an operand.
 INDEX = "csb-list csb-push csb-scan csb-schedule csb-search csb-setup csb-tree".split()
 FILTERS = [name for name in TOOLS if name not in SOURCES and name != "csb-hook"]
@@ -290,7 +278,7 @@ def test_ctrl_c_in_a_del(home):
 @pytest.mark.parametrize("tool", [
     name for name in SOURCES if name not in (
         "csb-config", "csb-gc", "csb-push", "csb-schedule",
-        "csb-setup", "csb-status", "csb-timer", "csb-wire")])
+        "csb-setup", "csb-status")])
 @pytest.mark.few(6)
 def test_ctrl_c_while_writing(home, sh, ready):
     """130 and not a word, into a pipe too small for the output, that nobody reads."""

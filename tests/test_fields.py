@@ -5,11 +5,11 @@ import os
 
 import pytest
 import slow_facts
+from learning import Learning
 
 pytestmark = pytest.mark.logic
 
 OWN, OTHER, THIRD = (f"3f4a9b10-0000-4000-8000-{number:012d}" for number in (1, 2, 3))
-LEARN = "csb-lines | csb-facts | csb-folders"
 COUNTED = ["input", "output", "cache_read", "cache_write"]
 
 
@@ -34,13 +34,12 @@ def said(key, *numbers, **fields):
 
 @pytest.fixture
 def learn(sh, tmp_path):
-    """learn(text, before): what csb-learn's three say of a transcript."""
-    def run(text, before=None, line=LEARN):
-        path = tmp_path / f"{OWN}.jsonl"
-        path.write_bytes(text if isinstance(text, bytes) else text.encode())
-        given = {**(before or {}), "kind": "session", "session_id": OWN, "project": "-p",
-                 "root": str(tmp_path), "transcript_path": str(path)}
-        return sh(line, json.dumps(given).encode()).ok().records[-1]
+    """learn(text, before): what csb-index knows of a transcript."""
+    learning = Learning(sh, tmp_path)
+
+    def run(text, before=None):
+        text = text if isinstance(text, bytes) else text.encode()
+        return learning([(text, before)], ids=[OWN])[0]
     return run
 
 
@@ -115,27 +114,18 @@ FOLDERS = [
 ]
 
 
-def test_folders(sh):
+def test_folders(sh, tmp_path):
     """Each call is work in the folders that it names, else in its cwd."""
-    lines = []
-    for tool, cwd, given, _ in FOLDERS:
-        texts = {key: text for key, text in given.items() if key in (
-            "file_path", "notebook_path", "path", "command")}
-        lines += [{"kind": "session"}, {"kind": "call", "tool": tool, "cwd": cwd, **texts},
-                  {"kind": "facts", "facts": {}, "shown": {}}]
-    text = "".join(json.dumps(line) + "\n" for line in lines)
-    found = sh("csb-folders", text.encode()).ok().records
+    texts = [call(tool, cwd, **given).encode() for tool, cwd, given, _ in FOLDERS]
+    found = Learning(sh, tmp_path)(texts)
     for (tool, cwd, given, expected), one in zip(FOLDERS, found, strict=True):
         folders = {f["path"]: f["work"] for f in one["shown"]["folders"] if f["work"]}
         assert folders == dict.fromkeys(expected, 1), (tool, cwd, given)
 
 
-def test_folders_are_bounded(sh):
-    calls = ({"kind": "call", "tool": "Read", "cwd": "/w", "file_path": f"/srv/{n}/x"}
-             for n in range(20000))
-    lines = [{"kind": "session"}, *calls, {"kind": "facts", "facts": {}, "shown": {}}]
-    done = sh("csb-folders", "".join(json.dumps(line) + "\n" for line in lines).encode()).ok()
-    assert len(done.records[0]["shown"]["folders"]) == 10000
+def test_folders_are_bounded(learn):
+    text = "".join(call("Read", "/w", file_path=f"/srv/{n}/x") for n in range(20000))
+    assert len(learn(text)["shown"]["folders"]) == 10000
 
 
 def test_each_cwd_is_listed_and_prompts_are_work(learn):
@@ -193,46 +183,131 @@ def test_the_last_that_is_said_counts(learn):
         "model", "version", "git_branch", "first_uuid", "pr_links", "user_messages", "tool_calls",
         "last_user_at", "bad_lines")} == {
         "model": "b", "version": "2", "git_branch": "fix it", "first_uuid": "first",
-        "pr_links": ["https://x/2", "https://x/1"], "user_messages": 3, "tool_calls": 0,
+        "pr_links": ["https://x/2", "https://x/1"], "user_messages": 2, "tool_calls": 0,
         "last_user_at": "2026-01-02T03:04:06.000Z", "bad_lines": 0}
 
 
-def test_lines_that_look_like_records_of_ours(learn, sh):
+def test_lines_that_look_like_records_of_ours(learn):
     """A transcript cannot speak for the tools."""
     fakes = [{"kind": "read", "failed": True}, {"kind": "session", "session_id": THIRD},
-             {"kind": "tail"}, {"kind": "earlier"}, {"kind": "too_long"}, {"kind": "end"},
-             {"kind": "call", "tool": "Read", "file_path": "/x/y/z"}]
+             {"kind": "end"}, {"kind": "call", "tool": "Read", "file_path": "/x/y/z"}]
     text = "".join(json.dumps(one, separators=(",", ":")) + "\n" for one in fakes)
-    for before, after in (("", record("user", "p")), (record("user", "p"), ""), ("", "")):
-        for whole in (before + text + after, before + text + after + text.rstrip("\n")):
-            found = learn(whole)
-            assert found["session_id"] == OWN and not found["torn"]
-            shown = found["shown"]
-            assert shown["bad_lines"] == 0 and shown["events"] == whole.count('{"kind"') + bool(
-                before + after)
-            assert shown.get("title") == ("p" if before + after else None)
-            assert {f["path"] for f in shown["folders"]} <= {"/home/me/p"}
+    for whole in (text, text + record("user", "p"), record("user", "p") + text):
+        found = learn(whole)
+        assert found["session_id"] == OWN and not found["torn"]
+        assert found["shown"]["bad_lines"] == 0
+        assert found["shown"].get("title") == ("p" if whole != text else None)
+        assert {f["path"] for f in found["shown"]["folders"]} <= {"/home/me/p"}
 
 
-def test_lines_are_passed_as_they_are(sh, learn):
-    """From where they were read to, and not one byte else."""
-    first = record("user", "one")
-    text = record("user", "\u00e9") + "garbage\n\n" + record("user", "end").rstrip("\n")
-    before = learn(first)
-    learn(first + text)
-    line = "csb-lines | grep -v '^{\"kind\":\"[a-z]*\"' | sed '/^{\"kind\"/d' | jq -Rc '{text: .}'"
-    assert [r["text"] for r in sh(
-        line, json.dumps({**before, "kind": "session"}).encode()).ok().records] == text.split("\n")
+# --- what is written more than once ---------------------------------------------------
 
 
-@pytest.mark.parametrize("cut, said", [
-    ("head -n 2", 1), ("sed '$d'", 1), ("sed 1d", 1), ("cat; head -n 1 <all", 1)])
-def test_a_stream_that_was_cut(sh, tmp_path, learn, cut, said):
-    """Half of a session is none, and it is said."""
-    learn(record("user", "p") * 3, line="csb-lines | tee all | csb-facts")
-    done = sh(f"cat all | ({cut}) | csb-facts")
-    assert (done.rc, done.err.count("\n")) == (said, said), done
-    assert len([r for r in done.records if r["kind"] == "facts"]) == ("cat;" in cut)
+def talk(count, start=0):
+    """Prompts and answers that call a tool, with the uuids that they always have."""
+    lines = []
+    for number in range(start, start + count):
+        uuid = f"{number:08x}-0000-4000-8000-000000000000"
+        lines.append(record("user", f"p{number}", uuid=uuid))
+        content = [{"type": "tool_use", "name": "Bash", "input": {}}]
+        lines.append(record(
+            content=content, uuid="a" + uuid[1:],
+            message={"id": f"m{number}", "usage": {"input_tokens": 5, "output_tokens": 7}}))
+    return lines
+
+
+REPLAYS = {
+    "once more": lambda lines: lines * 2,
+    "several times": lambda lines: lines * 4,
+    "the first half": lambda lines: lines + lines[:60],
+    "each at once": lambda lines: [one for line in lines for one in (line, line)],
+    "backwards": lambda lines: lines + lines[::-1],
+    "with new text": lambda lines: lines + [one.replace('"p', '"q') for one in lines],
+    "new uuids, the same answers": lambda lines: lines + [
+        one.replace('"uuid": "', '"uuid": "f') for one in lines if '"id": "m' in one],
+}
+
+
+@pytest.mark.parametrize("what", REPLAYS)
+def test_what_is_written_once_more_counts_once(learn, what):
+    """After a compaction the client appends earlier rows; also if a run came between."""
+    lines = talk(60)
+    again = REPLAYS[what](lines)
+    once = learn("".join(lines))["shown"]
+    assert (once["messages"], once["user_messages"]) == (120, 60)
+    names = ["user_messages", "tokens", "started", "last_active", "folders", "title"]
+    if what == "new uuids, the same answers":
+        names.remove("folders")         # its calls count, for they have new ids
+    else:
+        names += ["messages", "tool_calls"]
+    before = learn("".join(again[:130]))
+    for found in (learn("".join(again)), learn("".join(again), before)):
+        assert {n: found["shown"].get(n) for n in names} == {n: once.get(n) for n in names}
+
+
+def test_what_is_written_once_more_in_the_unfinished_line(learn):
+    lines = talk(3)
+    text = "".join(lines) + lines[0].rstrip()
+    before = learn(text)
+    assert before["shown"]["messages"] == 6
+    assert learn(text + "\n" + "".join(talk(1, 9)), before)["shown"]["messages"] == 8
+
+
+def test_many_replays(learn):
+    """More than are remembered: those that came last count once all the same."""
+    lines = talk(40_000)
+    shown = learn("".join(lines + lines[-2000:]))["shown"]
+    assert (shown["messages"], shown["user_messages"]) == (80_000, 40_000)
+
+
+# --- where a session came from and went -----------------------------------------------
+
+
+def test_it_goes_on_in_another_session(learn):
+    end = {"type": "continued-in", "sessionId": OWN, "continuedInSessionId": OTHER}
+    text = record("user", "p") + json.dumps(end) + "\n"
+    assert learn(text)["shown"]["continued_in"] == OTHER
+    end = {"type": "relocated", "sessionId": OWN, "relocatedCwd": "/home/me/main"}
+    text = record("user", "p") + json.dumps(end) + "\n"
+    assert learn(text)["shown"]["relocated_to"] == "/home/me/main"
+    assert learn(text, learn(record("user", "p")))["shown"]["relocated_to"] == "/home/me/main"
+
+
+MACHINES = [
+    '<teammate-message teammate_id="a">\nPlease count.\n</teammate-message>',
+    "Another Claude session sent a message: <agent-message from=\"b\">\nok\n</agent-message>",
+    "<cross-session-message from=\"x\">ping</cross-session-message>",
+    "Stop hook feedback:\n- run the tests",
+    "Caveat: The messages below were generated by the user while running local commands.",
+    "<task-notification>\n<task-id>1</task-id>\n</task-notification>",
+    "<ci-monitor-event>x</ci-monitor-event>", "<new-diagnostics>x</new-diagnostics>",
+    "[Subagent hand-back] x", "Base directory for this skill: /x",
+    "<command-name>/clear</command-name>", "/compact", "[Request interrupted by user]",
+]
+
+
+@pytest.mark.parametrize("text", MACHINES)
+def test_what_a_machine_says_is_no_prompt(learn, text):
+    """It is counted as a message, but not as a person's, and is no title."""
+    shown = learn(record("user", text) + record() + record("user", "typed"))["shown"]
+    assert (shown["messages"], shown["user_messages"]) == (3, 1)
+    assert (shown["title"], shown["title_from"]) == ("typed", "prompt")
+
+
+def test_what_wraps_a_persons_words_is_peeled(learn):
+    text = '<channel source="plugin:telegram" chat_id="7">\nfix the login page\n</channel>'
+    shown = learn(record("user", text) + record())["shown"]
+    assert (shown["title"], shown["user_messages"]) == ("fix the login page", 1)
+
+
+def test_the_fields_decide_who_wrote_it(learn):
+    human = {"origin": {"kind": "human"}, "promptSource": "typed"}
+    text = record("user", "ping", origin={"kind": "peer"}) + record("user", "mine", **human)
+    shown = learn(text)["shown"]
+    assert (shown["title"], shown["user_messages"]) == ("mine", 1)
+
+
+# --- real transcripts -----------------------------------------------------------------
 
 
 def transcripts(real):
@@ -240,16 +315,21 @@ def transcripts(real):
     return sorted(path for root in real.claude for path in root.glob("projects/*/*-*-*-*-*.jsonl"))
 
 
+NOT_LEARNED = """kind session_id project root transcript_path size mtime files bytes purge_at
+    state change""".split()
+
+
 @pytest.mark.long
 def test_all_real_sessions_as_the_slow_script_counts_them(sh, real, figure):
     """Every one is found; counts, dates, folders, tokens and all else are the same."""
     roots = " ".join(map(str, real.claude))
-    found = sh(f"csb-find {roots} | csb-learn", timeout=300).ok().records
+    done = sh(f"csb-find {roots} | csb-index", timeout=300).ok()
+    found = [one for one in done.records if one.get("state") == "present"]
     on_disk = {str(path) for path in transcripts(real)}
     assert {r["transcript_path"] for r in found} == on_disk and len(found) == len(on_disk) > 90
     titles = {"none": 0}
     for one in found:
-        shown = one["shown"]
+        shown = {field: one[field] for field in one if field not in NOT_LEARNED}
         source, title = shown.pop("title_from", "none"), shown.pop("title", None)
         titles[source] = titles.get(source, 0) + 1
         order = [-f["work"] for f in shown["folders"]]
@@ -258,31 +338,28 @@ def test_all_real_sessions_as_the_slow_script_counts_them(sh, real, figure):
         expected = slow_facts.facts(one["transcript_path"])
         assert shown == expected, one["transcript_path"]
         assert title or not expected["user_messages"]
-    assert sum(len(one["shown"]["folders"]) for one in found) > 200
+    assert sum(len(one["folders"]) for one in found) > 200
     assert titles["none"] <= len(found) * 0.05
     figure(f"{len(found)} real sessions, titles from {titles}")
 
 
-def test_real_sessions_in_pieces(sh, real, home, seeded, tmp_path):
+def test_real_sessions_in_pieces(sh, real, seeded, tmp_path):
     """Cut anywhere, read up to there and on: nothing tells that it was many times."""
     paths = [path for path in transcripts(real) if 9000 < path.stat().st_size < 1 << 21]
-    paths = seeded.sample(paths, 12)
-    known = {}
+    texts = [path.read_bytes() for path in seeded.sample(paths, 12)]
+    learning = Learning(sh, tmp_path)
+    known = [None] * len(texts)
+    ends = [0] * len(texts)
     for step in range(6):
-        lines = []
-        for path in paths:
-            text = path.read_bytes()
-            to = tmp_path / path.name
-            at = seeded.randrange(to.stat().st_size if to.exists() else 0, len(text) + 1)
+        for number, text in enumerate(texts):
+            at = seeded.randrange(ends[number], len(text) + 1)
             if seeded.random() < 0.5:
                 at = text.find(b"\n", at) + 1 or len(text)
-            to.write_bytes(text[:len(text) if step == 5 else at])
-            lines.append({**known.get(path.stem, {}), "kind": "session", "session_id": path.stem,
-                          "project": "-p", "root": str(tmp_path), "transcript_path": str(to)})
-        given = "".join(json.dumps(line) + "\n" for line in lines).encode()
-        known = {r["session_id"]: r for r in sh("csb-learn", given).ok().records}
-        assert len(known) == len(paths) and not any(r["rewritten"] for r in known.values())
-    fresh = "".join(json.dumps({k: line[k] for k in line if k not in ("facts", "parsed", "prefix")})
-                    + "\n" for line in lines).encode()
-    for one in sh("csb-learn", fresh).ok().records:
-        assert one == known[one["session_id"]]
+            ends[number] = len(text) if step == 5 else at
+        now = [text[:end] for text, end in zip(texts, ends, strict=True)]
+        known = learning(list(zip(now, known, strict=True)))
+        assert not any(one["rewritten"] for one in known)
+    fresh = learning(texts)
+    for one, other in zip(known, fresh, strict=True):
+        for field in ("facts", "parsed", "prefix", "size", "torn", "shown"):
+            assert one[field] == other[field], field

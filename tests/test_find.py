@@ -374,6 +374,19 @@ def test_deleted_come_back_deleted_again(sh, put):
     assert sh("csb-index --rebuild").ok().records[0]["title"] == "third"
 
 
+def test_what_is_refused_is_not_lost(sh, put, home):
+    for number in (1, 2):
+        put(f"projects/-p/{name(number)}.jsonl")
+    sh(STORE).ok()
+    for number in (1, 2):
+        (home.claude / f"projects/-p/{name(number)}.jsonl").unlink()
+    for number, change in ((1, "refused"), (2, "deleted")):
+        path = f"projects/-p/{name(number)}.jsonl"
+        record = {"kind": "change", "path": path, "change": change}
+        sh("csb-gitcommit", (json.dumps(record) + "\n").encode()).ok()
+    assert set(lost(sh)) == {("-p", 2)}
+
+
 def test_lost_husks(sh, put):
     """Of <uuid>/ files, and of flat agent files that name their owner."""
     owned = lambda number: json.dumps({"sessionId": name(number)}) + "\nx\n"

@@ -24,9 +24,12 @@ MOVED = {
     "csb-find",
     "csb-gc",
     "csb-gitcommit",
+    "csb-index",
     "csb-push",
     "csb-redact",
+    "csb-schedule",
     "csb-search",
+    "csb-setup",
     "csb-verify",
     "jsonl_snapshot",
     "session_snapshot",
@@ -58,6 +61,8 @@ JOBS = {
     "csb-gc": (STORED, "csb-gc --now", {"kind": "gc", "packs": 0}),
     "csb-gitcommit": ("csb-changes >~/in", "csb-gitcommit <$HOME/in", {
         "kind": "commit", "class": "noise", "ref": "refs/heads/main"}),
+    "csb-index": ("csb-find >~/in", "csb-index <$HOME/in", {
+        "kind": "session", "session_id": name(0), "change": "new", "messages": 1}),
     "csb-config": ("", "csb-config", {"kind": "setting", "key": "interval"}),
     "csb-redact": (
         f"echo '{{\"key\":\"{KEY}\"}}' >>{IN_CLAUDE}", f"csb-redact {IN_CLAUDE}",
@@ -289,6 +294,7 @@ USERS = {tool: imports_of(os.path.join(ROOT, "bin", tool)) for tool in REBUILT}
 # one of the first design.
 WAITING = {
     "csb.git": ["csb-restore"],             # reads objects and history
+    "csb.transcript": ["csb-log"],          # reads what was said
     "csb.places": ["csb-status", "csb-find"],       # asks where the store is
     "csb.session": ["csb-restore", "csb-find"],     # asks what belongs to a session
     "csb.terminal": ["csb-fmt", "csb-backup"],      # shows how far it has come

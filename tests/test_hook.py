@@ -31,6 +31,22 @@ with open(os.environ["CSB_HOME"] + "/ran", "a") as ran:
 
 
 @pytest.fixture
+def whole_runs(tools, stages):
+    """whole_runs(code): the code in the place of a whole run, after that of a session."""
+    def replace(code):
+        real = os.path.join(tools.bin, "csb-backup")
+        stages("csb-backup", f"""
+import subprocess
+first = [word for word in sys.argv if word.startswith("--first=")]
+if first:
+    session = first[0].replace("first", "session")
+    subprocess.run([sys.executable, "-I", {real!r}, "--quiet", session])
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+{code}""")
+    return replace
+
+
+@pytest.fixture
 def gate(home, over):
     """A FIFO that holds WAITS up; a function that lets it go on, once it has come so far."""
     home.backup.mkdir()
@@ -98,8 +114,8 @@ def test_the_client_does_not_wait(hook, over, claude, stages, gate, home, event,
     assert (folder, ignored) == ("/", "True") and int(session) != os.getsid(0)
 
 
-def test_precompact_waits_for_its_session_alone(sh, hook, over, claude, stages, gate):
-    stages("csb-backup", WAITS)
+def test_precompact_waits_for_its_session_alone(sh, hook, over, claude, whole_runs, gate):
+    whole_runs(WAITS)
     hook(payload("PreCompact", number=1))
     assert stored(sh) == [name(1)[-12:]], "what the compaction takes away is stored"
     gate()
@@ -206,7 +222,7 @@ def test_whatever_comes_it_is_a_backup(hook, over, claude, stages, home, what):
     hook(NASTY[what])
     over()
     (words,) = ran(home)
-    event = words.partition("--quiet --event=")[2]
+    event = words.partition("--quiet --event=")[2].partition(" --first=")[0]
     assert event in ("SessionEnd", "hook"), words
     good = ("bom", "utf-16", "crlf", "session_id ", "source ", "transcript_path ")
     assert (event == "SessionEnd") == what.startswith(good)
@@ -313,11 +329,12 @@ def test_the_environment_is_written_nowhere(sh, hook, over, claude, home, spoil)
 @pytest.mark.parametrize("code, rc", [("", 0), ("sys.exit(2)", 1), ("sys.exit(75)", 1),
                                       ("os.kill(os.getpid(), 9)", 1)])
 @pytest.mark.few(2)
-def test_in_the_foreground(sh, claude, stages, home, code, rc):
-    stages("csb-backup", NOTES + code)
+def test_in_the_foreground(sh, claude, whole_runs, home, code, rc):
+    whole_runs(NOTES + code)
     home.backup.mkdir()
     done = sh("csb-hook --foreground", payload("SessionStart"))
     assert (done.rc, done.out) == (rc, "") and ran(home) == ["--quiet --event=SessionStart"]
     assert sh("csb-hook --foreground", payload(number=1)).rc == rc
+    assert ran(home)[1:] == [f"--quiet --event=SessionEnd --first={name(1)}"]
     assert stored(sh) == [name(1)[-12:]]
     assert sh(f"csb-hook --foreground -- sh -c '{'exit 2' if rc else ''}'").rc == rc

@@ -1,6 +1,7 @@
 """csb-hook: what it says at the start of a session, and other commands than the backup."""
 import json
 import os
+import shutil
 import time
 
 import pytest
@@ -52,6 +53,39 @@ def test_the_message_at_the_start_of_a_session(sh, over, claude, stages, home, l
         assert sh("csb-hook", payload(event)).ok().out == ""
     assert sh("csb-hook", payload("SessionStart", source="compact")).ok().out == ""
     assert sh("csb-hook -- true", payload("SessionStart")).ok().out == ""
+    over()
+
+
+@pytest.mark.parametrize("has_csb, plugin, advice", [
+    (True, "", "csb status says more"), (True, "/p", "csb status says more"),
+    (False, "/p", "/csb:csb-status says more")])
+def test_the_message_names_what_there_is(
+        sh, over, claude, stages, home, tmp_path, has_csb, plugin, advice):
+    """Who has the plugin alone cannot type csb."""
+    stages("csb-backup", "")
+    if not has_csb:
+        stages("csb", None)
+    home.backup.mkdir()
+    (home.backup / "backup.log").write_text(FAILED)
+    where = {"CLAUDE_PLUGIN_ROOT": plugin} if plugin else {}
+    done = sh("csb-hook", payload("SessionStart"), **where).ok()
+    assert json.loads(done.out)["systemMessage"].endswith(f"({advice})")
+    over()
+
+
+def test_without_git_the_first_session_hears_of_it(sh, over, claude, stages, home, tmp_path):
+    folder = tmp_path / "without git"
+    folder.mkdir()
+    for tool in ("sh", "bash", "env", "cat"):
+        (folder / tool).symlink_to(shutil.which(tool))
+    python = os.path.realpath(shutil.which("python3", path=home.env["PATH"]))
+    (folder / "python3").symlink_to(python)
+    stages("csb-backup", "")
+    copy = home.env["PATH"].split(":")[0]
+    start = payload("SessionStart", source="startup")
+    done = sh(f"PATH='{copy}:{folder}' csb-hook", start).ok()
+    assert "git is missing" in json.loads(done.out)["systemMessage"]
+    assert sh("csb-hook", start).ok().out == ""
     over()
 
 

@@ -116,7 +116,7 @@ def test_when_it_expires_may_not_be_known(sh, aged, home, settings):
     sh(INDEX).ok()
     done = sh("csb-list --expiring 7d")
     assert (done.rc, done.out, done.err.count("\n")) == (0, "", 1)
-    assert "purges 6 more is not known" in done.err
+    assert "deletes 6 more is not known" in done.err
 
 
 def test_every_row_unless_told_otherwise(sh, put):

@@ -195,7 +195,7 @@ LINES = [
     ("csb-list --expiring ", ""), ("csb-list par", ""), ("csb-list --no-such", ""),
     ("csb-gc --dr", "--dry-run"), ("csb nothing -", ""), ("csb-log --last --t", ""),
     ("/opt/bin/csb-gc --dr", "--dry-run"), ("csb-cat a", "a b ab"), ("csb-find a", "a b"),
-    ("csb-restore --target-dir a", "a b"), ("csb-clock $(touch${IFS}bad)", ""),
+    ("csb-restore --target-dir a", "a b"), ("csb-schedule $(touch${IFS}bad)", ""),
 ]
 
 

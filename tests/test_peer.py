@@ -132,13 +132,13 @@ def test_what_nobody_has_heard_of_is_stored(sh, put):
 def test_line_ends_come_back(sh, put, home, listing, autocrlf):
     """Tool results, file history and plans are the same bytes, whatever git would do to text."""
     for path in (MAIN, f"projects/-p/{ID}/tool-results/a.txt", f"file-history/{ID}/b@v1",
-                 f"tasks/{ID}/1.json", f"session-env/{ID}/x.sh"):
+                 f"tasks/{ID}/1.json", f"session-data/{ID}/x.sh"):
         put(path, b"one\r\ntwo\nthree\rfour\r\n\xff\xfe\0\x1a")
     before = {path: entry for path, entry in listing(home.claude).items() if entry[2] != "dir"}
     sh(f"git config --global core.autocrlf {autocrlf}; git config --global core.eol crlf;"
        "git config --global core.safecrlf true; echo '* text=auto' > ~/.claude/.gitattributes").ok()
     sh("csb-backup").ok()
-    sh("mv ~/.claude/projects ~/.claude/file-history ~/.claude/tasks ~/.claude/session-env ~; "
+    sh("mv ~/.claude/projects ~/.claude/file-history ~/.claude/tasks ~/.claude/session-data ~; "
        f"mkdir ~/.claude/projects; csb-restore {ID}").ok()
     after = listing(home.claude)
     assert {path: after[path] for path in before} == before

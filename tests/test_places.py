@@ -128,7 +128,7 @@ def test_a_directory_without_a_repository_is_no_store(sh, home, session, named, 
     assert (store["kind"], store["path"]) == ("store", str(path))
     assert run("csb-gitcommit --make").ok().out == "", "it is there"
     run("csb-backup --quiet").ok()
-    assert run("csb-status").ok().records[0]["store"] == str(path)
+    assert run("csb-status").records[0]["store"] == str(path)
     assert not (home.backup / "git").exists()
 
 
@@ -194,22 +194,26 @@ def test_a_place_that_was_noted_on_first_use_is_no_name(sh, home, session):
     assert json.loads((home.backup / "config.json").read_text()) == config
 
 
-def test_a_usual_store_that_vanished_is_made_anew_and_status_says_so(sh, home, session):
+def test_a_usual_store_that_vanished_is_made_anew_and_status_says_so(
+        sh, over, home, session):
     sh("csb-backup --quiet").ok()
-    assert "begins at" not in json.dumps(sh("csb-status").ok().records)
-    log = home.backup / "backup.log"
-    first = json.loads(log.read_text().splitlines()[0])
-    log.write_text(json.dumps({**first, "at": "2001-02-03T04:05:06Z"}, separators=(",", ":"))
-                   + "\n")
+    assert "made anew" not in sh("csb-status").out
     shutil.rmtree(home.backup / "git")
     done = sh("csb-backup --quiet")
     assert (done.rc, done.err.count("\n")) == (1, 1)
     assert "without the old versions" in done.err
     sh("csb-backup --quiet").ok()
-    status, = sh("csb-status").ok().records
+    status, = sh("csb-status").records
     assert status["covered"] is True
-    note, = [note for note in status["notes"] if "begins at" in note]
+    note, = [note for note in status["notes"] if "made anew" in note]
     assert "what was backed up before is not in it" in note
+    start = json.dumps({"hook_event_name": "SessionStart", "source": "startup"}).encode()
+    assert "made anew" in sh("csb-hook", start).ok().out
+    over()
+    assert "made anew" not in sh("csb-status --seen").out
+    assert "made anew" not in sh("csb-status").out
+    assert sh("csb-hook", start).ok().out == ""
+    over()
 
 
 def test_a_first_store_is_nothing_to_speak_of(sh, home, session):
@@ -234,7 +238,7 @@ def test_a_name_inside_csb_home_goes_where_it_goes(sh, home, session, how):
     (home.claude / "new.md").write_text("new")
     sh("csb-backup --quiet", CSB_HOME=str(other)).ok()
     assert len(subjects(sh, other / "stores" / "one.git")) == len(old) + 1
-    assert sh("csb-status", CSB_HOME=str(other)).ok().records[0]["store"].startswith(str(other))
+    assert sh("csb-status", CSB_HOME=str(other)).records[0]["store"].startswith(str(other))
     assert how == "mv" or subjects(sh, inside) == old
 
 
@@ -249,7 +253,7 @@ def test_a_repository_of_ones_own_goes_with_its_home(sh, home, session):
     assert status["store"] == str(new / ".claude" / ".git")
     done = sh("csb-backup --quiet", **there)
     assert done.rc == 3 and "--adopt" in done.err and str(new) in done.err
-    assert sh("csb-status").ok().records[0]["store"] == str(home.claude / ".git")
+    assert sh("csb-status").records[0]["store"] == str(home.claude / ".git")
 
 
 def test_a_name_inside_csb_home_is_a_name(sh, home, session):
@@ -298,7 +302,7 @@ def test_what_is_installed_names_a_store_that_is_there(sh, home, session, over):
     """With all of CSB_HOME on a disk that is not mounted there is no config.json to say so: its
     bare mount point must not be taken for a first run."""
     home.backup.mkdir()
-    sh("csb-backup --quiet && csb-wire --install").ok()
+    assert "hooks back up when" in sh("csb-setup --yes").out
     lines = commands(sh, home)
     home.backup.rename(home.path / "unmounted")
     home.backup.mkdir()
@@ -315,16 +319,7 @@ def test_what_is_installed_names_a_store_that_is_there(sh, home, session, over):
         sh(words, payload("SessionEnd", 1), CSB_HOME=None, CLAUDE_CONFIG_DIR=None).ok()
         over()
     assert len([line for line in subjects(sh, home.backup / "git") if "noise" in line]) == 3
-    sh("csb-wire --remove").ok()
-    assert not (home.claude / "settings.json").exists() or (
-        "csb-hook" not in (home.claude / "settings.json").read_text())
-
-
-def test_hooks_from_before_the_first_backup_are_not_doubled(sh, home, session):
-    sh("csb-wire --install && csb-backup --quiet && csb-wire --install").ok()
-    text = (home.claude / "settings.json").read_text()
-    assert text.count("csb-hook") == 3 and text.count("CSB_GIT_DIR=") == 3
-    sh("csb-wire --remove").ok()
+    sh("csb-setup --undo").ok()
     assert not (home.claude / "settings.json").exists()
 
 
@@ -335,7 +330,7 @@ GONE = 'mkdir gone && cd gone && rmdir ../gone && {{ {}; }}'
     "csb-backup", "csb-changes", "csb-list", "csb-status", "csb-search question",
     f"csb-restore --dry-run {ID}", f"csb-verify {ID}", f"csb-log {ID}", f"csb-history {ID}",
     f"csb-show {ID}", "csb-gc", "csb-config", "csb-find | csb-index", "csb-index --rebuild",
-    "csb-hook --foreground", "csb-hook --foreground -- csb-list", "csb-wire", "csb backup",
+    "csb-hook --foreground", "csb-hook --foreground -- csb-list", "csb-setup --dry-run", "csb backup",
     "csb list", "csb status", "csb-gitcommit --make --git-dir ~/new.git",
     f"jsonl_snapshot --dest-dir ~/shots ~/.claude/projects/-w/{ID}.jsonl"])
 def test_the_working_directory_was_removed(sh, home, session, words):
@@ -352,7 +347,7 @@ def test_the_working_directory_was_removed(sh, home, session, words):
     else:
         assert done.ok().out or "csb-index" in words or words == "csb-gc", done
     if words in ("csb-backup", "csb backup", "csb-hook --foreground"):
-        sh("csb-status").ok()
+        assert sh("csb-status").records[0]["covered"] is True
 
 
 @pytest.mark.parametrize("words", [

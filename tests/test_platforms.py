@@ -143,9 +143,9 @@ def gone(home, sh, claude, other):
         (home.claude / path).write_text(line("the words of " + path) + "{torn")
         (home.claude / path).chmod(mode)
         os.utime(home.claude / path, ns=(NOW, NOW))
-    (home.claude / f"session-env/{name(0)}").mkdir(parents=True)
+    (home.claude / f"session-data/{name(0)}").mkdir(parents=True)
     sh("csb-backup --quiet").ok()
-    sh(f"rm -r ~/.claude/tasks ~/.claude/session-env ~/.claude/projects/*/{name(0)}*").ok()
+    sh(f"rm -r ~/.claude/tasks ~/.claude/session-data ~/.claude/projects/*/{name(0)}*").ok()
     other("windows")
     return parts
 
@@ -158,7 +158,7 @@ def test_a_session_is_restored_on_windows(home, sh, gone):
         st = os.stat(home.claude / path)
         assert (st.st_mode & 0o777, st.st_mtime_ns) == (mode, NOW), path
         assert (home.claude / path).read_text() == line("the words of " + path) + "{torn"
-    assert (home.claude / f"session-env/{name(0)}").is_dir()
+    assert (home.claude / f"session-data/{name(0)}").is_dir()
     assert {r["result"] for r in sh(f"csb-restore {name(0)}").ok().records} == {"kept"}
     main = home.claude / f"projects/-srv-app/{name(0)}.jsonl"
     main.write_text("mine\n")
@@ -237,3 +237,17 @@ def test_on_windows_a_timer_is_typed(home, sh, other):
         done = sh(f"csb-schedule {option}")
         assert (done.rc, done.out, done.err.count("\n")) == (rc, "", 1)
         assert f'schtasks /{word} /tn "Claude Session Backup"\n' in done.err
+
+
+def test_on_windows_setup_shows_the_line_to_type(home, sh, other, claude):
+    """Hooks are put in, and the timer is what a person types."""
+    other("windows")
+    done = sh("csb-setup --yes")
+    assert (done.rc, done.err.count("\n")) == (1, 1), done
+    line = 'schtasks /create /tn "Claude Session Backup" /tr "csb backup --quiet" /sc minute /mo 15'
+    assert f"no timer backs up: cannot install a timer on Windows. Type: {line}" in (
+        done.out.splitlines()[-4])
+    assert "hooks back up when" in done.out
+    assert "csb-hook" in (home.claude / "settings.json").read_text()
+    sh("csb-setup --undo")
+    assert (home.claude / "settings.json").read_text() == "{}\n"

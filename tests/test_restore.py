@@ -13,7 +13,7 @@ OTHER = "99999999-2222-4333-8444-555555555556"
 FOOTPRINT = f"""projects/-p/{ID}.jsonl projects/-p/{ID}/subagents/agent-1.jsonl
     projects/-p/{ID}/subagents/workflows/w/agent-2.jsonl projects/-p/{ID}/tool-results/x.txt
     projects/-p/{ID}/custom-title.json projects/-p/agent-a{ID[-3:]}.jsonl file-history/{ID}/abc@v1
-    tasks/{ID}/1.json tasks/{ID}/.lock todos/{ID}-agent-{ID}.json session-env/{ID}/hook-0.sh
+    tasks/{ID}/1.json tasks/{ID}/.lock todos/{ID}-agent-{ID}.json session-data/{ID}/hook-0.sh
     session-states/{ID}.json image-cache/{ID}/1.png plans/my-fine-plan.md""".split()
 
 
@@ -33,7 +33,7 @@ def make_session(home, session_id=ID, days=3):
         stamp = time.time_ns() - days * 86400 * 10**9 + number
         os.utime(path, ns=(stamp, stamp))
     (home.claude / f"projects/-p/{session_id}/link").symlink_to("../elsewhere")
-    (home.claude / f"session-env/{session_id}/empty").mkdir()
+    (home.claude / f"session-data/{session_id}/empty").mkdir()
 
 
 def backed_up_sessions(sh, home, *ids):
@@ -55,7 +55,7 @@ def lose(home, session_id=ID):
         (home.claude / named(name, session_id)).unlink()
     for name in (f"projects/-p/{session_id}/link",):
         (home.claude / name).unlink()
-    for name in (f"projects/-p/{session_id}", f"session-env/{session_id}", f"tasks/{session_id}",
+    for name in (f"projects/-p/{session_id}", f"session-data/{session_id}", f"tasks/{session_id}",
                  f"file-history/{session_id}", f"image-cache/{session_id}"):
         for folder, _, _ in os.walk(home.claude / name, topdown=False):
             os.rmdir(folder)

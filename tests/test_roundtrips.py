@@ -45,7 +45,7 @@ class Session:
             self.file(b"todos/%s-agent-%s.json" % (name, name), content(chance))
         for folder in (project + b"/" + name, project + b"/" + name + b"/subagents",
                        project + b"/" + name + b"/tool-results", b"file-history/" + name,
-                       b"tasks/" + name, b"session-env/" + name):
+                       b"tasks/" + name, b"session-data/" + name):
             if chance.random() < .6:
                 self.fill(folder, chance.randint(0, 3))
         self.made = [path for path in self.made if not self.is_folder(path) or self.empty(path)]

@@ -1,4 +1,4 @@
-"""csb-schedule, csb-clock: a timer for each store, installed where one runs, or it is said.
+"""csb-schedule: a timer for each store, installed where one runs, or it is said.
 
 systemctl, crontab, launchctl and ps are stand-ins that keep their state in files: what
 they are asked for is ours to get right, what they do is the system's.
@@ -7,14 +7,18 @@ import json
 import os
 import plistlib
 import re
+import shutil
+import subprocess
 import time
 from types import SimpleNamespace
 
 import pytest
+from conftest import ROOT
 
 pytestmark = pytest.mark.logic
 
 KINDS = ("systemd", "cron", "launchd")
+INTERVALS = (1, 5, 12, 15, 30, 60, 120, 180, 360, 720, 1440)
 OTHERS = (b"MAILTO=me\n# csb-backup is nice\n\n5 4 * * * a%%b # mine\r\n\x00\xff\t\n"
           b"0 0 * * * x # csb-backup-00\n")
 FAKES = {
@@ -93,6 +97,18 @@ def test_the_crontab_of_a_user(sh, home, system):
     assert machine.tab.read_bytes() == OTHERS + b"last, without an end\n"
 
 
+def test_the_line_of_another_csb_is_named(sh, system):
+    """That of the manual of csb 0.2.1 does the same: it is a person's, and stays."""
+    machine = system("cron")
+    line = "*/15 * * * * /usr/local/bin/csb backup --quiet 2>/dev/null\n"
+    machine.tab.write_text(line + "5 4 * * * csb list\n")
+    done = sh("csb-schedule")
+    assert (done.rc, done.err) == (0, (
+        "csb-schedule: your crontab also runs '/usr/local/bin/csb backup --quiet 2>/dev/null': "
+        "'crontab -e' takes that line out\n"))
+    assert machine.tab.read_text().startswith(line)
+
+
 def test_no_crontab_before_none_afterwards(sh, system):
     machine = system("cron")
     sh("csb-schedule && csb-schedule && csb-schedule --remove").ok()
@@ -118,11 +134,12 @@ def test_a_crontab_that_cannot_be_had(sh, system, flaw, said):
     (("systemd", "cron"), True, "degraded", "", "systemd"),
     (("systemd", "cron"), True, "offline", "", "cron"),
     (("systemd", "cron"), True, "running", "--kind cron", "cron"),
-    (("launchd", "cron"), True, "", "", "launchd"),
+    (("launchd", "cron"), True, "", "", "cron"),
+    (("launchd", "cron"), True, "", "--kind launchd", "launchd"),
     (("systemd", "cron"), False, "offline", "", "no cron daemon is at work"),
     (("cron",), False, "", "--kind cron", "no cron daemon is at work"),
     (("systemd", "cron"), True, "offline", "--kind systemd", "(offline)"),
-    ((), True, "", "", "launchd: you are not logged in")])
+    ((), True, "", "--kind launchd", "launchd: you are not logged in")])
 @pytest.mark.few(4)
 def test_which_timer(sh, system, kinds, daemon, state, options, expected):
     """The first that runs, or none: nothing is put where nothing would run it."""
@@ -212,7 +229,8 @@ def test_print_changes_nothing(sh, home, system, kind, listing):
     assert "csb-backup" in done.out and done.out.endswith("\n")
     assert (listing(home.path), listing(machine.path)) == before and not machine.said.exists()
     if kind == "cron":
-        assert done.out == sh("csb-timer --kind cron --interval 30").ok().records[0]["text"]
+        sh("csb-schedule --kind cron --interval 30").ok()
+        assert machine.tab.read_text() == done.out
 
 
 @pytest.mark.long
@@ -240,8 +258,11 @@ def test_the_interval(sh, home, system):
 def test_status(sh, home, system):
     """Installed, running, the last success, the next run; status 1 for one that does not run."""
     machine = system("cron")
-    timer, = sh("csb-schedule --status").ok().records
+    done = sh("csb-schedule --status")
+    timer, = done.records
     assert (timer["installed"], timer["running"], timer["available"]) == (False, False, True)
+    assert done.rc == 1 and done.err == (
+        "csb-schedule: no timer backs this up: csb schedule installs one\n")
     sh("csb-schedule").ok()
     log = home.backup / "backup.log"
     home.backup.mkdir(exist_ok=True)
@@ -270,14 +291,170 @@ def test_status(sh, home, system):
     assert done.rc == 1 and "installed, but not running: no cron daemon" in done.err
 
 
-def test_units_that_are_none(sh, home, system):
-    """csb-clock writes no file but its own."""
-    machine = system("systemd", "cron")
-    unit = {"timer": "systemd", "name": "csb-backup-00000000", "text": "x",
-            "path": f"{home.path}/.bashrc"}
-    for change in ({}, {"path": None}, {"path": 5}, {"timer": "cron"}, {"timer": ["cron"]},
-                   {"timer": "at"}, {"name": "../x"}, {"name": 5}, {"text": None}):
-        for option in ("--install", "--remove", ""):
-            done = sh(f"csb-clock {option}", json.dumps(unit | change).encode())
-            assert (done.rc, done.out, done.err.count("\n")) == (1, "", 1), change
-    assert os.listdir(home.path) == [".claude"] and not machine.tab.exists()
+@pytest.mark.parametrize("kinds", [(), ("cron",), ("systemd", "cron")])
+def test_status_where_nothing_could_be_a_timer(sh, system, kinds):
+    """Status 1, what is wrong with each, what to do; a Mac's launchd is no matter here."""
+    machine = system(*kinds)
+    (machine.path / "state").write_text("offline\n")
+    (machine.path / "daemon").unlink()
+    done = sh("csb-schedule --status")
+    assert (done.rc, done.err.count("\n")) == (1, 1), done
+    assert "none runs here: systemd: " in done.err and "(install or start cron, or " in done.err
+    assert done.records[0]["available"] is False and done.records[0]["reason"]
+    assert "launch" not in done.out + done.err
+    assert "launch" not in sh("csb-schedule").err
+
+
+def test_a_mac_has_launchd_and_cron(sh, home, system, tmp_path):
+    machine = system("launchd", "cron")
+    home.env["WITHOUT_POSIX"] = os.path.join(home.env["PATH"].split(":")[-3], "python3")
+    likeness = os.path.join(ROOT, "tests", "without_posix.py")
+    tool = f"python3 -B -IS '{likeness}' macos {shutil.which('csb-schedule', path=home.env['PATH'])}"
+    assert [r["timer"] for r in sh(f"{tool} --kind cron").ok().records] == ["cron"]
+    assert [r["timer"] for r in sh(tool).ok().records] == ["launchd"]
+    assert not machine.tab.exists(), "one timer a store"
+    (machine.path / "loaded").unlink()
+    done = sh(f"{tool} --status")
+    assert (done.rc, done.records[0]["timer"]) == (1, "launchd")
+    assert "systemd" not in done.out + done.err
+
+
+def test_what_was_just_installed_has_missed_nothing(sh, home, system):
+    """What the log says of an earlier timer, or by another clock, says nothing of this one."""
+    system("cron")
+    home.backup.mkdir(exist_ok=True)
+    stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() - 400 * 86400))
+    (home.backup / "backup.log").write_text(json.dumps(
+        {"kind": "backup", "at": stamp, "event": "timer", "outcome": "ok"}) + "\n")
+    assert sh("csb-schedule").ok().records[0]["running"] is True
+    done = sh("csb-schedule --status")
+    assert done.rc == 1 and f"it has not begun a backup since {stamp}" in done.err
+
+
+def test_tools_that_are_missing(sh, system, stages):
+    """One line that names them all, and nothing was changed."""
+    machine = system("cron")
+    stages("csb-backup", None)
+    stages("csb-config", None)
+    done = sh("csb-schedule")
+    assert (done.rc, done.out) == (3, ""), done
+    assert done.err == ("csb-schedule: cannot find csb-backup, csb-config beside csb-schedule or on "
+                        "PATH\n")
+    assert not machine.tab.exists()
+
+
+def test_a_home_that_is_a_link_names_the_store(sh, home, system):
+    """CSB_HOME is the usual one, but on another disk, which may be away when the timer runs: its
+    bare mount point is no first run."""
+    system("cron")
+    real = home.path / "disk"
+    real.mkdir()
+    home.backup.symlink_to(real)
+    words = "csb-schedule --print --kind cron"
+    assert "CSB_GIT_DIR" not in sh(words, CSB_HOME=None).ok().out, "there is none yet"
+    sh(f"git init -q --bare {real}/git")
+    assert f"CSB_GIT_DIR={home.backup}/git " in sh(words, CSB_HOME=None).ok().out
+    home.backup.unlink()
+    real.rename(home.backup)
+    assert "CSB_GIT_DIR" not in sh(words, CSB_HOME=None).ok().out
+
+
+# --- what the system is told: read by its own readers where Python or the machine has them ---
+
+
+@pytest.fixture
+def backup(tmp_path, stages):
+    """A file in which a csb-backup notes its options and its environment."""
+    said = tmp_path / "said"
+    stages("csb-backup", f"import json\nwith open({str(said)!r}, 'w') as file:\n"
+           "    json.dump([sys.argv[1:], dict(os.environ)], file)")
+    return said
+
+
+def command(kind, text):
+    """The words that a system runs, from the text that it was given."""
+    if kind == "cron":
+        assert text.count("\n") == 1 and "%" not in text and text.isascii()
+        return ["/bin/sh", "-c", text.rstrip("\n").split(" ", 5)[5]]
+    if kind == "systemd":
+        shell, option, word = re.search("^ExecStart=(.*)$", text, re.M)[1].split(" ", 2)
+        assert word[0] == word[-1] == '"' and "%" not in word and word.isascii()
+        word = re.sub(r"\\(.)", r"\1", word[1:-1])
+        assert "$" not in word.replace("$$", "")
+        return [shell, option, word.replace("$$", "$")]
+    return plistlib.loads(text.encode())["ProgramArguments"]
+
+
+NASTY = {"space": "a b", "percent": "100%d %%", "quotes": "it's \"so\"", "newline": "a\nb\n",
+         "shell": "$HOME `x` $(y) ; & | # \\ \\n", "accents": "\u00e9\u20ac\U0001f600",
+         "dashes": "--\t-->", "tags": "<a>&amp;<string>", "bytes": "\udcff\x01"}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("word", NASTY.values(), ids=NASTY)
+@pytest.mark.few(6)
+def test_each_form_runs_the_tool_with_its_paths(home, backup, kind, word, tmp_path):
+    """Home, Claude directory and store, with all that a file name may hold, come out as they are;
+    so does the tool's own path."""
+    env = {"CSB_HOME": f"{home.path}/{word}/h", "CSB_GIT_DIR": None, "CLAUDE_CONFIG_DIR":
+           f"{home.path}/{word}/c"}
+    (tmp_path / word).mkdir()
+    shutil.move(tmp_path / "copy", tmp_path / word / "tools")
+    env["PATH"] = home.env["PATH"].replace(f"{tmp_path}/copy", f"{tmp_path}/{word}/tools")
+    for options, store in (([], None), ([f"--git-dir={word}/g", "--claude-dir=~/d"], "g")):
+        done = subprocess.run(
+            [f"{tmp_path}/{word}/tools/bin/csb-schedule", "--print", "--kind", kind, *options],
+            env={k: v for k, v in (home.env | env).items() if v}, cwd=home.path,
+            capture_output=True, text=True)
+        assert (done.returncode, done.stderr) == (0, "")
+        words = command(kind, done.stdout)
+        subprocess.run(words, env={"PATH": "/usr/bin:/bin"}, cwd="/", check=True)
+        told, seen = json.loads(backup.read_text())
+        assert told[:3] == ["--quiet", "--event", "timer"]
+        assert seen["CSB_HOME"] == env["CSB_HOME"] and seen["HOME"] == str(home.path)
+        assert seen.get("CLAUDE_CONFIG_DIR") == (None if store else env["CLAUDE_CONFIG_DIR"])
+        assert told[3:] == ([f"--claude-dir={home.path}/d", f"--git-dir={home.path}/{word}/g"]
+                            if store else [])
+
+
+def test_a_git_of_another_place_is_found_again(sh, home, tmp_path):
+    """Only then a PATH is written down."""
+    assert "PATH=" not in sh("csb-schedule --print --kind cron").ok().out
+    (tmp_path / "brew").mkdir()
+    (tmp_path / "brew" / "git").symlink_to("/usr/bin/git")
+    done = sh("csb-schedule --print --kind cron", PATH=f"{tmp_path}/brew:{home.env['PATH']}").ok()
+    assert f" PATH={tmp_path}/brew:/usr/bin:/bin " in done.out
+
+
+@pytest.mark.parametrize("interval", INTERVALS)
+def test_the_clocks_agree(sh, interval):
+    """systemd, asked itself, goes off at the minutes of the cron line; so does next_at."""
+    print_it = f"csb-schedule --print --interval {interval} --kind"
+    minutes, hours = sh(f"{print_it} cron").ok().out.split(" ")[:2]
+    spec = re.search("^OnCalendar=(.*)$", sh(f"{print_it} systemd").ok().out, re.M)[1]
+    found = []
+    for field, most in ((minutes, 60), (hours, 24)):
+        first, _, step = field.partition("/")
+        start, _, end = first.replace("*", f"0-{most - 1}").partition("-")
+        found.append(list(range(int(start), int(end or start) + 1, int(step or 1))))
+    assert len(found[0]) * len(found[1]) == 1440 // interval
+    if not shutil.which("systemd-analyze"):
+        pytest.skip("systemd-analyze is not installed")
+    done = subprocess.run(["systemd-analyze", "calendar", "--iterations=4", spec],
+                          env={"TZ": "UTC", "PATH": "/usr/bin:/bin"}, stdout=subprocess.PIPE,
+                          text=True, check=True)
+    times = re.findall(r"(\d\d):(\d\d):00 UTC", done.stdout)
+    assert len(times) >= 4
+    assert all(int(hour) in found[1] and int(minute) in found[0] for hour, minute in times)
+
+
+@pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="systemd-analyze is not installed")
+@pytest.mark.parametrize("word", NASTY.values(), ids=NASTY)
+def test_systemd_takes_the_units(sh, tmp_path, word):
+    text = sh("csb-schedule --print --kind systemd --git-dir \"$W\"", W=f"/{word}").ok().out
+    for path, unit in re.findall("^# (/.*)\n(\\[Unit\\]\n(?:(?!# /).*\n)*)", text, re.M):
+        path = tmp_path / os.path.basename(path)
+        path.write_text(unit)
+    done = sh(f"systemd-analyze verify --user --man=no '{path}' 2>&1",
+              XDG_RUNTIME_DIR=str(tmp_path), SYSTEMD_LOG_LEVEL="warning")
+    assert not [line for line in done.out.splitlines() if "csb-backup" in line], done

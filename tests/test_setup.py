@@ -8,7 +8,8 @@ import shlex
 import subprocess
 
 import pytest
-from conftest import POWERLESS
+import shifted
+from conftest import POWERLESS, PYTHON
 
 pytestmark = pytest.mark.logic
 
@@ -28,6 +29,7 @@ def machine(tmp_path, home):
         (folder / name).write_text(f"#!/bin/sh\ncd '{folder}' || exit\n{code}\n")
         (folder / name).chmod(0o755)
     (folder / "daemon").touch()
+    shifted.put_python(folder, PYTHON)
     home.env["PATH"] = f"{folder}:" + home.env["PATH"]
     (home.claude / "projects/-w").mkdir(parents=True)
     (home.claude / f"projects/-w/{ID.format(1)}.jsonl").write_bytes(LINE)
@@ -49,14 +51,15 @@ def test_set_up_undo_and_again(sh, machine, listing):
         done = sh("csb-setup --yes --keep-days 3650")
         assert (done.rc, done.err) == (0, ""), done
         assert [mark for mark, _ in marks(done)] == ["ok"] * 5 + ["--"]
-        assert "read back: 2 of 2" in done.out and done.out.endswith("Everything is protected.\n")
+        assert "read back: 2 of 2" in done.out
+        assert done.out.splitlines()[-1].startswith("Everything is protected. csb status ")
         assert "every 15 minutes" in done.out and "\x1b" not in done.out
         after, tab = listing(machine.claude), machine.tab.read_bytes()
         again = sh("csb setup --yes --keep-days 3650 --interval 15")
         assert again.rc == 0 and marks(again)[2:] == marks(done)[2:]
         assert listing(machine.claude) == after and machine.tab.read_bytes() == tab
         done = sh("csb-setup --undo")
-        assert (done.rc, done.err) == (0, "") and "the store stays" in done.out, done
+        assert (done.rc, done.err) == (0, "") and "The store stays" in done.out, done
         assert "after 30 days again" in done.out
         assert machine.settings.read_bytes() == before and not machine.tab.exists()
         assert sh("csb-verify").rc == 0
@@ -148,7 +151,12 @@ def test_no_timer(sh, machine):
     done = sh("csb-setup --yes")
     assert (done.rc, done.err.count("\n")) == (1, 1) and "no cron daemon is at work" in done.err
     assert [mark for mark, _ in marks(done)] == ["ok", "ok", "ok", "NO", "--", "--"]
-    assert marks(done)[3][1].endswith("(csb schedule)") and hooks(machine)
+    assert marks(done)[3][1] == (
+        "no timer backs up: systemd: its user manager is not at work, cron: no cron daemon is at "
+        "work (install or start cron, or have something else that this machine has run 'csb "
+        "backup --quiet' every few minutes)")
+    assert done.out.splitlines()[-1] == "1 line says NO, and what to do about it."
+    assert hooks(machine) and "launchd" not in done.out + done.err
     assert "protected" not in done.out and not machine.tab.exists()
 
 
@@ -184,7 +192,8 @@ def test_settings_that_cannot_be_written(sh, machine):
     machine.claude.chmod(0o500)
     done = sh("csb-setup --yes")
     machine.claude.chmod(0o700)
-    assert (done.rc, done.err.count("\n")) == (1, 1) and "settings.json was not changed" in done.err
+    assert (done.rc, done.err.count("\n")) == (1, 1) and "nothing was changed" in done.err
+    assert f"cannot write '{machine.claude}" in done.err
     assert machine.settings.read_bytes() == before and machine.tab.exists()
     assert [mark for mark, _ in marks(done)][:4] == ["ok", "ok", "NO", "ok"]
 
@@ -212,6 +221,9 @@ def test_settings_of_another_shape(sh, machine, text, said):
     assert (done.rc, done.err.count("\n")) == (1, 1) and said in done.err, done
     assert [mark for mark, _ in marks(done)][:4] == ["ok", "ok", "NO", "ok"]
     assert "csb setup)" in marks(done)[2][1] and said in marks(done)[2][1]
+    snippet = done.out.partition("by hand:\n")[2].partition("How it stands")[0]
+    assert json.loads(snippet)["cleanupPeriodDays"] == 99
+    assert list(json.loads(snippet)["hooks"]) == ["SessionStart", "PreCompact", "SessionEnd"]
     done = sh("csb-setup --undo")
     assert machine.settings.read_bytes() == text and not machine.tab.exists()
 
@@ -272,3 +284,53 @@ def test_two_stores(sh, machine):
     assert machine.settings.read_bytes().count(b"csb-hook") == 2 * one.count(b"csb-hook")
     sh("csb-setup --undo --git-dir 'other store' --claude-dir .claude").ok()
     assert (machine.settings.read_bytes(), machine.tab.read_bytes()) == (one, tab)
+
+
+@pytest.mark.few(1)
+@pytest.mark.parametrize("line", ["csb backup --quiet", "/usr/local/bin/csb backup --quiet &"])
+def test_the_hooks_of_another_csb_are_replaced(sh, machine, line):
+    """Those of the manual of csb 0.2.1: one hook for each event, and the undo knows of them."""
+    group = [{"hooks": [{"type": "command", "command": line}]}]
+    plugin = {"claude-session-backup@dazzle-claude-session-backup": True}
+    text = json.dumps({"hooks": {"PreCompact": group, "SessionEnd": group},
+                       "enabledPlugins": plugin})
+    machine.settings.write_text(text)
+    done = sh("csb-setup --yes")
+    assert f"(in place of: {line})" in done.out and done.rc == 0, done
+    assert "(claude plugin uninstall claude-session-backup@dazzle-" in done.out
+    found = json.loads(machine.settings.read_text())["hooks"]
+    for groups in found.values():
+        (entry,) = [entry for group in groups for entry in group["hooks"]]
+        assert "csb-hook" in entry["command"]
+    assert len(found) == 3
+    done = sh("csb-setup --undo").ok()
+    assert "Removed 3 hooks" in done.out and machine.settings.read_text() == text
+    assert f"stays: SessionEnd: {line}\n" in done.out
+
+
+def test_a_repository_of_ones_own(sh, machine):
+    """Sessions do not go where its owner looks for them: that is said, with the way to push."""
+    sh("git init -q ~/.claude").ok()
+    done = sh("csb-setup --yes", CSB_HOME=None)
+    notes = [text for mark, text in marks(done) if mark == "--"]
+    assert any("refs/csb/main" in text and "(csb push REMOTE" in text for text in notes), done
+    assert "--mirror" not in done.out
+
+
+def test_copies_elsewhere_are_made_by_csb_push(sh, machine):
+    """Each of the two commands works as it stands there."""
+    done = sh("csb-setup --yes").ok()
+    assert "(git init --bare DIR and csb push DIR keep" in done.out and "--mirror" not in done.out
+    done = sh("git init -q --bare disk && csb-push disk").ok()
+    assert done.records[0]["kind"] == "push"
+
+
+def test_tools_that_are_missing(sh, machine, stages, tools):
+    """All are named in one line, and nothing is changed."""
+    machine.env["PATH"] = machine.env["PATH"].replace(f":{tools.bin}:", ":")
+    for tool in ("csb-verify", "csb-status", "csb-hook"):
+        stages(tool, None)
+    done = sh("csb-setup --yes")
+    assert (done.rc, done.out) == (3, ""), done
+    assert done.err.startswith("csb-setup: cannot find csb-verify, csb-status, csb-hook beside ")
+    assert not hooks(machine) and not machine.backup.exists()

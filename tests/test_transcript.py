@@ -194,6 +194,7 @@ REMINDER = "<system-reminder>\nbe brief\n</system-reminder>"
         '<cross-session-message from="x">ping</cross-session-message>',
         "<ci-monitor-event>red</ci-monitor-event>",
         "<task-notification>\n<task-id>1</task-id>\n</task-notification>",
+        "<task-notification>x</task-notification>\nRead the output file to retrieve it: /t",
         "<new-diagnostics>x</new-diagnostics>",
         "<local-command-stdout>",
         "<local-command-caveat>Caveat: ...</local-command-caveat>",

@@ -27,11 +27,20 @@ def index(home, sh):
             record = {key: value for key, value in record.items() if value is not None}
             if parent is not None:
                 record["parent_session_id"] = name(parent) if type(parent) is int else parent
-            db.execute("INSERT INTO session (root, project, session_id, state, started, "
-                       "last_active, words, record) VALUES (?, ?, ?, ?, ?, ?, '', ?)",
-                       (*(json.dumps(record[key]) for key in ("root", "project", "session_id")),
-                        record["state"], record.get("started"), record.get("last_active"),
-                        json.dumps(record, separators=(",", ":"))))
+            path = home.claude / "projects" / project / f"{name(number)}.jsonl"
+            record["transcript_path"] = str(path)
+            if record["state"] == "present":
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_text("{}\n")
+            row = {key: json.dumps(record[key]) for key in ("root", "project", "session_id")}
+            row["path"] = json.dumps(str(path))
+            for key in ("state", "started", "last_active"):
+                row[key] = record.get(key)
+            row["words"] = ""
+            row["record"] = json.dumps(record, separators=(",", ":"))
+            marks = ", ".join("?" * len(row))
+            db.execute(f"INSERT INTO session ({', '.join(row)}) VALUES ({marks})",
+                       list(row.values()))
         db.commit()
     return make
 
@@ -76,7 +85,8 @@ def test_what_is_purged_keeps_its_place(sh, index):
     ({1: 2, 2: 1}, [(1, 0), (2, 1)]), ({1: 3, 2: 1, 3: 2}, [(1, 0), (2, 1), (3, 2)]),
     ({1: 3, 2: 3, 3: 2, 4: 1}, [(2, 0), (3, 1), (1, 2), (4, 3)]),
     ({1: 2, 2: 1, 3: 4, 4: 3, 5: 4}, [(3, 0), (4, 1), (5, 2), (1, 0), (2, 1)]),
-    ({1: "", 2: "x", 3: 7.5, 4: [1], 5: {"a": 1}, 6: "\ud800\x1b", 7: name(1).upper()}, []),
+    ({1: "", 2: "x", 3: 7.5, 4: [1], 5: {"a": 1}, 6: "\ud800\x1b"}, []),
+    ({1: None, 2: name(1).upper()}, [(1, 0), (2, 1)]),
 ])
 @pytest.mark.few(3)
 def test_circles_and_nonsense(sh, index, parents, expected):
@@ -86,6 +96,15 @@ def test_circles_and_nonsense(sh, index, parents, expected):
     assert sorted(number for number, _ in tree(sh, "--all")) == sorted(parents)
     for number in parents:
         assert (number, 0) in tree(sh, name(number)) or expected
+
+
+def test_what_a_session_goes_on_in_is_its_child(sh, index):
+    """Whatever the new one says, or does not say, of where it came from."""
+    index({1: None, 2: None, 3: 2}, more={1: {"continued_in": name(2)}})
+    assert tree(sh) == [(1, 0), (2, 1), (3, 2)]
+    index({4: None, 5: None}, more={4: {"continued_in": name(9)}, 5: {"continued_in": "x"}})
+    assert tree(sh, name(4)) == tree(sh, name(9)) == [(4, 0), (9, 1)]
+    assert sh(f"csb-tree {name(9)}").records[1]["state"] == "unknown"
 
 
 def test_a_deep_chain(sh, index):

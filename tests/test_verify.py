@@ -56,6 +56,20 @@ def test_all_is_well(sh, home, backed_up):
     assert [r["path"] for r in sh("csb-verify -", IDS[0].encode()).ok().records] == backed_up[1:3]
 
 
+def test_what_is_refused_is_not_checked(sh, home, backed_up):
+    """Be it by a rule, or by what the newest journal of a path says."""
+    paths = [f"session-env/{IDS[0]}/a", "debug/b", f"todos/{IDS[1]}.json", f"todos/{IDS[2]}"]
+    for path in paths:
+        (home.claude / path).parent.mkdir(parents=True, exist_ok=True)
+        (home.claude / path).write_text("x")
+    for change, some in (("new", paths), ("refused", paths[1:]), ("new", paths[3:])):
+        lines = [json.dumps({"kind": "change", "path": path, "change": change}) for path in some]
+        sh("csb-gitcommit", "\n".join(lines).encode()).ok()
+    checked = [r["path"] for r in sh("csb-verify").ok().records]
+    assert sorted(checked) == sorted([*backed_up, paths[3]])
+    assert [r["path"] for r in sh(f"csb-verify {IDS[0]}").ok().records] == backed_up[1:3]
+
+
 def test_parts_make_the_whole(sh, home, backed_up):
     parts = [r["path"] for n in (1, 2, 3) for r in sh(f"csb-verify --subset {n}/3").records]
     assert sorted(parts) == sorted(backed_up)

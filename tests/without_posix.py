@@ -156,6 +156,8 @@ def main():
     sys.argv[:], sys.executable = words, os.environ["WITHOUT_POSIX"]
     if system == "windows":
         windows()
+    else:
+        sys.platform = "darwin"
     linux()
     runpy.run_path(words[0], run_name="__main__")
 

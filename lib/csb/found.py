@@ -10,6 +10,7 @@ from csb import Error, utc, utc_ns, warn, why
 from csb.git import Objects, all_history, sizes_of
 from csb.held import Held, lost_sessions, notes
 from csb.places import cleanup_days
+from csb.refused import Refused
 from csb.session import (
     ProjectLinks,
     Spellings,
@@ -310,8 +311,10 @@ def lost_records(store, root):
     oids = {path: held.last(path).oid for path in files}
     known = sizes_of(store, set(oids.values()))
     sizes = {path: known.get(oid, 0) for path, oid in oids.items()}
-    mtimes = mtimes_of(objects, held, main)
+    mtimes, refused = read_journals(objects, held, main)
     for session in sessions:
+        if all(path in refused for path in main_paths(session)):
+            continue            # it is no loss: csb stores it no more
         yield lost_record(root, session, held, objects, sizes, mtimes)
 
 
@@ -334,19 +337,24 @@ def files_of(session):
     return session.beside
 
 
-def mtimes_of(objects, held, wanted):
-    """{path: mtime in nanoseconds}, of the newest journals that name the paths."""
-    found = {}
+def read_journals(objects, held, wanted):
+    """What the newest journals that name some paths say of these.
+
+    {path: mtime in nanoseconds, before it was deleted}, and the Refused among them.
+    """
+    mtimes = {}
+    refused = Refused()
     missing = set(wanted)
     if not missing:
-        return found
+        return mtimes, refused
     for noted in notes(objects, held.journals, missing):
-        if noted.mtime is not None and noted.change != "deleted":
-            found[noted.path] = noted.mtime
+        refused.note(noted)
+        if noted.mtime is not None:
+            mtimes[noted.path] = noted.mtime
             missing.remove(noted.path)
             if not missing:
                 break
-    return found
+    return mtimes, refused
 
 
 def lost_record(root, session, held, objects, sizes, mtimes):

@@ -226,13 +226,14 @@ def fullest_first(versions, size_of):
 # --- sessions -------------------------------------------------------------------------
 
 
-def owners_of(held, objects):
+def owners_of(held, objects, refused=()):
     """The Owners of all paths, by their names, and flat agent files by what they hold.
 
     An id is spelled as its transcript is named. The plans that a transcript names are
-    among the others: to know them it has to be read.
+    among the others: to know them it has to be read. refused: a csb.refused.Refused,
+    whose paths nobody owns.
     """
-    paths = sorted(held.paths())
+    paths = sorted(path for path in held.paths() if path not in refused)
     transcripts = (transcript_in(path) for path in paths)
     spellings = Spellings(found[1] for found in transcripts if found)
     owners = Owners({}, [])
@@ -270,6 +271,8 @@ def lost_sessions(held, objects, root):
     """The sessions of a history that are gone from a Claude directory, each a Stored.
 
     Sorted by project and id. One that was just moved to another project is not lost.
+    No path below projects is refused by its name: whether a journal says so of one is
+    for the caller to ask (csb.refused.Refused).
     """
     stored = _stored_sessions(held, objects)
     moves = _Moves(held, objects, root, stored)

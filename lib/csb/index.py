@@ -116,7 +116,7 @@ def folded(text):
 def require_index(args):
     """The path of the index; Error with status 3 if there is none."""
     path = index_path(args)
-    if os.path.exists(path):
+    if os.path.exists(path) and os.path.getsize(path):
         return path
     text = f"cannot find an index at '{path}'"
     claude = claude_dir(args)

@@ -11,6 +11,11 @@ from csb.files import Changed, StableFile, absolute
 
 SETTINGS_LIMIT = 1 << 20        # bytes; no file of settings is larger
 CLEANUP_DAYS = 30               # Claude Code's own, where settings.json says nothing
+INTERVAL = 15                   # minutes between two backups of the timer
+
+# A file in CSB_HOME that csb-gitcommit leaves there when it makes a store where there
+# was one, until csb-status --seen.
+MADE_ANEW = "made-anew"
 
 NamedStore = namedtuple("NamedStore", "path origin")    # origin: what names it
 
@@ -90,11 +95,11 @@ def named_store(args):
     saved = read_config(args).get("git_dir")
     if not isinstance(saved, str) or not saved:
         return None
+    if saved == os.path.join(home, "git"):
+        return None         # earlier versions noted the usual place when they made it
     # Noted relative to CSB_HOME where it lies in there, so that a home that is moved
     # or copied takes its own store along.
     path = absolute(os.path.join(home, os.path.expanduser(saved)))
-    if path == os.path.join(home, "git"):
-        return None         # earlier versions noted the usual place when they made it
     return NamedStore(path, "config.json")
 
 
@@ -169,6 +174,15 @@ def read_config(args):
         return {}
     except (OSError, ValueError) as error:
         raise Error(f"cannot read '{path}': {why(error)}") from None
+
+
+def is_interval(minutes):
+    """Can every timer that we install keep this number of minutes between two runs?"""
+    if type(minutes) is not int or minutes <= 0:
+        return False
+    if minutes < 60:
+        return 60 % minutes == 0
+    return minutes % 60 == 0 and 24 * 60 % minutes == 0
 
 
 def cleanup_days(claude):

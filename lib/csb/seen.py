@@ -1,6 +1,6 @@
 """csb.seen: what the store holds, by the stats that the files had when they were read
 
-It lies in the git directory and is disposable. "csb.seen 1 COMMIT", then for every
+It lies in the git directory and is disposable. "csb.seen 2 REF COMMIT", then for every
 path of that commit "OID MODE SIZE MTIME CTIME INODE PATH", each ended by NUL; then
 "end " and the CRC-32 of all before, in decimal. MODE is octal and has the file's type,
 times are nanoseconds. OID is "-" for an empty directory, whose PATH ends in "/". CTIME
@@ -15,7 +15,8 @@ from csb.files import BLOCK, blocks_of, lines, replace_file
 from csb.git import PIPE, start_git
 
 SEEN = "csb.seen"
-HEADER = b"csb.seen 1 "
+VERSION = b"csb.seen 2"
+LONGEST_HEAD = 1000
 LONGEST_END = len("end 4294967295")
 FRESH = 2 * 10**9               # ns; a ctime as young proves nothing later
 UNKNOWN = 0                     # the mtime of what git alone knows
@@ -25,43 +26,78 @@ NOT_THERE = "-"                 # the id of what is no object: an empty director
 Entry = namedtuple("Entry", "oid mode size mtime ctime inode")
 
 
-def read_seen(store):
-    """(commit, {path: packed entry}) of a store's csb.seen; ("", {}) if there is none.
+# Of which ref's commit a csb.seen is, "" for none, and its checksum, in decimal.
+Head = namedtuple("Head", "ref commit checksum")
+NO_HEAD = Head("", "", "")
 
-    Packed, as its line has it without the path, since there may be very many:
+
+def read_head(store):
+    """The Head of a store's csb.seen; NO_HEAD if there is none.
+
+    Only the two ends of the file are read: whether the checksum is right is not known.
+    """
+    try:
+        with _opened(store) as file:
+            _, checksum = _end_of(file)
+            file.seek(0)
+            line, _, _ = file.read(LONGEST_HEAD).partition(b"\0")
+            return _head(line, checksum)
+    except (OSError, ValueError):
+        return NO_HEAD
+
+
+def read_seen(store):
+    """(Head, {path: packed entry}) of a store's csb.seen.
+
+    (NO_HEAD, {}) if there is none, or none that is whole and of this version. Packed,
+    as its line has it without the path, since there may be very many:
     unpacked() makes an Entry of it.
     """
     try:
-        with open(os.path.join(store, SEEN), "rb") as file:
+        with _opened(store) as file:
             return _read(file)
     except (OSError, ValueError, IndexError, StopIteration):
-        return "", {}
+        return NO_HEAD, {}
+
+
+def _opened(store):
+    return open(os.path.join(store, SEEN), "rb")
 
 
 def _read(file):
     """read_seen() of an open file; ValueError if it is damaged."""
-    size = file.seek(0, os.SEEK_END)
-    file.seek(max(0, size - LONGEST_END))
-    end = file.read()
-    length = size - len(end) + end.index(b"end ")
-    expected = int(end[end.index(b"end ") + 4:])
-
+    length, checksum = _end_of(file)
     total = 0
     for block in _first(file, length):
         total = crc32(block, total)
-    if total != expected:
+    if total != int(checksum):
         raise ValueError("the checksum is wrong")
 
     found = lines(_first(file, length), b"\0")
-    header = next(found)
-    if not header.startswith(HEADER):
-        raise ValueError("it is of another version")
+    head = _head(next(found), checksum)
     entries = {}
     for line in found:
         fields = line.split(b" ", 6)
         path = fields[6]
         entries[os.fsdecode(path)] = line[:-len(path) - 1]
-    return header.removeprefix(HEADER).decode(), entries
+    return head, entries
+
+
+def _end_of(file):
+    """(length of all before the end, the checksum); ValueError if there is no end."""
+    size = file.seek(0, os.SEEK_END)
+    file.seek(max(0, size - LONGEST_END))
+    end = file.read()
+    start = end.index(b"end ")
+    return size - len(end) + start, end[start + 4:].decode()
+
+
+def _head(line, checksum):
+    """The Head in the first line; ValueError if it is of another version."""
+    version, ref, commit = line.rsplit(b" ", 2)
+    if version != VERSION:
+        raise ValueError("it is of another version")
+    return Head(os.fsdecode(ref), commit.decode(), checksum)
 
 
 def _first(file, rest):
@@ -121,9 +157,10 @@ def in_tree(store, commit):
     return found
 
 
-def write_seen(store, commit, entries):
-    """Write the csb.seen of a commit, durable. entries: {path: packed entry}."""
-    parts = [HEADER + commit.encode() + b"\0"]
+def write_seen(store, ref, commit, entries):
+    """Write the csb.seen of a ref's commit, durable. entries: {path: packed entry}."""
+    head = [VERSION, os.fsencode(ref), commit.encode()]
+    parts = [b" ".join(head) + b"\0"]
     for path, line in entries.items():
         parts.append(line + b" " + os.fsencode(path) + b"\0")
     total = 0

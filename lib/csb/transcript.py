@@ -344,23 +344,20 @@ def _table(value):
 
 
 class Record:
-    """One record of a transcript. A text that it has not is "", another value None."""
+    """One record of a transcript. A text that it has not is "", another value None.
 
-    __slots__ = ("fields",)
+    fields: as parsed, for who needs it whole. type: user, assistant, system,
+    attachment, custom-title ...
+    """
+
+    __slots__ = ("fields", "type", "uuid")
 
     def __init__(self, fields):
-        self.fields = fields        # as parsed, for who needs it whole
+        self.fields = fields
+        self.type = _text(fields.get("type"))
+        self.uuid = _text(fields.get("uuid"))
 
     # What it is.
-
-    @property
-    def type(self):
-        """Its type: user, assistant, system, attachment, custom-title ..."""
-        return _text(self.fields.get("type"))
-
-    @property
-    def uuid(self):
-        return _text(self.fields.get("uuid"))
 
     @property
     def parent_uuid(self):
@@ -385,9 +382,10 @@ class Record:
     def is_sound(self):
         """Has everything in it that we rely on the right type?"""
         fields = self.fields
-        for name in ("type", "cwd", "uuid"):
-            if not isinstance(fields.get(name, ""), (str, type(None))):
-                return False
+        if not (self.uuid and self.type and self.cwd):
+            for name in ("type", "cwd", "uuid"):
+                if not isinstance(fields.get(name, ""), (str, type(None))):
+                    return False
         if self.type in ("user", "assistant"):
             message = fields.get("message")
             if not isinstance(message, dict):
@@ -569,6 +567,19 @@ class Record:
         return None
 
     @property
+    def calls(self):
+        """[Call]: the tools that it calls; the same as said.calls, and faster."""
+        content = self._content()
+        found = []
+        if isinstance(content, list):
+            for part in content:
+                if isinstance(part, dict) and _text(part.get("type")).endswith(
+                    "tool_use"
+                ):
+                    found.append(Call(part))
+        return found
+
+    @property
     def answering_agent(self):
         """The subagent whose answer the tool's result in it is."""
         return _text(_table(self.fields.get("toolUseResult")).get("agentId"))
@@ -636,8 +647,8 @@ class Record:
         """
         if self.type != "user" or not self.is_message or self.is_summary:
             return []
-        said = self.said
-        if said is None or said.results:
+        said = None if _holds_result(self._content()) else self.said
+        if said is None:
             return []
         found = []
         for voice in self.voices(said):
@@ -664,6 +675,16 @@ _TITLES = (
 
 
 # --- what a message holds -------------------------------------------------------------
+
+
+def _holds_result(content):
+    """Does a tool's result stand in what a message holds?"""
+    if not isinstance(content, list):
+        return False
+    for part in content:
+        if isinstance(part, dict) and _text(part.get("type")).endswith("tool_result"):
+            return True
+    return False
 
 
 class Call:
@@ -856,14 +877,16 @@ def _inserted_before(text, is_persons):
     """([Voice] of what stands before a person's words, where they begin)."""
     voices = []
     start = 0
-    while True:
-        match = _INSERTED_AT_START.match(text, start)
-        if match is None and not is_persons:
-            match = _OTHERS_AT_START.match(text, start)
-        if match is None:
-            return voices, start
-        start = match.end()
+    match = _INSERTED_AT_START.match(text)
+    while match is not None:
         voices.append(Voice("meta", match[0].strip()))
+        start = match.end()
+        match = _INSERTED_AT_START.match(text, start)
+    if not is_persons and _OTHERS_AT_START.match(text, start):
+        # What stands behind it is Claude Code's as well: where its output lies.
+        voices.append(Voice("meta", text[start:].strip()))
+        start = len(text)
+    return voices, start
 
 
 def _inserted_behind(text, start):
@@ -891,6 +914,9 @@ def one_line(text):
     return words.encode("utf-8", "replace").decode()
 
 
+# Types of most records: they say nothing of the session as a whole.
+_TALK = frozenset(("user", "assistant", "attachment", "progress", "system"))
+
 # The surest first.
 _TITLE_SOURCES = ("custom", "file", "ai", "summary", "prompt", "command")
 
@@ -904,20 +930,28 @@ class Titles:
     def __init__(self, known=None):
         self.known = known if known is not None else {}
 
-    def take(self, record, is_above):
+    def take(self, record, is_above, prompts=None):
         """Learn from the next record. is_above(uuid): does such a record stand above?
+
+        prompts: the record's, if they are at hand.
         """
+        kind = record.type
+        if kind == "user":
+            for source, text in record.prompts() if prompts is None else prompts:
+                self.known.setdefault(source, text)
+        elif kind not in _TALK:
+            self._take_title(record, is_above)
+        waiting = self.known.get("waiting")
+        if waiting and record.uuid in waiting:
+            self._settle(waiting.pop(record.uuid))
+
+    def _take_title(self, record, is_above):
         title = record.title
         if title is not None:
             self.known[title.source] = title.text
         summary = record.summary
         if summary is not None:
             self._take_summary(summary, is_above)
-        if self.known.get("waiting") and record.uuid in self.known["waiting"]:
-            self._settle(self.known["waiting"].pop(record.uuid))
-        if record.type == "user":
-            for source, text in record.prompts():
-                self.known.setdefault(source, text)
 
     def _take_summary(self, summary, is_above):
         # The last one that is about this transcript counts, wherever that stands.
@@ -999,9 +1033,12 @@ class Lineage:
     def take(self, record):
         """Learn from the next record."""
         known = self.known
-        if record.type in ("user", "assistant"):
-            known.setdefault("first_uuid", record.uuid[:36])
-        self._take_parent(record)
+        if record.uuid:
+            self._take_parent(record)
+        if record.type in _TALK:
+            if record.uuid and record.type in ("user", "assistant"):
+                known.setdefault("first_uuid", record.uuid[:36])
+            return
         if record.continued_in and self._is_other(record.continued_in):
             known["continued_in"] = record.continued_in
         if record.relocated_to:
@@ -1014,14 +1051,18 @@ class Lineage:
         # fork says may be inherited, and names its grandparent then. Older versions
         # began with records of the session before.
         known = self.known
-        if record.type == "assistant" and self._is_other(record.requested_by):
-            known["parent_session_id"] = record.requested_by
-            known["parent_by"] = "request"
+        fields = record.fields
+        if record.type == "assistant" and "requestSessionId" in fields:
+            if self._is_other(record.requested_by):
+                known["parent_session_id"] = record.requested_by
+                known["parent_by"] = "request"
+        if known.get("own") and "forkedFrom" not in fields:
+            return
         by = known.get("parent_by")
         if by != "request" and self._is_other(record.forked_from):
             known["parent_session_id"] = record.forked_from
             known["parent_by"] = "fork"
-        elif by in (None, "start") and record.uuid and not known.get("own"):
+        elif by in (None, "start") and not known.get("own"):
             if key_of(record.session_id) == self._own:
                 known["own"] = True
             elif self._is_other(record.session_id):

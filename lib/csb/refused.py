@@ -1,0 +1,163 @@
+"""what is never stored, and why: rules that are built in, and those of config.json
+
+A path that a built-in rule refuses leaves the store's tree if it is there: csb-changes
+lists it as the change "refused", and so does the journal. Who restores leaves it out,
+by the rules or, if they are others by now, by the journal:
+
+    refused = Refused()
+    for noted in notes(objects, journals):      newest first
+        refused.note(noted)
+    path in refused
+
+Paths are relative to the Claude directory. Patterns are the shell's, of which * matches
+"/", too; that of a directory ends in "/".
+"""
+import fnmatch
+import re
+
+from csb import Error
+from csb.files import TEMPORARY
+
+# Whole paths: skills/x/cache/ is stored.
+AT_THE_TOP = {
+    "may hold secrets": """
+        .claude.json* .config.json* accounts/ backups/ sessions/ channels/*/.env ide/
+        daemon/ daemon.* jobs/ secrets/ remote-settings.json policy-limits.json*
+        mcp-needs-auth-cache.json shell-snapshots/ session-env/
+    """,
+    "can be fetched again": """
+        plugins/cache/ plugins/marketplaces/ statsig/ cache/ local/ downloads/
+        telemetry/
+    """,
+    "is a log of Claude Code's own": "debug/",
+    "is made anew by another tool": "session-backup.db* csb-fts*",
+}
+# Names, at any depth outside of projects/.
+NAMES = {
+    "may hold secrets": """
+        .credentials* .env .env.* *.pem *.key id_rsa* id_ed25519* id_ecdsa* *.p12 .netrc
+    """,
+}
+NO_SECRETS = [".env.example"]
+# What Claude Code writes before it is renamed: NAME.tmp.<process>.<hex digits>
+HALF_WRITTEN = re.compile(r".*\.tmp\.[0-9]+\.[0-9a-fA-F]+", re.S)
+
+
+class Patterns:
+    """Shell patterns. Most are simple, and to compile them all would take 8 ms."""
+
+    def __init__(self, patterns):
+        self.whole = set()
+        starts = []
+        ends = []
+        others = []
+        for pattern in patterns:
+            star = pattern.find("*")
+            if not re.search(r"[*?[]", pattern):
+                self.whole.add(pattern)
+            elif re.search(r"[?[]", pattern) or pattern.count("*") > 1:
+                others.append(fnmatch.translate(pattern))
+            elif star == len(pattern) - 1:
+                starts.append(pattern[:-1])
+            elif star == 0:
+                ends.append(pattern[1:])
+            else:
+                others.append(fnmatch.translate(pattern))
+        self.starts = tuple(starts)
+        self.ends = tuple(ends)
+        self.others = "|".join(others)
+
+    def match(self, text):
+        """Does one of the patterns match the whole text?"""
+        if text in self.whole:
+            return True
+        if text.startswith(self.starts) or text.endswith(self.ends):
+            return True
+        return bool(self.others) and re.match(self.others, text) is not None
+
+
+def _compiled(lists):
+    return [(reason, Patterns(words.split())) for reason, words in lists.items()]
+
+
+_AT_THE_TOP = _compiled(AT_THE_TOP)
+_NAMES = _compiled(NAMES)
+
+
+def reason_by_rule(path, name, is_file):
+    """Why a built-in rule refuses a path, whose last part is a name; None if none does.
+
+    The directories above it are not looked at.
+    """
+    if name.lower() == ".git":
+        return "belongs to a git repository"
+    if path == ".csb" or name.startswith(TEMPORARY):
+        return "is ours"
+    if path.startswith("projects/"):
+        return None
+    for reason, patterns in _AT_THE_TOP:
+        if patterns.match(path) or not is_file and patterns.match(path + "/"):
+            return reason
+    if name in NO_SECRETS:
+        return None
+    for reason, patterns in _NAMES:
+        if patterns.match(name):
+            return reason
+    if ".tmp." in name and HALF_WRITTEN.fullmatch(name):
+        return "was never finished"
+    return None
+
+
+def reason_for_stored(path):
+    """Why a built-in rule refuses a stored path, or a directory above; else None.
+
+    The path of an empty directory ends in "/".
+    """
+    start = 0
+    while start < len(path):
+        end = path.find("/", start)
+        is_file = end < 0
+        if is_file:
+            end = len(path)
+        reason = reason_by_rule(path[:end], path[start:end], is_file)
+        if reason:
+            return reason
+        start = end + 1
+    return None
+
+
+class OwnRules:
+    """The patterns that the user has put into config.json."""
+
+    def __init__(self, added):
+        if not isinstance(added, list):
+            raise Error("cannot use 'refuse' of config.json: it is no list of patterns")
+        for pattern in added:
+            if not isinstance(pattern, str):
+                text = "cannot use 'refuse' of config.json: it is no list of patterns"
+                raise Error(text)
+        self._patterns = Patterns(added)
+
+    def refuse(self, path, is_file):
+        """Is the path refused? The directories above it are not looked at."""
+        match = self._patterns.match
+        return match(path) or not is_file and match(path + "/")
+
+
+class Refused:
+    """The stored paths that are left out of a restore."""
+
+    def __init__(self):
+        self._named = set()
+        self._refused = set()
+
+    def note(self, noted):
+        """Learn from what a journal says: csb.held's Noted, the newest ones first."""
+        if noted.path in self._named:
+            return
+        self._named.add(noted.path)
+        if noted.change == "refused":
+            self._refused.add(noted.path)
+
+    def __contains__(self, path):
+        return path in self._refused or reason_for_stored(path) is not None

@@ -1,0 +1,144 @@
+"""backup.log: the runs of csb-backup, what they came to and why they failed
+
+It lies in CSB_HOME, one record a line, and is disposable:
+
+    backup  at event outcome(ok,failed,busy) seconds bytes reason
+    tidy    at outcome(ok,failed) checked reason: the store was packed, a sample of it
+            read back
+
+A run that was killed is not in it. A line that cannot be understood, or is of a time to
+come, is passed over.
+"""
+import json
+import os
+import time
+
+from csb import encode, from_utc, utc, why
+
+LOG = "backup.log"
+OLD_LOG = "backup.log.1"
+MUCH = 1 << 20                  # bytes: then it becomes OLD_LOG
+LOOKED_AT = 1 << 21             # bytes of a log, at most
+DAY = 86400                     # seconds
+RECENT = 20                     # runs, to see how often there is one
+LONGEST_REASON = 500            # characters
+
+OUTCOMES = ("ok", "failed", "busy")
+
+
+def note_run(home, record):
+    """Add a record to the log. That nothing can be written there fails no backup."""
+    path = os.path.join(home, LOG)
+    try:
+        if os.path.exists(path) and os.path.getsize(path) > MUCH:
+            os.replace(path, os.path.join(home, OLD_LOG))
+        fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+        with open(fd, "w") as file:
+            file.write(encode(record) + "\n")
+    except OSError:
+        pass                    # the disk is full, and somebody has said so
+
+
+class RunLog:
+    """The log in a CSB_HOME. complaints: why a part of it could not be read."""
+
+    def __init__(self, home):
+        self.complaints = []
+        self._home = home
+
+    def runs(self, kind="backup"):
+        """Yield (seconds since 1970, record) of its runs, the newest first."""
+        limit = time.time() + DAY
+        for name in (LOG, OLD_LOG):
+            for line in reversed(self._lines(os.path.join(self._home, name))):
+                found = _run(line, kind)
+                if found is not None and 0 <= found[0] < limit:
+                    yield found
+
+    def _lines(self, path):
+        try:
+            if not os.path.isfile(path):        # not there, or a FIFO
+                return []
+            with open(path, "rb") as file:
+                file.seek(max(0, os.path.getsize(path) - LOOKED_AT))
+                return file.read(LOOKED_AT).splitlines()
+        except OSError as error:
+            complaint = f"cannot read '{path}': {why(error)}"
+            if complaint not in self.complaints:
+                self.complaints.append(complaint)
+            return []
+
+
+def _run(line, kind):
+    """(seconds, record) of a line, None if it is none of that kind."""
+    try:
+        record = json.loads(line)
+        if not isinstance(record, dict) or record.get("kind") != kind:
+            return None
+        if record.get("outcome") not in OUTCOMES:
+            return None
+        return from_utc(record.get("at")) // 10**9, record
+    except (ValueError, TypeError, RecursionError):
+        return None
+
+
+class Summary:
+    """What the runs in the log come to.
+
+    last_outcome, last_reason  of the last run; "" if there was none, or no reason
+    last_success               seconds since 1970, None if there was none
+    failures                   since the last success
+    runs_last_day
+    run_every                  median of the seconds between the last runs, or None
+    """
+
+    def __init__(self, log):
+        self.last_outcome = ""
+        self.last_reason = ""
+        self.last_success = None
+        self.failures = 0
+        self.runs_last_day = 0
+        self.run_every = None
+        times = []
+        now = time.time()
+        for at, record in log.runs():
+            self._take(at, record)
+            if now - at < DAY:
+                self.runs_last_day += 1
+            times.append(at)
+            is_known = self.last_success is not None and len(times) > RECENT
+            if is_known and now - at > DAY:
+                break           # what is older says nothing more
+        gaps = sorted(
+            later - earlier
+            for later, earlier in zip(times[:RECENT], times[1:RECENT], strict=False)
+        )
+        if gaps:
+            self.run_every = gaps[len(gaps) // 2]
+
+    def _take(self, at, record):
+        if not self.last_outcome:
+            self.last_outcome = record["outcome"]
+            reason = record.get("reason")
+            if isinstance(reason, str):
+                self.last_reason = reason[:LONGEST_REASON]
+        if self.last_success is None:
+            if record["outcome"] == "ok":
+                self.last_success = at
+            elif record["outcome"] == "failed":
+                self.failures += 1
+
+    def record(self):
+        """It as a record of the kind runs, None if there was no run."""
+        if not self.last_outcome:
+            return None
+        record = {"kind": "runs", "last_outcome": self.last_outcome}
+        if self.last_reason:
+            record["last_reason"] = self.last_reason
+        if self.last_success is not None:
+            record["last_success_at"] = utc(self.last_success)
+        record["failures"] = self.failures
+        record["runs_last_day"] = self.runs_last_day
+        if self.run_every is not None:
+            record["run_every"] = self.run_every
+        return record

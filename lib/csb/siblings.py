@@ -1,0 +1,111 @@
+"""the other tools of ours: where they lie, and the command that a hook or a timer runs
+
+What is installed knows nothing of the shell that installed it: its paths are whole, and
+the places that are not the usual ones stand in it.
+"""
+import os
+import sys
+from collections import namedtuple
+
+from csb import ABSENT, TOOL, Error
+from csb.files import absolute
+from csb.places import claude_dir, csb_home, is_repository, named_store, store_path
+
+Installed = namedtuple("Installed", "settings words")   # {variable: value}, [word]
+
+
+def find_tools(*names):
+    """The paths of other tools: beside this one, else on PATH.
+
+    Error that names all that are missing.
+    """
+    import shutil
+
+    here = os.path.dirname(os.path.realpath(sys.modules["__main__"].__file__))
+    found = []
+    missing = []
+    for name in names:
+        path = os.path.join(here, name)
+        if not os.path.isfile(path):
+            path = shutil.which(name)
+        if path:
+            found.append(os.path.abspath(path))
+        else:
+            missing.append(name)
+    if missing:
+        text = f"cannot find {', '.join(missing)} beside {TOOL} or on PATH"
+        raise Error(text, ABSENT)
+    return found
+
+
+def command_of(path):
+    """The words that run a tool with this Python."""
+    if not sys.executable:
+        raise Error("cannot say which Python runs this: it has no path")
+    return [sys.executable, "-IS", path]
+
+
+def place_words(args):
+    """The options that hand our places on to another tool."""
+    words = []
+    if args.claude_dir:
+        words.append("--claude-dir=" + absolute(args.claude_dir))
+    if args.git_dir:
+        words.append("--git-dir=" + absolute(args.git_dir))
+    return words
+
+
+def installed_command(name, args):
+    """What a hook or a timer has to set, and the words that it runs, of a tool."""
+    (path,) = find_tools(name)
+    words = command_of(path)
+    settings = {}
+    if os.environ.get("CSB_HOME"):
+        settings["CSB_HOME"] = absolute(os.environ["CSB_HOME"])
+    if args.claude_dir:
+        words.append("--claude-dir=" + absolute(args.claude_dir))
+    named = args.git_dir or os.environ.get("CSB_GIT_DIR")
+    if named:
+        words.append("--git-dir=" + absolute(named))
+    elif may_be_away(args):
+        store = store_path_anyway(args)
+        if store:
+            settings["CSB_GIT_DIR"] = store
+    return Installed(settings, words)
+
+
+def may_be_away(args):
+    """Can CSB_HOME be on a disk that is not mounted when a hook or a timer runs?
+
+    Then all that would name the store, config.json, is away with it, and the bare mount
+    point must not be taken for a first run.
+    """
+    if os.environ.get("CSB_HOME"):
+        return True
+    home = csb_home(args)
+    return os.path.islink(home) or os.path.ismount(home)
+
+
+def store_path_anyway(args):
+    """The store, if it is there or if something names it; else None."""
+    named = named_store(args)
+    if named:
+        return named.path
+    path = store_path(args)
+    if is_repository(path):
+        return path
+    return None
+
+
+def places_key(args):
+    """Eight digits for the Claude directory, CSB_HOME and the store that is named.
+
+    Each store has its own hooks and timer, beside those of others.
+    """
+    from binascii import crc32
+
+    named = args.git_dir or os.environ.get("CSB_GIT_DIR")
+    paths = [os.path.realpath(csb_home(args)), os.path.realpath(claude_dir(args)), ""]
+    if named:
+        paths[2] = os.path.realpath(os.path.expanduser(named))
+    return f"{crc32(os.fsencode(chr(0).join(paths))):08x}"
