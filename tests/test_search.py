@@ -454,6 +454,7 @@ def versions_of(texts, kind):
 @pytest.mark.parametrize("kind", [
     "pruned", "cut off, and grown", "another", "edited in place"])
 @pytest.mark.parametrize("is_indexed", [True, False])
+@pytest.mark.few(2)
 def test_what_only_older_versions_hold_is_found(sh, put, home, kind, is_indexed):
     """Whether it was searched before the rewrite, or the index was made afterwards."""
     texts = ["the aqueduct prompt", "the sluice", "the third", "the fourth"]
@@ -531,6 +532,7 @@ def test_an_output_that_is_no_text_is_not_searched(sh, put):
 
 
 @pytest.mark.parametrize("how", ["", "-F ", "-E ", "--tools "])
+@pytest.mark.few(1)
 def test_a_line_above_8_mb_is_searched(sh, put, how):
     """Three large pictures with a question."""
     picture = {"type": "image", "source": {"type": "base64", "data": "iVBORw0K" * 400000}}
@@ -546,6 +548,7 @@ SPELLED = ["\ud55c\uae00", "\u30c9\u30e9\u30a4\u30d6", "caf\u00e9", "\u0439\u043
 
 @pytest.mark.parametrize("form", ["NFC", "NFD"])
 @pytest.mark.parametrize("asked", ["NFC", "NFD"])
+@pytest.mark.few(1)
 def test_two_spellings_of_a_letter_are_one(sh, put, form, asked):
     """In ranked search, in -F, -E, and where all is read; written raw and as escapes."""
     spell = unicodedata.normalize
@@ -619,6 +622,7 @@ def test_the_end_of_a_deleted_session_is_found(sh, put, home):
     ("foo", "\u4e2dfoo\u6587", ["foo"]), ("\u0430\u0434", "\u0410\u0434!", ["\u0410\u0434"]),
     ("-F 'a  b'", "x a  b", ["a b"]), ("-E 'b.*z'", "a b" + "c" * 900 + "z", ["b" + "c" * 239]),
     ("-F '\n  two'", "one\n  two", [" two"])])
+@pytest.mark.few(4)
 def test_the_snippet_shows_its_match(sh, put, query, text, marked):
     put(ONE, said(text))
     for scope in ("", "--tools "):
@@ -638,6 +642,7 @@ def test_a_folder_that_cannot_be_read(sh, put, home):
         done = sh("csb-search alpha --role user")
         assert done.rc == 1 and len(done.records) == 3 and done.err.count("\n") <= 2, done
         assert "cannot list" in done.err and "-w-closed" in done.err
+        assert not sh("csb-search alpha --deleted").records, "it counts as deleted"
     path.parent.chmod(0o700)
     assert before < row_ids(home) and len(row_ids(home)) == 3
     assert len(sh("csb-search alpha --role user").ok().records) == 3
