@@ -246,18 +246,23 @@ def test_what_is_written_once_more_counts_once(learn, what):
 
 
 def test_what_is_written_once_more_in_the_unfinished_line(learn):
+    """It is read twice, as it is and as a whole line, and counts once."""
     lines = talk(3)
-    text = "".join(lines) + lines[0].rstrip()
-    before = learn(text)
-    assert before["shown"]["messages"] == 6
-    assert learn(text + "\n" + "".join(talk(1, 9)), before)["shown"]["messages"] == 8
+    for last in (lines[0], talk(1, 9)[0]):
+        text = "".join(lines) + last.rstrip()
+        count = 6 + (last != lines[0])
+        before = learn(text)
+        assert before["shown"]["messages"] == count
+        assert learn(text + "\n", before)["shown"]["messages"] == count
+        after = learn(text + "\n" + "".join(talk(1, 20)), before)
+        assert after["shown"]["messages"] == count + 2
 
 
 def test_many_replays(learn):
-    """More than are remembered: those that came last count once all the same."""
-    lines = talk(40_000)
-    shown = learn("".join(lines + lines[-2000:]))["shown"]
-    assert (shown["messages"], shown["user_messages"]) == (80_000, 40_000)
+    """Of more than are remembered those that came last count once all the same."""
+    lines = talk(22_500)
+    shown = learn("".join(lines + lines[-8000:]))["shown"]
+    assert (shown["messages"], shown["user_messages"]) == (45_000, 22_500)
 
 
 # --- where a session came from and went -----------------------------------------------

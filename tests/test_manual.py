@@ -187,7 +187,7 @@ def test_a_generator_names_what_it_cannot_read(sh, home, tmp_path):
 
 # What a line is completed to.
 LINES = [
-    ("csb li", "lines list"), ("csb help ver", "verify"), ("csb session", "session_snapshot"),
+    ("csb li", "list"), ("csb help ver", "verify"), ("csb session", "session_snapshot"),
     ("csb list --exp", "--expiring"), ("csb list --onel", "--oneline"), ("csb-list --onel", ""),
     ("csb csb-list --exp", "--expiring"), ("csb log --onel", ""), ("csb backup -n", "-n"),
     ("csb-log --tools ", "none brief full"), ("csb-log --tools = b", "brief"),

@@ -52,6 +52,7 @@ CASES = {
     "a file has the place of its project": (
         "rm -r projects/-v; touch projects/-v", {3: ("-v", "deleted")}),
     "its project cannot be listed": (f"rm {GONE}; chmod 0 projects/-w", {}),
+    "its project can be entered, but not listed": (f"rm {GONE}; chmod 100 projects/-w", {}),
     "its project is a disk that is away": (
         "mv projects/-v ../v; ln -s nowhere projects/-v", {}),
     "its project is an empty mount point": (
