@@ -780,6 +780,10 @@ def test_nothing_is_made_where_there_is_nothing(sh, home):
     done = sh("csb-search hello")
     assert (done.rc, done.out, done.err.count("\n")) == (1, "", 1)
     assert not home.backup.exists()
+    home.claude.rmdir()
+    done = sh("csb-search hello")
+    assert (done.rc, done.out, done.err.count("\n")) == (3, "", 1)
+    assert "is Claude Code installed?" in done.err and not home.backup.exists()
 
 
 def test_it_starts_nothing_but_git(sh, put, home, stages):
