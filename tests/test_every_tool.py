@@ -28,7 +28,7 @@ ID = "11111111-2222-4333-8444-{:012d}"
 FIRST = ID.format(1)
 PATH = f"$CLAUDE_CONFIG_DIR/projects/-work/{FIRST}.jsonl"
 STORED = "csb-changes | csb-gitcommit >/dev/null"
-NEEDED = {"csb-match": " word", "csb-textscan": " word"}
+NEEDED = {}
 INDEXED = "csb-find | csb-index >/dev/null"
 LOCATED = "csb-find | csb-locate >in"
 
@@ -52,7 +52,6 @@ WORKS = {
     "csb-list": (INDEXED, "csb-list"),
     "csb-locate": ("", f"csb-locate {FIRST}"),
     "csb-log": ("", f"csb-log {FIRST}"),
-    "csb-match": ("csb-find | csb-text >in", "csb-match word <in"),
     "csb-md": (f"{LOCATED} && csb-cat <in | csb-turns >turns", "csb-md <turns"),
     "csb-push": (f"{STORED} && git init -q --bare remote", "csb-push remote"),
     "csb-redact": ("", f"csb-redact {PATH}"),
@@ -65,9 +64,6 @@ WORKS = {
     "csb-search": ("", "csb-search -n 0 word"),
     "csb-show": (INDEXED, f"csb-show {FIRST}"),
     "csb-status": ("csb-backup >/dev/null", "csb-status"),
-    "csb-text": ("csb-find >in", "csb-text <in"),
-    "csb-textindex": ("", "csb-textindex"),
-    "csb-textscan": ("csb-find >in", "csb-textscan word <in"),
     "csb-tree": (INDEXED, "csb-tree --all"),
     "csb-turns": (f"{LOCATED} && csb-cat <in >lines", "csb-turns <lines"),
     "csb-verify": (STORED, "csb-verify"),
@@ -77,7 +73,7 @@ WORKS = {
 SOURCES = [name for name in TOOLS
            if name in "csb csb-backup csb-changes csb-config csb-find csb-gc csb-list "
                        "csb-push csb-scan "
-                       "csb-schedule csb-search csb-setup csb-status csb-textindex "
+                       "csb-schedule csb-search csb-setup csb-status "
                        "csb-tree csb-verify".split()]
 # Sources that need one, a timer, a terminal or an operand.
 INDEX = "csb-list csb-push csb-scan csb-schedule csb-search csb-setup csb-tree".split()

@@ -37,6 +37,7 @@ MOVED = {
     "csb-restore",
     "csb-scan",
     "csb-schedule",
+    "csb-search",
     "csb-setup",
     "csb-status",
     "csb-tree",
@@ -92,6 +93,8 @@ JOBS = {
         "kind": "session", "session_id": name(0)}),
     "csb-tree": (STORED, "csb-tree --all", {
         "kind": "session", "session_id": name(0), "depth": 0}),
+    "csb-search": ("", "csb-search -F question", {
+        "kind": "hit", "session_id": name(0), "snippet": "question 0"}),
     "csb-verify": (STORED, "csb-verify", {
         "kind": "check", "path": TRANSCRIPT, "ok": True}),
     "session_snapshot": (

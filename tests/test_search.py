@@ -5,10 +5,15 @@ import re
 import signal
 import sqlite3
 import subprocess
+import sys
 import time
+import unicodedata
 
 import pytest
-from conftest import POWERLESS
+from conftest import POWERLESS, ROOT
+
+sys.path.insert(0, os.path.join(ROOT, "lib"))
+from csb.transcript import Record
 
 pytestmark = pytest.mark.logic
 
@@ -113,22 +118,22 @@ def test_the_index_gives_what_reading_gives(sh, home, real):
 
 
 def text_of(path):
-    """Counted on its own: [(uuid, text)] that user and assistant said in a transcript."""
+    """Counted on its own: [(uuid, role, text)] of what is said in a transcript."""
     found = []
     for line in path.read_bytes().split(b"\n"):
         try:
-            record = json.loads(line)
-            kind, content = record["type"], record.get("message", {}).get("content")
-        except (ValueError, KeyError, TypeError, AttributeError):
+            record = Record(json.loads(line))
+        except ValueError:
             continue
-        if kind == "attachment" and record["attachment"].get("type") == "queued_command":
-            kind, content = "user", record["attachment"].get("prompt")
-        if kind not in ("user", "assistant") or record.get("isMeta") or record.get("isSidechain"):
+        if record.is_meta or record.is_sidechain or record.type == "system":
             continue
-        texts = [content] if isinstance(content, str) else [
-            part["text"] for part in content or () if part.get("type") == "text"]
-        if any(texts):
-            found.append((record.get("uuid"), "\n".join(filter(None, texts))))
+        texts = {}
+        for role, text in record.voices():
+            role = "user" if role == "command" else role
+            if role != "meta" and text.strip():
+                texts.setdefault(role, []).append(text)
+        for role, parts in texts.items():
+            found.append((record.original_uuid, role, "\n".join(parts)))
     return found
 
 
@@ -141,12 +146,17 @@ def test_fixed_equals_grep(sh, home, real, tmp_path):
         once, alone = {}, []
         for path in sorted(claude.glob("projects/*/*.jsonl")):
             if re.fullmatch(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", path.stem):
-                for uuid, text in text_of(path):
-                    (once.__setitem__(uuid, text) if uuid else alone.append(text))
-        lines = [text.encode("utf-8", "replace").replace(b"\n", b" ") for text in
-                 [*once.values(), *alone]]
+                for uuid, role, text in text_of(path):
+                    if uuid:
+                        once[uuid, role] = text
+                    else:
+                        alone.append(text)
+        lines = []
+        for text in [*once.values(), *alone]:
+            text = unicodedata.normalize("NFC", text).replace("\n", " ")
+            lines.append(text.encode("utf-8", "replace"))
         (tmp_path / "text").write_bytes(b"".join(line + b"\n" for line in lines))
-        words = ("the", '"', "->", "—", "\\", "<command", "é", "a/", "`", "✓", "&&")
+        words = ("the", '"', "->", "—", "\\", "</", "é", "a/", "`", "✓", "&&")
         for word in words if len(lines) > 500 else words[:3]:
             quoted = "'" + word + "'"
             grep = sh(f"grep -acF -e {quoted} {tmp_path}/text", LC_ALL="C.UTF-8").out.strip()
@@ -205,7 +215,7 @@ def test_roles_and_scopes(sh, put, home):
     roles = lambda words: sorted(role for _, role, _ in hits(sh, words))
     assert roles("needle") == ["summary", "user"]
     assert roles("--tools needle") == ["result", "summary", "tool", "user"]
-    assert roles("--all needle") == ["result", "summary", "thinking", "tool", *["user"] * 3]
+    assert roles("--all needle") == ["result", "summary", "system", "thinking", "tool", *["user"] * 2]
     assert roles("--all --role tool --role result -F needle") == ["result", "tool"]
     assert roles("--role summary needle") == ["summary"]
     agent = [hit for hit in sh("csb-search --all agent").records if "agent" in hit]
@@ -227,6 +237,7 @@ def test_filters(sh, talk):
 
 
 def test_sessions_and_context(sh, talk):
+    sh("csb-find | csb-index").ok()
     done = sh("csb-search -l bug").ok()
     assert sorted(done.out) == sorted(sh("csb-search -l -F bug").ok().out)
     assert sorted(record["session_id"] for record in done.records) == [ONE, TWO]
@@ -260,7 +271,7 @@ def state(home):
     """(texts that are indexed, bytes of each session that were read)."""
     with sqlite3.connect(home.backup / "search.db") as db:
         return (db.execute("SELECT count(*) FROM row").fetchone()[0],
-                [parsed for (parsed,) in db.execute("SELECT parsed FROM file ORDER BY key")])
+                [parsed for (parsed,) in db.execute("SELECT parsed FROM file ORDER BY path")])
 
 
 @pytest.mark.long
@@ -278,13 +289,21 @@ def test_it_is_never_stale(sh, put, home):
     assert [hit[1] for hit in hits(sh, "epsilon", True)] == ["meta"]
 
 
-def test_only_the_tail_is_parsed(sh, put, stages):
-    """What was read before is not read again: a csb-text that counts what it gives."""
+def row_ids(home):
+    """The numbers of the texts that are indexed, without those of titles and such."""
+    with sqlite3.connect(home.backup / "search.db") as db:
+        rows = db.execute("SELECT id FROM row WHERE offset >= 0").fetchall()
+    return {number for (number,) in rows}
+
+
+def test_only_the_tail_is_read(sh, put, home):
+    """What was indexed before stays as it is."""
     put(ONE, *(said(f"word{n}") for n in range(500)))
     assert hits(sh, "word1")
+    before = row_ids(home)
     put(ONE, said("tail"), more=True)
-    done = sh("csb-textindex").ok()
-    assert [record["texts"] for record in done.records] == [1]
+    assert hits(sh, "tail")
+    assert len(row_ids(home) - before) == 1 and before < row_ids(home)
 
 
 def test_a_line_without_its_end(sh, put):
@@ -353,8 +372,8 @@ def test_killed_while_it_builds(sh, put, home, tools):
     """Whenever it is killed, the next one finds everything, once."""
     for number, name in enumerate(IDS):
         put(name, *(said(f"w{number}x{n} alpha " + "filler " * 60, number=n) for n in range(400)))
-    for delay in (0.1, 0.3, 0.5, 0.8):
-        process = subprocess.Popen([*POWERLESS, "csb-textindex"], env=home.env,
+    for delay in (0.1, 0.2, 0.3, 0.5, 0.8):
+        process = subprocess.Popen([*POWERLESS, "csb-search", "alpha"], env=home.env,
                                    stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
                                    start_new_session=True)
         time.sleep(delay)
@@ -364,25 +383,17 @@ def test_killed_while_it_builds(sh, put, home, tools):
     assert state(home)[0] == 400 * len(IDS) + len(IDS)
 
 
-def test_it_goes_on_where_it_stopped(sh, put, home, stages):
-    """What a run committed is not read again by the next one."""
+def test_it_goes_on_where_it_stopped(sh, put, home):
+    """What a run committed before it was killed is not read again by the next one."""
     for name in IDS[:3]:
         put(name, said(f"alpha {name}"), project="-w")
-    (home.path / "count").touch()
-    bin_dir = home.env["PATH"].split(":")[0]
-    with open(os.path.join(bin_dir, "csb-text"), encoding="utf-8") as file:
-        code = file.read()
-    line = "        failed = {'failed': True}\n".replace("'", '"')
-    assert line in code
-    slow = code.replace(line, line + "        import time\n        time.sleep(1.2)\n"
-                        f"        open('{home.path}/count', 'a').write('x')\n")
-    with open(os.path.join(bin_dir, "csb-text"), "w", encoding="utf-8") as file:
-        file.write(slow)
-    os.chmod(os.path.join(bin_dir, "csb-text"), 0o755)
-    sh("timeout -s KILL 3.4 csb-textindex")
-    sh("csb-textindex").ok()
-    assert (home.path / "count").stat().st_size <= 5
     assert len(hits(sh, "alpha")) == 3
+    before = row_ids(home)
+    with sqlite3.connect(home.backup / "search.db") as db:
+        db.execute("DELETE FROM row WHERE file = 2 AND offset >= 0")
+        db.execute("UPDATE file SET parsed = 0, prefix = NULL, stamp = NULL WHERE id = 2")
+    assert len(hits(sh, "alpha")) == 3
+    assert len(row_ids(home) & before) == 2
 
 
 def test_two_at_once(sh, put):
@@ -423,3 +434,365 @@ def test_it_is_small_and_reads_within_bounds(sh, put, home):
 def test_people_see_hits(sh, talk):
     done = sh("csb search zebra").ok()
     assert TWO[:8] in done.out and "The zebra title" in done.out
+
+
+# --- what is found, and what once was not ---------------------------------------------
+
+
+def versions_of(texts, kind):
+    """A transcript before and after it was rewritten, as lines."""
+    before = [said(text, number=number) for number, text in enumerate(texts)]
+    after = {
+        "pruned": before[2:],
+        "cut off, and grown": [*before[:2], said("longer " * 200, number=99)],
+        "another": [said("nothing of that " * 50, number=98)],
+        "edited in place": [before[0].replace("aqueduct", "xxxxxxxx"), *before[1:]],
+    }[kind]
+    return before, after
+
+
+@pytest.mark.parametrize("kind", [
+    "pruned", "cut off, and grown", "another", "edited in place"])
+@pytest.mark.parametrize("is_indexed", [True, False])
+@pytest.mark.few(2)
+def test_what_only_older_versions_hold_is_found(sh, put, home, kind, is_indexed):
+    """Whether it was searched before the rewrite, or the index was made afterwards."""
+    texts = ["the aqueduct prompt", "the sluice", "the third", "the fourth"]
+    before, after = versions_of(texts, kind)
+    path = put(ONE, *before)
+    sh("csb-backup").ok()
+    if is_indexed:
+        assert hits(sh, "aqueduct")
+    put(ONE, *after)
+    assert sh("csb-backup").rc == 0
+    lost = [text for text in texts if not any(text in line for line in after)]
+    for how in ("", "-F ", "--tools ", "--all -F "):
+        for text in texts:
+            assert hits(sh, f"{how}'{text}'") == [("1", "user", text)], (how, text)
+    for text in lost:
+        (hit,) = sh(f"csb-search '{text}' --role user").ok().records
+        name = path.relative_to(home.claude)
+        there = sh(f"git --git-dir={home.backup}/git show {hit['commit']}:{name}").ok().out
+        assert text in there.encode()[hit["offset"]:].splitlines()[0].decode()
+    (home.backup / "search.db").unlink()
+    for text in texts:
+        assert hits(sh, text) == [("1", "user", text)], text
+
+
+def test_seen_reads_nothing_again(sh, put, home):
+    """Nor does what only an older version holds go away."""
+    put(ONE, said("the aqueduct"), said("stays"))
+    sh("csb-backup").ok()
+    put(ONE, said("stays"))
+    assert sh("csb-backup").rc == 0
+    assert hits(sh, "aqueduct")
+    before = row_ids(home)
+    sh(f"csb-index --seen {ONE}").ok()
+    assert hits(sh, "aqueduct") and hits(sh, "stays") and row_ids(home) == before
+
+
+def spilled(put, text, name="b1x2.txt"):
+    """A session with an output that lies in a file beside it; the path of that."""
+    folder = f"projects/-w-parser/{ONE}/tool-results"
+    note = ("<persisted-output>\nOutput too large (120KB). Full output saved to: "
+            f"/x/{folder}/{name}\n\nPreview (first 2KB):\ncc a.c\n</persisted-output>")
+    result = {"type": "tool_result", "tool_use_id": "t", "content": note}
+    path = put(ONE, said("run it"), said("", message={"content": [result]}))
+    output = path.parent / ONE / "tool-results" / name
+    output.parent.mkdir(parents=True)
+    output.write_bytes(text)
+    return output
+
+
+@pytest.mark.parametrize("how", ["", "-F ", "-E "])
+def test_outputs_beside_the_transcript_are_searched(sh, put, how):
+    """On disk, in the store when they are gone from disk, and when all of it is."""
+    text = b"x" * ((1 << 20) - 5) + b" hydrangea_init\n" + b"y\n" * 100000 + b"peony\n"
+    output = spilled(put, text)
+    sh("csb-backup").ok()
+
+    def found(word):
+        done = sh(f"csb-search --tools {how}{word}")
+        return [(hit["role"], hit["output"], word in hit["snippet"]) for hit in done.records]
+
+    expected = [("result", f"{ONE}/tool-results/b1x2.txt", True)]
+    assert not hits(sh, f"{how}hydrangea_init")
+    for _ in range(3):
+        assert found("hydrangea_init") == found("peony") == expected
+        if output.exists():
+            output.unlink()
+        else:
+            (output.parent.parent.parent / f"{ONE}.jsonl").unlink(missing_ok=True)
+    assert len(hits(sh, f"--all {how}peony")) == 1
+
+
+def test_an_output_that_is_no_text_is_not_searched(sh, put):
+    spilled(put, b"hydrangea\0" * 100, "picture.bin")
+    assert not hits(sh, "--tools hydrangea")
+
+
+@pytest.mark.parametrize("how", ["", "-F ", "-E ", "--tools "])
+@pytest.mark.few(1)
+def test_a_line_above_8_mb_is_searched(sh, put, how):
+    """Three large pictures with a question."""
+    picture = {"type": "image", "source": {"type": "base64", "data": "iVBORw0K" * 400000}}
+    parts = [{"type": "text", "text": "compare the chrysanthemum dialogs"}, *[picture] * 3]
+    put(ONE, said("", message={"role": "user", "content": parts}), said("the second"))
+    assert hits(sh, f"{how}chrysanthemum") == [("1", "user", "compare the chrysanthemum dialogs")]
+    assert hits(sh, f"{how}second")
+
+
+SPELLED = ["\ud55c\uae00", "\u30c9\u30e9\u30a4\u30d6", "caf\u00e9", "\u0439\u043e\u0434",
+           "\u1ec7", "\u1e69", "\u2126hm", "\u212b"]
+
+
+@pytest.mark.parametrize("form", ["NFC", "NFD"])
+@pytest.mark.parametrize("asked", ["NFC", "NFD"])
+@pytest.mark.few(1)
+def test_two_spellings_of_a_letter_are_one(sh, put, form, asked):
+    """In ranked search, in -F, -E, and where all is read; written raw and as escapes."""
+    spell = unicodedata.normalize
+    put(ONE, *(json.dumps({"type": "user", "uuid": f"u{n}", "message": {
+        "content": "sort " + spell(form, word)}}, ensure_ascii=False) + "\n"
+        for n, word in enumerate(SPELLED)))
+    put(TWO, *(said("sort " + spell(form, word), number=n) for n, word in enumerate(SPELLED)))
+    for how in ("", "-F ", "-E ", "-F -i ", "--tools "):
+        for word in SPELLED:
+            found = hits(sh, f"{how}--role user '{spell(asked, word)}'")
+            text = "sort " + spell("NFC", word)
+            assert sorted(found) == [("1", "user", text), ("2", "user", text)], (how, word)
+
+
+def test_rows_that_come_again_are_one_hit(sh, put, home):
+    """Claude Code appends earlier rows once more when it compacts."""
+    rows = [said(f"point {n}", number=n, uuid=f"{n:08x}-0000-4000-8000-000000000000")
+            for n in range(20)]
+    put(ONE, *rows, *rows)
+    assert len(hits(sh, "point")) == len(hits(sh, "-F point")) == 20
+    put(ONE, *rows, more=True)
+    for how in ("", "-F ", "--tools "):
+        assert len(hits(sh, how + "point")) == 20
+        assert len(hits(sh, how + "'point 7'")) == 1
+
+
+def test_an_id_in_capitals(sh, put):
+    name = "0122B4C2-C01E-41C6-98EC-C309D2B8EB5A"
+    put(name, said("the carambola"))
+    for words in ("carambola", "-F carambola", "carambola --session 0122b4c2",
+                  f"carambola --session {name}"):
+        assert [hit["session_id"] for hit in sh(f"csb-search {words} --role user").ok().records
+                ] == [name]
+
+
+def test_many_turns_around_many_hits(sh, put):
+    """More of them than a pipe holds."""
+    for number in range(30):
+        put(f"{number:08x}-2222-4333-8444-555555555555",
+            *(said(f"turn {n} " + "filler " * 50, number=n) for n in range(120)),
+            said(f"the needle {number}"), said("the end", number=7))
+    done = sh("csb-search -n 0 -C 100 --role user needle").ok()
+    assert len(done.records) == 30
+    for hit in done.records:
+        assert len(hit["before"]) == 100 and len(hit["after"]) == 1
+        assert hit["before"][-1]["snippet"].startswith("turn 119 filler")
+
+
+def test_the_end_of_a_deleted_session_is_found(sh, put, home):
+    """Stored between the last search and the deletion."""
+    path = put(ONE, said("the beginning"))
+    assert hits(sh, "beginning")
+    put(ONE, said("the very end"), more=True)
+    sh("csb-backup").ok()
+    path.unlink()
+    before = row_ids(home)
+    for how in ("", "-F ", "--deleted ", "--tools "):
+        assert hits(sh, how + "'very end'") == [("1", "user", "the very end")], how
+        assert hits(sh, how + "beginning") == [("1", "user", "the beginning")], how
+    assert before < row_ids(home)
+
+
+@pytest.mark.parametrize("query, text, marked", [
+    ("'\"exit status\"'", "an exit\nstatus of 1", ["exit status"]),
+    ("'\"exit status\"'", "an exit -\n  status of 1", ["exit - status"]),
+    ("cafe", "the caf\u00e9 and the cafes", ["caf\u00e9"]),
+    ("caf\u00e9", "the cafe", ["cafe"]), ("ECOLE", "une \u00e9cole", ["\u00e9cole"]),
+    ("naive", "x" * 5000 + " na\u00efve " + "y" * 5000, ["na\u00efve"]),
+    ("er*", "an error, an ERA", ["error", "ERA"]), ("err", "terror, err.", ["err"]),
+    ("a_b", "is a_b it", ["a_b"]), ("'\"\u6587\u672c\"'", "\u4e2d\u6587\u6587\u672c", ["\u6587\u672c"]),
+    ("foo", "\u4e2dfoo\u6587", ["foo"]), ("\u0430\u0434", "\u0410\u0434!", ["\u0410\u0434"]),
+    ("-F 'a  b'", "x a  b", ["a b"]), ("-E 'b.*z'", "a b" + "c" * 900 + "z", ["b" + "c" * 239]),
+    ("-F '\n  two'", "one\n  two", [" two"])])
+@pytest.mark.few(4)
+def test_the_snippet_shows_its_match(sh, put, query, text, marked):
+    put(ONE, said(text))
+    for scope in ("", "--tools "):
+        (hit,) = sh(f"csb-search --role user {scope}{query}").ok().records
+        assert [hit["snippet"][start:end] for start, end in hit["match"]] == marked
+
+
+def test_a_folder_that_cannot_be_read(sh, put, home):
+    """It is said, what is known of it is found, and nothing is read again."""
+    path = put(ONE, said("alpha one"), project="-w-closed")
+    put(TWO, said("alpha two"))
+    assert len(hits(sh, "alpha")) == 2
+    before = row_ids(home)
+    path.parent.chmod(0)
+    put(THREE, said("alpha three"))
+    for _ in range(2):
+        done = sh("csb-search alpha --role user")
+        assert done.rc == 1 and len(done.records) == 3 and done.err.count("\n") <= 2, done
+        assert "cannot list" in done.err and "-w-closed" in done.err
+        assert not sh("csb-search alpha --deleted").records, "it counts as deleted"
+    path.parent.chmod(0o700)
+    assert before < row_ids(home) and len(row_ids(home)) == 3
+    assert len(sh("csb-search alpha --role user").ok().records) == 3
+
+
+def test_a_session_that_moved_is_found_once(sh, put, home):
+    path = put(ONE, said("alpha"), project="-w-tree")
+    assert hits(sh, "alpha")
+    before = row_ids(home)
+    other = home.claude / "projects/-w/" / path.name
+    other.parent.mkdir()
+    path.rename(other)
+    for how in ("", "-F "):
+        (hit,) = sh(f"csb-search {how}alpha --role user").ok().records
+        assert hit["project"] == "-w"
+    assert not hits(sh, "alpha --deleted") and row_ids(home) == before
+
+
+def test_transcripts_where_claude_code_does_not_look(sh, put, home):
+    """One folder deeper, and a conflict copy, which counts less than the original."""
+    put(ONE, said("alpha original"))
+    deeper = home.claude / f"projects/-w-parser/old/{TWO}.jsonl"
+    deeper.parent.mkdir()
+    deeper.write_text(said("alpha deeper"))
+    copy = home.claude / f"projects/-w-parser/{ONE} (conflicted copy).jsonl"
+    copy.write_text(said("alpha original") + said("alpha in the copy alone"))
+    sh("csb-find | csb-index").ok()
+    for how in ("", "-F ", "--tools "):
+        found = sorted(hit[2] for hit in hits(sh, how + "alpha"))
+        assert found == ["alpha deeper", "alpha in the copy alone", "alpha original"]
+    paths = {record["transcript_path"] for record in sh("csb-search -l alpha").ok().records}
+    assert paths == {str(deeper), str(copy), str(home.claude / f"projects/-w-parser/{ONE}.jsonl")}
+
+
+def test_what_a_machine_says_is_no_users_word(sh, put):
+    reminder = "<system-reminder>\nneedle of a machine\n</system-reminder>"
+    put(ONE, said("<task-notification>needle of a task</task-notification>"),
+        said(f"a person's needle\n{reminder}"), said("needle", origin={"kind": "task"}))
+    assert hits(sh, "needle") == [("1", "user", "a person's needle")]
+    roles = sorted(role for _, role, _ in hits(sh, "--all needle"))
+    assert roles == ["system", "system", "system", "user"]
+
+
+def test_hits_say_how_many_there_are(sh, put):
+    for name in IDS[:3]:
+        put(name, *(said(f"needle {name} {n}", number=n) for n in range(10)))
+    put(IDS[3], said("nothing"))
+    for how in ("", "-F ", "--tools "):
+        done = sh(f"csb-search {how}-n 4 --role user needle").ok()
+        assert [(hit["total"], hit["sessions"], hit["searched"]) for hit in done.records] == [
+            (30, 3, 4)] * 4
+        assert {hit["cwd"] for hit in done.records} == {"/w/parser"}
+
+
+def test_many_hits_are_counted_though_not_ranked(sh, put):
+    put(ONE, *(said(f"needle {n}", number=n) for n in range(6000)))
+    (hit,) = sh("csb-search -n 1 needle --role user").ok().records
+    assert hit["total"] == 6000
+
+
+def test_a_reader_that_waits_keeps_nobody_out(sh, put, home):
+    """The index is written while somebody still looks at hits."""
+    put(ONE, *(said(f"needle {n} " + "filler " * 30, number=n) for n in range(3000)))
+    put(TWO, said("other"))
+    assert hits(sh, "other")
+    for how in ("", "-F ", "-C 2 "):
+        slow = subprocess.Popen(f"csb-search -n 0 --role user {how}needle", shell=True, env=home.env,
+                                stdout=subprocess.PIPE)
+        assert slow.stdout.read(1)
+        put(TWO, said("newer"), more=True)
+        assert sh("csb-search newer", timeout=30).ok().records
+        assert slow.stdout.read().count(b"\n") == 3000 and slow.wait() == 0
+
+
+def test_a_home_that_cannot_be_written(sh, put, home):
+    """Everything is found, and it is said that nothing is kept."""
+    put(ONE, said("alpha"))
+    home.backup.mkdir(exist_ok=True)
+    for prepare in (None, "csb-search alpha"):
+        if prepare:
+            sh(prepare).ok()
+            put(ONE, said("alpha again"), more=True)
+        home.backup.chmod(0o500)
+        for path in home.backup.iterdir():
+            path.chmod(0o400)
+        for how in ("", "-F "):
+            done = sh(f"csb-search --role user {how}alpha")
+            assert done.rc == 0 and len(done.records) == 1 + bool(prepare), done
+            assert done.err.count("\n") == 1 and "cannot keep the text index" in done.err
+        for path in home.backup.iterdir():
+            path.chmod(0o600)
+        home.backup.chmod(0o700)
+
+
+def test_a_disk_that_is_full(sh, put, home):
+    """The same: a limit on the size of files stands for it."""
+    put(ONE, *(said(f"alpha {n} " + "filler " * 50, number=n) for n in range(900)))
+    done = sh("ulimit -f 100; csb-search -n 0 --role user alpha | cat")
+    assert done.rc == 0 and len(done.records) == 900, done.err
+    assert done.err.count("\n") == 1 and "cannot keep the text index" in done.err
+    assert len(hits(sh, "alpha")) == 900
+
+
+def test_an_index_of_another_version_is_made_anew(sh, put, home):
+    put(ONE, said("alpha"))
+    assert hits(sh, "alpha")
+    with sqlite3.connect(home.backup / "search.db") as db:
+        db.execute(f"PRAGMA user_version = {0x63737401}")
+    assert sh("csb-search alpha --role user").ok().records
+    assert not (home.backup / "search.db.bad").exists()
+
+
+def test_without_an_index_of_sessions(sh, put, home):
+    """Also of one that is damaged: what is on disk is found, and so is what the store has."""
+    put(ONE, said("alpha"), '{"type":"custom-title","customTitle":"Ordinary"}\n')
+    path = put(TWO, said("alpha, too"))
+    sh("csb-backup").ok()
+    path.unlink()
+    index = home.backup / "session-backup.db"
+    for damage in (None, b"no database"):
+        index.unlink(missing_ok=True)
+        if damage:
+            index.write_bytes(damage)
+        for _ in range(2):
+            found = sh("csb-search --role user alpha")
+            assert found.rc == 0 and len(found.records) == 2, found
+            assert found.err.count("\n") <= bool(damage)
+            assert {hit.get("title") for hit in found.records} == {"Ordinary", "alpha, too"}
+            assert {record["state"] for record in sh("csb-search -l alpha").records} == {
+                "present", "deleted"}
+        (home.backup / "search.db").unlink()
+
+
+def test_nothing_is_made_where_there_is_nothing(sh, home):
+    done = sh("csb-search hello")
+    assert (done.rc, done.out, done.err.count("\n")) == (1, "", 1)
+    assert not home.backup.exists()
+    home.claude.rmdir()
+    done = sh("csb-search hello")
+    assert (done.rc, done.out, done.err.count("\n")) == (3, "", 1)
+    assert "is Claude Code installed?" in done.err and not home.backup.exists()
+
+
+def test_it_starts_nothing_but_git(sh, put, home, stages):
+    """No other tool of ours is there."""
+    put(ONE, said("alpha"))
+    sh("csb-backup").ok()
+    bin_dir = home.env["PATH"].split(":")[0]
+    for name in os.listdir(bin_dir):
+        if name.startswith("csb") and name != "csb-search":
+            os.unlink(os.path.join(bin_dir, name))
+    for how in ("", "-F ", "--tools ", "--all ", "-l "):
+        assert sh(f"csb-search {how}alpha").ok().records

@@ -180,6 +180,17 @@ class _Shortener:
         return kept
 
 
+def may_be_talk(line):
+    """May a line hold what people said, or a title? By its bytes: it is parsed if so.
+
+    Most of a transcript is what tools were given and answered.
+    """
+    if b'"text":' in line or b'"content":[{' not in line:
+        if b'"user"' in line or b'"assistant"' in line:
+            return True
+    return b'"queued_command"' in line or b'-title"' in line
+
+
 # --- records --------------------------------------------------------------------------
 
 _decode = json.JSONDecoder().decode
