@@ -28,7 +28,6 @@ ID = "11111111-2222-4333-8444-{:012d}"
 FIRST = ID.format(1)
 PATH = f"$CLAUDE_CONFIG_DIR/projects/-work/{FIRST}.jsonl"
 STORED = "csb-changes | csb-gitcommit >/dev/null"
-NEEDED = {}
 INDEXED = "csb-find | csb-index >/dev/null"
 LOCATED = "csb-find | csb-locate >in"
 
@@ -242,7 +241,7 @@ def interrupt(process):
 def test_ctrl_c_while_reading(home, sh, tool, ready):
     """130 and not a word. (The tool reads its input once it complains of the first line, which is
     as good as any other to csb-redact and csb-remap.)"""
-    process = start(home, f"exec {tool}{NEEDED.get(tool, '')}", stdin=subprocess.PIPE,
+    process = start(home, f"exec {tool}", stdin=subprocess.PIPE,
                     stdout=subprocess.DEVNULL)
     process.stdin.write(b"{no record\n")
     process.stdin.flush()

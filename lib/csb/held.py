@@ -361,9 +361,9 @@ def is_odd(session):
 
 
 # Where a transcript lies: fullest is the Info of its longest stored version, None if
-# none is stored; age counts the commits since it changed; deleted says whether the
-# store knows that it is gone.
-_Place = namedtuple("_Place", "path gone fullest age deleted")
+# none is stored; size, in bytes, is that on disk, else that of the fullest; age counts
+# the commits since it changed; deleted says whether the store knows that it is gone.
+_Place = namedtuple("_Place", "path gone fullest size age deleted")
 
 _LOST = Info("", "blob", 1 << 62)       # what is lost may have been the longest
 
@@ -414,7 +414,7 @@ class Moves:
         """
         others = []
         for path in self._transcripts(session.session_id):
-            if project_of(path) != session.project:
+            if is_odd(session) or project_of(path) != session.project:
                 others.append(self._place(path))
         if not others:
             return None             # most sessions lie in one project
@@ -452,9 +452,18 @@ class Moves:
                 fullest = max(infos, key=lambda info: info.size)
                 age = self._held.age(path)
                 deleted = versions[0].deleted_at is not None
+            size = fullest.size if fullest else 0
             gone = is_gone(self._root, path)
-            self._places[path] = _Place(path, gone, fullest, age, deleted)
+            if not gone:
+                size = self._size_on_disk(path, size)
+            self._places[path] = _Place(path, gone, fullest, size, age, deleted)
         return self._places[path]
+
+    def _size_on_disk(self, path, stored_size):
+        try:
+            return os.stat(os.path.join(self._root, path)).st_size
+        except OSError:
+            return stored_size
 
     def _begins_with(self, place, start):
         """Does a transcript begin with the bytes of an object (an Info)?"""
@@ -482,8 +491,7 @@ class Moves:
 
 
 def _rank(place):
-    size = place.fullest.size if place.fullest else 0
-    return not place.gone, size, -place.age, not place.deleted
+    return not place.gone, place.size, -place.age, not place.deleted
 
 
 def begins_with(objects, info, start):
