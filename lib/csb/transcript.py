@@ -338,6 +338,11 @@ class Record:
         return _text(self.fields.get("parentUuid"))
 
     @property
+    def follows(self):
+        """The uuid of the record before it in the talk, across a compaction, too."""
+        return self.parent_uuid or _text(self.fields.get("logicalParentUuid"))
+
+    @property
     def session_id(self):
         """The session that it was written in. A fork's copies may name another one."""
         return _text(self.fields.get("sessionId"))
@@ -742,6 +747,41 @@ _TELLING = (
 _SAVED_TO = re.compile(r"saved to: ([^\r\n]{1,4000})")
 
 
+Edit = namedtuple("Edit", "old new")            # a text, and what took its place
+Task = namedtuple("Task", "text state")         # state: pending, in_progress, completed
+
+
+def edits_in(given):
+    """[Edit]: what the input of a call of Edit or MultiEdit changes; [] of another."""
+    given = _table(given)
+    several = given.get("edits")
+    found = []
+    for one in several if isinstance(several, list) else [given]:
+        one = _table(one)
+        old, new = one.get("old_string"), one.get("new_string")
+        if isinstance(old, str) and isinstance(new, str):
+            found.append(Edit(old, new))
+    return found
+
+
+def tasks_in(given):
+    """[Task]: the list that the input of a call of TodoWrite makes; [] of another."""
+    listed = _table(given).get("todos")
+    found = []
+    for one in listed if isinstance(listed, list) else []:
+        one = _table(one)
+        text = _text(one.get("content"))
+        if text:
+            found.append(Task(text, _text(one.get("status"))))
+    return found
+
+
+def call_of_agent(value):
+    """The id of the call that started a subagent, by what its .meta.json holds; or "".
+    """
+    return _text(_table(value).get("toolUseId"))
+
+
 # --- who speaks -----------------------------------------------------------------------
 
 _PERSONS_ORIGINS = ("human", "channel")
@@ -921,6 +961,38 @@ class Titles:
             if text:
                 return Title(source, text)
         return None
+
+
+_NAMING = (b'"custom-title"', b'"ai-title"', b'"summary"')
+
+
+def given_title(open_blocks, beside=""):
+    """What a session was called, "" if nobody and nothing gave it a name.
+
+    That is the best of its Titles but for what a person typed. Few of its lines are
+    parsed. open_blocks: a function that gives the blocks of its transcript from their
+    start; it is called twice at most. beside: as in Titles.best().
+    """
+    titles = Titles()
+    for line in TranscriptLines(open_blocks()):
+        if line and any(word in line for word in _NAMING):
+            for record in load(line).records:
+                titles.take(record, _unknown)
+    waiting = [uuid.encode() for uuid in titles.known.get("waiting", ())]
+    if waiting and not {"custom", "ai"} & titles.known.keys():
+        for line in TranscriptLines(open_blocks()):
+            if line and any(uuid in line for uuid in waiting):
+                for record in load(line).records:
+                    if record.summary is None:
+                        titles.take(record, _unknown)
+    title = titles.best(beside)
+    if title is None or title.source in ("prompt", "command"):
+        return ""
+    return title.text
+
+
+def _unknown(uuid):
+    return False
 
 
 def title_beside(root, transcript_path, session_id):
