@@ -40,7 +40,7 @@ PLACED = f"{STORED} && csb-restore --records {FIRST} >in"
 WORKS = {
     "csb": (INDEXED, "csb list -n 0"),
     "csb-backup": ("", "csb-backup"),
-    "csb-cat": (LOCATED, "csb-cat <in"),
+    "csb-cat": ("", f"csb-cat {FIRST}"),
     "csb-changes": ("", "csb-changes"),
     "csb-clock": ("csb-timer --kind cron >in", "csb-clock <in"),
     "csb-config": ("", "csb-config"),

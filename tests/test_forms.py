@@ -19,6 +19,7 @@ if FORM == "dist":
 # The tools that are written with the package csb. All that are count: a tool that moves
 # to it gets its name here, and its row in JOBS.
 MOVED = {
+    "csb-cat",
     "csb-changes",
     "csb-config",
     "csb-find",
@@ -51,6 +52,7 @@ KEY = "sk-ant-api03-" + 8 * "AbCdEfGhIjKl" + "-xYzAA"
 # prints, as fields of one of its records or as a part of its output.
 JOBS = {
     "csb-try": ("", "csb-try", {"kind": "try", "git": "git version"}),
+    "csb-cat": ("", f"csb-cat {name(0)}", '"type"'),
     "csb-changes": ("", "csb-changes", {
         "kind": "change", "change": "new", "path": TRANSCRIPT}),
     "csb-find": ("", "csb-find", {"kind": "session", "session_id": name(0)}),
