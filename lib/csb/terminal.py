@@ -1,11 +1,182 @@
-"""what a person sees at a terminal: sizes, and how far long work has come"""
+"""what a person sees at a terminal: width, colour, cutting, times, sizes, progress
+
+Columns are those of a terminal: a wide character takes two, an accent that stands on
+the letter before it none.
+"""
 import os
+import re
 import sys
 import time
 
 UNITS = ("bytes", "KB", "MB", "GB", "TB")
+WIDTH = 80                  # columns where nothing else is known
+NARROWEST = 40              # columns; what is narrower is written as if it were not
 PATIENCE = 1.0              # seconds of work after which a person wants to see it
 PAUSE = 0.1                 # seconds between two drawings
+
+MINUTE = 60                 # seconds, as are the next
+HOUR = 3600
+DAY = 86_400
+MONTH = 2_629_800
+YEAR = 31_557_600
+
+BOLD = "1"
+DIM = "2"
+RED = "31"
+GREEN = "32"
+YELLOW = "33"
+CYAN = "36"
+
+# csb says so when a pager shows what a tool writes: the terminal's columns and lines.
+PAGED = "CSB_PAGED"
+
+
+class Screen:
+    """What a tool writes to: a terminal, csb's pager on one, or anything else.
+
+    terminal, paged: is it so? width, height: in columns and lines; 80 and None if it is
+    no terminal. colour: is it wanted?
+    """
+
+    def __init__(self, stream):
+        size = re.fullmatch(r"(\d{1,5})x(\d{1,5})", os.environ.get(PAGED, ""))
+        self.terminal = stream is not None and stream.isatty()
+        self.paged = bool(size) and not self.terminal
+        self.width = WIDTH
+        self.height = None
+        if self.paged:
+            self.terminal = True
+            self.width, self.height = int(size[1]), int(size[2])
+        elif self.terminal:
+            self.width, self.height = os.get_terminal_size(stream.fileno())
+        self.width = max(self.width or WIDTH, NARROWEST)
+        self.colour = self.terminal and _is_colour_wanted()
+
+    def paint(self, code, text):
+        """The text in a colour (or bold, or both: "1;32"), if colour is wanted."""
+        if self.colour and code and text:
+            return f"\x1b[{code}m{text}\x1b[0m"
+        return text
+
+
+def _is_colour_wanted():
+    if "NO_COLOR" in os.environ or os.name == "nt":
+        return False
+    return os.environ.get("TERM") != "dumb"
+
+
+def write_out(text):
+    """The text on stdout, in UTF-8 whatever the locale, and at once.
+
+    So people see what there is, and a Ctrl-C leaves nothing behind that is yet to be
+    written.
+    """
+    block = text.encode("utf-8", "replace")
+    while block:
+        block = block[os.write(1, block):]
+
+
+# --- width ----------------------------------------------------------------------------
+
+
+def columns(text):
+    """How many columns the text takes."""
+    if text.isascii():
+        return len(text)
+    return sum(map(_columns_of, text))
+
+
+def _columns_of(char):
+    if char.isascii():
+        return 1
+    from unicodedata import category, east_asian_width
+
+    if category(char) in ("Mn", "Me", "Cf"):
+        return 0
+    return 2 if east_asian_width(char) in "WF" else 1
+
+
+def fitting(text, width):
+    """How many characters of the text fit into so many columns."""
+    if text.isascii():
+        return min(len(text), max(width, 0))
+    for count, char in enumerate(text):
+        width -= _columns_of(char)
+        if width < 0:
+            return count
+    return len(text)
+
+
+def cut(text, width):
+    """The text in at most width columns, with an ellipsis where it is cut."""
+    if columns(text) <= width:
+        return text
+    return text[:fitting(text, width - 1)] + "\u2026"
+
+
+def cut_start(text, width):
+    """As cut(), but the end is what is kept."""
+    if columns(text) <= width:
+        return text
+    backwards = text[::-1]
+    return "\u2026" + backwards[:fitting(backwards, width - 1)][::-1]
+
+
+def padded(text, width):
+    """The text with spaces behind it, so that it takes width columns."""
+    return text + " " * (width - columns(text))
+
+
+def fold_spans(text, width):
+    """Yield (start, end) of each line of at most width columns that a text becomes.
+
+    It is broken between words, if one is not longer than half of a line.
+    """
+    start = 0
+    while start < len(text):
+        end = start + max(fitting(text[start:], width), 1)
+        if end < len(text) and text[end] != " ":
+            space = text.rfind(" ", start, end)
+            if space > (start + end) // 2:
+                end = space
+        yield start, end
+        start = end
+        if text[end:end + 1] == " ":
+            start += 1
+
+
+def fold(text, width):
+    """The lines of at most width columns that a text becomes; one at least."""
+    lines = [text[start:end] for start, end in fold_spans(text, width)]
+    return lines or [""]
+
+
+# --- folders --------------------------------------------------------------------------
+
+
+def with_tilde(path):
+    """A path with the home directory as ~."""
+    home = os.path.expanduser("~")
+    if len(home) > 1 and (path == home or path.startswith(home + os.sep)):
+        return "~" + path[len(home):]
+    return path
+
+
+def short_folder(path, width):
+    """A folder in at most width columns: ~/…/fruit/docs, its last parts are kept."""
+    path = with_tilde(path)
+    if columns(path) <= width:
+        return path
+    first, _, rest = path.partition(os.sep)
+    parts = rest.split(os.sep)
+    for count in range(1, len(parts)):
+        shorter = os.sep.join([first, "\u2026", *parts[count:]])
+        if columns(shorter) <= width:
+            return shorter
+    return cut_start(path, width)
+
+
+# --- numbers and times ----------------------------------------------------------------
 
 
 def human_size(count):
@@ -18,10 +189,71 @@ def human_size(count):
     return f"{size:.0f} {unit}" if unit == "bytes" else f"{size:.1f} {unit}"
 
 
+def counted(count, noun):
+    """A count and its noun: 1 file, 1,269 files."""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
+def span(seconds):
+    """A length of time in its largest unit: 4 minutes."""
+    names = ("year", "month", "day", "hour", "minute")
+    for name, length in zip(names, (YEAR, MONTH, DAY, HOUR, MINUTE), strict=True):
+        if seconds >= length:
+            return counted(int(seconds // length), name)
+    return counted(int(seconds), "second")
+
+
+def short_span(seconds):
+    """A length of time in few letters: 4 min, 2 h, 3 d."""
+    if seconds < HOUR:
+        return f"{max(int(seconds // MINUTE), 1)} min"
+    if seconds < 2 * DAY:
+        return f"{int(seconds // HOUR)} h"
+    return f"{int(seconds // DAY)} d"
+
+
+def from_now(seconds, now):
+    """A time as seen from now: 3 hours ago, in 2 days, just now."""
+    if abs(now - seconds) < MINUTE:
+        return "just now"
+    if seconds > now:
+        return f"in {span(seconds - now)}"
+    return f"{span(now - seconds)} ago"
+
+
+def day_of(seconds, now):
+    """The day of a time, here: today, yesterday, 12 Nov, 12 Nov 2025."""
+    there = time.localtime(seconds)
+    here = time.localtime(now)
+    before = time.localtime(now - DAY)
+    if there[:3] == here[:3]:
+        return "today"
+    if there[:3] == before[:3]:
+        return "yesterday"
+    day = f"{there.tm_mday} {_MONTHS[there.tm_mon - 1]}"
+    if abs(now - seconds) < YEAR / 2 or there.tm_year == here.tm_year:
+        return day
+    return f"{day} {there.tm_year}"
+
+
+_MONTHS = "Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split()
+
+
+def clock(seconds, now):
+    """A time on the clock here: today 14:02, 12 Nov 09:15; 12 Nov 2025 if long ago."""
+    day = day_of(seconds, now)
+    if day[-5:].strip().isdecimal():        # a year: the hour does not matter any more
+        return day
+    return f"{day} {time.strftime('%H:%M', time.localtime(seconds))}"
+
+
+# --- progress -------------------------------------------------------------------------
+
+
 class Progress:
     """A line on a terminal that says how far work has come; nothing anywhere else.
 
-        with Progress("reading back", total=len(files)) as progress:
+        with Progress("Reading back", total=len(files)) as progress:
             for file in files:
                 ...
                 progress.add(1)
@@ -29,6 +261,8 @@ class Progress:
     It is drawn on stderr, only while that is a terminal and once the work takes more
     than a second, and is gone at the end.
     """
+
+    BAR = 24                        # columns
 
     def __init__(self, what, total, unit=str):
         self.what = what
@@ -58,12 +292,19 @@ class Progress:
             self.shown = False
 
     def _draw(self):
-        share = 100 * self.done // max(self.total, 1)
-        done = self.unit(self.done)
-        total = self.unit(self.total)
-        _to_terminal(f"\r\x1b[K{self.what}: {done} of {total} ({min(share, 100)} %)")
+        line = progress_line(self.what, self.done, self.total, self.unit)
+        width = os.get_terminal_size(sys.stderr.fileno()).columns or WIDTH
+        _to_terminal("\r\x1b[K" + cut(line, width - 1))
         self.shown = True
         self.next_time = time.monotonic() + PAUSE
+
+
+def progress_line(what, done, total, unit):
+    """How far work has come: what, a bar, a share, and both counts."""
+    share = min(done / max(total, 1), 1)
+    full = int(share * Progress.BAR)
+    bar = "\u2588" * full + "\u2591" * (Progress.BAR - full)
+    return f"{what} {bar} {share:4.0%}  {unit(done)} of {unit(total)}"
 
 
 def _to_terminal(text):
