@@ -98,19 +98,25 @@ class _HeldLine:
         self.length += len(part)
         if self._shortener is None and self.length > LONGEST_LINE:
             self._shortener = _Shortener()
-            part = b"".join(self._parts) + part
-            self._parts = []
-            self._held = 0
+            self._shorten_what_came()
         if self._shortener is not None:
             part = self._shortener.shortened(part)
         if self._held <= LONGEST_LINE:
             self._parts.append(part)
             self._held += len(part)
 
+    def _shorten_what_came(self):
+        self._held = 0
+        for number, part in enumerate(self._parts):
+            self._parts[number] = self._shortener.shortened(part)
+            self._held += len(self._parts[number])
+
     def line(self):
+        parts = self._parts
+        self._parts = []        # who gets the line need not share memory with them
         if self._held > LONGEST_LINE:
             return None
-        return b"".join(self._parts)
+        return b"".join(parts)
 
 
 class _Shortener:
@@ -808,7 +814,8 @@ _OTHERS_WORDS = (
 )
 # Of such an element all is a machine's, up to its end; without one, up to the text's.
 _INSERTED_AT_START = re.compile(rf"\s*<({_INSERTED})(?:\s[^>]*)?>(?:.*?</\1>|.*)", re.S)
-_OTHERS_AT_START = re.compile(rf"\s*<({_OTHERS})(?:\s[^>]*)?>(?:.*?</\1>|.*)", re.S)
+# Who begins so wrote all of it: "Read the output file ..." stands behind some.
+_OTHERS_AT_START = re.compile(rf"\s*<(?:{_OTHERS})(?:\s[^>]*)?>")
 _REMINDER = "<system-reminder>"
 _REMINDER_END = "</system-reminder>"
 
@@ -834,7 +841,9 @@ def voices_in(text, is_persons=False):
     if not is_persons and text.lstrip().startswith(_OTHERS_WORDS):
         return [Voice("meta", text)]
 
-    before, start = _inserted_before(text, is_persons)
+    before, start = _inserted_before(text)
+    if not is_persons and _OTHERS_AT_START.match(text, start):
+        return [*before, Voice("meta", text[start:])]
     behind, end = _inserted_behind(text, start)
     words = text[start:end]
     if "<" in words:
@@ -863,14 +872,12 @@ def _command_in(text):
     return None
 
 
-def _inserted_before(text, is_persons):
+def _inserted_before(text):
     """([Voice] of what stands before a person's words, where they begin)."""
     voices = []
     start = 0
     while True:
         match = _INSERTED_AT_START.match(text, start)
-        if match is None and not is_persons:
-            match = _OTHERS_AT_START.match(text, start)
         if match is None:
             return voices, start
         start = match.end()
