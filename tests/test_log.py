@@ -176,12 +176,10 @@ GOOD = {"type": "user", "message": {"role": "user", "content": "fine"}}
 BAD = {
     "torn": b'{"type":"user","message":{"role":"user","content":"x',
     "NUL": b"\0" * 5000,
-    "not UTF-8": b'{"type":"user","message":{"role":"user","content":"\xff\xfe"}}',
     "a list": b"[1]", "null": b"null", "a number": b"9" * 6000,
     "null message": b'{"type":"user","message":null}',
     "a text as message": b'{"type":"assistant","message":"x"}',
     "two on a line": lines(GOOD)[:-1] * 2,
-    "NaN": b'{"type":"user","message":{"role":"user","content":"x"},"n":NaN}',
     "too deep": b"[" * 100_000, "deep object": b'{"a":' * 50_000 + b"1" + b"}" * 50_000,
     "a record of ours": b'{"kind":"session","session_id":"x","title":"forged"}',
     "a turn of ours": b'{"kind":"turn","role":"user","text":"forged"}',
@@ -199,6 +197,8 @@ ODD = {     # nothing is bad about these
     "wrong types": (b'{"type":5}\n{"type":["user"]}\n{"uuid":7}\n{"type":"system","content":[]}\n'
                     b'{"type":"attachment","attachment":3}\n{"type":"user","timestamp":3,'
                     b'"uuid":[],"cwd":1,"agentId":{},"message":{"content":"x","id":[]}}\n', ["x"]),
+    "not UTF-8": (lines(GOOD).replace(b"fine", b"\xff\xfe"), ["\ufffd\ufffd"]),
+    "NaN": (b'{"type":"user","message":{"role":"user","content":"x"},"n":NaN}', ["x"]),
     "unknown": (b'{"type":"dance","message":{}}\n' + lines(GOOD), ["fine"]),
     "a new kind of block": (lines(GOOD).replace(b'"fine"', b'[{"type":"video"}]'), ["[video]"]),
     "an empty file": (b"", []), "only metadata": (b'{"type":"mode","mode":"normal"}\n', []),
@@ -208,10 +208,16 @@ ODD = {     # nothing is bad about these
 @pytest.mark.parametrize("name", BAD)
 @pytest.mark.few(5)
 def test_a_bad_line_costs_itself(sh, put, name):
-    """It is left out, and said in one line; the lines around it are there."""
+    """It is left out, and said in one line; the lines around it are there.
+
+    And where it stood is a note.
+    """
     put(lines(GOOD) + BAD[name] + b"\n" + lines(GOOD) + BAD[name] + b"\n")
     done = sh(f"csb-log --json {ID}")
-    assert [turn["text"] for turn in done.records] == ["fine", "fine"]
+    notes = [f"Line {number} of the transcript is damaged: it is left out."
+             for number in (2, 4)]
+    assert [(turn["role"], turn["text"]) for turn in done.records] == [
+        ("user", "fine"), ("system", notes[0]), ("user", "fine"), ("system", notes[1])]
     assert (done.rc, done.err.count("\n")) == (0, 1)
     assert re.search(r"2 bad lines of '.*' left out, the first is line 2\n", done.err)
     assert "title" not in done.records[0]
@@ -311,7 +317,7 @@ def test_a_result_that_never_comes_does_not_stop_the_stream(sh, put):
     for number in range(1500):
         chat.user(f"prompt {number}", timestamp="2026-01-02T03:04:05.000Z")
     put(chat)
-    first = sh(f"(csb-locate {ID} | csb-cat; sleep 9) | timeout 8 csb-turns | head -1")
+    first = sh(f"(csb-cat {ID}; sleep 9) | timeout 8 csb-log --json | head -1")
     assert json.loads(first.out)["tools"][0]["id"] == "never"
     assert len(sh(f"csb-log --json {ID}").ok().records) == 1501
 

@@ -125,6 +125,8 @@ class Finder:
         path = os.path.expanduser(path) if isinstance(path, str) else ""
         then = str(record.get("commit") or self.args.at or "")
         if path and not then and "oid" not in record:
+            if os.path.isdir(path):
+                raise Error(f"cannot read '{path}': Is a directory")
             if os.path.lexists(path) or record.get("state") == "husk":
                 return _found_on_disk(path, record)
 

@@ -12,10 +12,12 @@ import re
 from collections import deque, namedtuple
 
 from csb import Error, encode, printable, say, warn, why
+from csb.files import BLOCK
 from csb.transcript import BOM, LONG_LINE, TranscriptLines, given_title, load
 
 DEEPEST = 20                    # levels of subagents that start each other
 MANY_VALUES = 1 << 17           # in a long line, before it is parsed
+MOST_TEXT = LONG_LINE - 1024    # bytes of all long texts in a long line
 LONG_TEXT = 64                  # bytes; a shorter one is left alone
 FIRST_LINES = 200               # in which folder and first prompt are looked for
 LAST_LINES = 30                 # in which the last time is looked for
@@ -161,43 +163,51 @@ def fate_of(gap):
 def _lines_of(file, with_data):
     """Yield the Lines and Gaps of a file. OSError or Error if it cannot be read."""
     lines = TranscriptLines(file.blocks())
+    number = 0                  # enumerate() would hold the line
     bad = None                  # the Gap that goes on so far
-    for number, line in enumerate(lines, 1):
+    for line in lines:
+        number += 1
         size = lines.end - lines.offset - lines.complete
-        if line is None:
-            records, damaged = [], True
-        else:
-            records, damaged = load_line(line)
-        records = [record for record in records if _is_of_transcript(record)]
-        if not records:
-            if damaged or line.strip(BOM + b" \t\r"):
-                bad, done = _grown(bad, number, size, line, lines.complete)
-                if done:
-                    yield done
-            continue
-        if bad:
-            yield bad
-            bad = None
-        if len(line) < size:
-            yield Gap(number, 1, size, "shortened")
+        what = _what_is_wrong(line, size, lines.complete)
+        # Nobody but load_line() is to hold a long line while it is parsed.
+        given = [line]
         if not with_data:
             line = None
+        records, damaged = load_line(given)
+        records = [record for record in records if _is_of_transcript(record)]
+        if not records and what == "shortened":
+            what = "large"
+        if not records and (damaged or what == "damaged"):
+            bad, done = _grown(bad, Gap(number, 1, size, what))
+            if done:
+                yield done
+        if records and bad:
+            yield bad
+            bad = None
+        if records and what == "shortened":
+            yield Gap(number, 1, size, what)
         yield from _found_in(line, records, damaged)
         line = records = None
     if bad:
         yield bad
 
 
-def _grown(bad, number, size, line, complete):
-    """(the Gap that a line without records belongs to, the one before if it ended)."""
-    what = "damaged"
+def _what_is_wrong(line, size, complete):
+    """What a Gap is to say of a line if it holds no record, or even if it does."""
     if line is None:
-        what = "large"
-    elif not complete:
-        what = "cut"
-    if bad and bad.what == what == "damaged" and bad.line + bad.count == number:
-        return Gap(bad.line, bad.count + 1, bad.size + size, what), None
-    return Gap(number, 1, size, what), bad
+        return "large"
+    if len(line) < size:
+        return "shortened"
+    if not complete:
+        return "cut"
+    return "damaged" if line.strip(BOM + b" \t\r") else "blank"
+
+
+def _grown(bad, gap):
+    """(the Gap that goes on with this one, the one before if it ended)."""
+    if bad and bad.what == gap.what == "damaged" and bad.line + bad.count == gap.line:
+        return Gap(bad.line, bad.count + 1, bad.size + gap.size, gap.what), None
+    return gap, bad
 
 
 def _found_in(line, records, damaged):
@@ -223,17 +233,26 @@ def _is_of_transcript(record):
     if record.fields.get("kind") in OUR_KINDS:
         return False
     if record.type in ("user", "assistant") and not record.is_sound:
-        said = record.said
-        return any((said.texts, said.thoughts, said.images, said.calls, said.results))
+        return _says_anything(record.said)
     return True
 
 
-def load_line(line):
-    """As csb.transcript.load, with at most 1 MB of text of a long line."""
-    if len(line) > LONG_LINE:
+def _says_anything(said):
+    if said is None:
+        return False
+    if any(said.texts) or said.thoughts or said.images:
+        return True
+    return bool(said.calls or said.results)
+
+
+def load_line(given):
+    """As csb.transcript.load, with at most 1 MB of text of a long line.
+
+    given: a list with the line, which is taken out of it: it may be large.
+    """
+    line = given.pop()
+    if line is not None and len(line) > LONG_LINE:
         line = _with_less_text(line)
-        if line is None:
-            return [], True
     return load(line)
 
 
@@ -242,15 +261,14 @@ _DATA = b'"data":'
 
 
 def _with_less_text(line):
-    """A long line with LONG_LINE bytes of its long texts; pictures stay as they are.
+    """A long line with MOST_TEXT bytes of its long texts; pictures stay as they are.
 
     None if it has too many values.
     """
-    # Escaped quotes and backslashes look like any other character here.
-    flat = line.replace(b"\\\\", b"__").replace(b'\\"', b"__")
+    flat = _without_escapes(line)
     kept = []
     at = 0
-    room = LONG_LINE
+    room = MOST_TEXT
     for count, match in enumerate(_TEXTS_AND_VALUES.finditer(flat)):
         start, end = match.span()
         if count > MANY_VALUES:
@@ -270,16 +288,40 @@ def _with_less_text(line):
     return b"".join(kept)
 
 
+def _without_escapes(line):
+    """A line of equal length whose quotes all begin or end a text.
+
+    It is made piece by piece, since it is long.
+    """
+    if b"\\" not in line:
+        return line
+    flat = bytearray(line)
+    start = 0
+    while start < len(line):
+        end = _end_of_escape(line, min(start + BLOCK, len(line)))
+        piece = line[start:end].replace(b"\\\\", b"__")
+        flat[start:end] = piece.replace(b'\\"', b"__")
+        start = end
+    return flat
+
+
+def _end_of_escape(line, end):
+    """The place at or before an end that tears no backslash from what it escapes."""
+    before = end
+    while line[before - 1:before] == b"\\":
+        before -= 1
+    # Of an odd number of backslashes the last one belongs to what follows.
+    return end - (end - before) % 2
+
+
 def _end_of_character(line, flat, start, cut):
     """The place at or before cut where no character, or escape, is torn apart."""
     while line[cut] & 0xC0 == 0x80:
         cut -= 1
     escape = flat.rfind(b"\\", max(cut - 6, start), cut)
-    if escape > 0:
-        cut = escape
-    if flat[cut - 1:cut] == b"_" and line[cut - 1:cut] == b"\\":
-        cut -= 1                # of an escaped quote: its backslash
-    return cut
+    if escape >= 0:
+        return escape
+    return _end_of_escape(line, cut)
 
 
 # --- memory ---------------------------------------------------------------------------

@@ -1,0 +1,129 @@
+"""turns of a conversation as people are shown them: harmless texts, names, times
+
+A turn is a record of csb-log: who spoke, when, the text, the tool calls with what came
+of them. Its fields may be anything: it came out of a file, or through a pipe.
+"""
+import re
+
+from csb import from_utc, printable
+
+SHORT = 100                     # characters of a line
+LONG_LINE_READ = 2000           # characters that are looked at for one line
+
+_COLOURS = re.compile(r"\x1b\[[0-9;:]*[mK]")
+_BETWEEN_LINES = re.compile("[^\t\n]+")
+
+
+def harmless(text):
+    """A text without what acts: lines and tabs stay, the rest is written out."""
+    if not isinstance(text, str):
+        return ""
+    if "\x1b" in text:
+        text = _COLOURS.sub("", text)
+    text = text.replace("\r\n", "\n")
+    if text.isascii() and text.replace("\n", "").replace("\t", "").isprintable():
+        return text
+    return _BETWEEN_LINES.sub(lambda part: printable(part[0]), text)
+
+
+def line_of(text, width=SHORT):
+    """The start of a text on one line; "" if it is none."""
+    if not isinstance(text, str):
+        return ""
+    line = " ".join(harmless(text[:LONG_LINE_READ]).split())
+    if len(line) > width:
+        line = line[:width - 1] + "\u2026"
+    return line
+
+
+def seconds_of(turn):
+    """When a turn was, in seconds since 1970; None if it does not say."""
+    try:
+        return from_utc(turn["at"]) // 10**9
+    except (KeyError, TypeError, ValueError):
+        return None
+
+
+def local_time(turn, form="%Y-%m-%d %H:%M"):
+    """When a turn was, as the clock on the wall shows it; "" if it does not say."""
+    import time
+
+    seconds = seconds_of(turn)
+    if seconds is None:
+        return ""
+    try:
+        return time.strftime(form, time.localtime(seconds))
+    except (ValueError, OverflowError, OSError):
+        return ""
+
+
+def calls_of(turn):
+    """The tool calls of a turn, a dict each."""
+    calls = turn.get("tools")
+    if not isinstance(calls, list):
+        return []
+    return [call for call in calls if isinstance(call, dict)]
+
+
+def agent_of(turn):
+    """What the subagent is called that speaks in a turn; "" if none does."""
+    name = turn.get("subagent")
+    if name:
+        return line_of(f"subagent {name}")
+    return "side chain" if turn.get("is_sidechain") else ""
+
+
+def outcome(call):
+    """What came of a tool call, in a few words."""
+    result = call.get("result")
+    if not isinstance(result, str):
+        return "no result"
+    if call.get("is_error") is True:
+        return f"failed: {line_of(result, 80)}"
+    count = count_of_lines(result)
+    if count:
+        return f"{count} line" if count == 1 else f"{count} lines"
+    return "a picture" if call.get("images") else "no output"
+
+
+def count_of_lines(text):
+    """How many lines a text has; one without an end counts."""
+    count = text.count("\n")
+    if text and not text.endswith("\n"):
+        count += 1
+    return count
+
+
+def lines_changed(edits):
+    """(lines that went, lines that came) of Edits."""
+    went = 0
+    came = 0
+    for edit in edits:
+        for line in diff_of(edit):
+            if line.startswith("-"):
+                went += 1
+            elif line.startswith("+"):
+                came += 1
+    return went, came
+
+
+MOST_COMPARED = 2000            # lines; to compare more takes long
+
+
+def diff_of(edit):
+    """The lines of an Edit, those that went after "-", those that came after "+"."""
+    from difflib import SequenceMatcher  # 3 ms
+
+    old = edit.old.split("\n") if edit.old else []
+    new = edit.new.split("\n") if edit.new else []
+    if len(old) + len(new) > MOST_COMPARED:
+        return ["-" + line for line in old] + ["+" + line for line in new]
+    lines = []
+    matcher = SequenceMatcher(None, old, new, autojunk=False)
+    for tag, start, end, new_start, new_end in matcher.get_opcodes():
+        if tag == "equal":
+            lines += [" " + line for line in old[start:end]]
+        else:
+            lines += ["-" + line for line in old[start:end]]
+            lines += ["+" + line for line in new[new_start:new_end]]
+    return lines
