@@ -264,6 +264,9 @@ def _whole_number(digits):
     return int(digits) if len(digits) < 300 else float(digits)
 
 
+# Types of what stands in the content of a message.
+_PARTS = ("text", "thinking", "image", "document", "tool_use", "tool_result")
+
 # Control characters in texts, and numbers of any length.
 _lenient = json.JSONDecoder(strict=False, parse_int=_whole_number)
 
@@ -288,6 +291,8 @@ def _salvaged(line):
 def _records_within(text):
     """The whole records in a damaged line."""
     found = []
+    text = text.strip("\0 \t\r\n")
+    length = len(text)
     at = text.find('{"')
     tries = 0
     while at >= 0 and tries < MOST_TRIES:
@@ -297,17 +302,24 @@ def _records_within(text):
             value, end = _lenient.raw_decode(text, at)
         except (ValueError, RecursionError, OverflowError):
             value = None
-        if type(value) is dict and _is_whole(value):
-            found.append(Record(value))
+        if type(value) is dict:
+            at_an_end = at == 0 or end == length
+            if _is_whole(value, at_an_end):
+                found.append(Record(value))
         at = text.find('{"', end)
     return found
 
 
-def _is_whole(value):
-    """Is an object a record, and not a part of one?"""
-    if not isinstance(value.get("type"), str):
+def _is_whole(value, at_an_end):
+    """Is an object a record, and not a part of one?
+
+    at_an_end: the line begins or ends with it.
+    """
+    if not isinstance(value.get("type"), str) or value["type"] in _PARTS:
         return False
-    return isinstance(value.get("sessionId"), str) or "leafUuid" in value
+    if isinstance(value.get("sessionId"), str) or "leafUuid" in value:
+        return True
+    return at_an_end
 
 
 def _text(value):
@@ -619,7 +631,7 @@ class Record:
         if self.type != "user" or not self.is_message or self.is_summary:
             return []
         said = self.said
-        if said.results:
+        if said is None or said.results:
             return []
         found = []
         for voice in self.voices(said):
