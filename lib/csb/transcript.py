@@ -122,7 +122,7 @@ class _HeldLine:
 class _Shortener:
     """Cuts the long texts in a line of JSON that comes in parts."""
 
-    _TOKEN = re.compile(rb'"|[^"\\]+|\\u[0-9a-fA-F]{4}|\\[^u]', re.S)
+    _TOKEN = re.compile(rb'"|[^"\\]+|\\u[0-9a-fA-F]{4}|\\[^u]|(\\u?.{0,3})\Z', re.S)
     _ENCODED = re.compile(rb"[A-Za-z0-9+/=_-]*")
 
     def __init__(self):
@@ -135,18 +135,19 @@ class _Shortener:
     def shortened(self, part):
         """What is left of the next part."""
         data = self._rest + part
+        self._rest = b""
         out = []
-        end = 0
         for match in self._TOKEN.finditer(data):
             token = match[0]
-            end = match.end()
+            if match[1] is not None:
+                self._rest = token
+                break
             if token == b'"':
                 self._inside = not self._inside
                 self._start_text()
             elif self._inside:
                 token = self._kept_of(token)
             out.append(token)
-        self._rest = data[end:][:8]
         return b"".join(out)
 
     def _start_text(self):
@@ -173,11 +174,12 @@ class _Shortener:
             return b""
         if len(token) > room and token.startswith(b"\\"):
             room = 0                # no half of an escape sequence
-            self._size = self._limit
         while 0 < room < len(token) and token[room] & 0xC0 == 0x80:
             room -= 1               # no part of a character
         kept = token[:room]
         self._size += len(kept)
+        if len(kept) < len(token):
+            self._size = self._limit        # what comes next is not joined to it
         if self._limit == PIECE_OF_DATA:
             self._kept.append(kept)
         return kept
