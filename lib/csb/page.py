@@ -400,7 +400,7 @@ class Page:
         if self.prompts > 2 or self.sessions > 1:
             name = "Sessions and prompts" if self.sessions > 1 else "Prompts"
             self.put(f"<nav aria-label=prompts><b>{name}</b>\n", *self.contents)
-            self.put("</nav>\n")
+            self.put("</ol></nav>\n")
         self.put(f"</main>\n<script>{SCRIPT}</script></body></html>\n")
 
     def _head(self, turn):
