@@ -32,7 +32,6 @@ NEEDED = {"csb-match": " word", "csb-textscan": " word", "csb-rehome": " --cwd /
 INDEXED = "csb-find | csb-index >/dev/null"
 MARKED = f"{INDEXED} && cat {PATH} {PATH} >x && tail -c +9 x >{PATH} && {INDEXED}"
 RUN = '{"kind":"backup","at":"2026-01-02T03:04:05Z","outcome":"failed"}'
-LOCATED = "csb-find | csb-locate >in"
 PLACED = f"{STORED} && csb-restore --records {FIRST} >in"
 
 
@@ -55,7 +54,7 @@ WORKS = {
     "csb-hits": ("csb-search -n 0 word >in", "csb-hits <in"),
     "csb-hook": (f"mkdir $CSB_HOME && echo '{RUN}' >$CSB_HOME/backup.log",
                  "echo '{\"hook_event_name\":\"SessionStart\"}' | csb-hook"),
-    "csb-html": (f"{LOCATED} && csb-cat <in | csb-turns >turns", "csb-html <turns"),
+    "csb-html": (f"csb-log --json {FIRST} >turns", "csb-html <turns"),
     "csb-index": ("csb-find >in", "csb-index <in"),
     "csb-learn": ("csb-find >in", "csb-learn <in"),
     "csb-lines": ("csb-find >in", "csb-lines <in"),
@@ -63,7 +62,6 @@ WORKS = {
     "csb-locate": ("", f"csb-locate {FIRST}"),
     "csb-log": ("", f"csb-log {FIRST}"),
     "csb-match": ("csb-find | csb-text >in", "csb-match word <in"),
-    "csb-md": (f"{LOCATED} && csb-cat <in | csb-turns >turns", "csb-md <turns"),
     "csb-moved": (STORED, f"csb-moved {FIRST}"),
     "csb-page": (f"{INDEXED} && csb-list >in", "csb-page <in"),
     "csb-place": (PLACED, "csb-place --target-dir there <in"),
@@ -92,7 +90,6 @@ WORKS = {
     "csb-textscan": ("csb-find >in", "csb-textscan word <in"),
     "csb-timer": ("", "csb-timer"),
     "csb-tree": (INDEXED, "csb-tree --all"),
-    "csb-turns": (f"{LOCATED} && csb-cat <in >lines", "csb-turns <lines"),
     "csb-verify": (STORED, "csb-verify"),
     "jsonl_snapshot": ("", f"jsonl_snapshot --source {PATH} --dest-dir there"),
     "session_snapshot": ("", f"session_snapshot --source {PATH} --dest-dir there"),

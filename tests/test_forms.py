@@ -25,6 +25,8 @@ MOVED = {
     "csb-find",
     "csb-gc",
     "csb-gitcommit",
+    "csb-html",
+    "csb-log",
     "csb-push",
     "csb-redact",
     "csb-verify",
@@ -63,6 +65,9 @@ JOBS = {
     "csb-redact": (
         f"echo '{{\"key\":\"{KEY}\"}}' >>{IN_CLAUDE}", f"csb-redact {IN_CLAUDE}",
         '{"key":"[REDACTED:anthropic-key:'),
+    "csb-html": (
+        f"csb-log --json {name(0)} >~/in", "csb-html <$HOME/in", "<!DOCTYPE html>"),
+    "csb-log": ("", f"csb-log {name(0)}", "question 0"),
     "csb-push": (f"{STORED} && git init -q --bare ~/remote", "csb-push ~/remote", {
         "kind": "push", "branch": "main"}),
     "csb-verify": (STORED, "csb-verify", {

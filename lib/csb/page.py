@@ -34,6 +34,7 @@ from csb.turns import (
     line_of,
     lines_changed,
     local_time,
+    tasks_done,
 )
 
 MOST_PROMPTS = 5000             # in the index
@@ -64,7 +65,10 @@ p, li { white-space: pre-wrap }
 .facts, time, header a, .count, .label { color: var(--dim); font-size: .8125rem }
 .facts { margin: .1rem 0; order: -3 }
 .sum { order: -2; padding-bottom: 1rem; border-bottom: 1px solid var(--line) }
-article { margin: 1.5rem 0 0; min-width: 0 }
+article { margin: 1.5rem 0 0; min-width: 0; position: relative }
+.assistant + .assistant { margin-top: .25rem }
+.assistant + .assistant > header { position: absolute; right: -.7rem; top: 0 }
+.assistant + .assistant > header > :not(a) { display: none }
 header { display: flex; gap: .6rem; align-items: baseline; margin-bottom: .25rem }
 header b { font-size: .8125rem }
 header a { margin-left: auto; text-decoration: none }
@@ -282,6 +286,8 @@ def call_html(call):
     given = call.get("input")
     edits = edits_in(given)
     tasks = tasks_in(given)
+    if tasks:
+        brief = tasks_done(tasks)
     yield (
         f'<details class="{kind}"><summary><b>{name}</b> <code>{brief}</code> '
         f"<span class=count>{note_on(call, edits)}</span></summary><div>\n"
@@ -398,7 +404,10 @@ class Page:
             self.put("<p>There are no turns.</p>\n")
         self._end_session()
         if self.prompts > 2 or self.sessions > 1:
-            name = "Sessions and prompts" if self.sessions > 1 else "Prompts"
+            name = "Sessions and prompts"
+            if self.sessions == 1:
+                name = "Prompts"
+                self.contents[0] = "<ol>\n"    # its title stands above
             self.put(f"<nav aria-label=prompts><b>{name}</b>\n", *self.contents)
             self.put("</ol></nav>\n")
         self.put(f"</main>\n<script>{SCRIPT}</script></body></html>\n")

@@ -94,6 +94,12 @@ def count_of_lines(text):
     return count
 
 
+def tasks_done(tasks):
+    """How far a list of Tasks is, in a few words."""
+    done = sum(task.state == "completed" for task in tasks)
+    return f"{done} of {len(tasks)} done"
+
+
 def lines_changed(edits):
     """(lines that went, lines that came) of Edits."""
     went = 0
