@@ -321,7 +321,8 @@ def _is_whole(value, at_an_end):
         return False
     if isinstance(value.get("sessionId"), str) or "leafUuid" in value:
         return True
-    return at_an_end
+    # What a subagent said stands within a record on how far it has come, too.
+    return at_an_end and "parentToolUseID" not in value
 
 
 def _text(value):
