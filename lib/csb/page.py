@@ -183,8 +183,9 @@ def marked_up(text):
     style = ""
     for span in spans_in(text):
         letters = span.style.replace("c", "")
-        html += _change(style, letters)
-        style = letters
+        if letters != style:
+            html += _change(style, letters)
+            style = letters
         words = safe(span.text)
         html += f"<code>{words}</code>" if "c" in span.style else words
     return html + _change(style, "")

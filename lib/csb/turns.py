@@ -21,7 +21,9 @@ def harmless(text):
     if "\x1b" in text:
         text = _COLOURS.sub("", text)
     text = text.replace("\r\n", "\n")
-    if text.isascii() and text.replace("\n", "").replace("\t", "").isprintable():
+    # Most texts are fine: only of others each line is looked at.
+    flat = text.replace("\n", " ").replace("\t", " ")
+    if printable(flat) == flat:
         return text
     return _BETWEEN_LINES.sub(lambda part: printable(part[0]), text)
 
