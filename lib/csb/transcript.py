@@ -997,13 +997,13 @@ def given_title(open_blocks, beside=""):
     """
     titles = Titles()
     for line in TranscriptLines(open_blocks()):
-        if line and any(word in line for word in _NAMING):
+        if _is_short(line) and any(word in line for word in _NAMING):
             for record in load(line).records:
                 titles.take(record, _unknown)
     waiting = [uuid.encode() for uuid in titles.known.get("waiting", ())]
     if waiting and not {"custom", "ai"} & titles.known.keys():
         for line in TranscriptLines(open_blocks()):
-            if line and any(uuid in line for uuid in waiting):
+            if _is_short(line) and any(uuid in line for uuid in waiting):
                 for record in load(line).records:
                     if record.summary is None:
                         titles.take(record, _unknown)
@@ -1011,6 +1011,11 @@ def given_title(open_blocks, beside=""):
     if title is None or title.source in ("prompt", "command"):
         return ""
     return title.text
+
+
+def _is_short(line):
+    """Is it no longer than any line that names a session?"""
+    return line is not None and len(line) <= LONG_LINE
 
 
 def _unknown(uuid):
