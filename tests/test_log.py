@@ -727,7 +727,7 @@ def test_long_lines_cost_little_memory(sh, put):
         done, most = peak(sh, f"csb-log {form} {ID}")
         assert done.rc == 0 and most < 64, (form, most)
         number = len(data.split(b"\n"))
-        said = "9,437,223 bytes: its pictures and its longest texts are shortened"
+        said = "9,437,224 bytes: its pictures and its longest texts are shortened"
         assert done.err.splitlines()[-1].endswith(said)
         assert f"line {number} of" in done.err and done.err.count("\n") == 0
         assert "fine" in done.out and "bytes more]" in done.out

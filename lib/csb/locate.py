@@ -19,6 +19,7 @@ from csb.files import StableFile, absolute
 from csb.git import Objects, all_history, git, sizes_of
 from csb.held import Held, first_line, home_of, is_gone
 from csb.places import claude_dir, existing_store, read_json
+from csb.reading import load_line
 from csb.session import (
     Spellings,
     agent_file_owner,
@@ -32,7 +33,6 @@ from csb.session import (
 from csb.transcript import (
     TranscriptLines,
     call_of_agent,
-    load,
     title_beside,
     title_in,
 )
@@ -206,7 +206,7 @@ def _has_messages(file):
         return False
     try:
         for line in TranscriptLines(file.blocks()):
-            for record in load(line).records:
+            for record in load_line([line]).records:
                 if record.is_message:
                     return True
     except (OSError, Error):
