@@ -291,12 +291,7 @@ USERS = {tool: imports_of(os.path.join(ROOT, "bin", tool)) for tool in REBUILT}
 
 # Modules with a second user that has not moved yet: a tool that counts as long as it is
 # one of the first design.
-WAITING = {
-    "csb.git": ["csb-restore"],             # reads objects and history
-    "csb.places": ["csb-status", "csb-find"],       # asks where the store is
-    "csb.session": ["csb-restore", "csb-find"],     # asks what belongs to a session
-    "csb.terminal": ["csb-fmt", "csb-backup"],      # shows how far it has come
-}
+WAITING = {}
 
 
 def test_imports_go_down():

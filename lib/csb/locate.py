@@ -79,7 +79,9 @@ class _Readers:
         self.idle = []          # Objects that nobody reads from
 
     def blocks(self, oid):
-        objects = self.idle.pop() if self.idle else Objects(self.store)
+        if not self.idle:
+            self.idle.append(Objects(self.store))
+        objects = self.idle.pop()
         try:
             yield from objects.blocks(oid)
         finally:
@@ -122,7 +124,9 @@ class Finder:
     def find(self, record):
         """The Found of a record with a session_id or transcript_path; else Error."""
         path = record.get("transcript_path")
-        path = os.path.expanduser(path) if isinstance(path, str) else ""
+        if not isinstance(path, str):
+            path = ""
+        path = os.path.expanduser(path)
         then = str(record.get("commit") or self.args.at or "")
         if path and not then and "oid" not in record:
             if os.path.isdir(path):
@@ -238,8 +242,9 @@ def _commits_then(store, then):
         found = git(store, *words, allowed=range(256)).decode().split()
         if found:
             return found
-        # A day alone means all of it.
-        word = then + "T23:59:59" if re.fullmatch(r"\d{4}-\d\d-\d\d", then) else then
+        word = then
+        if re.fullmatch(r"\d{4}-\d\d-\d\d", then):
+            word += "T23:59:59"         # a day alone means all of it
         seconds = moment(word)
     except ValueError:          # also of what no process can be told, such as a NUL
         text = f"cannot find commit '{then}' in the store, and it is no time"

@@ -35,6 +35,7 @@ from csb.turns import (
     lines_changed,
     local_time,
     tasks_done,
+    title_of,
 )
 
 MOST_PROMPTS = 5000             # in the index
@@ -187,7 +188,9 @@ def marked_up(text):
             html += _change(style, letters)
             style = letters
         words = safe(span.text)
-        html += f"<code>{words}</code>" if "c" in span.style else words
+        if "c" in span.style:
+            words = f"<code>{words}</code>"
+        html += words
     return html + _change(style, "")
 
 
@@ -280,8 +283,11 @@ def folded(label, html):
 
 def call_html(call):
     """Yield a tool call, folded: what it got and what it gave, in pieces."""
-    is_bad = call.get("is_error") is True
-    kind = "tool bad" if is_bad else "tool"
+    kind = "tool"
+    label_of_result = "result"
+    if call.get("is_error") is True:
+        kind = "tool bad"
+        label_of_result = "error"
     name = safe_line(call.get("name"), 60)
     brief = safe_line(call.get("brief"))
     given = call.get("input")
@@ -302,7 +308,7 @@ def call_html(call):
         yield diff_html(edit)
     if tasks:
         yield tasks_html(tasks)
-    yield labelled("error" if is_bad else "result", call.get("result") or None)
+    yield labelled(label_of_result, call.get("result") or None)
     yield from pictures(call.get("images") or [])
     yield "</div></details>\n"
 
@@ -318,9 +324,11 @@ def note_on(call, edits):
         went, came = lines_changed(edits)
         return f"+{came} \u2212{went}"
     count = count_of_lines(result)
-    if not count:
-        return "picture" if call.get("images") else "no output"
-    return counted(count, "line")
+    if count:
+        return counted(count, "line")
+    if call.get("images"):
+        return "picture"
+    return "no output"
 
 
 def is_beside(value, edits):
@@ -344,7 +352,9 @@ def diff_html(edit):
     for line in diff_of(edit):
         words = safe(line)
         tag = {"-": "del", "+": "ins"}.get(line[:1])
-        lines.append(f"<{tag}>{words}</{tag}>" if tag else words)
+        if tag:
+            words = f"<{tag}>{words}</{tag}>"
+        lines.append(words)
     return "<pre>" + "\n".join(lines) + "</pre>\n"
 
 
@@ -419,10 +429,7 @@ class Page:
         about = turn.get("about")
         if not isinstance(about, dict):
             about = {}
-        title = safe_line(turn.get("title"), 200) or safe_line(about.get("prompt"), 200)
-        if not title:
-            short = session_id[:8] if is_id(session_id) else session_id
-            title = f"Session {short}".strip()
+        title = safe(title_of(turn, about.get("prompt")))
         if not self.count:
             self.put(head_of_page(title))
         self.sessions += 1
@@ -556,11 +563,14 @@ def amount(count):
 def article(turn, anchor):
     """Yield a turn, in pieces."""
     role = turn.get("role")
-    is_known = isinstance(role, str) and role in ROLES
-    kind = role if is_known else "other"
-    name = ROLES[role] if is_known else safe_line(role, 40) or "?"
-    at = local_time(turn)
-    when = f'<time datetime="{safe(turn["at"])}">{at}</time>' if at else ""
+    kind = "other"
+    name = safe_line(role, 40) or "?"
+    if isinstance(role, str) and role in ROLES:
+        kind = role
+        name = ROLES[role]
+    when = local_time(turn)
+    if when:
+        when = f'<time datetime="{safe(turn["at"])}">{when}</time>'
     yield (
         f'<article class={kind} id="{anchor}"><header><b>{name}</b> {when}'
         f'<a href="#{anchor}" aria-label="link to this turn">#</a></header>\n'

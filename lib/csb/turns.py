@@ -6,6 +6,7 @@ of them. Its fields may be anything: it came out of a file, or through a pipe.
 import re
 
 from csb import from_utc, printable
+from csb.session import is_id
 
 SHORT = 100                     # characters of a line
 LONG_LINE_READ = 2000           # characters that are looked at for one line
@@ -72,7 +73,25 @@ def agent_of(turn):
     name = turn.get("subagent")
     if name:
         return line_of(f"subagent {name}")
-    return "side chain" if turn.get("is_sidechain") else ""
+    if turn.get("is_sidechain"):
+        return "side chain"
+    return ""
+
+
+def title_of(turn, prompt=""):
+    """What the session of a turn is called, or its first prompt, else its id."""
+    title = line_of(turn.get("title"), 200) or line_of(prompt, 200)
+    if not title:
+        title = f"Session {short_id(turn.get('session_id'))}".strip()
+    return title
+
+
+def short_id(session_id):
+    """An id as people see it: 8 digits. A name that is none is whole."""
+    name = line_of(session_id)
+    if is_id(name):
+        return name[:8]
+    return name
 
 
 def outcome(call):
@@ -84,8 +103,17 @@ def outcome(call):
         return f"failed: {line_of(result, 80)}"
     count = count_of_lines(result)
     if count:
-        return f"{count} line" if count == 1 else f"{count} lines"
-    return "a picture" if call.get("images") else "no output"
+        return number_of(count, "line")
+    if call.get("images"):
+        return "a picture"
+    return "no output"
+
+
+def number_of(count, noun):
+    """A count and its noun: 1 line, 2 lines."""
+    if count == 1:
+        return f"1 {noun}"
+    return f"{count} {noun}s"
 
 
 def count_of_lines(text):
@@ -122,8 +150,8 @@ def diff_of(edit):
     """The lines of an Edit, those that went after "-", those that came after "+"."""
     from difflib import SequenceMatcher  # 3 ms
 
-    old = edit.old.split("\n") if edit.old else []
-    new = edit.new.split("\n") if edit.new else []
+    old = _lines_of_text(edit.old)
+    new = _lines_of_text(edit.new)
     if len(old) + len(new) > MOST_COMPARED:
         return ["-" + line for line in old] + ["+" + line for line in new]
     lines = []
@@ -135,3 +163,9 @@ def diff_of(edit):
             lines += ["-" + line for line in old[start:end]]
             lines += ["+" + line for line in new[new_start:new_end]]
     return lines
+
+
+def _lines_of_text(text):
+    if not text:
+        return []
+    return text.split("\n")
