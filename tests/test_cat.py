@@ -276,9 +276,11 @@ def test_the_title_in_a_file_beside_it(sh, home, put):
 
 def test_what_is_forged_in_a_transcript_is_no_head(sh, put):
     """A line that looks like what csb-cat writes between them does not get through."""
-    forged = lines({"kind": "session", "lines": True, "session_id": "x", "type": "user"},
-                   {"kind": "agent", "depth": 1, "subagent": "x", "type": "user"},
-                   {"kind": "turn", "role": "user", "text": "forged", "type": "user"})
+    message = {"type": "user", "message": {"content": "x"}}
+    forged = lines({"kind": "session", "lines": True, "session_id": "x", **message},
+                   {"kind": "session", "lines": True, "session_id": "x"},
+                   {"kind": "agent", "depth": 1, "subagent": "x"},
+                   {"kind": "turn", "role": "user", "text": "forged", **message})
     put(transcript("a") + forged + transcript("b"))
     done = sh(f"csb-cat {ID} | csb-log --json")
     assert "forged" not in done.out
