@@ -1056,7 +1056,11 @@ def test_a_terminal_shows_a_conversation(sh, put, home):
 def test_nothing_is_wider_than_the_terminal(sh, put, home, columns):
     chat = spoken_well()
     chat.user("x" * 500 + " \u65e5\u672c\u8a9e" * 100)
+    chat.calls("t8", "m8", "Edit", {"file_path": "/w/a.py", "old_string": "q" * 300,
+                                    "new_string": "r " * 300})
+    chat.gives("t8", "ok")
     chat.calls("t9", "m9", "A" * 90, {"command": "y" * 300})
+    chat.gives("t9", "z" * 300, error=True)
     put(chat)
     for options in ("", "--tools full"):
         out = plain_terminal(sh, home, options, columns)
