@@ -221,7 +221,9 @@ def test_nothing_but_git_is_needed(sh, home, put, tool, tools):
     assert said(sh, f"{tool} {ID}") == ["a"]
     assert not home.backup.exists()
     done = sh(f"{tool} ffff")
-    assert done.rc == 3 and "csb backup makes one" in done.err
+    assert done.rc == 3 and done.err.count("\n") == 1
+    assert "session 'ffff' is not on disk; cannot find a store at" in done.err
+    assert "csb backup makes one" in done.err
 
 
 def test_each_session_comes_once(sh, put):

@@ -893,6 +893,33 @@ def test_a_whole_record_after_a_cut_one_is_read(sh, put):
         "fine", "Line 11 of the transcript is cut off at its end: it is left out."]
 
 
+def test_where_the_conversation_goes_on_is_said(sh, put):
+    """A transcript that ends with the id under which Claude Code went on."""
+    chat = small()
+    chat.add("continued-in", continuedInSessionId=OTHER)
+    put(chat)
+    words = f"The conversation goes on in session {OTHER}."
+    assert f"> system: {words}\n" in sh(f"csb-log {ID}").ok().out
+    last = sh(f"csb-log --json {ID}").ok().records[-1]
+    assert (last["role"], last["text"]) == ("system", words)
+    assert words in sh(f"csb-log --html {ID}").ok().out
+
+
+def test_rows_that_are_written_again_count_once(sh, put):
+    """As after a compaction, several times: turns, calls and tokens of the page."""
+    chat = Chat()
+    for number in range(60):
+        chat.user(f"p{number}", timestamp="2026-01-02T03:04:05.000Z")
+        chat.calls(f"t{number}", f"m{number}", timestamp="2026-01-02T03:04:05.000Z")
+        chat.records[-1]["message"]["usage"] = {"input_tokens": 5, "output_tokens": 7}
+    put(chat.bytes() * 4)
+    found = sh(f"csb-log --json {ID}").ok().records
+    assert len(found) == 120 and sum(len(turn["tools"]) for turn in found) == 60
+    assert sum(turn.get("tokens", {}).get("output", 0) for turn in found) == 420
+    sums = "60 prompts \u00b7 60 tool calls \u00b7 300 tokens read, 420 written"
+    assert sums in sh(f"csb-log --html {ID}").ok().out
+
+
 def spilled(put, home, text, name="b1x2y3z4w.txt"):
     """A call whose result the client put into a file; the transcript."""
     chat = Chat()

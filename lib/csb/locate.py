@@ -14,7 +14,7 @@ import os
 import re
 from collections import namedtuple
 
-from csb import FAILED, MISUSE, Error, say, utc, warn, why
+from csb import ABSENT, FAILED, MISUSE, Error, say, utc, warn, why
 from csb.files import StableFile, absolute
 from csb.git import Objects, all_history, git, sizes_of
 from csb.held import Held, first_line, home_of, is_gone
@@ -157,8 +157,11 @@ class Finder:
             found = self._stored_then("").find(word, project, record)
             if not path or _has_messages(found.transcript):
                 return found
-        except Error:
+        except Error as error:
             left = path or self._disk.left_of(word, project)
+            if not left and error.status == ABSENT:
+                text = f"session '{word}' is not on disk; {error}"
+                raise Error(text, ABSENT) from None
             if not left:
                 raise
         return _found_on_disk(path or left, record)
