@@ -953,6 +953,13 @@ def test_results_that_were_moved_to_a_file(sh, put, home, way):
         assert "Preview" in sh(f"csb-log --tools full {ID}").ok().out
 
 
+def test_a_result_that_was_moved_and_has_no_call(sh, put, home):
+    path = spilled(put, home, b"all of it")
+    path.write_bytes(path.read_bytes().split(b"\n", 1)[1])
+    found = sh(f"csb-log --json {ID}").ok().records
+    assert short(found) == [("tool", "", [("?", "all of it")]), ("assistant", "failed", [])]
+
+
 @pytest.mark.parametrize("name", ["../../../../secret.txt", "/etc/hostname", "..", "."])
 def test_a_name_in_a_transcript_leads_nowhere_else(sh, put, home, name):
     """Only a file in tool-results/ is what a result was moved to."""
