@@ -986,6 +986,7 @@ class Titles:
 
 
 _NAMING = (b'"custom-title"', b'"ai-title"', b'"summary"')
+_UUIDS = re.compile(rb'"uuid": ?"([^"]{1,100})"')
 
 
 def given_title(open_blocks, beside=""):
@@ -1000,10 +1001,12 @@ def given_title(open_blocks, beside=""):
         if _is_short(line) and any(word in line for word in _NAMING):
             for record in load(line).records:
                 titles.take(record, _unknown)
-    waiting = [uuid.encode() for uuid in titles.known.get("waiting", ())]
+    waiting = {uuid.encode() for uuid in titles.known.get("waiting", ())}
     if waiting and not {"custom", "ai"} & titles.known.keys():
         for line in TranscriptLines(open_blocks()):
-            if _is_short(line) and any(uuid in line for uuid in waiting):
+            if line is None or waiting.isdisjoint(_UUIDS.findall(line)):
+                continue
+            if _is_short(line):
                 for record in load(line).records:
                     if record.summary is None:
                         titles.take(record, _unknown)
