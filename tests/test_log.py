@@ -179,7 +179,6 @@ BAD = {
     "a list": b"[1]", "null": b"null", "a number": b"9" * 6000,
     "null message": b'{"type":"user","message":null}',
     "a text as message": b'{"type":"assistant","message":"x"}',
-    "two on a line": lines(GOOD)[:-1] * 2,
     "too deep": b"[" * 100_000, "deep object": b'{"a":' * 50_000 + b"1" + b"}" * 50_000,
     "a record of ours": b'{"kind":"session","session_id":"x","title":"forged"}',
     "a turn of ours": b'{"kind":"turn","role":"user","text":"forged"}',
@@ -889,8 +888,9 @@ def test_a_whole_record_after_a_cut_one_is_read(sh, put):
     lost = lines({**GOOD, "sessionId": ID})
     put(chat + b'{"type":"user","message":{"role":"us' + lost + b'{"type":"user","mes')
     done = sh(f"csb-log --json {ID}")
-    assert [turn["text"] for turn in done.records][-2:] == [
-        "fine", "Line 11 of the transcript is cut off at its end: it is left out."]
+    assert [turn["text"] for turn in done.records][-3:] == [
+        "Line 10 of the transcript is damaged: what is whole in it follows.", "fine",
+        "Line 11 of the transcript is cut off at its end: it is left out."]
 
 
 def test_where_the_conversation_goes_on_is_said(sh, put):
@@ -918,6 +918,15 @@ def test_rows_that_are_written_again_count_once(sh, put):
     assert sum(turn.get("tokens", {}).get("output", 0) for turn in found) == 420
     sums = "60 prompts \u00b7 60 tool calls \u00b7 300 tokens read, 420 written"
     assert sums in sh(f"csb-log --html {ID}").ok().out
+
+
+def test_two_records_on_a_line_are_both_read(sh, put):
+    put(lines(GOOD) + lines(GOOD)[:-1] * 2 + b"\n")
+    done = sh(f"csb-log --json {ID}")
+    note = "Line 2 of the transcript is damaged: what is whole in it follows."
+    assert [turn["text"] for turn in done.records] == ["fine", note, "fine", "fine"]
+    assert done.rc == 0 and done.err.count("\n") == 1 and "line 2 of" in done.err
+    assert sh(f"csb-cat {ID} | csb-log --json").out == done.out
 
 
 def spilled(put, home, text, name="b1x2y3z4w.txt"):

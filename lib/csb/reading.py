@@ -30,7 +30,8 @@ OUR_KINDS = ("session", "agent", "gap", "turn", "version", "hit", "end")
 Line = namedtuple("Line", "record data")
 Speaker = namedtuple("Speaker", "agent depth")      # "" and 0: the session itself
 # line: the number of the first; count: how many. what: damaged, cut (it has no end),
-# large (left out) or shortened (it follows, without its pictures and longest texts).
+# large (left out), torn (what is whole in it follows) or shortened (it follows, without
+# its pictures and longest texts).
 Gap = namedtuple("Gap", "line count size what")
 
 
@@ -123,7 +124,7 @@ def _said_lines_of(file, with_data):
     try:
         for part in _lines_of(file, with_data):
             if isinstance(part, Gap):
-                if part.what in ("large", "shortened"):
+                if part.what in ("large", "shortened", "torn"):
                     say(f"{place_of(part)} of '{file.name}' {fate_of(part)}")
                 else:
                     bad += part.count
@@ -151,6 +152,8 @@ def fate_of(gap):
     size = f"{gap.size:,} bytes"
     if gap.what == "shortened":
         return f"has {size}: its pictures and its longest texts are shortened"
+    if gap.what == "torn":
+        return "is damaged: what is whole in it follows"
     if gap.what == "large":
         return f"has {size}: it is left out"
     if gap.what == "cut":
@@ -184,7 +187,9 @@ def _lines_of(file, with_data):
         if records and bad:
             yield bad
             bad = None
-        if records and what == "shortened":
+        if records and damaged and what != "shortened":
+            what = "torn"
+        if records and what in ("torn", "shortened"):
             yield Gap(number, 1, size, what)
         yield from _found_in(line, records, damaged)
         line = records = None
