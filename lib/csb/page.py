@@ -276,7 +276,7 @@ def pictures(images):
             yield f"<p class=count>(a picture of type {what})</p>\n"
 
 
-def folded(label, html):
+def fold_away(label, html):
     """What opens on a click."""
     return f"<details><summary>{label}</summary>\n{html}</details>\n"
 
@@ -577,13 +577,13 @@ def article(turn, anchor):
     )
     thoughts = turn.get("thinking")
     if thoughts:
-        yield folded("Thinking", prose(thoughts))
+        yield fold_away("Thinking", prose(thoughts))
     text = prose(turn.get("text"))
     is_note = role == "meta"
     if role in ("summary", "system") and len(text) > LONG_NOTE:
         is_note = True
     if is_note:
-        text = folded(safe_line(turn.get("text"), 100), text)
+        text = fold_away(safe_line(turn.get("text"), 100), text)
     yield text
     yield from pictures(turn.get("images"))
     for call in turn.get("tools") or ():
