@@ -21,6 +21,7 @@ if FORM == "dist":
 MOVED = {
     "csb",
     "csb-backup",
+    "csb-cat",
     "csb-changes",
     "csb-config",
     "csb-find",
@@ -31,6 +32,8 @@ MOVED = {
     "csb-hook",
     "csb-index",
     "csb-list",
+    "csb-html",
+    "csb-log",
     "csb-push",
     "csb-redact",
     "csb-remap",
@@ -66,6 +69,7 @@ KEY = "sk-ant-api03-" + 8 * "AbCdEfGhIjKl" + "-xYzAA"
 # prints, as fields of one of its records or as a part of its output.
 JOBS = {
     "csb-try": ("", "csb-try", {"kind": "try", "git": "git version"}),
+    "csb-cat": ("", f"csb-cat {name(0)}", '"type"'),
     "csb-changes": ("", "csb-changes", {
         "kind": "change", "change": "new", "path": TRANSCRIPT}),
     "csb-find": ("", "csb-find", {"kind": "session", "session_id": name(0)}),
@@ -84,6 +88,9 @@ JOBS = {
     "csb-remap": (
         """echo "{\\"cwd\\":\\"/a/b\\"}" >~/in""", "csb-remap /a=/c $HOME/in",
         '{"cwd":"/c/b"}'),
+    "csb-html": (
+        f"csb-log --json {name(0)} >~/in", "csb-html <$HOME/in", "<!DOCTYPE html>"),
+    "csb-log": ("", f"csb-log {name(0)}", "question 0"),
     "csb-push": (f"{STORED} && git init -q --bare ~/remote", "csb-push ~/remote", {
         "kind": "push", "branch": "main"}),
     "csb-restore": (STORED, f"csb-restore --target-dir ~/there {name(0)}", {

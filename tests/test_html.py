@@ -1,5 +1,6 @@
 """csb-html: a page that anybody can read, and that does nothing but be read."""
 import base64
+import hashlib
 import html.parser
 import re
 import shutil
@@ -21,7 +22,7 @@ VOID = {"meta", "br", "img", "hr"}
 HARMLESS = {"html", "head", "meta", "title", "style", "body", "main", "h1", "h2", "h3", "p",
             "article", "header", "b", "time", "a", "details", "summary", "code", "span", "div",
             "pre", "ul", "li", "ol", "table", "tr", "td", "blockquote", "strong", "img", "br",
-            "hr", "nav"}
+            "hr", "nav", "section", "script", "em", "del", "ins"}
 ATTRIBUTES = {"lang", "charset", "http-equiv", "content", "name", "class", "id", "datetime", "href",
               "aria-label", "alt", "src"}
 
@@ -51,7 +52,7 @@ class Page(html.parser.HTMLParser):
         assert self.open.pop() == tag
 
     def handle_data(self, data):
-        if "style" not in self.open:
+        if not {"style", "script"} & set(self.open):
             self.words.append(data)
 
     def text(self):
@@ -104,9 +105,10 @@ def test_a_page_has_it_all(sh):
         assert words in text, words
     assert found.count("img") == 2 and found.count("article") == 6
     assert found.count("details", "tool") == 5
-    assert found.ids[0] == f"t-{ID}" and len(set(found.ids)) == 6
+    anchors = [attrs["id"] for tag, attrs in found.tags if tag == "article"]
+    assert anchors[0] == f"t-{ID}" and len(set(found.ids)) == len(found.ids) == 7
     hrefs = [attrs["href"][1:] for tag, attrs in found.tags if tag == "a"]
-    assert hrefs == found.ids
+    assert hrefs == anchors
 
 
 def test_prompts_are_listed(sh):
@@ -136,7 +138,17 @@ MARKDOWN = [
                     "<li class=in1><span>1.</span>b</li></ul>"),
     ("|a|b|\n|---|:-:|\n|c|`d`|", "<table><tr><td>a</td><td>b</td></tr>\n"
                                   "<tr><td>c</td><td><code>d</code></td></tr></table>"),
-    ("> q", "<blockquote>q<br></blockquote>"),
+    ("> q\n> - r", "<blockquote><p>q</p>\n"
+                   "<ul><li class=in0><span>\u2022</span>r</li></ul></blockquote>"),
+    ("*a* _b_ **c *d* e** e_f_g 2*3*4",
+     "<p><em>a</em> <em>b</em> <strong>c <em>d</em> e</strong> e_f_g 2*3*4</p>"),
+    ("- a\n\n  ```\n  b\n  ```\n- c", "<ul><li class=in0><span>\u2022</span>a<pre>b</pre></li>\n"
+                                      "<li class=in0><span>\u2022</span>c</li></ul>"),
+    ("```markdown\n# T\n```sh\nls\n```\nend\n```\nafter",
+     "<pre># T\n```sh\nls\n```\nend</pre>\n<p>after</p>"),
+    ("a | b\n--|--\nc \\| d | e", "<table><tr><td>a</td><td>b</td></tr>\n"
+                                  "<tr><td>c | d</td><td>e</td></tr></table>"),
+    ("a\n\n---\n\nb", "<p>a</p>\n<hr>\n<p>b</p>"),
     ("[x](javascript:alert(1)) <b>", "<p>[x](javascript:alert(1)) &lt;b&gt;</p>")]
 
 
@@ -173,13 +185,60 @@ def test_hostile_words_are_words(sh, words):
     assert done.out.count("<style>") == done.out.count("</style>") == 1
 
 
-def test_nothing_but_its_own_style_is_allowed(sh):
+def test_nothing_but_its_own_style_and_script_is_allowed(sh):
+    """Each by its hash: nothing else of a page runs, or is fetched."""
     out = sh("csb-html", lines(turn("x"))).ok().out
     policy = re.search(r'<meta http-equiv="Content-Security-Policy" content="([^"]*)">', out)[1]
     assert "default-src 'none'" in policy and "img-src data:" in policy
-    assert "script-src" not in policy and "unsafe" not in policy
+    for tag in ("style", "script"):
+        text, = re.findall(f"<{tag}>(.*?)</{tag}>", out, re.S)
+        digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+        assert f"; {tag}-src 'sha256-{digest}';" in policy
+    assert "unsafe" not in policy and "connect-src" not in policy
     assert out.index("Content-Security-Policy") < out.index("<style>")
-    assert not re.search(r"https?:|<script|<link|url\(|@import", out)
+    assert not re.search(r"https?:|<link|url\(|@import|fetch|innerHTML|eval", out)
+
+
+def test_a_page_says_what_its_session_was(sh):
+    """Where, when, with which model, how much: on top of the page by its style."""
+    about = {"cwd": "/home/me/app", "git_branch": "main", "prompt": "Mend it",
+             "started": "2026-01-02T03:04:00.000Z", "last_active": "2026-01-02T05:06:00.000Z"}
+    tokens = {"input": 5, "output": 1500, "cache_read": 2_000_000, "cache_write": 400}
+    found = page(
+        sh, turn("Mend it, please", about=about),
+        turn("Yes", "assistant", model="the-model", tokens=tokens, tools=[tool()]),
+        turn("A subagent's", "assistant", subagent="a", model="small", tokens=tokens))
+    text = found.text()
+    for words in ("/home/me/app \u00b7 main", "2026-01-02 03:04 to 2026-01-02 05:06", "Mend it",
+                  "1 prompt \u00b7 1 tool call \u00b7 the-model \u00b7 small \u00b7 "
+                  "4.0 M tokens read, 3 K written"):
+        assert words in text, words
+    assert [attrs for tag, attrs in found.tags if tag == "h1"] == [{"id": "s1"}]
+
+
+def test_several_sessions_have_contents(sh):
+    """Each title and its prompts, to jump to."""
+    found = page(sh, turn("one"), turn("two", session_id=ID[::-1], title="Second"))
+    hrefs = [attrs["href"][1:] for tag, attrs in found.tags if tag == "a"]
+    assert hrefs == ["n1", "n2", "s1", "n1", "s2", "n2"]
+    assert found.count("section") == found.count("h1") == 2 and found.count("nav") == 1
+
+
+def test_edits_are_lines_that_changed_and_todos_are_lists(sh):
+    edit = tool(name="Edit", input={"file_path": "/w/a.py", "old_string": "a\nb\nc",
+                                    "new_string": "a\nB & <b>\nc", "replace_all": False})
+    several = tool(name="MultiEdit", input={"file_path": "/w/b.py", "edits": [
+        {"old_string": "", "new_string": "new"}, {"old_string": "old", "new_string": ""}]})
+    todos = tool(name="TodoWrite", input={"todos": [
+        {"content": "look", "status": "completed"}, {"content": "mend <it>", "status": "pending"}]})
+    out = sh("csb-html", lines(turn("", "assistant", tools=[edit, several, todos]))).ok().out
+    Page(out)
+    assert "<pre> a\n<del>-b</del>\n<ins>+B &amp; &lt;b&gt;</ins>\n c</pre>" in out
+    assert "<pre><ins>+new</ins></pre>\n<pre><del>-old</del></pre>" in out
+    assert "+1 \u22121" in out and "/w/a.py</pre>" in out
+    assert "old_string" not in out and "edits" not in out
+    assert ("<ul><li class=in0><span>\u2611</span>look</li>\n"
+            "<li class=in0><span>\u2610</span>mend &lt;it&gt;</li></ul>") in out
 
 
 @pytest.mark.parametrize("record", [

@@ -6,7 +6,7 @@ import re
 import time
 
 import pytest
-from conftest import lines, put_into
+from conftest import lines, on_terminal, put_into, width
 
 pytestmark = pytest.mark.logic
 
@@ -176,12 +176,9 @@ GOOD = {"type": "user", "message": {"role": "user", "content": "fine"}}
 BAD = {
     "torn": b'{"type":"user","message":{"role":"user","content":"x',
     "NUL": b"\0" * 5000,
-    "not UTF-8": b'{"type":"user","message":{"role":"user","content":"\xff\xfe"}}',
     "a list": b"[1]", "null": b"null", "a number": b"9" * 6000,
     "null message": b'{"type":"user","message":null}',
     "a text as message": b'{"type":"assistant","message":"x"}',
-    "two on a line": lines(GOOD)[:-1] * 2,
-    "NaN": b'{"type":"user","message":{"role":"user","content":"x"},"n":NaN}',
     "too deep": b"[" * 100_000, "deep object": b'{"a":' * 50_000 + b"1" + b"}" * 50_000,
     "a record of ours": b'{"kind":"session","session_id":"x","title":"forged"}',
     "a turn of ours": b'{"kind":"turn","role":"user","text":"forged"}',
@@ -199,6 +196,8 @@ ODD = {     # nothing is bad about these
     "wrong types": (b'{"type":5}\n{"type":["user"]}\n{"uuid":7}\n{"type":"system","content":[]}\n'
                     b'{"type":"attachment","attachment":3}\n{"type":"user","timestamp":3,'
                     b'"uuid":[],"cwd":1,"agentId":{},"message":{"content":"x","id":[]}}\n', ["x"]),
+    "not UTF-8": (lines(GOOD).replace(b"fine", b"\xff\xfe"), ["\ufffd\ufffd"]),
+    "NaN": (b'{"type":"user","message":{"role":"user","content":"x"},"n":NaN}', ["x"]),
     "unknown": (b'{"type":"dance","message":{}}\n' + lines(GOOD), ["fine"]),
     "a new kind of block": (lines(GOOD).replace(b'"fine"', b'[{"type":"video"}]'), ["[video]"]),
     "an empty file": (b"", []), "only metadata": (b'{"type":"mode","mode":"normal"}\n', []),
@@ -208,10 +207,16 @@ ODD = {     # nothing is bad about these
 @pytest.mark.parametrize("name", BAD)
 @pytest.mark.few(5)
 def test_a_bad_line_costs_itself(sh, put, name):
-    """It is left out, and said in one line; the lines around it are there."""
+    """It is left out, and said in one line; the lines around it are there.
+
+    And where it stood is a note.
+    """
     put(lines(GOOD) + BAD[name] + b"\n" + lines(GOOD) + BAD[name] + b"\n")
     done = sh(f"csb-log --json {ID}")
-    assert [turn["text"] for turn in done.records] == ["fine", "fine"]
+    notes = [f"Line {number} of the transcript is damaged: it is left out."
+             for number in (2, 4)]
+    assert [(turn["role"], turn["text"]) for turn in done.records] == [
+        ("user", "fine"), ("system", notes[0]), ("user", "fine"), ("system", notes[1])]
     assert (done.rc, done.err.count("\n")) == (0, 1)
     assert re.search(r"2 bad lines of '.*' left out, the first is line 2\n", done.err)
     assert "title" not in done.records[0]
@@ -311,7 +316,7 @@ def test_a_result_that_never_comes_does_not_stop_the_stream(sh, put):
     for number in range(1500):
         chat.user(f"prompt {number}", timestamp="2026-01-02T03:04:05.000Z")
     put(chat)
-    first = sh(f"(csb-locate {ID} | csb-cat; sleep 9) | timeout 8 csb-turns | head -1")
+    first = sh(f"(csb-cat {ID}; sleep 9) | timeout 8 csb-log --json | head -1")
     assert json.loads(first.out)["tools"][0]["id"] == "never"
     assert len(sh(f"csb-log --json {ID}").ok().records) == 1501
 
@@ -721,13 +726,17 @@ def test_long_lines_cost_little_memory(sh, put):
         done, most = peak(sh, f"csb-log {form} {ID}")
         assert done.rc == 0 and most < 64, (form, most)
         number = len(data.split(b"\n"))
-        assert done.err.splitlines()[-1].endswith("bytes: it is left out")
+        said = "9,437,224 bytes: its pictures and its longest texts are shortened"
+        assert done.err.splitlines()[-1].endswith(said)
         assert f"line {number} of" in done.err and done.err.count("\n") == 0
         assert "fine" in done.out and "bytes more]" in done.out
+        assert f"Line {number} of the transcript has {said}." in done.out
         if form == "--json":
             found = done.records
-            assert len(found) == number
-            assert [image["data"] for image in found[-2]["images"]] == PICTURES
+            notes = [turn for turn in found if turn["role"] == "system"]
+            assert len(found) == number + 2 and len(notes) == 1
+            found = [turn for turn in found if turn["role"] != "system"]
+            assert [image["data"] for image in found[-3]["images"]] == PICTURES
             assert found[0]["text"].startswith("x" * 1_000_000)
 
 
@@ -797,8 +806,8 @@ def test_real_transcripts_against_a_slow_count(sh, home, real):
             assert {tool["id"] for tool in tools if "result" in tool} == answered, path
             everything = "\0".join(t["text"] for t in turns)
             for text in said:
-                if not re.match(r"\s*<command-", text):
-                    assert text in everything, (path, text)
+                for part in re.split(r"\s*</?(?:command|bash)-[a-z]+>\s*", text):
+                    assert part in everything, (path, text)
             counted += len(turns)
         assert not found
     assert counted > 3000
@@ -812,3 +821,343 @@ def test_the_front_door_and_nothing_written(sh, put, home, listing):
         f"csb-log --json {ID} | csb html").ok().out
     assert sh(f"csb log --json {ID}").ok().records
     assert listing(home.claude) == before and not home.backup.exists()
+
+
+# --- who speaks, and what is said of what cannot be read --------------------------------
+
+MACHINES = {
+    "teammate": '<teammate-message teammate_id="lead">\nCount the tests.\n</teammate-message>',
+    "agent": 'Another Claude session sent a message: <agent-message from="b">\ndone\n</agent-message>',
+    "session": '<cross-session-message from="x">ping</cross-session-message>',
+    "hook": "Stop hook feedback:\n- run the tests",
+    "caveat": "Caveat: The messages below were generated by the user while running commands.",
+    "task": "<task-notification>\n<task-id>b1</task-id>\n</task-notification>\n"
+            "Read the output file to retrieve the result: /tmp/b1.output",
+    "compaction": "This session is being continued from a previous conversation that ran out.",
+}
+
+
+@pytest.mark.parametrize("name", MACHINES)
+def test_what_a_machine_wrote_is_nobodys_prompt(sh, put, name):
+    """Also where the record does not say who wrote it."""
+    chat = Chat()
+    chat.user(MACHINES[name])
+    chat.says("ok")
+    chat.user("typed by a person")
+    put(chat)
+    found = sh(f"csb-log --json {ID}").ok().records
+    assert [turn["role"] for turn in found] == ["meta", "assistant", "user"]
+    assert found[0]["text"].strip() == MACHINES[name]
+    assert found[0]["about"]["prompt"] == "typed by a person"
+    assert "User" not in sh(f"csb-log {ID}").ok().out.split("typed by")[0].split("Assistant")[0]
+
+
+def test_the_record_says_who_wrote_it(sh, put):
+    """A machine, whatever the words look like; a person, whatever they quote."""
+    chat = Chat()
+    chat.user("please count the tests", origin={"kind": "peer"})
+    chat.user("Caveat: The moon is far", origin={"kind": "human"}, promptSource="typed")
+    chat.user('<channel source="telegram" chat_id="7">\nfix the login page\n</channel>',
+              origin={"kind": "channel"})
+    chat.user("by the system", promptSource="system")
+    put(chat)
+    found = sh(f"csb-log --json {ID}").ok().records
+    assert [(turn["role"], turn["text"]) for turn in found] == [
+        ("meta", "please count the tests"), ("user", "Caveat: The moon is far"),
+        ("user", "fix the login page"), ("meta", "by the system")]
+
+
+def test_a_prompt_with_large_pictures_keeps_its_words(sh, put):
+    """A line above 8 MB: its words are there, and the log says what is missing."""
+    picture = {"type": "image", "source": {"type": "base64", "media_type": "image/png",
+                                           "data": "QUJD" * (MB * 3 // 4)}}
+    chat = Chat()
+    chat.user([{"type": "text", "text": "compare these screenshots of the chrysanthemum"},
+               picture, picture, picture])
+    chat.says("the second one")
+    put(chat)
+    for form in ("--md", "--text", "--html", "--json"):
+        done = sh(f"csb-log {form} {ID}")
+        assert "chrysanthemum" in done.out and "the second one" in done.out
+        assert "Line 1 of the transcript has 9,4" in done.out and done.err.count("\n") == 1
+
+
+def test_a_whole_record_after_a_cut_one_is_read(sh, put):
+    """On the same line; one that is cut off at the end of the file is named."""
+    chat = small().bytes()
+    lost = lines({**GOOD, "sessionId": ID})
+    put(chat + b'{"type":"user","message":{"role":"us' + lost + b'{"type":"user","mes')
+    done = sh(f"csb-log --json {ID}")
+    assert [turn["text"] for turn in done.records][-3:] == [
+        "Line 10 of the transcript is damaged: what is whole in it follows.", "fine",
+        "Line 11 of the transcript is cut off at its end: it is left out."]
+
+
+def test_where_the_conversation_goes_on_is_said(sh, put):
+    """A transcript that ends with the id under which Claude Code went on."""
+    chat = small()
+    chat.add("continued-in", continuedInSessionId=OTHER)
+    put(chat)
+    words = f"The conversation goes on in session {OTHER}."
+    assert f"> system: {words}\n" in sh(f"csb-log {ID}").ok().out
+    last = sh(f"csb-log --json {ID}").ok().records[-1]
+    assert (last["role"], last["text"]) == ("system", words)
+    assert words in sh(f"csb-log --html {ID}").ok().out
+
+
+def test_rows_that_are_written_again_count_once(sh, put):
+    """As after a compaction, several times: turns, calls and tokens of the page."""
+    chat = Chat()
+    for number in range(60):
+        chat.user(f"p{number}", timestamp="2026-01-02T03:04:05.000Z")
+        chat.calls(f"t{number}", f"m{number}", timestamp="2026-01-02T03:04:05.000Z")
+        chat.records[-1]["message"]["usage"] = {"input_tokens": 5, "output_tokens": 7}
+    put(chat.bytes() * 4)
+    found = sh(f"csb-log --json {ID}").ok().records
+    assert len(found) == 120 and sum(len(turn["tools"]) for turn in found) == 60
+    assert sum(turn.get("tokens", {}).get("output", 0) for turn in found) == 420
+    sums = "60 prompts \u00b7 60 tool calls \u00b7 300 tokens read, 420 written"
+    assert sums in sh(f"csb-log --html {ID}").ok().out
+
+
+def test_two_records_on_a_line_are_both_read(sh, put):
+    put(lines(GOOD) + lines(GOOD)[:-1] * 2 + b"\n")
+    done = sh(f"csb-log --json {ID}")
+    note = "Line 2 of the transcript is damaged: what is whole in it follows."
+    assert [turn["text"] for turn in done.records] == ["fine", note, "fine", "fine"]
+    assert done.rc == 0 and done.err.count("\n") == 1 and "line 2 of" in done.err
+    assert sh(f"csb-cat {ID} | csb-log --json").out == done.out
+
+
+def spilled(put, home, text, name="b1x2y3z4w.txt"):
+    """A call whose result the client put into a file; the transcript."""
+    chat = Chat()
+    chat.calls("t1", "m1", value={"command": "make"})
+    chat.gives("t1", "<persisted-output>\nOutput too large (120KB). Full output saved to: "
+                     f"/x/{ID}/tool-results/{name}\n\nPreview (first 2KB):\ncc a.c\n"
+                     "</persisted-output>")
+    chat.says("failed")
+    path = put(chat)
+    put_into(home, f"projects/-p/{ID}/tool-results/{name}", text, mtime=time.time())
+    return path
+
+
+@pytest.mark.parametrize("way", ["on disk", "deleted"])
+def test_results_that_were_moved_to_a_file(sh, put, home, way):
+    """--tools full, --json and the page have all of them; the brief form its preview."""
+    long = b"one\n" * 20_000 + b"ld: undefined reference to hydrangea_init\n"
+    spilled(put, home, long)
+    if way == "deleted":
+        sh("csb-backup; rm -r ~/.claude/projects")
+    for form in ("--tools full", "--text --tools full", "--html", "--json"):
+        assert "hydrangea_init" in sh(f"csb-log {form} {ID}").ok().out
+    call, = sh(f"csb-log --json {ID}").ok().records[0]["tools"]
+    assert call["result"] == long.decode()
+    assert "hydrangea" not in sh(f"csb-log {ID}").ok().out
+    piped = sh(f"csb-cat {ID} | csb-log --json").ok().records[0]["tools"][0]
+    assert piped["result"].startswith("<persisted-output>")
+    if way == "on disk":
+        path = home.claude / f"projects/-p/{ID}/tool-results"
+        (path / "b1x2y3z4w.txt").unlink()
+        assert "Preview" in sh(f"csb-log --tools full {ID}").ok().out
+
+
+def test_a_result_that_was_moved_and_has_no_call(sh, put, home):
+    path = spilled(put, home, b"all of it")
+    path.write_bytes(path.read_bytes().split(b"\n", 1)[1])
+    found = sh(f"csb-log --json {ID}").ok().records
+    assert short(found) == [("tool", "", [("?", "all of it")]), ("assistant", "failed", [])]
+
+
+@pytest.mark.parametrize("name", ["../../../../secret.txt", "/etc/hostname", "..", "."])
+def test_a_name_in_a_transcript_leads_nowhere_else(sh, put, home, name):
+    """Only a file in tool-results/ is what a result was moved to."""
+    (home.path / "secret.txt").write_text("hunter2")
+    spilled(put, home, b"x", "other.txt")
+    path = home.claude / f"projects/-p/{ID}.jsonl"
+    path.write_text(path.read_text().replace("tool-results/other.txt", name))
+    result = sh(f"csb-log --json {ID}").ok().records[0]["tools"][0]["result"]
+    assert result.startswith("<persisted-output>")
+
+
+# --- through pipes ----------------------------------------------------------------------
+
+def test_lines_of_a_transcript_make_the_same_turns(sh, put, home):
+    """csb-cat, anything between, csb-log: what csb-log ID does, and the page of it."""
+    path = with_subagents(put, home)
+    with open(path, "ab") as file:
+        file.write(b"torn\n" + lines({"type": "ai-title", "aiTitle": "Called so"}))
+    whole = sh(f"csb-log --json {ID}")
+    piped = sh(f"csb-cat {ID} | csb-redact | csb-log --json")
+    assert piped.out == whole.out and whole.records[0]["title"] == "Called so"
+    page = sh(f"csb-cat {ID} | csb-redact | csb-log --json | csb-html")
+    assert page.out == sh(f"csb-log --html {ID}").out and "<h1" in page.out
+    for form in ("--md", "--text --subagents"):
+        assert sh(f"csb-cat {ID} | csb-log {form}").out == sh(f"csb-log {form} {ID}").out
+
+
+def test_bare_lines_of_a_transcript(sh, put):
+    """Without a head, as `csb-log <transcript.jsonl` gives them."""
+    path = put(small())
+    found = sh(f"csb-log --json <{path}").ok().records
+    assert short(found) == short(sh(f"csb-log --json {ID}").ok().records)
+    assert {turn["session_id"] for turn in found} == {ID}
+    assert sh(f"grep assistant {path} | csb-log").ok().out.count("## Assistant") == 3
+
+
+def test_what_is_redacted_is_not_read_again(sh, put):
+    """An empty session in the pipe is no session to be found on disk."""
+    put(small())
+    done = sh(f"csb-cat {ID} | grep '\"kind\":\"session\"' | csb-log --json")
+    assert (done.rc, done.out) == (0, "")
+
+
+def test_a_session_of_several_requests_and_turns(sh, put):
+    """Ids, records, turns and lines on one stdin."""
+    put(small())
+    path = put(lines(GOOD), OTHER)
+    turn = lines({"kind": "turn", "role": "user", "session_id": "x", "text": "given"})
+    done = sh("csb-log --json", turn + ID[:13].upper().encode() + b"\n" + path.read_bytes())
+    assert [turn["text"] for turn in done.records][:3] == [
+        "given", "fine", "Mend the parser, please"]
+
+
+# --- on a terminal ----------------------------------------------------------------------
+
+SAID_WELL = """# The cause
+
+The test waits for the **wall clock**, which is a long sentence that has to be wrapped, `code` too:
+
+- one
+  - nested, and so long that it has to be wrapped at the width of the terminal, as here
+    1. deeper
+- two
+
+| test | before |
+|---|---|
+| `a` | fails *now and then*, whenever the machine is busy with any other thing |
+| \u65e5\u672c\u8a9e | 3.2 s |
+
+```markdown
+# Notes
+```sh
+ls
+```
+end
+```
+
+> quoted
+
+Done."""
+
+
+def terminal(sh, home, options="", columns=80, **env):
+    setup = f"stty cols {columns} rows 50"
+    return on_terminal(sh, home, f"csb-log {options} {ID}", setup=setup, **env)
+
+
+def plain_terminal(sh, home, options="", columns=80):
+    return terminal(sh, home, options, columns, NO_COLOR="1")
+
+
+def spoken_well():
+    chat = Chat()
+    chat.user("Why does it fail?")
+    chat.says("I will look.", "m1")
+    chat.calls("t1", "m1", "Read", {"file_path": "/w/a.py"})
+    chat.gives("t1", "one\ntwo\n")
+    chat.calls("t2", "m2", "Edit", {"file_path": "/w/a.py", "old_string": "a\nb",
+                                   "new_string": "a\nc"})
+    chat.gives("t2", "done")
+    chat.calls("t3", "m3", "TodoWrite", {"todos": [
+        {"content": "look", "status": "completed"}, {"content": "mend", "status": "pending"}]})
+    chat.gives("t3", "ok")
+    chat.calls("t4", "m4")
+    chat.gives("t4", "no such file", error=True)
+    chat.says(SAID_WELL, "m5")
+    chat.user("Caveat: not typed", isMeta=True)
+    chat.user("Thanks")
+    return chat
+
+
+def test_a_terminal_shows_a_conversation(sh, put, home):
+    """A title, where and when, who speaks, the tool calls of an answer in one group."""
+    put(spoken_well())
+    out = plain_terminal(sh, home)
+    assert out.startswith(f"Why does it fail?\n/w \u00b7 2 Jan 03:01 to 03:13 \u00b7 {ID[:8]}\n\n"
+                          ) or " \u00b7 2 Jan 2026" in out.split("\n")[1]
+    assert "You  2026-01-02 03:01\n  Why does it fail?\n\nClaude  03:02\n  I will look.\n\n" in out
+    calls = out.split("I will look.\n\n")[1].split("\n\n")[0].split("\n")
+    assert [" ".join(line.split()) for line in calls] == [
+        "Read a.py 2 lines", "Edit a.py +1 \u22121", "TodoWrite 1 of 2 done 1 line",
+        "\u2611 look", "\u2610 mend", "Bash ls failed: no such file"]
+    assert out.count("Claude  ") == 1 and out.count("You  ") == 2
+    assert "Claude Code: Caveat: not typed\n" in out and "**" not in out and "\x1b" not in out
+
+
+@pytest.mark.parametrize("columns", [40, 60, 80, 200])
+def test_nothing_is_wider_than_the_terminal(sh, put, home, columns):
+    chat = spoken_well()
+    chat.user("x" * 500 + " \u65e5\u672c\u8a9e" * 100)
+    chat.calls("t8", "m8", "Edit", {"file_path": "/w/a.py", "old_string": "q" * 300,
+                                    "new_string": "r " * 300})
+    chat.gives("t8", "ok")
+    chat.calls("t9", "m9", "A" * 90, {"command": "y" * 300})
+    chat.gives("t9", "z" * 300, error=True)
+    put(chat)
+    for options in ("", "--tools full"):
+        out = plain_terminal(sh, home, options, columns)
+        assert max(map(width, out.split("\n"))) <= min(columns, 100)
+        for words in ("wall clock", "deeper", "quoted", "Done."):
+            assert words in out
+
+
+def test_markdown_is_set_on_a_terminal(sh, put, home):
+    put(spoken_well())
+    out = plain_terminal(sh, home)
+    for shown in (
+        "  The cause\n\n  The test waits for the wall clock,",
+        "  \u2022 one\n    \u25e6 nested, and so long that it has to be wrapped at the width of the\n"
+        "      terminal, as here\n      1. deeper\n  \u2022 two\n\n",
+        "  test   \u2502 before",
+        "  \u65e5\u672c\u8a9e \u2502 3.2 s",
+        "  \u2502 # Notes\n  \u2502 ```sh\n  \u2502 ls\n  \u2502 ```\n  \u2502 end\n\n  > quoted\n\n  Done.",
+    ):
+        assert shown in out, shown
+
+
+def test_colour_says_who_speaks(sh, put, home):
+    put(spoken_well())
+    out = terminal(sh, home)
+    assert "\x1b[1;36mYou\x1b[0m" in out and "\x1b[1mClaude\x1b[0m" in out
+    assert "\x1b[1mwall clock\x1b[0m" in out and "\x1b[33mcode\x1b[0m" in out
+    assert "\x1b[31mfailed: no such file\x1b[0m" in out
+    assert "\x1b" not in terminal(sh, home, "--md") and "**wall" in terminal(sh, home, "--md")
+
+
+def test_a_terminal_obeys_nothing_of_a_transcript(sh, put, home):
+    chat = Chat()
+    chat.user(HOSTILE)
+    chat.calls("t", "m", HOSTILE, {HOSTILE: HOSTILE, "command": HOSTILE})
+    chat.gives("t", HOSTILE, error=True)
+    chat.user(HOSTILE, isMeta=True)
+    chat.says(f"- {HOSTILE}\n\n|{HOSTILE}|\n|---|\n\n`{HOSTILE}`", cwd=HOSTILE, gitBranch=HOSTILE)
+    path = put(chat)
+    with open(path, "ab") as file:
+        file.write(lines({"type": "custom-title", "customTitle": HOSTILE}))
+    out = re.sub("\x1b\\[[0-9;]*m", "", terminal(sh, home, "--tools full"))
+    assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]", out)
+    assert "\\x1b]0" in out
+
+
+def test_edits_are_shown_as_lines_on_a_terminal(sh, put, home):
+    put(spoken_well())
+    out = plain_terminal(sh, home, "--tools full")
+    assert "\u2502  a\n      \u2502 -b\n      \u2502 +c\n" in out and "old_string" not in out
+
+
+def test_subagents_on_a_terminal(sh, put, home):
+    with_subagents(put, home)
+    assert "    \u25b8 subagent aa: 3 turns, --subagents shows them\n" in plain_terminal(sh, home)
+    whole = plain_terminal(sh, home, "--subagents")
+    assert "  To subagent aa  04:00\n    to a\n\n  Subagent aa  04:00\n    from a\n" in whole

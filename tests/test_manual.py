@@ -194,7 +194,7 @@ LINES = [
     ("csb-log --tools =", "none brief full"), ("csb log --tools f", "full"),
     ("csb-list --expiring ", ""), ("csb-list par", ""), ("csb-list --no-such", ""),
     ("csb-gc --dr", "--dry-run"), ("csb nothing -", ""), ("csb-log --last --t", ""),
-    ("/opt/bin/csb-gc --dr", "--dry-run"), ("csb-cat a", "a b ab"), ("csb-find a", "a b"),
+    ("/opt/bin/csb-gc --dr", "--dry-run"), ("csb-redact a", "a b ab"), ("csb-find a", "a b"),
     ("csb-restore --target-dir a", "a b"), ("csb-schedule $(touch${IFS}bad)", ""),
 ]
 

@@ -309,11 +309,11 @@ def test_findings(sh, home):
 def test_after_csb_cat(sh, claude):
     """The records between the lines say whose they are."""
     (claude / f"{name(1)}.jsonl").write_text(line("x", uuid="1") + line(GITHUB, uuid="2"))
-    done = sh(f"csb-locate {name(0)} {name(1)} | csb-cat | csb-redact --scan")
+    done = sh(f"csb-cat {name(0)} {name(1)} | csb-redact --scan")
     found, = done.records
     assert done.rc == 1 and (found["session_id"], found["line"]) == (name(1), 2)
     assert found["path"].endswith(f"{name(1)}.jsonl")
-    page = sh(f"csb-locate {name(1)} | csb-cat | csb-redact | csb-turns | csb-md").ok().out
+    page = sh(f"csb-cat {name(1)} | csb-redact | csb-log").ok().out
     assert GITHUB not in page and mark("github-token", GITHUB) in page
 
 

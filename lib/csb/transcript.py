@@ -99,27 +99,31 @@ class _HeldLine:
         self.length += len(part)
         if self._shortener is None and self.length > LONGEST_LINE:
             self._shortener = _Shortener()
-            part = b"".join(self._parts) + part
-            self._parts = []
-            self._held = 0
+            self._shorten_what_came()
         if self._shortener is not None:
             part = self._shortener.shortened(part)
         if self._held <= LONGEST_LINE:
             self._parts.append(part)
             self._held += len(part)
 
+    def _shorten_what_came(self):
+        self._held = 0
+        for number, part in enumerate(self._parts):
+            self._parts[number] = self._shortener.shortened(part)
+            self._held += len(self._parts[number])
+
     def line(self):
+        parts = self._parts
+        self._parts = []        # who gets the line need not share memory with them
         if self._held > LONGEST_LINE:
             return None
-        parts = self._parts
-        self._parts = []            # not twice in memory while the line is parsed
         return b"".join(parts)
 
 
 class _Shortener:
     """Cuts the long texts in a line of JSON that comes in parts."""
 
-    _TOKEN = re.compile(rb'"|[^"\\]+|\\u[0-9a-fA-F]{4}|\\[^u]', re.S)
+    _TOKEN = re.compile(rb'"|[^"\\]+|\\u[0-9a-fA-F]{4}|\\[^u]|(\\u?.{0,3})\Z', re.S)
     _ENCODED = re.compile(rb"[A-Za-z0-9+/=_-]*")
 
     def __init__(self):
@@ -132,18 +136,19 @@ class _Shortener:
     def shortened(self, part):
         """What is left of the next part."""
         data = self._rest + part
+        self._rest = b""
         out = []
-        end = 0
         for match in self._TOKEN.finditer(data):
             token = match[0]
-            end = match.end()
+            if match[1] is not None:
+                self._rest = token
+                break
             if token == b'"':
                 self._inside = not self._inside
                 self._start_text()
             elif self._inside:
                 token = self._kept_of(token)
             out.append(token)
-        self._rest = data[end:][:8]
         return b"".join(out)
 
     def _start_text(self):
@@ -170,11 +175,12 @@ class _Shortener:
             return b""
         if len(token) > room and token.startswith(b"\\"):
             room = 0                # no half of an escape sequence
-            self._size = self._limit
         while 0 < room < len(token) and token[room] & 0xC0 == 0x80:
             room -= 1               # no part of a character
         kept = token[:room]
         self._size += len(kept)
+        if len(kept) < len(token):
+            self._size = self._limit        # what comes next is not joined to it
         if self._limit == PIECE_OF_DATA:
             self._kept.append(kept)
         return kept
@@ -330,7 +336,8 @@ def _is_whole(value, at_an_end):
         return False
     if isinstance(value.get("sessionId"), str) or "leafUuid" in value:
         return True
-    return at_an_end
+    # What a subagent said stands within a record on how far it has come, too.
+    return at_an_end and "parentToolUseID" not in value
 
 
 def _text(value):
@@ -362,6 +369,11 @@ class Record:
     @property
     def parent_uuid(self):
         return _text(self.fields.get("parentUuid"))
+
+    @property
+    def follows(self):
+        """The uuid of the record before it in the talk, across a compaction, too."""
+        return self.parent_uuid or _text(self.fields.get("logicalParentUuid"))
 
     @property
     def session_id(self):
@@ -792,6 +804,41 @@ _TELLING = (
 _SAVED_TO = re.compile(r"saved to: ([^\r\n]{1,4000})")
 
 
+Edit = namedtuple("Edit", "old new")            # a text, and what took its place
+Task = namedtuple("Task", "text state")         # state: pending, in_progress, completed
+
+
+def edits_in(given):
+    """[Edit]: what the input of a call of Edit or MultiEdit changes; [] of another."""
+    given = _table(given)
+    several = given.get("edits")
+    found = []
+    for one in several if isinstance(several, list) else [given]:
+        one = _table(one)
+        old, new = one.get("old_string"), one.get("new_string")
+        if isinstance(old, str) and isinstance(new, str):
+            found.append(Edit(old, new))
+    return found
+
+
+def tasks_in(given):
+    """[Task]: the list that the input of a call of TodoWrite makes; [] of another."""
+    listed = _table(given).get("todos")
+    found = []
+    for one in listed if isinstance(listed, list) else []:
+        one = _table(one)
+        text = _text(one.get("content"))
+        if text:
+            found.append(Task(text, _text(one.get("status"))))
+    return found
+
+
+def call_of_agent(value):
+    """The id of the call that started a subagent, by what its .meta.json holds; or "".
+    """
+    return _text(_table(value).get("toolUseId"))
+
+
 # --- who speaks -----------------------------------------------------------------------
 
 _PERSONS_ORIGINS = ("human", "channel")
@@ -818,7 +865,8 @@ _OTHERS_WORDS = (
 )
 # Of such an element all is a machine's, up to its end; without one, up to the text's.
 _INSERTED_AT_START = re.compile(rf"\s*<({_INSERTED})(?:\s[^>]*)?>(?:.*?</\1>|.*)", re.S)
-_OTHERS_AT_START = re.compile(rf"\s*<({_OTHERS})(?:\s[^>]*)?>(?:.*?</\1>|.*)", re.S)
+# Who begins so wrote all of it: "Read the output file ..." stands behind some.
+_OTHERS_AT_START = re.compile(rf"\s*<(?:{_OTHERS})(?:\s[^>]*)?>")
 _REMINDER = "<system-reminder>"
 _REMINDER_END = "</system-reminder>"
 
@@ -844,7 +892,9 @@ def voices_in(text, is_persons=False):
     if not is_persons and text.lstrip().startswith(_OTHERS_WORDS):
         return [Voice("meta", text)]
 
-    before, start = _inserted_before(text, is_persons)
+    before, start = _inserted_before(text)
+    if not is_persons and _OTHERS_AT_START.match(text, start):
+        return [*before, Voice("meta", text[start:])]
     behind, end = _inserted_behind(text, start)
     words = text[start:end]
     if "<" in words:
@@ -873,20 +923,16 @@ def _command_in(text):
     return None
 
 
-def _inserted_before(text, is_persons):
+def _inserted_before(text):
     """([Voice] of what stands before a person's words, where they begin)."""
     voices = []
     start = 0
-    match = _INSERTED_AT_START.match(text)
-    while match is not None:
-        voices.append(Voice("meta", match[0].strip()))
-        start = match.end()
+    while True:
         match = _INSERTED_AT_START.match(text, start)
-    if not is_persons and _OTHERS_AT_START.match(text, start):
-        # What stands behind it is Claude Code's as well: where its output lies.
-        voices.append(Voice("meta", text[start:].strip()))
-        start = len(text)
-    return voices, start
+        if match is None:
+            return voices, start
+        start = match.end()
+        voices.append(Voice("meta", match[0].strip()))
 
 
 def _inserted_behind(text, start):
@@ -984,6 +1030,46 @@ class Titles:
             if text:
                 return Title(source, text)
         return None
+
+
+_NAMING = (b'"custom-title"', b'"ai-title"', b'"summary"')
+_UUIDS = re.compile(rb'"uuid": ?"([^"]{1,100})"')
+
+
+def given_title(open_blocks, beside=""):
+    """What a session was called, "" if nobody and nothing gave it a name.
+
+    That is the best of its Titles but for what a person typed. Few of its lines are
+    parsed. open_blocks: a function that gives the blocks of its transcript from their
+    start; it is called twice at most. beside: as in Titles.best().
+    """
+    titles = Titles()
+    for line in TranscriptLines(open_blocks()):
+        if _is_short(line) and any(word in line for word in _NAMING):
+            for record in load(line).records:
+                titles.take(record, _unknown)
+    waiting = {uuid.encode() for uuid in titles.known.get("waiting", ())}
+    if waiting and not {"custom", "ai"} & titles.known.keys():
+        for line in TranscriptLines(open_blocks()):
+            if line is None or waiting.isdisjoint(_UUIDS.findall(line)):
+                continue
+            if _is_short(line):
+                for record in load(line).records:
+                    if record.summary is None:
+                        titles.take(record, _unknown)
+    title = titles.best(beside)
+    if title is None or title.source in ("prompt", "command"):
+        return ""
+    return title.text
+
+
+def _is_short(line):
+    """Is it no longer than any line that names a session?"""
+    return line is not None and len(line) <= LONG_LINE
+
+
+def _unknown(uuid):
+    return False
 
 
 def title_beside(root, transcript_path, session_id):
