@@ -38,6 +38,7 @@ MOVED = {
     "csb-scan",
     "csb-schedule",
     "csb-setup",
+    "csb-show",
     "csb-status",
     "csb-tree",
     "csb-verify",
@@ -90,6 +91,8 @@ JOBS = {
     "csb-list": (STORED, "csb-list", {"kind": "session", "session_id": name(0)}),
     "csb-scan": (STORED, "csb-scan /srv/app", {
         "kind": "session", "session_id": name(0)}),
+    "csb-show": (STORED, f"csb-show {name(0)}", {
+        "kind": "session", "session_id": name(0), "versions_total": 1}),
     "csb-tree": (STORED, "csb-tree --all", {
         "kind": "session", "session_id": name(0), "depth": 0}),
     "csb-verify": (STORED, "csb-verify", {

@@ -31,11 +31,12 @@ FILES = {
     "projects/-w/agent-old.jsonl": said(), "plans/plan-a.md": "plan",
     f"todos/{name(1)}-agent-{name(1)}.json": "[]", f"file-history/{name(1)}/a@v1": "old",
     f"tasks/{name(1)}/1.json": "{}",
+    f"todos/{name(2)}-agent-{name(1)}.json": "[]",      # of both
 }
 OTHERS = {
     f"projects/-w/{name(2)}.jsonl": said(2), "projects/-w/agent-x.jsonl": said(2),
     f"projects/-w/{name(2)}/tool-results/x": "y", "plans/plan-b.md": "plan", "settings.json": "{}",
-    f"todos/{name(2)}-agent-{name(1)}.json": "[]", "projects/-x/agent-old.jsonl": said(2),
+    "projects/-x/agent-old.jsonl": said(2),
 }
 
 
@@ -100,7 +101,9 @@ def test_a_deleted_session(sh, stored, home):
     record = show(sh)
     assert record["state"] == "deleted" and record["versions"][0]["deleted_at"]
     assert {f["path"]: f["size"] for f in record["files"]} == {p: len(FILES[p]) for p in FILES}
-    assert all(set(f) == {"path", "size", "at"} for f in record["files"])
+    assert all(set(f) == {"path", "size", "at", "mtime"} for f in record["files"])
+    assert {f["mtime"] for f in record["files"]} == {
+        time.strftime("%Y-%m-%dT%H:%M:%S.000000000Z", time.gmtime(NOW))}
     assert agents(record) == AGENTS
     restored = sh(f"csb-restore {name(1)} --target-dir ~/out | jq -r .path").ok().out
     assert sorted(f"{home.path}/out/{f['path']}" for f in record["files"]) == sorted(
@@ -130,9 +133,12 @@ def test_forks(sh, indexed, home):
     for number, started in ((3, "2026-03"), (4, "2026-01"), (5, None), (1, "2026-02")):
         record = {**json.loads(text), "session_id": name(number), "parent_session_id": name(1),
                   "started": started, "state": "deleted" if number == 4 else "present"}
-        db.execute("REPLACE INTO session (root, project, session_id, state, words, record) VALUES "
-                   "(?, ?, ?, ?, '', ?)", (*(json.dumps(record[key]) for key in (
-                       "root", "project", "session_id")), record["state"], json.dumps(record)))
+        record["transcript_path"] = f"{home.claude}/projects/-w/{name(number)}.jsonl"
+        keys = ("transcript_path", "root", "project", "session_id")
+        db.execute(
+            "REPLACE INTO session (path, root, project, session_id, state, words, record) "
+            "VALUES (?, ?, ?, ?, ?, '', ?)",
+            (*(json.dumps(record[key]) for key in keys), record["state"], json.dumps(record)))
     db.commit()
     assert show(sh)["forks"] == [name(4), name(3), name(5)]
     assert show(sh, "0003")["parent_session_id"] == name(1)
@@ -143,7 +149,7 @@ def test_forks(sh, indexed, home):
 def test_without_store_and_without_index(sh, indexed, home):
     """What is on disk is shown all the same."""
     record = show(sh)
-    assert (record["versions"], record["versions_total"], len(record["files"])) == ([], 0, 13)
+    assert (record["versions"], record["versions_total"], len(record["files"])) == ([], 0, 14)
     (home.backup / "session-backup.db").unlink()
     done = sh(f"csb-show {name(1)}")
     assert done.rc == 0 and done.err.count("\n") == 1 and "cannot find an index" in done.err
@@ -153,7 +159,7 @@ def test_without_store_and_without_index(sh, indexed, home):
     sh("rm -r ~/.claude/projects/-w").ok()
     done = sh(f"csb-show {name(1)}")
     assert done.rc == 0 and done.records[0]["state"] == "deleted"
-    assert len(done.records[0]["files"]) == 13 and done.records[0]["versions_total"] == 1
+    assert len(done.records[0]["files"]) == 14 and done.records[0]["versions_total"] == 1
 
 
 def test_one_that_the_index_does_not_know_yet(sh, indexed, put):
@@ -184,7 +190,7 @@ def test_one_id_in_two_projects_and_a_husk(sh, session, put, home):
     put(f"projects/-v/{name(9)}/tool-results/x", "husk")
     sh(BACKUP).ok()
     found = {r["project"]: r for r in sh(f"csb-show {name(1)}").ok().records}
-    assert set(found) == {"-v", "-w"} and len(found["-w"]["files"]) == 13
+    assert set(found) == {"-v", "-w"} and len(found["-w"]["files"]) == 14
     assert {f["path"].split("/")[0] for f in found["-v"]["files"]} == {
         "plans", "projects", "todos", "file-history", "tasks"}
     assert [f["path"] for f in found["-v"]["files"] if f["path"].startswith("projects/")] == [
@@ -235,6 +241,6 @@ def test_what_cannot_be_read_is_named(sh, session, home):
     try:
         done = sh(f"csb-show {name(1)}")
         assert done.rc == 1 and done.err.count("\n") == 2 and "Permission denied" in done.err
-        assert len(done.records[0]["files"]) == 12
+        assert len(done.records[0]["files"]) == 13
     finally:
         (home.claude / "tasks").chmod(0o700)
