@@ -42,6 +42,7 @@ MOVED = {
     "csb-schedule",
     "csb-search",
     "csb-setup",
+    "csb-show",
     "csb-status",
     "csb-tree",
     "csb-verify",
@@ -98,6 +99,8 @@ JOBS = {
     "csb-list": (STORED, "csb-list", {"kind": "session", "session_id": name(0)}),
     "csb-scan": (STORED, "csb-scan /", {
         "kind": "session", "session_id": name(0)}),
+    "csb-show": (STORED, f"csb-show {name(0)}", {
+        "kind": "session", "session_id": name(0), "versions_total": 1}),
     "csb-tree": (STORED, "csb-tree --all", {
         "kind": "session", "session_id": name(0), "depth": 0}),
     "csb-search": ("", "csb-search -F question", {

@@ -236,6 +236,14 @@ def test_a_session_that_was_moved_has_one_history(sh, lived, put, home, more, ch
     assert "deleted_at" in first and not any("deleted_at" in r for r in others)
 
 
+def test_a_session_that_was_moved_since_the_last_backup(sh, lived, put):
+    lived("one\n", where=path(1, "-worktree"))
+    put(path(1, "-worktree")).unlink()
+    put(path(1), "one\ntwo\n")
+    (record,) = sh(f"csb-history {name(1)}").ok().records
+    assert (record["path"], record["change"]) == (path(1, "-worktree"), "new")
+
+
 def test_two_that_differ_have_two_histories(sh, lived, put):
     lived("one\n", where=path(1, "-v"))
     put(path(1, "-v")).unlink()

@@ -31,11 +31,12 @@ FILES = {
     "projects/-w/agent-old.jsonl": said(), "plans/plan-a.md": "plan",
     f"todos/{name(1)}-agent-{name(1)}.json": "[]", f"file-history/{name(1)}/a@v1": "old",
     f"tasks/{name(1)}/1.json": "{}",
+    f"todos/{name(2)}-agent-{name(1)}.json": "[]",      # of both
 }
 OTHERS = {
     f"projects/-w/{name(2)}.jsonl": said(2), "projects/-w/agent-x.jsonl": said(2),
     f"projects/-w/{name(2)}/tool-results/x": "y", "plans/plan-b.md": "plan", "settings.json": "{}",
-    f"todos/{name(2)}-agent-{name(1)}.json": "[]", "projects/-x/agent-old.jsonl": said(2),
+    "projects/-x/agent-old.jsonl": said(2),
 }
 
 
@@ -100,7 +101,9 @@ def test_a_deleted_session(sh, stored, home):
     record = show(sh)
     assert record["state"] == "deleted" and record["versions"][0]["deleted_at"]
     assert {f["path"]: f["size"] for f in record["files"]} == {p: len(FILES[p]) for p in FILES}
-    assert all(set(f) == {"path", "size", "at"} for f in record["files"])
+    assert all(set(f) == {"path", "size", "at", "mtime"} for f in record["files"])
+    assert {f["mtime"] for f in record["files"]} == {
+        time.strftime("%Y-%m-%dT%H:%M:%S.000000000Z", time.gmtime(NOW))}
     assert agents(record) == AGENTS
     restored = sh(f"csb-restore {name(1)} --target-dir ~/out | jq -r .path").ok().out
     assert sorted(f"{home.path}/out/{f['path']}" for f in record["files"]) == sorted(
@@ -130,9 +133,12 @@ def test_forks(sh, indexed, home):
     for number, started in ((3, "2026-03"), (4, "2026-01"), (5, None), (1, "2026-02")):
         record = {**json.loads(text), "session_id": name(number), "parent_session_id": name(1),
                   "started": started, "state": "deleted" if number == 4 else "present"}
-        db.execute("REPLACE INTO session (root, project, session_id, state, words, record) VALUES "
-                   "(?, ?, ?, ?, '', ?)", (*(json.dumps(record[key]) for key in (
-                       "root", "project", "session_id")), record["state"], json.dumps(record)))
+        record["transcript_path"] = f"{home.claude}/projects/-w/{name(number)}.jsonl"
+        keys = ("transcript_path", "root", "project", "session_id")
+        db.execute(
+            "REPLACE INTO session (path, root, project, session_id, state, words, record) "
+            "VALUES (?, ?, ?, ?, ?, '', ?)",
+            (*(json.dumps(record[key]) for key in keys), record["state"], json.dumps(record)))
     db.commit()
     assert show(sh)["forks"] == [name(4), name(3), name(5)]
     assert show(sh, "0003")["parent_session_id"] == name(1)
@@ -143,7 +149,7 @@ def test_forks(sh, indexed, home):
 def test_without_store_and_without_index(sh, indexed, home):
     """What is on disk is shown all the same."""
     record = show(sh)
-    assert (record["versions"], record["versions_total"], len(record["files"])) == ([], 0, 13)
+    assert (record["versions"], record["versions_total"], len(record["files"])) == ([], 0, 14)
     (home.backup / "session-backup.db").unlink()
     done = sh(f"csb-show {name(1)}")
     assert done.rc == 0 and done.err.count("\n") == 1 and "cannot find an index" in done.err
@@ -153,7 +159,7 @@ def test_without_store_and_without_index(sh, indexed, home):
     sh("rm -r ~/.claude/projects/-w").ok()
     done = sh(f"csb-show {name(1)}")
     assert done.rc == 0 and done.records[0]["state"] == "deleted"
-    assert len(done.records[0]["files"]) == 13 and done.records[0]["versions_total"] == 1
+    assert len(done.records[0]["files"]) == 14 and done.records[0]["versions_total"] == 1
 
 
 def test_one_that_the_index_does_not_know_yet(sh, indexed, put):
@@ -178,13 +184,119 @@ def test_ids_and_other_records(sh, stored):
     assert sh("csb-show", only).ok().records[0]["session_id"] == name(2)
 
 
+def test_ids_in_either_case(sh, put):
+    loud = name(1).upper()
+    put(f"projects/-w/{loud}.jsonl", said())
+    put(f"todos/{name(1)}.json", "[]")
+    sh(BACKUP).ok()
+    for word in (loud, name(1), loud[:9], name(1)[:9], loud[-5:]):
+        record = show(sh, word)
+        assert record["session_id"] == loud, word
+        assert [file["path"] for file in record["files"]] == [
+            f"projects/-w/{loud}.jsonl", f"todos/{name(1)}.json"]
+        assert record["versions_total"] == 1
+    given = json.dumps({"transcript_path": f"/elsewhere/{name(1)}.jsonl"}).encode()
+    assert sh("csb-show", given).ok().records[0]["session_id"] == loud
+
+
+def test_every_name_on_the_path_counts(sh, session, put, home):
+    """Whoever wrote a file; but no longer digits, and no name of a project."""
+    deep = f"new-kind/deep/x-{name(1)}.d/y"
+    put(deep, "")
+    put(f"new-kind/0{name(1)}", "")
+    put(f"projects/-tmp-{name(1)}/{name(3)}.jsonl", said(3))
+    (home.claude / "new-kind/loop").symlink_to(home.claude)
+    sh(INDEX).ok()
+    assert {file["path"] for file in show(sh)["files"]} == {*FILES, deep}
+
+
+def test_a_session_that_was_moved(sh, put, home):
+    """Its versions are those of the place that it came from, too, at any moment."""
+    old, new = (f"projects/{project}/{name(1)}.jsonl" for project in ("-worktree", "-w"))
+    put(old, said())
+    sh(BACKUP).ok()
+    put(new, said())
+    (home.claude / old).unlink()
+    record = show(sh)
+    assert record["project"] == "-w" and record["files"][0]["path"] == new
+    assert [(one["change"], one["path"]) for one in record["versions"]] == [("new", old)]
+    put(new, said() * 2)
+    sh(BACKUP).ok()
+    for _ in "there", "gone":
+        record = show(sh)
+        assert [one["path"] for one in record["versions"]] == [new, old]
+        assert record["versions_total"] == 2
+        assert [file["path"] for file in record["files"]] == [new]
+        put(new).unlink()
+        put("projects/-w/x")
+        sh(BACKUP).ok()
+
+
+def test_a_copy_that_a_synced_folder_made(sh, put):
+    """It is a session of its own kind, with one file and the versions of that."""
+    copy = f"projects/-w/{name(1)}.sync-conflict-1.jsonl"
+    put(MAIN, said())
+    put(copy, said() * 2)
+    put(f"todos/{name(1)}.json", "[]")
+    sh(BACKUP).ok()
+    put(copy, said() * 3)
+    sh(BACKUP).ok()
+    found = {record.get("place"): record for record in sh(f"csb-show {name(1)}").ok().records}
+    assert [file["path"] for file in found["copy"]["files"]] == [copy]
+    assert [one["path"] for one in found["copy"]["versions"]] == [copy, copy]
+    assert [one["path"] for one in found[None]["versions"]] == [MAIN]
+    (listed,) = sh("csb-list | jq -c 'select(.place == \"copy\")' | csb-show").ok().records
+    assert listed == found["copy"]
+
+
+def test_what_it_was_continued_in_is_a_fork(sh, indexed, home):
+    db = sqlite3.connect(home.backup / "session-backup.db")
+    for number, more in ((1, {"continued_in": name(2).upper()}), (2, {"started": "2026-02"}),
+                         (3, {"parent_session_id": name(1), "started": "2026-01"})):
+        text, path = db.execute("SELECT record, path FROM session WHERE session_id = ?",
+                                (json.dumps(name(min(number, 2))),)).fetchone()
+        record = {**json.loads(text), "session_id": name(number), **more}
+        path = path if number < 3 else json.dumps(f"{home.claude}/projects/-w/{name(3)}.jsonl")
+        db.execute("REPLACE INTO session (path, root, project, session_id, state, words, record) "
+                   "VALUES (?, ?, '\"-w\"', ?, 'present', '', ?)",
+                   (path, json.dumps(record["root"]), json.dumps(name(number)),
+                    json.dumps(record)))
+    db.commit()
+    assert show(sh)["forks"] == [name(3), name(2)]
+
+
+def test_a_store_that_is_away_is_said(sh, stored):
+    done = sh(f"csb-show --git-dir ~/away {name(1)}")
+    assert (done.rc, done.err.count("\n")) == (3, 1) and "Is its disk mounted?" in done.err
+    assert len(done.records[0]["files"]) == len(FILES)
+    assert done.records[0]["versions"] == []
+
+
+def test_a_damaged_index(sh, stored, home):
+    """One line; and all the rest is told by disk and store."""
+    (home.backup / "session-backup.db").write_bytes(b"x" * 8192)
+    done = sh(f"csb-show {name(1)}")
+    assert done.rc == 0 and done.err.count("\n") == 1 and "csb-index --rebuild" in done.err
+    assert len(done.records[0]["files"]) == len(FILES)
+    assert done.records[0]["versions_total"] == 1
+
+
+def test_projects_that_are_away(sh, stored, home):
+    """What the store holds is shown: it may be all that there is."""
+    sh("rm -r ~/.claude/projects").ok()
+    done = sh(f"csb-show {name(1)}")
+    assert done.rc == 0 and "is a disk not mounted?" in done.err
+    assert done.records[0]["state"] == "missing"
+    assert {file["path"] for file in done.records[0]["files"]} == set(FILES)
+
+
 @pytest.mark.long
 def test_one_id_in_two_projects_and_a_husk(sh, session, put, home):
     put(f"projects/-v/{name(1)}.jsonl", said(slug="plan-b"))
     put(f"projects/-v/{name(9)}/tool-results/x", "husk")
     sh(BACKUP).ok()
     found = {r["project"]: r for r in sh(f"csb-show {name(1)}").ok().records}
-    assert set(found) == {"-v", "-w"} and len(found["-w"]["files"]) == 13
+    assert set(found) == {"-v", "-w"} and len(found["-w"]["files"]) == 14
     assert {f["path"].split("/")[0] for f in found["-v"]["files"]} == {
         "plans", "projects", "todos", "file-history", "tasks"}
     assert [f["path"] for f in found["-v"]["files"] if f["path"].startswith("projects/")] == [
@@ -235,6 +347,6 @@ def test_what_cannot_be_read_is_named(sh, session, home):
     try:
         done = sh(f"csb-show {name(1)}")
         assert done.rc == 1 and done.err.count("\n") == 2 and "Permission denied" in done.err
-        assert len(done.records[0]["files"]) == 12
+        assert len(done.records[0]["files"]) == 13
     finally:
         (home.claude / "tasks").chmod(0o700)

@@ -1,0 +1,233 @@
+"""the versions of sessions and paths that a store holds, as csb-history lists them
+
+    history = History(store, root, wanted)
+    lines = history.lines_of(session_id, project)
+    for line, placed in placed_versions(history, lines):
+        for record in version_records(history, line, placed): ...
+
+    lines = history.files_of(session_id, project)       the files of a session
+    times = own_times(history, lines)
+    for line, placed in placed_versions(history, lines):
+        if placed:
+            record = file_record(line, placed[0], times)
+
+A session that Claude Code moved to another project has one history. Paths are relative
+to the Claude directory. The manual of csb-history names the fields of the records.
+"""
+from collections import namedtuple
+
+from csb import utc, utc_ns, warn
+from csb.git import GitError, Info, Objects, all_history
+from csb.held import Held, Moves, begins_with, measured, notes, owners_of
+from csb.session import ids_in, plans_named, project_of, transcript_in
+
+# The history of one path, or of a transcript that was moved: the paths where it lay,
+# the last one first. session_id is None for a path of no session.
+Line = namedtuple("Line", "session_id paths")
+
+# A version, and where it lay.
+Placed = namedtuple("Placed", "path version size")
+
+
+class History:
+    """The versions that a store holds, or held, of some paths.
+
+    root: the Claude directory. wanted: a function that says of a path whether it may be
+    asked for.
+
+    sessions: {session's id: [its paths]}.
+    """
+
+    def __init__(self, store, root, wanted):
+        self.store = store
+        self.root = root
+        self.objects = Objects(store)
+        self.held = Held(all_history(store), wanted)
+        self.sessions = owners_of(self.held, self.objects).sessions
+        self._moves = None          # Moves, when they are needed
+
+    def lines_of(self, session_id, project):
+        """The Lines of a session: of its transcripts, else of its other files.
+
+        project: the only one that counts, if the session lies there; or None.
+        """
+        paths, left = self._paths_of(session_id, project)
+        transcripts = [path for path in paths if transcript_in(path)]
+        if left:
+            left = sorted(left, key=self.held.age)
+            return [Line(session_id, [*transcripts, *left])]
+        if not transcripts:
+            transcripts = [path for path in paths if project_of(path) is not None]
+        return [Line(session_id, [path]) for path in sorted(transcripts)]
+
+    def files_of(self, session_id, project):
+        """The Lines of all files of a session, one each; project: as above."""
+        paths, _ = self._paths_of(session_id, project)
+        transcripts = [path for path in paths if transcript_in(path)]
+        paths = sorted({*paths, *self._plans(transcripts)})
+        return [Line(session_id, [path]) for path in paths]
+
+    def home(self, session_id):
+        """The project of the one transcript of a session that was not moved.
+
+        None if there is none, or several: these are different conversations.
+        """
+        if self._moves is None:
+            self._moves = Moves(self.held, self.objects, self.root)
+        path = self._moves.home(session_id)
+        return path and project_of(path)
+
+    def _paths_of(self, session_id, project):
+        """(the paths of a session, transcripts in the projects it was moved from)."""
+        paths = self.sessions[session_id]
+        inside = [path for path in paths if project_of(path) == project]
+        if project is not None and inside:
+            elsewhere = [path for path in paths if project_of(path) is None]
+            return elsewhere + inside, []
+        home = self.home(session_id)
+        if home is None:
+            return paths, []
+        return moved_home(paths, home)
+
+    def _plans(self, transcripts):
+        """The paths of the plans that the last versions of transcripts name."""
+        found = set()
+        for path in transcripts:
+            blocks = self.objects.blocks(self.held.last(path).oid)
+            try:
+                slugs = plans_named(blocks)
+            except GitError:
+                continue            # what is lost is said where its size is asked for
+            for slug in slugs:
+                plan = f"plans/{slug}.md"
+                if plan in self.held:
+                    found.add(plan)
+        return found
+
+
+def moved_home(paths, home):
+    """(the paths of a session, transcripts that were moved): it is all in one project.
+
+    What lies in others is left out if it lies in this one, too.
+    """
+    beside = set()
+    for path in paths:
+        if project_of(path) == home:
+            beside.add(path.split("/", 2)[2])
+    kept = []
+    left = []
+    for path in paths:
+        if project_of(path) in (None, home):
+            kept.append(path)
+        elif transcript_in(path):
+            left.append(path)
+        elif path.split("/", 2)[2] not in beside:
+            kept.append(path)
+    return kept, left
+
+
+def placed_versions(history, lines):
+    """Yield (line, its Placed newest first) for Lines; what is lost is said."""
+    paths = [path for line in lines for path in line.paths]
+    found = measured(history.store, history.held, paths)
+    for line in lines:
+        placed = []
+        for _ in line.paths:
+            path, versions, size_of = next(found)
+            there = [one for one in versions if one.oid in size_of]
+            if len(there) < len(versions):
+                count = len(versions) - len(there)
+                warn(f"the store has lost {count} versions of '{path}'")
+            for version in there:
+                placed.append(Placed(path, version, size_of[version.oid]))
+        yield line, placed
+
+
+def version_records(history, line, placed, read=False):
+    """Yield a record for each Placed of a Line: what became of the one before it.
+
+    read: compare what they hold, not the size alone?
+    """
+    older_ones = [*placed[1:], None]
+    for newer, older in zip(placed, older_ones, strict=True):
+        record = _version_record(line, newer)
+        record["change"] = change_of(history, newer, older, read)
+        if newer is placed[0]:
+            _add_deletion(record, newer)
+        yield record
+
+
+def own_times(history, lines):
+    """{path: nanoseconds}: when the last versions of files were written, where known.
+
+    The journals of the store say so.
+    """
+    paths = {path for line in lines for path in line.paths}
+    oids = {path: history.held.last(path).oid for path in paths}
+    times = {}
+    if not paths:
+        return times
+    for noted in notes(history.objects, history.held.journals, paths):
+        if noted.oid == oids[noted.path] and noted.mtime is not None:
+            times[noted.path] = noted.mtime
+            paths.discard(noted.path)
+        if not paths:
+            break
+    return times
+
+
+def file_record(line, placed, times):
+    """The record of the last version of a file; times: what own_times() knows."""
+    record = _version_record(line, placed)
+    if placed.path in times:
+        record["mtime"] = utc_ns(times[placed.path])
+    _add_deletion(record, placed)
+    return record
+
+
+def _version_record(line, placed):
+    """What is said of a version in any case."""
+    session_id = line.session_id
+    if session_id is None:
+        session_id = next(iter(ids_in(placed.path)), None)
+    record = {"kind": "version"}
+    if session_id is not None:
+        record["session_id"] = session_id
+    project = project_of(placed.path)
+    if project is not None:
+        record["project"] = project
+    record["path"] = placed.path
+    record["commit"] = placed.version.commit
+    record["oid"] = placed.version.oid
+    if placed.version.seconds:
+        record["at"] = utc(placed.version.seconds)
+    record["size"] = placed.size
+    return record
+
+
+def _add_deletion(record, placed):
+    if placed.version.deleted_at:
+        record["deleted_at"] = utc(placed.version.deleted_at)
+
+
+def change_of(history, newer, older, read):
+    """What became of the older version of a path in the newer one."""
+    if older is None:
+        return "new"
+    if newer.path != older.path:
+        if newer.version.oid == older.version.oid:
+            return "moved"
+    elif older.version.deleted_at:
+        return "revived"
+    if not newer.path.endswith(".jsonl"):
+        return "changed"
+    if newer.size < older.size:
+        return "shrunk"
+    if newer.size == older.size:
+        return "rewritten"
+    if read:
+        info = Info(newer.version.oid, "blob", newer.size)
+        start = Info(older.version.oid, "blob", older.size)
+        if not begins_with(history.objects, info, start):
+            return "rewritten"
+    return "grew"
