@@ -29,7 +29,6 @@ FIRST = ID.format(1)
 PATH = f"$CLAUDE_CONFIG_DIR/projects/-work/{FIRST}.jsonl"
 STORED = "csb-changes | csb-gitcommit >/dev/null"
 INDEXED = "csb-find | csb-index >/dev/null"
-LOCATED = "csb-find | csb-locate >in"
 
 
 # tool: what must have run before, then a line in which the tool writes to stdout
@@ -49,7 +48,6 @@ WORKS = {
     "csb-html": (f"csb-log --json {FIRST} >turns", "csb-html <turns"),
     "csb-index": ("csb-find >in", "csb-index <in"),
     "csb-list": (INDEXED, "csb-list"),
-    "csb-locate": ("", f"csb-locate {FIRST}"),
     "csb-log": ("", f"csb-log {FIRST}"),
     "csb-push": (f"{STORED} && git init -q --bare remote", "csb-push remote"),
     "csb-redact": ("", f"csb-redact {PATH}"),

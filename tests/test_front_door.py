@@ -140,8 +140,6 @@ def test_words_that_hands_expect(sh, stages, typed, meant):
     ("rm 3f4a", "csb restore"), ("lost", "csb list --deleted"), ("diff", "csb-cat --at")])
 def test_words_of_other_programs(sh, stages, typed, instead):
     """What there is not names what there is."""
-    for tool in ("csb-mend", "csb-locate"):
-        stages(tool, None)
     done = sh(f"csb {typed}")
     assert (done.rc, done.out, done.err.count("\n")) == (2, "", 1) and instead in done.err
 

@@ -71,12 +71,11 @@ def test_another_project_is_not_taken_in_silence(sh, home, stored):
                                     ["main"], 7])
 @pytest.mark.few(3)
 def test_a_commit_that_is_none_is_said_in_one_line(sh, home, commit, stored):
-    """And costs nobody else anything: of csb-restore and of csb-locate."""
+    """And costs nobody else anything."""
     lines = json.dumps({"session_id": ID, "commit": commit}) + f"\n{ID}\n"
-    for tool in ("csb-restore --target-dir out", "csb-locate"):
-        done = sh(tool, lines.encode())
-        assert (done.rc, len(done.records), done.err.count("\n")) == (1, 1, 1), done
-        assert "commit" in done.err and "embedded" not in done.err
+    done = sh("csb-restore --target-dir out", lines.encode())
+    assert (done.rc, len(done.records), done.err.count("\n")) == (1, 1, 1), done
+    assert "commit" in done.err and "embedded" not in done.err
 
 
 def test_what_is_open_here_can_be_placed_elsewhere(sh, home):
