@@ -35,6 +35,7 @@ MOVED = {
     "csb-redact",
     "csb-remap",
     "csb-restore",
+    "csb-resume",
     "csb-scan",
     "csb-schedule",
     "csb-setup",
