@@ -12,8 +12,10 @@ import functools
 import hashlib
 import json
 import os
+import pty
 import random
 import re
+import select
 import shlex
 import shutil
 import signal
@@ -83,6 +85,38 @@ def on_terminal(sh, home, tool, *records, setup="true", **env):
     spawn = f"import pty; pty.spawn(['sh', '-c', '{setup}; {tool} <in'])"
     done = sh(f"python3 -c {shlex.quote(spawn)}", **{"TERM": "xterm", **env})
     return done.out.replace("\r", "")
+
+
+def typed(home, text, keys=b"", *, asked=b"[Y/n]", **env):
+    """Run a shell line in a terminal, with what is typed once it asks: status, screen.
+
+    keys: a list of them if it asks several times.
+    """
+    waiting = [keys] if isinstance(keys, bytes) and keys else list(keys)
+    pid, fd = pty.fork()
+    if pid == 0:
+        try:
+            os.chdir(home.path)
+            words = [*POWERLESS, "bash", "-o", "pipefail", "-c", text]
+            os.execvpe(words[0], words, {**home.env, **env})
+        finally:
+            os._exit(127)
+    screen = b""
+    answered = 0
+    while True:
+        if not select.select([fd], [], [], 30)[0]:
+            os.kill(pid, signal.SIGKILL)
+            pytest.fail(f"it waits for more than it was given: {screen}")
+        try:
+            part = os.read(fd, 1000)
+        except OSError:     # it has ended
+            break
+        screen += part
+        if waiting and screen.count(asked) > answered:
+            os.write(fd, waiting.pop(0))
+            answered += 1
+    os.close(fd)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), screen.decode()
 
 
 def backup(sh):

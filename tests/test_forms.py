@@ -38,6 +38,7 @@ MOVED = {
     "csb-redact",
     "csb-remap",
     "csb-restore",
+    "csb-resume",
     "csb-scan",
     "csb-schedule",
     "csb-search",

@@ -1,7 +1,6 @@
 """csb-resume: the right session, restored if it is gone, in its folder, with a terminal."""
 import json
 import os
-import pty
 import re
 import shlex
 import shutil
@@ -9,7 +8,7 @@ import signal
 import subprocess
 
 import pytest
-from conftest import INDEX, POWERLESS, line, name
+from conftest import INDEX, line, name, typed, width
 
 pytestmark = pytest.mark.logic
 
@@ -53,30 +52,6 @@ def ran(home):
         return {**dict(zip(("cwd", "umask", "stdin", "config", "ignored"), found, strict=True)),
                 "args": args[1:-1].split("><")}
     return look
-
-
-def typed(home, text, keys=b"", **env):
-    """Run a shell line in a terminal, with what is typed once it asks: status, screen."""
-    pid, fd = pty.fork()
-    if pid == 0:
-        try:
-            os.chdir(home.path)
-            words = [*POWERLESS, "bash", "-o", "pipefail", "-c", text]
-            os.execvpe(words[0], words, {**home.env, **env})
-        finally:
-            os._exit(127)
-    screen = b""
-    while True:
-        try:
-            part = os.read(fd, 1000)
-        except OSError:     # it has ended
-            break
-        screen += part
-        if keys and b"[Y/n]" in screen:
-            os.write(fd, keys)
-            keys = b""
-    os.close(fd)
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), screen.decode()
 
 
 @pytest.mark.long
@@ -164,8 +139,6 @@ def test_a_terminal_after_a_pipe(app, ran, home, sh):
         assert typed(home, source) == (0, "") and ran()["stdin"] == "a terminal"
         assert sh(f"setsid -w bash -o pipefail -c '{source}'").ok() and ran()["stdin"] == ""
     assert typed(home, "echo question | csb-resume 0001")[0] == 0 and ran()["stdin"] == "question"
-    rc, screen = typed(home, "csb-resume")
-    assert rc == 2 and screen.count("\n") == 1
 
 
 def test_a_session_that_is_gone(sh, app, ran, home):
@@ -376,3 +349,187 @@ def test_another_claude_directory(sh, app, ran, home):
 def test_misuse(sh, words):
     done = sh(f"csb-resume {words}")
     assert (done.rc, done.out, done.err.count("\n")) == (2, "", 1), done
+
+
+# --- one that goes on elsewhere, or nowhere -------------------------------------------
+
+
+def record_of(kind, number, **fields):
+    """A record that Claude Code writes at the end of a transcript, as a line."""
+    return json.dumps({"type": kind, "sessionId": name(number), **fields}) + "\n"
+
+
+def continued(path, number, later):
+    """Have a session end in the way in which Claude Code goes on under another id."""
+    with open(path, "a") as file:
+        file.write(record_of("continued-in", number, continuedInSessionId=name(later)))
+
+
+def test_one_that_was_continued(sh, app, ran, home):
+    """It is said, and the continuation offered: never the copy that was left."""
+    continued(app(1, "plan the harbour"), 1, 2)
+    continued(app(2, "build the wall"), 2, 3)
+    last = app(3, "paint the wall")
+    sh(INDEX).ok()
+    for words in (name(1), f"--print {name(1)}"):
+        done = sh(f"csb-resume {words}")
+        assert (done.rc, done.out, done.err.count("\n"), ran()) == (1, "", 1, None)
+        said = f"was continued as {name(2)} 'build the wall': --yes goes on with that"
+        assert said in done.err
+    done = sh(f"csb-resume --yes {name(1)}")
+    assert (done.rc, done.err.count("\n")) == (0, 2)
+    assert ran()["args"] == ["--resume", name(3)]
+    assert sh(f"csb-resume {name(3)}").ok() and ran()["args"] == ["--resume", name(3)]
+
+    rc, screen = typed(home, f"csb-resume {name(1)}", [b"\n", b"y\n"])
+    assert rc == 0 and screen.count("Go on with that one? [Y/n]") == 2
+    assert ran()["args"] == ["--resume", name(3)]
+    rc, screen = typed(home, f"csb-resume {name(1)}", [b"\n", b"n\n"])
+    assert (rc, ran()) == (1, None) and f"{name(2)} is not resumed" in screen
+
+    sh("csb-backup").ok()
+    last.unlink()
+    done = sh(f"csb-resume --yes {name(2)}")
+    assert done.rc == 0 and last.exists() and ran()["args"] == ["--resume", name(3)]
+
+
+def test_a_continuation_that_nobody_has(sh, app, ran):
+    """Then the session itself is all there is; a circle comes to an end."""
+    continued(app(1), 1, 9)
+    continued(app(2), 2, 3)
+    continued(app(3), 3, 2)
+    sh(INDEX).ok()
+    done = sh(f"csb-resume {name(1)}")
+    assert done.rc == 0 and ran()["args"] == ["--resume", name(1)]
+    assert done.err.count("\n") == 1 and "nothing is known here" in done.err
+    assert sh(f"csb-resume --yes {name(2)}").rc == 0 and ran()["args"][1] == name(3)
+
+
+def test_it_was_continued_a_moment_ago(sh, app, ran):
+    """What the index knows of a whole id is not believed once the file has grown."""
+    path = app(1)
+    app(2)
+    sh(INDEX).ok()
+    continued(path, 1, 2)
+    assert sh(f"csb-resume {name(1)}").rc == 1 and ran() is None
+
+
+def test_one_that_claude_ended(sh, app, ran):
+    """Claude Code would not go on with it: that is said before it is started."""
+    path = app(1)
+    with open(path, "a") as file:
+        file.write(record_of("ended-by-model", 1))
+    sh(INDEX).ok()
+    for words in ("0001", "--print 0001", "--yes 0001"):
+        done = sh(f"csb-resume {words}")
+        assert (done.rc, done.out, done.err.count("\n"), ran()) == (1, "", 1, None)
+        assert "Claude ended it" in done.err and "csb log 3f4a9b10" in done.err
+
+
+def test_a_work_tree_that_was_left(sh, app, ran, home):
+    """It goes on where Claude Code says, although the folder that it was in is gone."""
+    path = app(1, cwd=str(home.path / "code/app/.claude/worktrees/x"))
+    with open(path, "a") as file:
+        file.write(record_of("relocated", 1, relocatedCwd=str(home.path / "code/app")))
+    sh(INDEX).ok()
+    assert sh(f"csb-resume {name(1)}").ok() and ran()["cwd"] == str(home.path / "code/app")
+    other = app(2, project="-p", cwd="/gone")
+    with open(other, "a") as file:
+        file.write(record_of("relocated", 2, relocatedCwd=str(home.path / "code")))
+    done = sh(f"csb-resume {name(2)}")
+    assert done.rc == 0 and ran()["cwd"] == str(home.path / "code")
+    assert "is not that of its project" in done.err
+
+
+def test_an_id_of_upper_case(sh, app, ran):
+    """Claude Code names the file as --session-id was typed, and wants it so again."""
+    path = app(1)
+    given = "0122B4C2-C01E-41C6-98EC-C309D2B8EB5A"
+    path.rename(path.with_name(f"{given}.jsonl"))
+    sh(INDEX).ok()
+    for word in (given, given.lower(), "0122b4", "EB5A"):
+        assert sh(f"csb-resume {word}").ok() and ran()["args"] == ["--resume", given]
+
+
+def test_a_transcript_where_claude_code_does_not_look(sh, app, ran):
+    path = app(1)
+    (path.parent / "deeper").mkdir()
+    path.rename(path.parent / "deeper" / path.name)
+    sh(INDEX).ok()
+    done = sh(f"csb-resume {name(1)}")
+    assert (done.rc, done.err.count("\n"), ran()) == (1, 1, None)
+    assert "does not look for it" in done.err
+
+
+# --- picked from a list ---------------------------------------------------------------
+
+
+PICK = b"Enter to leave] "
+
+
+def pick(home, keys, words=""):
+    """What csb-resume does on a terminal, with what is typed at its list."""
+    return typed(home, f"csb-resume {words}", keys, asked=PICK)
+
+
+def make_some(app):
+    """Thirteen sessions, of which the 13th was used last; 12 goes on in 13, 11 ended."""
+    for number in range(1, 14):
+        path = app(number, f"talk {number}", timestamp=f"2026-01-{number:02d}T03:04:05Z")
+        if number == 12:
+            continued(path, 12, 13)
+        if number == 11:
+            with open(path, "a") as file:
+                file.write(record_of("ended-by-model", 11))
+
+
+def test_one_is_picked_from_the_last(sh, app, ran, home):
+    make_some(app)
+    rc, screen = pick(home, [b"2\n"])
+    assert rc == 0 and ran()["args"] == ["--resume", name(10)]
+    titles = re.findall(r"^ ?(\d+)  (talk \d+) ", screen, re.M)
+    numbers = [13, *range(10, 1, -1)]
+    expected = [(str(at), f"talk {number}") for at, number in enumerate(numbers, 1)]
+    assert titles == expected and "~/code/app" in screen
+    assert all(width(row) <= 80 for row in screen.splitlines())
+
+    assert pick(home, [b"\n"])[0] == 1 and ran() is None
+    rc, screen = pick(home, [b"0\n", b"11\n", b"talk 1\n"])
+    assert rc == 0 and "there is no 11" in screen and ran()["args"][1] == name(1)
+    rc, screen = pick(home, [b"\x04"])
+    assert (rc, ran()) == (1, None) and "nothing was picked" in screen
+
+
+def test_of_several_one_is_picked(sh, app, ran, home):
+    """On a terminal words that mean several are no dead end."""
+    for number in range(1, 4):
+        app(number, f"parser {number}")
+    rc, screen = pick(home, [b"2\n"], "parser")
+    assert rc == 0 and "means 3 sessions" in screen and ran()["args"][1] == name(2)
+    assert sh("csb-resume parser").rc == 2 and ran() is None
+
+
+def test_if_all_are_gone_they_are_listed(sh, app, ran, home):
+    path = app(1)
+    app(2, folder="else")
+    sh("csb-backup").ok()
+    shutil.rmtree(home.claude / "projects")
+    text = "csb-resume"
+    rc, screen = typed(home, text, [b"1\n", b"y\n"], asked=b"]")
+    assert screen.count("mounted?") == 1 and "gone" in screen and "[Y/n]" in screen
+    assert (rc, ran() and "args") == (0, "args") and path.exists()
+
+
+def test_without_a_terminal_there_is_none_to_pick(sh, app, ran):
+    app(1)
+    done = sh("csb-resume </dev/null")
+    assert (done.rc, done.err.count("\n"), ran()) == (1, 1, None)
+
+
+def test_all_tools_that_are_missing_are_named(app, sh, stages):
+    app(1)
+    for tool in ("csb-find", "csb-index"):
+        stages(tool, None)
+    done = sh("csb-resume 0001")
+    assert (done.rc, done.err.count("\n")) == (3, 1)
+    assert "csb-find, csb-index" in done.err

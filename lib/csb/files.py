@@ -29,6 +29,17 @@ def absolute(path):
         ) from None
 
 
+def has_nothing(folder):
+    """Is a directory missing, or without any entry?"""
+    try:
+        with os.scandir(folder) as listing:
+            return next(listing, None) is None
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except OSError:
+        return False
+
+
 # --- reading --------------------------------------------------------------------------
 
 

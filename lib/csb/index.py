@@ -19,8 +19,8 @@ import stat
 from collections import namedtuple
 
 from csb import ABSENT, FAILED, RETRY, Error, encode, say, utc_ns
-from csb.files import Changed, StableFile
-from csb.places import claude_dir, csb_home
+from csb.files import Changed, StableFile, has_nothing
+from csb.places import claude_dir, csb_home, is_repository, store_path
 from csb.session import key_of, transcript_in, transcripts_on_disk
 
 # States of a session. missing: all of projects/ is, which nobody does on purpose.
@@ -120,7 +120,11 @@ def require_index(args):
         return path
     text = f"cannot find an index at '{path}'"
     claude = claude_dir(args)
-    if has_nothing(os.path.join(claude, "projects")):
+    is_away = has_nothing(os.path.join(claude, "projects"))
+    if is_away and is_repository(store_path(args)):
+        text += f", nor a session in '{claude}': is a disk not mounted? If all is gone,"
+        text += " csb restore --deleted brings it back"
+    elif is_away:
         text += f", nor a session in '{claude}': is Claude Code installed?"
     else:
         text += ": csb-index --rebuild makes one"
@@ -218,6 +222,8 @@ def _unreadable(path, error):
 
 # --- what is there --------------------------------------------------------------------
 
+_said_missing = set()           # Claude directories
+
 # What the index says of a session that may be gone; see SESSION_COLUMNS.
 SessionRow = namedtuple("SessionRow", "path session_id state seen parsed prefix")
 
@@ -275,7 +281,10 @@ def _moved(text, root, path):
 
 
 def say_missing(root):
-    """Ask whether a disk is away: nobody deletes all sessions on purpose."""
+    """Ask, once, whether a disk is away: nobody deletes all sessions on purpose."""
+    if root in _said_missing:
+        return
+    _said_missing.add(root)
     say(
         f"cannot find anything in '{root}/projects': is a disk not mounted? If all is "
         "gone, csb restore --deleted brings it back"
@@ -375,17 +384,6 @@ def is_stub(row, status):
     if row.seen is not None and row.seen.startswith(stamp):
         return True
     return status.st_size < (row.parsed or 1)
-
-
-def has_nothing(folder):
-    """Is a directory missing, or without any entry?"""
-    try:
-        with os.scandir(folder) as listing:
-            return next(listing, None) is None
-    except (FileNotFoundError, NotADirectoryError):
-        return True
-    except OSError:
-        return False
 
 
 def begins_with_parsed(path, parsed, prefix):

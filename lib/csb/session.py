@@ -369,29 +369,33 @@ def _is_windows(path):
 # --- open sessions --------------------------------------------------------------------
 
 
+# key: of the session's id. process: its number. path: of the file that says so.
+OpenNote = namedtuple("OpenNote", "key process path")
+
+
 def open_sessions(root):
-    """{key of an id: number of the process} of the sessions that are open.
+    """{key of an id: number of the process} of the sessions that are open."""
+    return {note.key: note.process for note in open_notes(root)}
+
+
+def open_notes(root):
+    """Yield an OpenNote of each session that is open.
 
     Each running Claude Code notes its session in a file of the Claude directory (root).
     """
     folder = os.path.join(root, "sessions")
-    found = {}
-    try:
-        names = os.listdir(folder)
-    except OSError:
-        return found
-    for name in names:
+    for name in _names_in(folder):
         if not name.endswith(".json"):
             continue
+        path = os.path.join(folder, name)
         try:
-            note = read_json(os.path.join(folder, name))
+            note = read_json(path)
             session_id = note["sessionId"]
             process = int(note["pid"])
             if isinstance(session_id, str) and is_alive(process):
-                found[key_of(session_id)] = process
+                yield OpenNote(key_of(session_id), process, path)
         except (OSError, ValueError, KeyError, TypeError, OverflowError):
             continue            # half written, or of something else
-    return found
 
 
 def is_alive(process):

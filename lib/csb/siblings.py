@@ -45,6 +45,24 @@ def command_of(path):
     return [sys.executable, "-IS", path]
 
 
+def start_indexing(claude, store, errors, env):
+    """Start csb-find and csb-index, which bring the index up to date: two processes.
+
+    claude, store: the options that say where these are. errors: the descriptor for what
+    they say, None for our own stderr. env: their environment.
+    """
+    from subprocess import DEVNULL, PIPE, Popen
+
+    find, index = map(command_of, find_tools("csb-find", "csb-index"))
+    source = Popen(find + claude, stdin=DEVNULL, stdout=PIPE, stderr=errors, env=env)
+    with source.stdout:
+        sink = Popen(
+            index + claude + store, stdin=source.stdout, stdout=DEVNULL,
+            stderr=errors, env=env,
+        )
+    return source, sink
+
+
 def place_words(args):
     """The options that hand our places on to another tool."""
     words = []
