@@ -19,7 +19,7 @@ PAGES := man/man7/csb.7 $(TOOLS:%=man/man1/%.1)
 BASH = bash-completion/completions
 ZSH = zsh/site-functions
 SHARED := $(PAGES) $(BASH)/csb $(ZSH)/_csb
-MADE_OF = lib/old.py lib/csb/__init__.py lib/build/manual lib/build/described.py
+MADE_OF = lib/csb/__init__.py lib/build/manual lib/build/described.py
 HASH := \#
 # What was made for another PYTHON.
 OTHER := $(shell for file in dist/*; do \
@@ -42,7 +42,7 @@ dist: $(DIST)
 	@rm -rf $(STRANGE)
 
 # Made again when the text or PYTHON changed; written aside, so that no half file is ever there.
-dist/%: bin/% $(wildcard lib/csb/*.py) lib/build/squash lib/old.py lib/squash
+dist/%: bin/% $(wildcard lib/csb/*.py) lib/build/squash
 	@mkdir -p dist
 	@PYTHON='$(PYTHON)' $(PY) -B lib/build/squash $< >$@+ && chmod 755 $@+ && mv $@+ $@
 

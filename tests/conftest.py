@@ -14,7 +14,6 @@ import json
 import os
 import pty
 import random
-import re
 import select
 import shlex
 import shutil
@@ -608,17 +607,11 @@ def put_tool(top, text):
     path.chmod(0o755)
 
 
-def tools_of(helper):
-    """The tools in bin/ that import this helper: csb, or old (the first design's)."""
-    found = []
-    for name in sorted(os.listdir(os.path.join(ROOT, "bin"))):
-        if name.startswith((".", "__")) or name.endswith("~"):
-            continue
-        with open(os.path.join(ROOT, "bin", name), encoding="utf-8") as file:
-            if re.search(rf"^\s*from {helper}(\.\w+)? import ", file.read(), re.M):
-                found.append(name)
-    return found
+def names_of_tools():
+    """The names of all tools, sorted."""
+    names = os.listdir(os.path.join(ROOT, "bin"))
+    return sorted(name for name in names
+                  if not name.startswith((".", "__")) and not name.endswith("~"))
 
 
-REBUILT = tools_of("csb")
-FIRST_DESIGN = tools_of("old")
+TOOLS = names_of_tools()

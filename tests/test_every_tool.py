@@ -16,7 +16,7 @@ import termios
 import time
 
 import pytest
-from conftest import FIRST_DESIGN, FORM, POWERLESS, ROOT
+from conftest import FORM, POWERLESS, ROOT
 
 RUN = '{"kind":"backup","at":"2026-01-02T03:04:05Z","outcome":"failed"}'
 TOOLS = sorted(name for name in os.listdir(os.path.join(ROOT, "bin"))
@@ -348,18 +348,6 @@ def test_a_copied_tool_ignores_what_lies_beside_it(sh, tools, tool, tmp_path):
         (there / f"{name}.py").write_text(f"raise SystemExit('{name}.py was imported')\n")
     for line in (f"./{tool}", f"python3 ./{tool}", f"python3 {there}/{tool}", f"../there/{tool}"):
         assert sh(f"{line} --version", cwd=there).ok().out.startswith(f"{tool} ")
-
-
-@pytest.mark.parametrize("tool", FIRST_DESIGN)
-@pytest.mark.skipif(FORM == "dist", reason="in the one-file form a tool needs no helper")
-@pytest.mark.few(20)
-def test_a_tool_without_the_helper(sh, tools, tool, tmp_path):
-    """Copied alone it says how to make the form that can be. (Tools that import from csb:
-    test_forms.py.)"""
-    shutil.copy(os.path.join(tools.bin, tool), tmp_path)
-    done = sh(f"./{tool} --version", cwd=tmp_path)
-    assert (done.rc, done.out) == (1, "") and one_line(done.err, tool), done
-    assert f"lib/squash bin/{tool} > {tool}" in done.err
 
 
 @of_the_form

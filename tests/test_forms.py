@@ -11,45 +11,10 @@ import subprocess
 import sys
 
 import pytest
-from conftest import FORM, PYTHON, REBUILT, ROOT, SAMPLE, START, name
+from conftest import FORM, PYTHON, ROOT, SAMPLE, START, TOOLS, name
 
 if FORM == "dist":
     pytest.skip("the same for both forms", allow_module_level=True)
-
-# The tools that are written with the package csb. All that are count: a tool that moves
-# to it gets its name here, and its row in JOBS.
-MOVED = {
-    "csb",
-    "csb-backup",
-    "csb-cat",
-    "csb-changes",
-    "csb-config",
-    "csb-find",
-    "csb-fmt",
-    "csb-gc",
-    "csb-gitcommit",
-    "csb-history",
-    "csb-hook",
-    "csb-index",
-    "csb-list",
-    "csb-html",
-    "csb-log",
-    "csb-push",
-    "csb-redact",
-    "csb-remap",
-    "csb-restore",
-    "csb-resume",
-    "csb-scan",
-    "csb-schedule",
-    "csb-search",
-    "csb-setup",
-    "csb-show",
-    "csb-status",
-    "csb-tree",
-    "csb-verify",
-    "jsonl_snapshot",
-    "session_snapshot",
-}
 
 # Those that may start other tools of ours: what they do alone is not their whole job.
 STARTERS = {
@@ -123,17 +88,16 @@ BY_GIT = {
     "csb-push": {"sh", "dash", "bash", "git-receive-pack", "git-upload-pack"},
 }
 
-each = pytest.mark.parametrize("tool", ["csb-try", *REBUILT])
+each = pytest.mark.parametrize("tool", ["csb-try", *TOOLS])
 each_job = pytest.mark.parametrize(
-    "tool", ["csb-try", *(tool for tool in REBUILT if tool in JOBS)])
+    "tool", ["csb-try", *(tool for tool in TOOLS if tool in JOBS)])
 each_form = pytest.mark.parametrize("form", ["dist", "bin"])
 each_start = pytest.mark.parametrize(
     "start", ["./{}", "python3 {}", "python3 ./{}", "python3 $PWD/{}", "$PWD/link"])
 
 
-def test_every_tool_that_moved_is_tried():
-    assert set(REBUILT) == MOVED
-    assert MOVED - STARTERS <= set(JOBS)
+def test_every_tool_is_tried():
+    assert set(TOOLS) - STARTERS <= set(JOBS)
 
 
 @pytest.fixture
@@ -325,12 +289,7 @@ for file_name in sorted(os.listdir(os.path.join(ROOT, "lib/csb"))):
         stem = file_name.removesuffix(".py")
         module_name = "csb" if stem == "__init__" else f"csb.{stem}"
         MODULES[module_name] = imports_of(os.path.join(ROOT, "lib/csb", file_name))
-USERS = {tool: imports_of(os.path.join(ROOT, "bin", tool)) for tool in REBUILT}
-
-# Modules with a second user that has not moved yet: a tool that counts as long as it is
-# one of the first design.
-WAITING = {
-}
+USERS = {tool: imports_of(os.path.join(ROOT, "bin", tool)) for tool in TOOLS}
 
 
 def test_imports_go_down():
@@ -354,7 +313,7 @@ def test_nothing_but_python_and_the_package_is_imported():
 
 
 def test_every_tool_is_written_with_the_helper():
-    for tool in REBUILT:
+    for tool in TOOLS:
         assert "csb" in USERS[tool], tool
 
 
@@ -362,8 +321,6 @@ def test_every_tool_is_written_with_the_helper():
 def test_every_module_has_two_users(module):
     """What one tool needs stays in that tool."""
     users = {user for user, wanted in {**MODULES, **USERS}.items() if module in wanted}
-    first_design = set(os.listdir(os.path.join(ROOT, "bin"))) - set(REBUILT)
-    users |= first_design.intersection(WAITING.get(module, []))
     assert len(users) >= 2, (module, users)
 
 
@@ -381,8 +338,7 @@ def test_every_tool_begins_in_the_same_way(tool):
 
 
 @each
-def test_every_rebuilt_tool_keeps_to_the_width(tool):
-    """ruff cannot say so while the others of bin/ have longer lines."""
+def test_every_tool_keeps_to_the_width(tool):
     if tool == "csb-try":
         pytest.skip("it is a sample of the tests' own")
     with open(os.path.join(ROOT, "bin", tool), encoding="utf-8") as file:

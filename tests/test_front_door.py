@@ -5,7 +5,7 @@ import re
 import shutil
 
 import pytest
-from conftest import PYTHON, REBUILT, name, on_terminal
+from conftest import PYTHON, name, on_terminal
 
 SLUG = "-srv-app"
 
@@ -80,17 +80,12 @@ def test_help_on_records_and_statuses(sh):
     assert re.findall(r"^  (\d+) ", out, re.M) == ["0", "1", "2", "3", "75", "130", "141"]
 
 
-def speaks_for_itself(tool):
-    """Is it written with the package, by which it knows what was typed?"""
-    return tool in REBUILT
-
-
 @pytest.mark.logic
 @pytest.mark.long
 def test_help_of_a_tool(sh, tools):
     """That of the tool, under the name that was typed, and how csb shows it."""
     for tool in names(tools):
-        if tool == "csb" or not speaks_for_itself(tool):
+        if tool == "csb":
             continue
         short = tool.removeprefix("csb-")
         text = sh(f"{tool} --help").ok().out
@@ -389,9 +384,6 @@ def test_what_is_not_there_is_said(sh, home):
     ("csb find --nope", "csb find"), ("csb-find --nope", "csb-find"), ("csb ls --nope", "csb list"),
     ("csb history --nope", "csb history"), ("csb verify --nope", "csb verify")])
 def test_what_was_typed_speaks(sh, line, name_in_message):
-    tool = "csb-" + name_in_message[4:]
-    if not speaks_for_itself(tool):
-        pytest.skip(f"{tool} is still of the first design")
     done = sh(line)
     assert done.rc == 2 and done.err.startswith(f"{name_in_message}: ")
 

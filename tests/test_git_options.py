@@ -4,7 +4,7 @@ import glob
 import os
 
 import pytest
-from conftest import REBUILT, ROOT
+from conftest import ROOT, TOOLS
 
 pytestmark = pytest.mark.logic
 
@@ -96,7 +96,7 @@ def asked_too_much(text):
 def sources():
     """The paths of the rebuilt tools and of their modules, below the top."""
     modules = glob.glob(os.path.join(ROOT, "lib/csb/*.py"))
-    return [f"bin/{name}" for name in REBUILT] + [
+    return [f"bin/{name}" for name in TOOLS] + [
         os.path.relpath(path, ROOT) for path in sorted(modules)]
 
 

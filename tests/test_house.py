@@ -11,7 +11,7 @@ import sys
 import tarfile
 
 import pytest
-from conftest import FIRST_DESIGN, FORM, ROOT, SAMPLE, put_tool
+from conftest import FORM, ROOT, SAMPLE, put_tool
 
 if FORM == "dist":
     pytest.skip("the same for both forms", allow_module_level=True)
@@ -178,8 +178,6 @@ def test_pip_install_editable(sh, home, pip, tree, tmp_path):
     pip("--python", str(where / "python"), "install", "--no-deps", "-e", str(tree))
     installed(sh, home, where)
     helper = tree / "lib/csb/__init__.py"
-    if "csb-find" in FIRST_DESIGN:
-        helper = tree / "lib/old.py"
     text = helper.read_text()
     helper.write_text(re.sub('VERSION = ".*"', 'VERSION = "9.8.7"', text, count=1))
     try:

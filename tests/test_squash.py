@@ -7,7 +7,7 @@ import re
 import subprocess
 
 import pytest
-from conftest import FORM, PYTHON, SAMPLE, START, put_tool
+from conftest import FORM, PYTHON, SAMPLE, put_tool
 
 if FORM == "dist":
     pytest.skip("the same for both forms", allow_module_level=True)
@@ -285,25 +285,3 @@ def test_misuse(sh, house):
     done = sh(f"{SQUASH} >/dev/full", cwd=house)
     assert done.rc == 1 and done.err.count("\n") == 1
     assert "record: none" in sh("lib/build/squash --help", cwd=house).ok().out
-
-
-FIRST_DESIGN = SAMPLE.replace(START.replace("TOOL", "csb-try"), '''import os
-import sys
-
-here = os.path.dirname(os.path.realpath(__file__))
-sys.path[:] = [p for p in sys.path if os.path.realpath(p) != here]
-sys.path += [here + "/../lib", here]
-''').replace(IMPORT, '''
-try:
-    from old import Options, emit, git, run, warn
-except ImportError as error:
-    sys.exit(f"csb-try: cannot find the helper old.py ({error})")
-''').replace("from csb.git import git\n", "")
-
-
-def test_a_tool_of_the_first_design(sh, house):
-    """As long as one is there it has a one-file form; this goes with lib/old.py."""
-    put_tool(house, FIRST_DESIGN.replace("git(None, ", "git('.', "))
-    text = sh(SQUASH, cwd=house).ok().out
-    assert text == sh("lib/squash bin/csb-try", cwd=house).ok().out
-    assert "import Options" not in text and "class Options" in text
