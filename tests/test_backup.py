@@ -318,7 +318,7 @@ def test_deletions_of_everything_must_be_confirmed(sh, claude, home):
     shutil.rmtree(home.claude / "projects")
     done = sh("csb-backup")
     assert done.rc == 1 and f"projects/{SLUG}/{name(0)}.jsonl" in held(sh)
-    assert len(sh("csb-list").ok().records) == 3
+    assert len(sh("csb-list --deleted").records) == 3, "they are missing"
     done = sh("csb-backup --accept-deletions").ok()
     assert kinds(done).count(("session", "deleted")) == 3
     assert f"projects/{SLUG}/{name(0)}.jsonl" not in held(sh)

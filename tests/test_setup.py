@@ -9,7 +9,7 @@ import subprocess
 
 import pytest
 import shifted
-from conftest import POWERLESS, PYTHON
+from conftest import POWERLESS, PYTHON, backup_log
 
 pytestmark = pytest.mark.logic
 
@@ -65,7 +65,7 @@ def test_set_up_undo_and_again(sh, machine, listing):
         assert sh("csb-verify").rc == 0
     done = sh("csb-setup --undo")
     assert done.rc == 0 and machine.settings.read_bytes() == before
-    runs = [json.loads(line)["event"] for line in (machine.backup / "backup.log").open()]
+    runs = [run["event"] for run in backup_log(machine)]
     assert runs == ["setup", "timer"] * 4
 
 
