@@ -712,7 +712,7 @@ class Call:
     def argument(self):
         """The most telling text of its input, "" if there is none."""
         given = _table(self.input)
-        for name in _TELLING:
+        for name in _TELLING_ARGUMENTS:
             if _text(given.get(name)).strip():
                 return given[name]
         return ""
@@ -797,7 +797,7 @@ class Said:
 
 
 # The arguments of tools that tell most, the most telling first.
-_TELLING = (
+_TELLING_ARGUMENTS = (
     "command", "file_path", "notebook_path", "pattern", "query", "url", "path",
     "description", "prompt", "skill", "subject", "text", "message",
 )
