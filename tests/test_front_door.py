@@ -362,7 +362,7 @@ def test_a_missing_index_is_made_for_the_status(sh, home):
     write(home, 1)
     sh("csb backup --quiet").ok()
     sh("rm ~/.claude-backup/session-backup.db*").ok()
-    assert "  sessions     1 on disk\n" in sh("csb status").ok().out
+    assert "  sessions     1 on disk\n" in sh("csb status").out
     home.claude.rename(home.path / "gone")
     done = sh("csb status")
     assert (done.rc, done.err.count("\n")) == (1, 1)
