@@ -464,7 +464,7 @@ def test_a_transcript_where_claude_code_does_not_look(sh, app, ran):
 # --- picked from a list ---------------------------------------------------------------
 
 
-PICK = b"Enter to leave] "
+PICK = b"Enter to end] "
 
 
 def pick(home, keys, words=""):
