@@ -78,7 +78,7 @@ def test_nobody_else_can_read_what_is_written(sh, home, transcript, mask):
     sh("git init -q work").ok()
     (home.claude / "settings.json").write_text("{}")
     done = sh(f"umask {mask}; csb-backup; csb-backup --quiet; csb-verify --deep --repair; "
-              f"rm -r {transcript.parent}; csb-restore {ID}; csb-restore {ID} --target-dir ~/out; "
+              f"rm -r {transcript.parent}; csb-restore --yes {ID}; csb-restore {ID} --target-dir ~/out; "
               f"cd ~/work; jsonl_snapshot {transcript}; session_snapshot ~/.claude/settings.json")
     assert done.rc == 0 and done.err == ""
     for top in (home.backup, home.path / "out", work / "backup", home.claude / "projects"):

@@ -139,7 +139,7 @@ def test_line_ends_come_back(sh, put, home, listing, autocrlf):
        "git config --global core.safecrlf true; echo '* text=auto' > ~/.claude/.gitattributes").ok()
     sh("csb-backup").ok()
     sh("mv ~/.claude/projects ~/.claude/file-history ~/.claude/tasks ~/.claude/session-data ~; "
-       f"mkdir ~/.claude/projects; csb-restore {ID}").ok()
+       f"mkdir ~/.claude/projects; csb-restore --yes {ID}").ok()
     after = listing(home.claude)
     assert {path: after[path] for path in before} == before
 

@@ -27,7 +27,7 @@ _A_VALUE = re.compile(rb'"[^"]*"|[\[{,]')
 _skip_value = json.JSONDecoder(parse_int=str, parse_float=str).raw_decode
 
 _Member = namedtuple("_Member", "key start end")        # where its value stands
-_Piece = namedtuple("_Piece", "data begins ends")       # of a line
+_LinePiece = namedtuple("_LinePiece", "data begins ends")       # of a line
 
 
 # --- reading --------------------------------------------------------------------------
@@ -142,22 +142,22 @@ def _say_too_large(number, name):
 
 
 def _pieces(blocks):
-    """Yield the _Pieces of a stream: lines with their ends, long ones in several."""
+    """Yield the _LinePieces of a stream: lines with their ends, long ones in several."""
     rest = b""
     begins = True
     for block in blocks:
         *ended, rest_of_block = block.split(b"\n")
         for line in ended:
-            yield _Piece(rest + line + b"\n", begins, True)
+            yield _LinePiece(rest + line + b"\n", begins, True)
             rest = b""
             begins = True
         rest += rest_of_block
         if len(rest) > LINE_LIMIT or not begins and rest:
-            yield _Piece(rest, begins, False)
+            yield _LinePiece(rest, begins, False)
             rest = b""
             begins = False
     if rest:
-        yield _Piece(rest, begins, False)
+        yield _LinePiece(rest, begins, False)
 
 
 def _is_bearable(line):
