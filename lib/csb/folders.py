@@ -142,7 +142,8 @@ def _say_too_large(number, name):
 
 
 def _pieces(blocks):
-    """Yield the _LinePieces of a stream: lines with their ends, long ones in several."""
+    """Yield the _LinePieces of a stream: lines with their ends, long ones in several.
+    """
     rest = b""
     begins = True
     for block in blocks:

@@ -19,7 +19,7 @@ from csb.session import (
     odd_transcript_in,
 )
 
-DAY = 86400                     # seconds
+SECONDS_A_DAY = 86400                     # seconds
 STORED_TITLE = 200              # characters
 
 
@@ -243,7 +243,7 @@ def disk_record(root, project, session, days):
     if session.place:
         record["place"] = session.place
     if days:
-        record["purge_at"] = utc(newest // 10**9 + days * DAY)
+        record["purge_at"] = utc(newest // 10**9 + days * SECONDS_A_DAY)
     if not transcript:
         record["state"] = "husk"
     return record

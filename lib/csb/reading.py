@@ -1,7 +1,7 @@
 """a session as it is read: its records in order, each once, with those of its subagents
 
     for part in parts_of(found):        # a Found of csb.locate
-        a Line      a record of a transcript
+        a ReadLine      a record of a transcript
         a Speaker   the next lines are those of a subagent, or of the session again
         a Gap       lines that could not be read, or not whole
 
@@ -27,7 +27,7 @@ SHORT_LINE = 1 << 16            # bytes; longer ones say nothing of the last tim
 OUR_KINDS = ("session", "agent", "gap", "turn", "version", "hit", "end")
 
 # data: the line as it is to be printed, None if nobody asked for it.
-Line = namedtuple("Line", "record data")
+ReadLine = namedtuple("ReadLine", "record data")
 Speaker = namedtuple("Speaker", "agent depth")      # "" and 0: the session itself
 # line: the number of the first; count: how many. what: damaged, cut (it has no end),
 # large (left out), torn (what is whole in it follows) or shortened (it follows, without
@@ -219,10 +219,10 @@ def _found_in(line, records, damaged):
     """Yield the Lines of one line of a file; line: None if it is not to be printed."""
     if line is not None and damaged:
         for record in records:
-            yield Line(record, encode_whole(record.fields))
+            yield ReadLine(record, encode_whole(record.fields))
         return
     for record in records:
-        yield Line(record, line and line.removeprefix(BOM).rstrip(b"\r"))
+        yield ReadLine(record, line and line.removeprefix(BOM).rstrip(b"\r"))
 
 
 def encode_whole(fields):

@@ -82,7 +82,7 @@ def _run(line, kind):
         return None
 
 
-class Summary:
+class RunSummary:
     """What the runs in the log come to.
 
     last_outcome, last_reason  of the last run; "" if there was none, or no reason
