@@ -145,7 +145,7 @@ def test_a_person_is_asked(sh, home, three, answer, restored):
     assert "1 session (" in done.out and "Restore them? [y/N]" in done.out
     assert (there(home) == [0, 1, 2]) == restored
     if restored:
-        assert f"Restored session {name(1)[:8]}: 1 file, " in done.out
+        assert "Restored 1 session: 1 file (" in done.out
         assert f"Now: csb resume {name(1)[:8]}" in done.out
     else:
         assert "nothing was restored" in done.out
@@ -267,12 +267,12 @@ def test_an_empty_list_is_answered(sh, three):
 def test_a_dry_run_says_what_it_would_do(sh, home, three):
     lose(home, 1, 2)
     said = on_terminal(sh, home, f"csb-restore --dry-run {name(1)} {name(2)}")
-    assert "Would restore 2 sessions (2 files, " in said and "read back" not in said
+    assert "Would restore 2 sessions: 2 files (" in said and "read back" not in said
     assert "Now:" not in said and there(home) == [0]
     said = on_terminal(sh, home, f"csb-restore {name(1)} {name(2)}")
-    assert "Restored 2 sessions (2 files, " in said and "each read back" in said
+    assert "Restored 2 sessions: 2 files (" in said and "each read back" in said
     said = on_terminal(sh, home, f"csb-restore {name(1)}")
-    assert "Nothing was restored: 2 files already there." in said
+    assert "Restored nothing. Already there: 2 files." in said
     assert f"Now: csb resume {name(1)[:8]}" in said
 
 

@@ -376,13 +376,10 @@ class Moves:
     begins with all of its bytes, at its fullest, and if nothing that lay beside it is
     gone and not in the other project as well. One on disk goes on with those that are
     gone; of those that are gone the longest goes on with the others, else what went
-    last. A stub begins with nothing, so that it hides nothing.
-
-    root is that directory. Without it, is_away says of a path whether it was gone: the
-    store alone is asked then.
+    last. A stub begins with nothing, so that it hides nothing. root is that directory.
     """
 
-    def __init__(self, held, objects, root, is_away=None):
+    def __init__(self, held, objects, root):
         self.sessions = _stored_sessions(held, objects)     # each a Stored, sorted
         self._held = held
         self._objects = objects
@@ -391,12 +388,8 @@ class Moves:
         for session in self.sessions:
             if not is_odd(session):
                 self._stored.setdefault(key_of(session.session_id), []).append(session)
-        self._is_away = is_away or self._is_gone_from_disk
         self._on_disk = None    # {key of an id: transcripts on disk}, when it is needed
         self._places = {}       # {path: its _Place}
-
-    def _is_gone_from_disk(self, path):
-        return is_gone(self._root, path)
 
     def of(self, session_id):
         """The Stored of a session, one a project; its id is compared without case."""
@@ -443,7 +436,7 @@ class Moves:
             if session.transcript and transcript_in(session.transcript):
                 found[session.transcript] = None
         if self._on_disk is None:
-            self._on_disk = transcripts_on_disk(self._root) if self._root else {}
+            self._on_disk = transcripts_on_disk(self._root)
         for path in self._on_disk.get(key_of(session_id), ()):
             found[path] = None
         return list(found)
@@ -460,8 +453,8 @@ class Moves:
                 age = self._held.age(path)
                 deleted = versions[0].deleted_at is not None
             size = fullest.size if fullest else 0
-            gone = self._is_away(path)
-            if self._root and not gone:
+            gone = is_gone(self._root, path)
+            if not gone:
                 size = self._size_on_disk(path, size)
             self._places[path] = _Place(path, gone, fullest, size, age, deleted)
         return self._places[path]
@@ -474,7 +467,7 @@ class Moves:
 
     def _begins_with(self, place, start):
         """Does a transcript begin with the bytes of an object (an Info)?"""
-        if self._root and not place.gone:
+        if not place.gone:
             try:
                 with StableFile(os.path.join(self._root, place.path)) as file:
                     if file.stat.st_size < start.size:
@@ -490,9 +483,9 @@ class Moves:
         """Is something gone that lay beside a transcript, and not in that project?"""
         for path in session.beside:
             there = f"projects/{project}/" + path.split("/", 2)[2]
-            if there in self._held or not self._is_away(path):
+            if there in self._held or not is_gone(self._root, path):
                 continue
-            if self._is_away(there):
+            if is_gone(self._root, there):
                 return True
         return False
 

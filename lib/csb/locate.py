@@ -14,22 +14,22 @@ import os
 import re
 from collections import namedtuple
 
-from csb import ABSENT, FAILED, MISUSE, Error, say, utc, warn, why
+from csb import ABSENT, FAILED, MISUSE, Error, warn, why
+from csb.copies import homes_of
 from csb.files import StableFile, absolute
-from csb.git import Objects, all_history, git, sizes_of
-from csb.held import Held, Moves, first_line, is_gone
+from csb.git import Objects
 from csb.places import claude_dir, existing_store, read_json
 from csb.reading import load_line
 from csb.session import (
-    Spellings,
     agent_file_owner,
-    is_flat_agent,
     is_id,
     key_of,
-    owner_of_agent,
+    odd_transcript_in,
     pick,
+    project_of,
     transcript_in,
 )
+from csb.stored import StoredSessions, commits_then
 from csb.transcript import (
     TranscriptLines,
     call_of_agent,
@@ -40,73 +40,17 @@ from csb.transcript import (
 SMALL_FILE = 1 << 20            # bytes; what says something beside a transcript
 
 _AGENT = re.compile(r"agent-([^/]*)\.jsonl")
-_AGE = re.compile(r"([0-9]{1,6})([mhdw])")
-_SECONDS = {"m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 
-# A subagent: its name, the id of the call that started it ("": unknown), its file.
+# A session that was found. record: what it was asked by, and its session_id, project,
+# transcript_path; state "husk" if it has no transcript; oid if that is in the store.
+# transcript: a FoundFile, None of a husk. agents: a Subagent each. beside: the title
+# that a file beside it gives. output_of_tool: a function that gives the FoundFile below
+# tool-results/ with a name, or None.
+Found = namedtuple("Found", "record transcript agents beside output_of_tool")
+# name: what messages call it. blocks: a function that yields its bytes.
+FoundFile = namedtuple("FoundFile", "name blocks")
+# A subagent: its name, the id of the call that started it ("": unknown), its FoundFile.
 Subagent = namedtuple("Subagent", "name call_id file")
-
-
-class FileOnDisk:
-    """A file on disk; name is what messages call it."""
-
-    def __init__(self, path):
-        self.name = path
-        self.oid = None
-
-    def blocks(self):
-        with StableFile(self.name, may_be_replaced=True) as file:
-            yield from file.blocks()
-
-
-class FileInStore:
-    """A file as the store holds it."""
-
-    def __init__(self, readers, name, oid):
-        self.name = name
-        self.oid = oid
-        self._readers = readers
-
-    def blocks(self):
-        return self._readers.blocks(self.oid)
-
-
-class _Readers:
-    """Reads objects, of which several may be read at a time."""
-
-    def __init__(self, store):
-        self.store = store
-        self.idle = []          # Objects that nobody reads from
-
-    def blocks(self, oid):
-        if not self.idle:
-            self.idle.append(Objects(self.store))
-        objects = self.idle.pop()
-        try:
-            yield from objects.blocks(oid)
-        finally:
-            self.idle.append(objects)
-
-
-class Found:
-    """A session that was found.
-
-    record: what it was asked by, and its session_id, project, transcript_path; state
-    "husk" if it has no transcript; oid if that is in the store. transcript: a
-    FileOnDisk or FileInStore, None of a husk. agents: a Subagent each. beside: the
-    title that a file beside it gives.
-    """
-
-    def __init__(self, record, transcript, agents, beside, outputs):
-        self.record = record
-        self.transcript = transcript
-        self.agents = agents
-        self.beside = beside
-        self._outputs = outputs
-
-    def output_of_tool(self, name):
-        """The file below tool-results/ with a name, None if there is none."""
-        return self._outputs(name)
 
 
 class Finder:
@@ -118,15 +62,13 @@ class Finder:
     def __init__(self, args):
         self.args = args
         self.root = claude_dir(args)
-        self._disk = None
-        self._stored = {}       # {commit or time: _Stored}
+        self._disk = None       # what _sessions_on_disk() found
+        self._stored = {}       # {commit or time: its _SessionsToRead}
 
     def find(self, record):
         """The Found of a record with a session_id or transcript_path; else Error."""
         path = record.get("transcript_path")
-        if not isinstance(path, str):
-            path = ""
-        path = os.path.expanduser(path)
+        path = os.path.expanduser(path) if isinstance(path, str) else ""
         then = str(record.get("commit") or self.args.at or "")
         if path and not then and "oid" not in record:
             if os.path.isdir(path):
@@ -137,8 +79,10 @@ class Finder:
         word = record.get("session_id")
         if not isinstance(word, str) or not word:
             word = os.path.basename(path).removesuffix(".jsonl")
+            if not path:
+                raise Error("cannot find a session_id or transcript_path in a record")
             if not is_id(word):
-                raise Error(_why_no_session(path))
+                raise Error(f"cannot read '{path}': No such file or directory")
         project = record.get("project")
         if not project and path:
             project = os.path.basename(os.path.dirname(path))
@@ -149,28 +93,28 @@ class Finder:
     def _find_now(self, word, project, record):
         """On disk, else in the store, else what is left of it on disk."""
         if self._disk is None:
-            self._disk = _Disk(self.root)
-        path = self._disk.transcript(word, project)
-        if path and _has_messages(FileOnDisk(path)):
+            self._disk = _sessions_on_disk(self.root)
+        path = _one_on_disk(self._disk.transcripts, word, project)
+        if path and _has_messages(_file_on_disk(path)):
             return _found_on_disk(path, record)
         try:
             found = self._stored_then("").find(word, project, record)
-            if not path or _has_messages(found.transcript):
+            if not path or found.transcript and _has_messages(found.transcript):
                 return found
         except Error as error:
-            left = path or self._disk.left_of(word, project)
-            if not left and error.status == ABSENT:
+            path = path or _one_on_disk(self._disk.left, word, project)
+            if not path and error.status == ABSENT:
                 text = f"session '{word}' is not on disk; {error}"
                 raise Error(text, ABSENT) from None
-            if not left:
+            if not path:
                 raise
-        return _found_on_disk(path or left, record)
+        return _found_on_disk(path, record)
 
     def _stored_then(self, then):
         if then not in self._stored:
             store = existing_store(self.args)
-            commits = _commits_then(store, then) if then else ()
-            self._stored[then] = _Stored(store, commits, self.root)
+            commits = commits_then(store, then) if then else ()
+            self._stored[then] = _SessionsToRead(store, self.root, commits)
         return self._stored[then]
 
 
@@ -201,16 +145,8 @@ def each_found(finder, wanted, are_typed):
             yield found
 
 
-def _why_no_session(path):
-    if path:
-        return f"cannot read '{path}': No such file or directory"
-    return "cannot find a session_id or transcript_path in a record"
-
-
 def _has_messages(file):
     """Does a transcript hold a message? A stub, as worktrees leave it, does not."""
-    if file is None:
-        return False
     try:
         for line in TranscriptLines(file.blocks()):
             for record in load_line([line]).records:
@@ -221,89 +157,50 @@ def _has_messages(file):
     return False
 
 
-# --- times ----------------------------------------------------------------------------
+def _the_one(session_id, paths):
+    """The one path that there is; Error if there are several."""
+    if len(paths) == 1:
+        return paths[0]
+    names = " ".join(sorted(paths))
+    text = f"session '{session_id}' is in several projects, name one of them by its"
+    raise Error(f"{text} path: {names}", MISUSE)
 
 
-def moment(word):
-    """Seconds since 1970 of a time that a person typed, else ValueError.
-
-    7d and 12h: so long ago. 2026-01-31, 2026-01-31T12:00: the clock here, or with Z.
-    """
-    import time
-    from datetime import datetime
-
-    age = _AGE.fullmatch(word)
-    if age:
-        return int(time.time()) - int(age[1]) * _SECONDS[age[2]]
-    return int(datetime.fromisoformat(re.sub("Z$", "+00:00", word)).timestamp())
-
-
-def _commits_then(store, then):
-    """The commits at which the refs stood: a commit, or the last ones before a time."""
-    try:
-        words = ["rev-parse", "-q", "--verify", "--end-of-options", then + "^{commit}"]
-        found = git(store, *words, allowed=range(256)).decode().split()
-        if found:
-            return found
-        word = then
-        if re.fullmatch(r"\d{4}-\d\d-\d\d", then):
-            word += "T23:59:59"         # a day alone means all of it
-        seconds = moment(word)
-    except ValueError:          # also of what no process can be told, such as a NUL
-        text = f"cannot find commit '{then}' in the store, and it is no time"
-        raise Error(text) from None
-
-    newest = {}
-    refs = git(store, "for-each-ref", "--format=%(objectname)").decode().split()
-    for ref in refs:
-        words = ["rev-list", "-1", f"--before={utc(max(seconds, 0))}", ref, "--"]
-        newest[git(store, *words, allowed=range(256)).decode().strip()] = None
-    newest.pop("", None)
-    if not newest:
-        raise Error(f"cannot find a commit of a backup before {then}")
-    return list(newest)
+def _meta_of(path):
+    """The path of the file that says something of the subagent whose file that is."""
+    return path.removesuffix("jsonl") + "meta.json"
 
 
 # --- on disk --------------------------------------------------------------------------
 
+# {session id: [path]}: the transcripts in a Claude directory; and of folders <id>/
+# where the transcripts would be.
+_OnDisk = namedtuple("_OnDisk", "transcripts left")
 
-class _Disk:
-    """The transcripts in a Claude directory, and what is left of others."""
 
-    def __init__(self, root):
-        self.projects = os.path.join(root, "projects")
-        self.paths = {}         # {session id: [path]} of transcripts
-        self.deeper = {}        # those a folder below a project
-        self.left = {}          # of a folder <id>/: where its transcript would be
-        for project in _entries(self.projects):
-            for entry in _entries(project.path):
-                self._add(entry)
+def _sessions_on_disk(root):
+    """The _OnDisk of a Claude directory.
 
-    def _add(self, entry):
-        session_id = entry.name.removesuffix(".jsonl")
-        if session_id != entry.name:
-            if is_id(session_id):
-                self.paths.setdefault(session_id, []).append(entry.path)
-        elif entry.is_dir():
-            if is_id(session_id):
-                self.left.setdefault(session_id, []).append(entry.path + ".jsonl")
-                return
-            for inner in _entries(entry.path):
-                session_id = inner.name.removesuffix(".jsonl")
-                if inner.name.endswith(".jsonl") and is_id(session_id):
-                    self.deeper.setdefault(session_id, []).append(inner.path)
-
-    def transcript(self, word, project):
-        """The path of the transcript that a word means, "" if there is none."""
-        for paths in (self.paths, self.deeper):
-            found = _one_of(word, project, paths, _is_talk_on_disk)
-            if found:
-                return found
-        return ""
-
-    def left_of(self, word, project):
-        """Where the transcript would be of a session without one; or ""."""
-        return _one_of(word, project, self.left, _is_talk_on_disk)
+    A transcript a folder deeper than Claude Code looks counts if there is no other.
+    """
+    found = _OnDisk({}, {})
+    deeper = {}
+    for project in _entries(os.path.join(root, "projects")):
+        for entry in _entries(project.path):
+            path = f"projects/{project.name}/{entry.name}"
+            transcript = transcript_in(path)
+            if transcript:
+                found.transcripts.setdefault(transcript[1], []).append(entry.path)
+            elif is_id(entry.name):
+                found.left.setdefault(entry.name, []).append(entry.path + ".jsonl")
+            elif entry.is_dir():
+                for inner in _entries(entry.path):
+                    odd = odd_transcript_in(f"{path}/{inner.name}")
+                    if odd:
+                        deeper.setdefault(odd.session_id, []).append(inner.path)
+    for session_id, paths in deeper.items():
+        found.transcripts.setdefault(session_id, paths)
+    return found
 
 
 def _entries(folder):
@@ -315,11 +212,7 @@ def _entries(folder):
         return []               # what is missing then is said
 
 
-def _is_talk_on_disk(path):
-    return _has_messages(FileOnDisk(path))
-
-
-def _one_of(word, project, paths_of, is_talk):
+def _one_on_disk(paths_of, word, project):
     """The one path of the session that a word means, "" if none has such an id.
 
     paths_of: {session id: [path]}. Of several that of the project, or the one with
@@ -335,16 +228,8 @@ def _one_of(word, project, paths_of, is_talk):
     in_project = [path for path in paths if path.split("/")[-2] == project]
     paths = in_project or paths
     if len(paths) > 1:
-        paths = [path for path in paths if is_talk(path)] or paths
-    if len(paths) > 1:
-        raise _several(session_id, paths)
-    return paths[0]
-
-
-def _several(session_id, paths):
-    names = " ".join(sorted(paths))
-    text = f"session '{session_id}' is in several projects, name one of them by its"
-    return Error(f"{text} path: {names}", MISUSE)
+        paths = [path for path in paths if _has_messages(_file_on_disk(path))] or paths
+    return _the_one(session_id, paths)
 
 
 def _found_on_disk(path, record):
@@ -353,23 +238,32 @@ def _found_on_disk(path, record):
     session_id = os.path.basename(path).removesuffix(".jsonl")
     folder = os.path.dirname(path)
     root = os.path.dirname(os.path.dirname(folder))
-    more = {
+    found = {
+        **record,
         "session_id": session_id,
         "transcript_path": path,
         "project": os.path.basename(folder),
     }
-    transcript = FileOnDisk(path)
+    transcript = _file_on_disk(path)
     if not os.path.lexists(path):
         transcript = None
-        more["state"] = "husk"
+        found["state"] = "husk"
 
     def output_on_disk(name):
         file = os.path.join(path.removesuffix(".jsonl"), "tool-results", name)
-        return FileOnDisk(file) if os.path.isfile(file) else None
+        return _file_on_disk(file) if os.path.isfile(file) else None
 
     beside = title_beside(root, path, session_id)
     agents = _agents_on_disk(folder, session_id)
-    return Found({**record, **more}, transcript, agents, beside, output_on_disk)
+    return Found(found, transcript, agents, beside, output_on_disk)
+
+
+def _file_on_disk(path):
+    def blocks():
+        with StableFile(path, may_be_replaced=True) as file:
+            yield from file.blocks()
+
+    return FoundFile(path, blocks)
 
 
 def _agents_on_disk(folder, session_id):
@@ -386,13 +280,12 @@ def _agents_on_disk(folder, session_id):
                 owner = agent_file_owner(path)
                 if owner is None or key_of(owner) != key_of(session_id):
                     continue
-            meta = path.removesuffix("jsonl") + "meta.json"
-            if os.path.isfile(meta):
-                call_id = call_of_agent(read_json(meta))
+            if os.path.isfile(_meta_of(path)):
+                call_id = call_of_agent(read_json(_meta_of(path)))
         except (OSError, ValueError) as error:
             warn(f"cannot read what is beside '{path}': {why(error)}")
         name = _AGENT.fullmatch(os.path.basename(path))[1]
-        agents.append(Subagent(name, call_id, FileOnDisk(path)))
+        agents.append(Subagent(name, call_id, _file_on_disk(path)))
     return agents
 
 
@@ -408,165 +301,108 @@ def _is_read(path):
     return "/tool-results/" in path
 
 
-class _Stored:
+class _SessionsToRead(StoredSessions):
     """The sessions that the store holds, or held, now or at some commits."""
 
-    def __init__(self, store, commits, root):
-        self.store = store
-        self.root = root
-        self.is_exact = bool(commits)
-        self.held = Held(all_history(store, *commits), _is_read)
-        self.objects = Objects(store)
-        self.readers = _Readers(store)
-        self.chosen = {}        # {path: the FileInStore that is taken}
-        self.paths = {}         # {session id: [path]}, of all that belongs to it
-        transcripts = map(_id_of_transcript, self.held.paths())
-        spellings = Spellings(filter(None, transcripts))
-        for path in self.held.paths():
-            session_id = _id_of(path)
-            if session_id:
-                session_id = spellings.of(session_id)
-                self.paths.setdefault(session_id, []).append(path)
+    def __init__(self, store, root, commits):
+        super().__init__(store, root, _is_read, commits)
+        self._idle = []         # Objects that nobody reads from
 
     def find(self, word, project, record):
         """The Found of the session that a word means; else Error."""
-        session_id = pick(word, self.paths)
-        mine = [path for path in self.paths[session_id] if self._is_file(path)]
-        transcript = self._home(session_id, mine, project)
-        more = {
+        session_id = pick(word, self.sessions)
+        mine = [path for path in self.sessions[session_id] if self.held.is_file(path)]
+        if not mine:
+            raise Error(f"cannot find a file of session '{session_id}' in the store")
+        path = self._home(session_id, mine, project)
+        found = {
+            **record,
             "session_id": session_id,
-            "project": transcript.split("/")[1],
-            "transcript_path": os.path.join(self.root, transcript),
+            "project": project_of(path),
+            "transcript_path": os.path.join(self.root, path),
         }
-        file = None
-        if transcript in mine:
-            file = self._best(transcript)
-            more["oid"] = file.oid
+        transcript = None
+        if path in mine:
+            version = self._best(path)
+            transcript = self._file(path, version)
+            found["oid"] = version.oid
         else:
-            more["state"] = "husk"
-
-        folder = transcript.removesuffix(".jsonl") + "/"
-        beside = self._small_object(folder + "custom-title.json")
+            found["state"] = "husk"
+        folder = path.removesuffix(".jsonl") + "/"
 
         def output_in_store(name):
-            path = f"{folder}tool-results/{name}"
-            return self._best(path) if path in self.held else None
+            output = f"{folder}tool-results/{name}"
+            if output not in self.held:
+                return None
+            return self._file(output, self._best(output))
 
-        agents = self._agents(session_id, transcript, mine)
-        found = {**record, **more}
-        return Found(found, file, agents, title_in(beside), output_in_store)
-
-    def _is_file(self, path):
-        return self.held.last(path).mode.startswith("100")
+        beside = title_in(self._small_object(folder + "custom-title.json"))
+        agents = self._agents(os.path.dirname(path), mine)
+        return Found(found, transcript, agents, beside, output_in_store)
 
     def _home(self, session_id, mine, project):
         """Where the transcript of a session is, or would be, if it has none."""
-        transcripts = [path for path in mine if _id_of_transcript(path)]
-        if not transcripts:
-            folders = {"/".join(path.split("/")[:2]) for path in mine}
-            transcripts = [f"{folder}/{session_id}.jsonl" for folder in sorted(folders)]
-        in_project = [path for path in transcripts if path.split("/")[1] == project]
-        transcripts = in_project or transcripts
-        if len(transcripts) > 1 and self.is_exact:
-            there = [path for path in transcripts if not self._is_away(path)]
-            transcripts = there or transcripts
-        if len(transcripts) > 1:
-            root = None if self.is_exact else self.root
-            moves = Moves(self.held, self.objects, root, self._is_away)
-            home = moves.home(session_id)
-            if home in transcripts:
-                transcripts = [home]
-        if len(transcripts) > 1:
-            talks = [path for path in transcripts if self._is_talk(path)]
-            transcripts = talks or transcripts
-        if len(transcripts) > 1:
-            raise _several(session_id, transcripts)
-        return transcripts[0]
-
-    def _is_away(self, path):
-        """Is a path gone: from the disk, or as the store was then?"""
-        if self.is_exact:
-            return self.held.last(path).deleted_at is not None
-        return is_gone(self.root, path)
-
-    def _is_talk(self, path):
-        return path in self.held and _has_messages(self._best(path))
+        found = self.transcripts(session_id)
+        if not found:
+            for path in mine:
+                home = project_of(path)
+                found.setdefault(home, f"projects/{home}/{session_id}.jsonl")
+                if odd_transcript_in(path):
+                    found[home] = path
+        if project in found:
+            return found[project]
+        homes = found
+        if len(found) > 1:
+            try:
+                homes = homes_of(self, session_id).projects
+            except Error:
+                pass                # they differ: all are named
+        return _the_one(session_id, [found[home] for home in homes if home in found])
 
     def _best(self, path):
-        """The FileInStore to take: the newest version that is there, or a fuller one.
-        """
-        if path not in self.chosen:
-            self.chosen[path] = self._choose(path)
-        return self.chosen[path]
-
-    def _choose(self, path):
-        versions = self.held.versions(path)
-        if self.is_exact:
-            versions = versions[:1]
-        size_of = sizes_of(self.store, {version.oid for version in versions})
-        there = [version.oid for version in versions if version.oid in size_of]
+        """The version that is taken of a path: the first that is not lost."""
+        versions = self.versions(path)
+        size_of = self.sizes(versions)
+        there = [version for version in versions if version.oid in size_of]
         if not there:
             raise Error(f"the store has lost '{path}'")
-        newest = versions[0].oid
-        fullest = max(there, key=lambda oid: size_of[oid])
-        if newest not in size_of:
-            text = f"the store has lost the newest version of '{path}'"
-            warn(f"{text}: an older one is taken")
-        elif size_of[fullest] > size_of[newest]:
-            sizes = f"{size_of[fullest]} to {size_of[newest]} bytes"
-            say(f"'{path}' had shrunk from {sizes}: the fullest is taken")
-        return FileInStore(self.readers, path, fullest)
+        if there[0] != versions[0]:
+            warn(f"the store has lost a version of '{path}': another one is taken")
+        self.say_if_shrunk(path, there[0])
+        return there[0]
+
+    def _file(self, path, version):
+        """The FoundFile of a version. Several may be read at a time."""
+        def blocks():
+            objects = self._idle.pop() if self._idle else Objects(self.store)
+            try:
+                yield from objects.blocks(version.oid)
+            finally:
+                self._idle.append(objects)
+
+        return FoundFile(path, blocks)
+
+    def _agents(self, folder, mine):
+        """The Subagents of a session in a project's folder, sorted by their paths."""
+        agents = []
+        for path in mine:
+            match = _AGENT.fullmatch(os.path.basename(path))
+            if not match or not path.startswith(folder + "/"):
+                continue
+            try:
+                file = self._file(path, self._best(path))
+            except Error as error:
+                warn(str(error))
+                continue
+            call_id = call_of_agent(self._small_object(_meta_of(path)))
+            agents.append(Subagent(match[1], call_id, file))
+        return agents
 
     def _small_object(self, path):
         """The value of JSON in the last version of a path, None if there is none."""
         if path not in self.held:
             return None
         try:
-            data = self.objects.read(self.held.last(path).oid, SMALL_FILE)
-            return json.loads(data)
+            return json.loads(self.objects.read(self.held.last(path).oid, SMALL_FILE))
         except (Error, ValueError, RecursionError):
             return None
-
-    def _agents(self, session_id, transcript, mine):
-        """The Subagents of a session, sorted by their paths."""
-        project = transcript.split("/")[1]
-        folder = transcript.removesuffix(".jsonl") + "/"
-        paths = []
-        for path in mine:
-            if path.startswith(folder) and _AGENT.fullmatch(os.path.basename(path)):
-                paths.append(path)
-        for path in self.held.paths():
-            if is_flat_agent(path) and path.split("/")[1] == project:
-                owner = owner_of_agent(first_line(self.objects, self._oid(path)))
-                if owner and key_of(owner) == key_of(session_id):
-                    paths.append(path)
-        agents = []
-        for path in sorted(paths):
-            name = _AGENT.fullmatch(os.path.basename(path))[1]
-            meta = self._small_object(path.removesuffix("jsonl") + "meta.json")
-            agents.append(Subagent(name, call_of_agent(meta), self._best(path)))
-        return agents
-
-    def _oid(self, path):
-        return self.held.last(path).oid
-
-
-def _id_of_transcript(path):
-    """The id of the session whose transcript lies at a path, also a folder deeper."""
-    found = transcript_in(path)
-    if found:
-        return found[1]
-    parts = path.split("/")
-    session_id = parts[-1].removesuffix(".jsonl")
-    if len(parts) == 4 and not is_id(parts[2]) and is_id(session_id):
-        return session_id
-    return None
-
-
-def _id_of(path):
-    """The id of the session that a path below projects/ belongs to, None if to none."""
-    session_id = _id_of_transcript(path)
-    parts = path.split("/")
-    if session_id is None and len(parts) > 3 and is_id(parts[2]):
-        return parts[2]
-    return session_id

@@ -17,9 +17,10 @@ to the Claude directory. The manual of csb-history names the fields of the recor
 from collections import namedtuple
 
 from csb import utc, utc_ns, warn
-from csb.git import GitError, Info, Objects, all_history
-from csb.held import Held, Moves, begins_with, measured, notes, owners_of
+from csb.git import GitError, Info
+from csb.held import Moves, begins_with, measured, notes
 from csb.session import ids_in, plans_named, project_of, transcript_in
+from csb.stored import StoredSessions
 
 # The history of one path, or of a transcript that was moved: the paths where it lay,
 # the last one first. session_id is None for a path of no session.
@@ -29,21 +30,11 @@ Line = namedtuple("Line", "session_id paths")
 Placed = namedtuple("Placed", "path version size")
 
 
-class History:
-    """The versions that a store holds, or held, of some paths.
-
-    root: the Claude directory. wanted: a function that says of a path whether it may be
-    asked for.
-
-    sessions: {session's id: [its paths]}.
-    """
+class History(StoredSessions):
+    """The versions that a store holds, or held, of some paths (see wanted there)."""
 
     def __init__(self, store, root, wanted):
-        self.store = store
-        self.root = root
-        self.objects = Objects(store)
-        self.held = Held(all_history(store), wanted)
-        self.sessions = owners_of(self.held, self.objects).sessions
+        super().__init__(store, root, wanted)
         self._moves = None          # Moves, when they are needed
 
     def lines_of(self, session_id, project):
