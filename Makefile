@@ -15,7 +15,7 @@ TOOLS := $(filter-out %~ %+,$(notdir $(wildcard bin/*)))
 DIST := $(TOOLS:%=dist/%)
 STRANGE = $(filter-out $(DIST),$(wildcard dist/*))
 # What is installed in share/: the pages, and a completion for each shell.
-PAGES := man/man7/csb.7 $(TOOLS:%=man/man1/%.1)
+PAGES := man/man7/csb.7 man/man7/csb-records.7 $(TOOLS:%=man/man1/%.1)
 BASH = bash-completion/completions
 ZSH = zsh/site-functions
 SHARED := $(PAGES) $(BASH)/csb $(ZSH)/_csb
@@ -59,6 +59,12 @@ build/share/man/man1/%.1: bin/% $(MADE_OF)
 
 build/share/man/man7/csb.7: README.md $(MADE_OF)
 	$(WRITE) lib/build/manual $< >$@+ && mv $@+ $@
+
+build/share/man/man7/csb-records.7: $(TOOLS:%=bin/%) $(MADE_OF)
+	$(WRITE) lib/build/manual --records $(TOOLS:%=bin/%) >$@+ && mv $@+ $@
+
+# The page of csb names all tools.
+build/share/man/man1/csb.1: $(TOOLS:%=bin/%)
 
 build/share/$(BASH)/csb: $(TOOLS:%=bin/%) $(MADE_OF) lib/build/completion
 	$(WRITE) lib/build/completion bash $(TOOLS:%=bin/%) >$@+ && mv $@+ $@
@@ -106,7 +112,7 @@ lint: .venv/ready
 	fi
 	@echo '$(PY) $(DEV)' >$@
 
-install: dist man completion
+install: hello dist man completion
 	@mkdir -p '$(BINDIR)'
 	@for tool in $(TOOLS); do \
 		install -m 755 "dist/$$tool" '$(BINDIR)'/"$$tool+" && \
@@ -120,7 +126,26 @@ install: dist man completion
 	@for tool in $(filter-out csb,$(TOOLS)); do \
 		ln -sf csb '$(SHARE)/$(BASH)'/"$$tool" || exit 1; \
 	done
-	@echo 'installed in $(BINDIR): $(TOOLS)'
+	@echo 'Installed $(words $(TOOLS)) programs in $(BINDIR), their manual pages and completion in' \
+		'$(SHARE).'
+	@$(if $(DESTDIR),:,$(REACHED))
+
+# Said first: the rest takes half a minute.
+hello:
+	@echo 'Making $(words $(TOOLS)) programs of one file each, and their manual pages.'
+
+# Does a shell find them, and no others of these names?
+REACHED = found=$$(command -v csb); case ":$$PATH:" in \
+	*:'$(BINDIR)':*) if [ "$$found" = '$(BINDIR)/csb' ]; then \
+			echo 'It is on your PATH. Next: csb setup'; \
+		else \
+			echo "But another csb comes first on your PATH: $$found. Remove that one, or put" \
+				'$(BINDIR) before it.'; \
+		fi;; \
+	*) echo '$(BINDIR) is not on your PATH. Put this into the profile of your shell:'; \
+		echo '    export PATH="$(BINDIR):$$PATH"'; \
+		echo 'Then: csb setup';; \
+	esac
 
 uninstall:
 	@rm -f $(TOOLS:%='$(BINDIR)/%') $(SHARED:%='$(SHARE)/%') $(TOOLS:%='$(SHARE)/$(BASH)/%')
@@ -137,5 +162,5 @@ clean:
 		lib/__pycache__ lib/*/__pycache__ tests/__pycache__
 
 FORCE:
-.PHONY: all dist man completion test check test-client soak lint install uninstall demo bench clean \
-	FORCE
+.PHONY: all dist man completion test check test-client soak lint hello install uninstall demo bench \
+	clean FORCE

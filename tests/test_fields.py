@@ -1,11 +1,19 @@
 """What a session is made of: tokens, folders by work, where it comes from, models and links; and
-all of it, on real transcripts, as a slow script counts it."""
+all of it, on real transcripts, as a slow script counts it. And what the record: lines of the tools
+say of fields."""
+import ast
 import json
 import os
+import re
+import sys
 
 import pytest
 import slow_facts
+from conftest import ROOT
 from learning import Learning
+
+sys.path[:0] = [os.path.join(ROOT, "lib"), os.path.join(ROOT, "lib/build")]
+from described import records_of  # noqa: E402
 
 pytestmark = pytest.mark.logic
 
@@ -368,3 +376,141 @@ def test_real_sessions_in_pieces(sh, real, seeded, tmp_path):
     for one, other in zip(known, fresh, strict=True):
         for field in ("facts", "parsed", "prefix", "size", "torn", "shown"):
             assert one[field] == other[field], field
+
+
+# --- what docstrings say of records ---------------------------------------------------
+
+SAYING = {tool: records_of(os.path.join(ROOT, "bin", tool))
+          for tool in sorted(os.listdir(os.path.join(ROOT, "bin")))
+          if os.path.isfile(os.path.join(ROOT, "bin", tool))}
+
+# What makes records of all kinds, each by the last tool of a line. ID was deleted, and OLD is there.
+MAKING = """
+csb-changes
+csb-changes --session 99999999
+csb-backup
+echo x >~/.claude/CLAUDE.md; csb-changes | csb-gitcommit --tell-seen
+echo y >~/.claude/CLAUDE.md; csb-changes | csb-gitcommit --dry-run
+csb-gitcommit --make --git-dir $HOME/more.git </dev/null
+csb-find
+csb-find --lost
+csb-find | csb-index
+csb-find --lost | csb-index
+csb-list --all
+csb-scan ~/code --all
+csb-tree --all
+csb-show 3f4a9b2c 99999999
+csb-history 3f4a9b2c
+csb-history --files 99999999
+csb-search parser
+csb-search -C 1 -F fix
+csb-search -l parser
+csb-cat 99999999
+csb-log --json 99999999
+csb-cat 99999999 | csb-redact --scan
+csb-config
+csb-status
+csb-status --runs
+csb-verify
+csb-gc --now
+csb-push --dry-run --allow-secrets ~/remote.git
+csb-push --dry-run ~/remote.git
+csb-push --allow-secrets ~/remote.git
+csb-schedule --status
+csb-restore --target-dir ~/out 3f4a9b2c
+csb-restore --deleted --dry-run
+csb-find | jsonl_snapshot --dest-dir ~/shots
+csb-find | session_snapshot --dest-dir ~/memory
+jsonl_snapshot --restore $HOME/shots/*.gz --target-dir ~/again
+session_snapshot --restore $HOME/memory/*.md --target-dir ~/again
+""".strip().splitlines()
+
+
+def fields_said(tool, kind):
+    """The words by which a tool tells the fields of a kind; those of the tools that it names, too."""
+    words = {"kind"}
+    for said in SAYING[tool]:
+        if said.way == "in" or kind not in said.kinds and f"{kind}, as " not in said.text:
+            continue
+        text = re.sub(r"\([^()]*\)|\{[^{}]*\}", " ", said.text)
+        words.update(re.findall(r"\w+", text))
+        others = re.findall(r"\bas (csb-\w+)", text)
+        if text.startswith("what came in"):
+            others += ["csb-find"]
+        for other in others:
+            words |= fields_said(other, kind)
+    return words
+
+
+def secret_line():
+    """A prompt with what has the shape of a secret."""
+    return record("user", "fix the parser ghp_" + "a1B2" * 9)
+
+
+@pytest.fixture
+def of_all_kinds(sh, home):
+    """A home with a session that was deleted, one with a subagent and memory, and a remote."""
+    project = home.claude / "projects/-code"
+    (project / "memory").mkdir(parents=True)
+    (project / "memory/notes.md").write_text("x")
+    code = str(home.path / "code")
+    old, gone = (f"{start}-0000-4000-8000-000000000001" for start in ("99999999", "3f4a9b2c"))
+    for name in (old, gone):
+        text = (secret_line() + record(content="ok")).replace("/home/me/p", code)
+        (project / f"{name}.jsonl").write_text(text.replace(OWN, name) + "no record\n")
+    agent = project / old / "subagents/agent-1.jsonl"
+    agent.parent.mkdir(parents=True)
+    agent.write_text(record("user", "look").replace('"uuid"', '"isSidechain":true,"uuid"'))
+    (home.claude / ".credentials.json").write_text("{}")
+    sh("git init -q --bare ~/remote.git; csb-backup --tidy; csb-backup --event timer").ok()
+    (project / f"{gone}.jsonl").unlink()
+    (home.claude / "settings.json").write_text("{}\n")
+    return home
+
+
+def test_the_record_lines_name_every_field(sh, of_all_kinds):
+    """Of every kind that any tool says that it makes."""
+    made = {}
+    for line in MAKING:
+        tool = re.findall(r"(?:^|[|;] )([\w-]+)", line)[-1]
+        done = sh(line)
+        assert done.out, (line, done.err)
+        for found in map(json.loads, done.out.splitlines()):
+            if "kind" in found:
+                made.setdefault((tool, found["kind"]), set()).update(found)
+    promised = {(tool, kind) for tool, lines in SAYING.items() for said in lines
+                if said.way == "out" for kind in said.kinds}
+    assert promised - set(made) == set(), "MAKING makes none of these"
+    wrong = []
+    for (tool, kind), fields in made.items():
+        more = fields - fields_said(tool, kind)
+        if (tool, kind) in promised and more:
+            wrong.append(f"{tool}: {kind}: {more}")
+        if (tool, kind) not in promised:
+            words = re.findall(r"\w+", " ".join(
+                f"{' '.join(said.kinds)} {said.text}" for said in SAYING[tool]))
+            if kind not in words and "other records are passed on" not in " ".join(words):
+                wrong.append(f"{tool}: nothing about {kind}")
+    assert not wrong
+
+
+def words_of_code(path):
+    """What stands in a program, without its docstring."""
+    with open(path, encoding="utf-8") as file:
+        text = file.read()
+    manual = ast.get_docstring(ast.parse(text), clean=False) or ""
+    return set(re.findall(r"\w+", text.replace(manual, "", 1)))
+
+
+def test_no_record_line_names_a_field_that_is_gone():
+    """Each name of two words stands somewhere in the code."""
+    known = set()
+    for folder in ("bin", "lib/csb"):
+        for name in os.listdir(os.path.join(ROOT, folder)):
+            path = os.path.join(ROOT, folder, name)
+            if os.path.isfile(path):
+                known |= words_of_code(path)
+    for tool, lines in SAYING.items():
+        text = " ".join(said.text for said in lines)
+        named = set(re.findall(r"\b[a-z0-9]+(?:_[a-z0-9]+)+\b", text))
+        assert named <= known, (tool, named - known)

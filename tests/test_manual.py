@@ -1,4 +1,5 @@
 """the pages that make man makes, and the completion for bash and zsh"""
+import ast
 import os
 import pty
 import re
@@ -39,6 +40,8 @@ def pages(tmp_path_factory):
                    cwd=ROOT, check=True)
     assert (folder / "csb-gc.1").read_text() == made("manual", "bin/csb-gc")
     (folder / "csb.7").write_text(made("manual", "README.md"))
+    (folder / "csb-records.7").write_text(
+        made("manual", "--records", *(f"bin/{tool}" for tool in TOOLS)))
     return folder
 
 
@@ -119,15 +122,69 @@ def test_csb_7_is_readme(pages):
     with open(os.path.join(ROOT, "README.md"), encoding="utf-8") as file:
         readme = file.read()
     titles = re.findall("(?m)^## (.*)", readme)
-    found = re.findall(r"(?m)^\.SH (.*)", text.replace(r"\-", "-"))
-    assert found == ["NAME", "DESCRIPTION", *(title.upper() for title in titles if title not in (
-        "Start", "Contribute")), "SEE ALSO"]
-    text = plain(text).replace("'skills/**'", "")
-    assert "`" not in text and "**" not in text and "](" not in text and "|---" not in text
-    for line in re.search(r"(?s)```sh\n(.*?)```", readme)[1].splitlines():
+    found = re.findall(r"(?m)^\.SH (.*)", plain_signs(text))
+    hidden = {"Start", "Contribute"}
+    assert hidden < set(titles)
+    assert found == ["NAME", "DESCRIPTION", *(
+        title.upper() for title in titles if title not in hidden), "SEE ALSO"]
+    text = re.sub(r"\\\[u(\w+)\]", lambda sign: chr(int(sign[1], 16)), plain(text))
+    assert "`" not in text and "](" not in text and "|---" not in text
+    blocks = re.findall(r"(?ms)^```\w*\n(.*?)^```", readme)
+    assert len(blocks) > 3
+    for line in "".join(blocks).splitlines():
         assert line in text
+
+
+def test_csb_1_lists_every_program(pages):
+    """With its first line, in groups; and each status, file and variable."""
+    page = (pages / "csb.1").read_text()
+    text = plain(page)
+    for tool in TOOLS[1:]:
+        about = made_of(tool).partition("\n")[0]
+        assert f"\n{tool}\n{about}\n" in text
+    groups = re.findall(r"(?m)^\.SS (.*)", page)
+    assert groups == ["every day", "set up", "in pipes", "plain files, no store"]
+    for number in 0, 1, 2, 3, 75, 130, 141:
+        assert re.search(rf"(?m)^  {number} +\w", text)
+    variables = re.findall(r"(?m)^([A-Z_, ]{5,})$", text.partition("~/.claude\n")[2])
+    code = "".join(text_of(f"bin/{tool}") for tool in TOOLS) + text_of(".claude-plugin/run")
+    code += "".join(text_of(f"lib/csb/{name}") for name in os.listdir(
+        os.path.join(ROOT, "lib/csb")) if name.endswith(".py"))
+    names = re.findall("[A-Z_]+", " ".join(variables))
+    assert "CSB_HOME" in names and len(names) == 7
+    for variable in names:
+        assert re.search(rf"environ[^)]*{variable}|{{{variable}:-", code), variable
+
+
+def made_of(tool):
+    """The docstring of a tool."""
+    return ast.get_docstring(ast.parse(text_of(f"bin/{tool}")), clean=False).strip()
+
+
+def text_of(path):
+    with open(os.path.join(ROOT, path), encoding="utf-8") as file:
+        return file.read()
+
+
+def plain_signs(text):
+    return text.replace(r"\-", "-").replace(r"\(aq", "'")
+
+
+def test_the_page_of_records_has_every_record_line(pages):
+    """Each kind once, and under it whoever makes or takes it, in its words."""
+    page = (pages / "csb-records.7").read_text()
+    kinds = re.findall(r"(?m)^\.SS (.*)", page)
+    assert kinds == sorted(set(kinds)) and {"session", "hit", "change"} < set(kinds)
+    text = " ".join(plain(page).split())
     for tool in TOOLS:
-        assert f"\n{tool}\n" in text
+        blocks = re.findall(r"(?ms)^record: .*?(?=\n\n|\Z)", made_of(tool))
+        assert blocks or tool == "csb"
+        for said in re.split(r"(?m)^record: *", "\n".join(blocks))[1:]:
+            way, words = re.fullmatch(r"(in|out|none)\b[ ;]*(.*)", said, re.S).groups()
+            words = " ".join(re.sub(r"^\w+(, \w+)* {2,}(?=\S)", "", words).split())
+            verb = {"in": "takes", "out": "makes"}.get(way)
+            assert f"{tool} {verb} {words}" in text or f"{tool} {way}: {words}" in text, (
+                tool, words)
 
 
 NASTY = """try what roff would obey
@@ -297,14 +354,19 @@ def test_make_installs_and_takes_out_again(sh, tmp_path):
     for file in ("bin/csb", "bin/csb-gc", "bin/session_snapshot", "Makefile", "README.md"):
         shutil.copy(os.path.join(ROOT, file), house / file)
     make = f"make -s PY='{PYTHON}' DESTDIR='{there}' PREFIX=/opt/c "
-    sh(make + "install", cwd=house).ok()
+    said = sh(make + "install", cwd=house).ok().out
+    assert said.splitlines() == [
+        "Making 3 programs of one file each, and their manual pages.",
+        f"Installed 3 programs in {there}/opt/c/bin, their manual pages and completion in "
+        f"{there}/opt/c/share."]
     files = {os.path.relpath(os.path.join(folder, file), there / "opt/c")
              for folder, _, names in os.walk(there) for file in names}
     tools = ("csb", "csb-gc", "session_snapshot")
     assert files == {
         *(f"bin/{tool}" for tool in tools), *(f"share/man/man1/{tool}.1" for tool in tools),
         *(f"share/bash-completion/completions/{tool}" for tool in tools),
-        "share/man/man7/csb.7", "share/zsh/site-functions/_csb"}
+        "share/man/man7/csb.7", "share/man/man7/csb-records.7",
+        "share/zsh/site-functions/_csb"}
     share = there / "opt/c/share"
     assert (share / "man/man1/csb-gc.1").stat().st_mode & 0o777 == 0o644
     assert os.readlink(share / "bash-completion/completions/csb-gc") == "csb"
@@ -321,6 +383,15 @@ def test_make_installs_and_takes_out_again(sh, tmp_path):
         done = sh("man -w csb-gc 7 csb", MANPATH=str(share / "man"))
         pages = "man1/csb-gc.1", "man7/csb.7"
         assert done.out.splitlines() == [str(share / "man" / page) for page in pages]
+    plain_make = f"make -s PY='{PYTHON}' PREFIX='{there}/here' "
+    path = sh("echo $PATH", cwd=house).out.strip()
+    for before, after, expected in (
+            ("", "", "is not on your PATH"),
+            (f"{there}/here/bin:", "", "It is on your PATH. Next: csb setup"),
+            ("", f":{there}/here/bin", "But another csb comes first on your PATH: ")):
+        said = sh(plain_make + "install", cwd=house, PATH=f"{before}{path}{after}").ok().out
+        assert expected in said.splitlines()[2], said
+    sh(plain_make + "uninstall", cwd=house).ok()
     (share / "man/man1/other.1").touch()
     sh(make + "uninstall", cwd=house).ok()
     assert [file for _, _, names in os.walk(there) for file in names] == ["other.1"]

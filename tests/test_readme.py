@@ -1,106 +1,227 @@
 """what README says is so"""
 import ast
+import json
 import os
 import re
 import shutil
+import time
 
 import pytest
-from conftest import ROOT
-
-ID = "3f4a9b2c-2222-4333-8444-555555555555"
-OLD = "99999999-2222-4333-8444-555555555555"
+from conftest import ROOT, on_terminal
 
 with open(os.path.join(ROOT, "README.md"), encoding="utf-8") as file:
     README = file.read()
 SECTIONS = {part.split("\n")[0]: part for part in README.split("\n## ")[1:]}
-PIPELINES = re.search(r"```sh\n(.*?)```", SECTIONS["Ten pipelines"], re.S)[1].splitlines()
-FINDING = re.search(r"```sh\n(.*?)```", SECTIONS["Find it again"], re.S)[1].splitlines()
-RESUMING = re.search(r"```sh\n(.*?)```", SECTIONS["Go on with a session"], re.S)[1].splitlines()
-# What need not be there, and does here what is asked of it: the first line is picked, the other
-# machine is this one, and SQL gets the records.
-OTHERS = {"fzf": "head -n 1", "ssh": 'shift && exec "$@"', "sqlite-utils": "cat | tee \"$2\"",
-          "claude": 'echo "$*"'}
-LINE = b'{"type":"user","cwd":"HOME/code/parser","timestamp":"2026-11-01T00:00:00.000Z",' \
-       b'"message":{"role":"user","content":"fix the parser bug"}}\n'
+SAMPLES = re.findall(r"(?ms)^```console\n(.*?)^```", README)
+SCRIPTS = [text.splitlines() for text in re.findall(r"(?ms)^```sh\n(.*?)^```", README)]
+ENCRYPTED = [lines for lines in SCRIPTS if " age " in lines[0]]
+LINES = sum((lines for lines in SCRIPTS if lines not in ENCRYPTED), [])
+
+# The sessions of README's samples: id, title, folder, hours ago, hours, prompts, what was said.
+UPLOADER = "9f26971d-3c1e-4b52-9a77-0d5f1c6e8a21"
+REPORT = "545b45d4-9e8d-4c7b-a6f5-4e3d2c1b0a99"
+TALKS = [
+    (UPLOADER, "Fix the flaky retry test in the uploader", "uploader", 1.4, 2.1, 73,
+     ["The uploader's retry test fails one time in ten. Why?",
+      "The test waits for the wall clock."]),
+    ("3ae3ab59-1d2c-4e8b-b6a4-7c9d0e1f2a33", "Plan the harbour", "harbour", 75.5, 0.9, 116,
+     ["How shall the harbour tell that a container has died?",
+      "A health check every ten seconds; a retry here would hide the real fault."]),
+    (REPORT, "Add a --json option to the report", "report", 12 * 24, 1.1, 44,
+     ["Add a --json option to the report.", "Added, with a test for each field."]),
+]
+HOOK = [{"hooks": [{"type": "command", "command": "csb-hook"}]}]
+
+# What need not be there, and does here what is asked of it: the first line is picked, and the other
+# machine is this one.
+OTHERS = {"fzf": "sed -n 1p", "ssh": 'shift && exec "$@"', "claude": 'echo "$*"'}
+
+
+def talk(session_id, title, cwd, start, hours, prompts, said):
+    """The lines of a session's transcript: what was said, and small talk up to its length."""
+    lines = [{"type": "custom-title", "customTitle": title, "sessionId": session_id}]
+    count = 2 * prompts
+    for number in range(count):
+        role = ("user", "assistant")[number % 2]
+        text = (said + ["Go on.", "Done."] * prompts)[number]
+        at = start + hours * 3600 * number / (count - 1)
+        lines.append({
+            "type": role, "sessionId": session_id, "cwd": cwd, "uuid": f"{session_id}-{number}",
+            "timestamp": time.strftime("%Y-%m-%dT%H:%M:%S.000Z", time.gmtime(at)),
+            "message": {"role": role, "content": text}})
+    return "".join(json.dumps(line) + "\n" for line in lines)
 
 
 def live(sh, home):
-    """A home with a backup, a deleted session and one that has changed since."""
-    line = LINE.replace(b"HOME", str(home.path).encode())
-    folder = home.claude / "projects" / re.sub("[^a-zA-Z0-9]", "-", f"{home.path}/code/parser")
-    folder.mkdir(parents=True)
-    (home.path / "code/parser").mkdir(parents=True)
-    for name in (ID, OLD):
-        (folder / f"{name}.jsonl").write_bytes(line * 101)
-    (home.claude / "settings.json").write_text('{"cleanupPeriodDays": 5}\n')
+    """A home with the sessions of the samples, backed up and with hooks."""
+    for session_id, title, name, ago, hours, prompts, said in TALKS:
+        cwd = home.path / "code" / name
+        cwd.mkdir(parents=True)
+        project = home.claude / "projects" / re.sub("[^a-zA-Z0-9]", "-", str(cwd))
+        project.mkdir(parents=True)
+        end = time.time() - ago * 3600
+        path = project / f"{session_id}.jsonl"
+        path.write_text(talk(session_id, title, str(cwd), end - hours * 3600, hours, prompts, said))
+        os.utime(path, (end, end))
+    (home.claude / "settings.json").write_text(json.dumps(
+        {"hooks": {"SessionStart": HOOK, "PreCompact": HOOK, "SessionEnd": HOOK}}))
+    skill = home.claude / "skills/review/SKILL.md"
+    skill.parent.mkdir(parents=True)
+    skill.write_text("Read it twice.\n")
     sh("csb-backup").ok()
-    (folder / f"{OLD}.jsonl").unlink()
-    (folder / f"{ID}.jsonl").write_bytes(line * 102)
+
+
+def live_on(sh, home):
+    """The same later: one session has gone on, one is gone, CLAUDE.md is new."""
+    live(sh, home)
+    transcript, = home.claude.glob(f"projects/*/{UPLOADER}.jsonl")
+    with open(transcript, "a") as file:
+        file.write('{"type":"user","message":{"role":"user","content":"And now?"}}\n')
+    report, = home.claude.glob(f"projects/*/{REPORT}.jsonl")
+    report.unlink()
     sh("csb-backup").ok()
-    (folder / f"{ID}.jsonl").write_bytes(line * 103)
-    (home.claude / "settings.json").write_text('{"cleanupPeriodDays": 5, "a": 1}\n')
+    (home.claude / "CLAUDE.md").write_text("Be brief.\n")
+
+
+def in_the_usual_places(home):
+    """The home, as for people who have set no variables."""
+    for variable in "CSB_HOME", "CLAUDE_CONFIG_DIR":
+        del home.env[variable]
+    return home
 
 
 @pytest.fixture
 def lived_in(home, once):
-    """A home with a backup, a deleted session and one that has changed since."""
     once(live)
-    return home
+    return in_the_usual_places(home)
 
 
-def test_there_are_ten():
-    assert len(PIPELINES) == 10
+@pytest.fixture
+def lived_on(home, once):
+    once(live_on)
+    return in_the_usual_places(home)
 
 
-@pytest.mark.parametrize("line", PIPELINES + FINDING + RESUMING)
+# What differs from day to day, and what stands for it.
+CHANGING = [
+    (r"\b(today|yesterday|\d+ [A-Z][a-z]{2})( \d+:\d+| \d{4})?(?= |,|\.|$)", "DAY"),
+    (r"\b\d+:\d+\b", "DAY"), (r"\bin \d+\.\d s\b", "in N s"),
+    (r"\d+(\.\d+)? (bytes|KB|MB)", "N KB"), ("[\u2581-\u2588\u00b7]{9,}", "GRAPH"), (" +", " "),
+]
+
+
+def lasting(text):
+    """A screen without what is another one tomorrow."""
+    for pattern, word in CHANGING:
+        text = re.sub(pattern, word, text, flags=re.M)
+    return text.strip()
+
+
+def test_the_samples_are_what_the_tools_print(sh, lived_in):
+    """On a terminal of 80 columns; times and sizes may differ."""
+    assert len(SAMPLES) == 2
+    for command, shown in re.findall(r"(?ms)^\$ (.*?)\n(.*?)(?=^\$ |\Z)", "".join(SAMPLES)):
+        out = on_terminal(sh, lived_in, command, setup="stty cols 80 rows 45", PAGER="cat",
+                          LC_ALL="C.UTF-8", NO_COLOR="1")
+        if os.environ.get("CSB_SHOW"):
+            print(f"$ {command}\n{out}")
+            continue
+        assert lasting(out) == lasting(shown), out
+
+
+def test_there_are_lines_to_run():
+    assert len(LINES) > 25
+
+
+@pytest.mark.parametrize("line", LINES)
 @pytest.mark.logic
-def test_every_pipeline_runs_as_printed(lived_in, sh, line, tmp_path):
+def test_every_line_runs_as_printed(lived_on, sh, line, tmp_path):
+    home = lived_on
     (tmp_path / "others").mkdir()
     for name, script in OTHERS.items():
         (tmp_path / "others" / name).write_text(f"#!/bin/sh\n{script}\n")
         (tmp_path / "others" / name).chmod(0o755)
-    lived_in.env["PATH"] = f"{tmp_path}/others:" + lived_in.env["PATH"]
+    home.env["PATH"] = f"{tmp_path}/others:" + home.env["PATH"]
     for program in re.findall(r"(?:^|\| )([\w-]+)", line.split("#")[0]):
-        if not program.startswith("csb") and not shutil.which(program, path=lived_in.env["PATH"]):
+        if "csb" not in program and not shutil.which(program, path=home.env["PATH"]):
             pytest.skip(f"{program} is not installed")
-    line = line.replace("/tmp/look", str(tmp_path / "look")).replace(
-        "/mnt/nas", str(tmp_path / "nas"))
-    done = sh(line).ok()
-    assert done.out, "it printed nothing"
+    if "/media/disk" in line:
+        sh("git init -q --bare disk.git; csb-push --allow-secrets disk.git").ok()
+    for place, here in ("/tmp/look", "look"), ("/mnt/nas", "nas"), ("/media/disk/csb.git", "disk.git"):
+        line = line.replace(place, str(home.path / here))
+    line = line.replace("2026-11-20T18:00", time.strftime("%Y-%m-%dT%H:%M", time.gmtime(
+        time.time() + 3600)))
+    done = sh(line)
+    # status: no timer is there, and CLAUDE.md is new. diff: there is a difference.
+    assert done.rc == (1 if line.startswith(("csb status", "csb-status", "diff")) else 0), done
+    assert done.out or re.search(">page.html|^csb config", line), "it printed nothing"
 
 
-def test_every_tool_stands_in_the_table(tools):
-    names = re.findall(r"^\| `([\w-]+)` \|", SECTIONS["Tools"], re.M)
-    assert sorted(names) == sorted(name for name in os.listdir(tools.bin)
-                                   if os.path.isfile(os.path.join(tools.bin, name)))
-    assert names[:5] == ["session_snapshot", "jsonl_snapshot", "csb-index", "csb-gitcommit",
-                         "csb-restore"]
+@pytest.mark.long
+@pytest.mark.parametrize("program", ["age", "git-remote-gcrypt"])
+def test_encrypted_copies_come_back(lived_in, sh, program, tmp_path):
+    """Its two lines, the second with nothing at hand but the key and what the first has made."""
+    if not shutil.which(program) or not shutil.which("ssh-keygen") or not shutil.which("gpg"):
+        pytest.skip(f"{program}, ssh-keygen or gpg is not installed")
+    lived_in.env["PATH"] = os.environ["PATH"].replace(ROOT, "") + ":" + lived_in.env["PATH"]
+    (lines,) = ENCRYPTED
+    there, back = lines[:2] if program == "age" else [
+        line.replace("/media/disk", str(tmp_path)) for line in lines[2:]]
+    lived_in.env["GNUPGHOME"] = str(tmp_path / "g")
+    (tmp_path / "g").mkdir(mode=0o700)
+    try:
+        sh(f"mkdir .ssh; ssh-keygen -q -t ed25519 -N '' -f .ssh/id_ed25519; "
+           f"gpg --batch --quiet --passphrase '' --quick-gen-key ann@example.org; "
+           f"git init -q --bare {tmp_path}/crypt.git").ok()
+        assert sh(there).rc == 0
+        sent = sh("cat csb.age" if program == "age" else
+                  f"git --git-dir {tmp_path}/crypt.git log -p --all --text").ok().out
+        assert len(sent) > 2000 and "projects" not in sent and "git bundle" not in sent
+        sh("rm -r .claude .claude-backup").ok()
+        assert sh(back).rc == 0
+        assert sh("csb restore --deleted --yes").rc == 0
+        assert len(list(lived_in.claude.glob("projects/*/*.jsonl"))) == len(TALKS)
+    finally:
+        sh("gpgconf --kill gpg-agent")
 
 
-def test_the_set_up_commands_work(sh, home, tools):
+def test_the_start_is_as_printed(sh, home, tools):
+    """From the clone; make test and make install are targets, and .ci/run does the first."""
     (home.claude / "settings.json").write_text("{}\n")
-    commands = re.findall(r"^    (\S.*?)\s+#", SECTIONS["Start"], re.M)
-    assert commands == ["bin/csb backup", "make test"]
+    commands = [line.split("#")[0].strip() for line in
+                re.findall(r"(?m)^    (\S.*)", SECTIONS["Start"])]
+    assert commands == [
+        "git clone https://github.com/OWNER/REPO csb && cd csb", "bin/csb backup",
+        "make install PREFIX=$HOME/.local", "csb setup"]
     sh(f"{tools.bin}/csb backup").ok()
+    sh(f"{tools.bin}/csb setup --dry-run").ok()
     with open(os.path.join(ROOT, "Makefile"), encoding="utf-8") as file:
-        assert re.search(r"^test:", file.read(), re.M)
+        targets = re.findall(r"(?m)^([a-z-]+):", file.read())
+    assert {"test", "install", "demo", "soak", "bench", "dist"} <= set(targets)
     with open(os.path.join(ROOT, ".ci/run"), encoding="utf-8") as file:
         assert "make test" in file.read()
 
 
-def test_the_records_have_the_fields_that_the_table_says(lived_in, sh):
-    seen = {}
-    sh(f"rm ~/.claude/projects/*/{ID}.jsonl; mkdir ~/.claude/projects/-q")
-    for line in ("csb-changes | csb-gitcommit", "csb-changes", "csb-find | csb-index",
-                 "csb-list --all", "csb-find --lost",
-                 "csb-list --all | csb-restore --target-dir ~/out"):
-        for record in sh(line).records:
-            seen.setdefault(record["kind"], set()).update(record)
-    table = dict(re.findall(r"^\| `(\w+)` \| .*? \| (.*) \|$", SECTIONS["Records"], re.M))
-    for kind in ("change", "commit", "session", "end", "file"):
-        documented = set(re.findall(r"\w+", table[kind])) | {"kind"}
-        extra = {"session": {"oid", "empty"}, "end": {"empty"}}.get(kind, set())
-        assert seen[kind] <= documented | extra, kind
+def test_every_option_and_word_is_there(sh, tools):
+    """What README writes as code and begins with csb names a program, and its own options."""
+    for code in re.findall(r"`((?:csb|session_snapshot|jsonl_snapshot)[ -]?[^`]*)`", README):
+        words = code.replace("\n", " ").split()
+        tool = words[0]
+        if tool == "csb" and len(words) > 1 and words[1] not in ("help", "NAME"):
+            tool = words[1] if "_" in words[1] else f"csb-{words[1]}"
+        if tool in ("csb", "csb-NAME", "csb@csb-tools", "csb/HOSTNAME", "csb/main") or "." in tool:
+            continue
+        assert os.path.exists(os.path.join(tools.bin, tool)), code
+        told = sh(f"{tool} --help").ok().out
+        for option in re.findall(r"(?<=\s)--?[a-zA-Z][\w-]*", " ".join(words).split(" -- ")[0]):
+            assert option in told or option in ("--oneline", "--verbose", "--json", "-V"), code
+
+
+def test_it_can_be_read_in_five_minutes():
+    lines = README.splitlines()
+    assert 150 <= len(lines) <= 200
+    assert max(map(len, lines)) <= 120
+    assert not re.search("noise|husk|footprint|operand|the client", README)
 
 
 PROOF = r"`(test_\w+\.py)::(test_\w+)`"

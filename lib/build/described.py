@@ -1,11 +1,18 @@
-"""what a tool says of itself: its manual, and the options that it takes"""
+"""what a tool says of itself: its manual, its records, and the options that it takes"""
 import argparse
 import ast
 import os
+import re
 import runpy
 import sys
+import textwrap
+from collections import namedtuple
 
 from csb import Error
+
+# What a docstring says of records. way: in, out or none. kinds: those that it is about,
+# none where it is about something else, such as lines of a transcript.
+Said = namedtuple("Said", "way kinds text")
 
 READERS = ("parse_args", "parse_known_args", "parse_intermixed_args")
 
@@ -23,6 +30,41 @@ def manual_of(path):
     with open(path, encoding="utf-8") as file:
         tree = ast.parse(file.read(), path)
     return (ast.get_docstring(tree, clean=False) or "").strip()
+
+
+def records_of(path):
+    """What a tool says of the records that it takes and makes: [Said]."""
+    found = []
+    for block in re.findall(r"(?ms)^record: .*?(?=\n\n|\Z)", manual_of(path)):
+        for said in re.split(r"(?m)^record: *", block)[1:]:
+            found.append(_record_line(said.rstrip()))
+    return found
+
+
+def _record_line(text):
+    """A record: line and those that go on with it; kinds end with two spaces."""
+    way, rest = re.fullmatch(r"(in|out|none)\b[ ;]*(.*)", text, re.S).groups()
+    kinds, fields = (), rest
+    match = re.match(r"(\w+(?:, \w+)*) {2,}(?=\S)", rest)
+    if match:
+        kinds = tuple(match[1].split(", "))
+        fields = rest[match.end():]
+    first, _, others = fields.partition("\n")
+    others = textwrap.dedent(others)
+    return Said(way, kinds, f"{first}\n{others}".rstrip())
+
+
+def constants_of(path, *names):
+    """Values that stand in the text of a tool, in the order of their names."""
+    with open(path, encoding="utf-8") as file:
+        tree = ast.parse(file.read(), path)
+    found = {}
+    for part in tree.body:
+        if isinstance(part, ast.Assign) and isinstance(part.targets[0], ast.Name):
+            name = part.targets[0].id
+            if name in names:
+                found[name] = ast.literal_eval(part.value)
+    return [found[name] for name in names]
 
 
 def options_of(path):
