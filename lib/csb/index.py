@@ -20,7 +20,7 @@ from collections import namedtuple
 
 from csb import ABSENT, FAILED, RETRY, Error, encode, say, utc_ns
 from csb.files import Changed, StableFile
-from csb.places import claude_dir, csb_home
+from csb.places import claude_dir, csb_home, is_repository, store_path
 from csb.session import key_of, transcript_in, transcripts_on_disk
 
 # States of a session. missing: all of projects/ is, which nobody does on purpose.
@@ -120,11 +120,19 @@ def require_index(args):
         return path
     text = f"cannot find an index at '{path}'"
     claude = claude_dir(args)
-    if has_nothing(os.path.join(claude, "projects")):
+    if not has_backup(args) and has_nothing(os.path.join(claude, "projects")):
         text += f", nor a session in '{claude}': is Claude Code installed?"
     else:
         text += ": csb-index --rebuild makes one"
     raise Error(text, ABSENT)
+
+
+def has_backup(args):
+    """Is there a store, from which an index can be made?"""
+    try:
+        return is_repository(store_path(args))
+    except Error:
+        return True             # one is named, and is away
 
 
 def database_uri(path):
