@@ -287,6 +287,23 @@ def test_an_index_that_cannot_be_brought_up_to_date(sh, home, stages, stage, cod
     assert "question 1" in done.out and "question 2" not in done.out
 
 
+def test_where_all_is_gone_one_sentence_says_what_to_type(sh, home):
+    write(home, 1)
+    sh("csb backup; rm -r ~/.claude/projects/*").ok()
+    for line in ("csb list --deleted", "csb search question", "csb tree"):
+        done = sh(line)
+        assert done.err.count("\n") == 1 and "csb restore --deleted" in done.err, done
+
+
+def test_the_first_screen_says_why_nothing_can_be_told(sh, home):
+    write(home, 1)
+    sh("csb backup; chmod 000 ~/.claude-backup").ok()
+    done = sh("csb")
+    home.backup.chmod(0o700)
+    text = " ".join(done.ok().out.split())
+    assert "cannot be told whether all is backed up: cannot read" in text, done
+
+
 def test_without_anything(sh, home):
     """Nobody has to know what an index is, and nothing is made."""
     home.claude.rmdir()

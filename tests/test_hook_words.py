@@ -36,6 +36,7 @@ OLD, FAILED = run(-3 * DAY), run(-60, "failed", reason="the \x1b[31mdisk is full
     (run(-9) + run(-5, "failed", reason=[]), None, "backup failed (csb status"),
     (run(-DAY - 60), None, "1 day ago"), (OLD + "{" + run(-5), None, "3 days ago"),
     (OLD + run(0, at=3) + run(0, at="x") + run(0, at=None), None, "3 days ago"),
+    (FAILED + run(-5, "busy"), None, "failed: the "),
     (OLD * 30000, None, "3 days ago"), (FAILED + "nonsense\n" + '{"kind":3}\n', None, "failed")])
 @pytest.mark.few(4)
 def test_the_message_at_the_start_of_a_session(sh, over, claude, stages, home, lines, older, words):
@@ -86,6 +87,24 @@ def test_without_git_the_first_session_hears_of_it(sh, over, claude, stages, hom
     done = sh(f"PATH='{copy}:{folder}' csb-hook", start).ok()
     assert "git is missing" in json.loads(done.out)["systemMessage"]
     assert sh("csb-hook", start).ok().out == ""
+    over()
+
+
+@pytest.mark.parametrize("spoil, words", [
+    ("chmod 500 ~/.claude-backup", "cannot be written to"),
+    ("chmod 000 ~/.claude-backup", "cannot be written to"),
+    ("chmod 000 ~/.claude-backup/backup.log", "cannot read"),
+    ("touch ~/.claude-backup/other", "")])
+def test_where_no_failure_can_be_noted(sh, over, claude, stages, home, spoil, words):
+    """A home that root made, once: no run can leave a line in backup.log there."""
+    stages("csb-backup", "")
+    home.backup.mkdir()
+    (home.backup / "backup.log").write_text(run(-60))
+    sh(spoil).ok()
+    done = sh("csb-hook", payload("SessionStart", source="startup")).ok()
+    home.backup.chmod(0o700)
+    said = [json.loads(line)["systemMessage"] for line in done.out.splitlines()]
+    assert len(said) == bool(words) and all(words in text for text in said), done
     over()
 
 

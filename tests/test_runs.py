@@ -74,6 +74,24 @@ def test_a_log_that_cannot_be_read(sh, log, home):
     assert any("backup.log" in text for text in record["warnings"])
 
 
+def test_a_folder_that_cannot_be_read(sh, log, home):
+    log([one(60)])
+    home.backup.chmod(0)
+    done = sh("csb-status --runs")
+    home.backup.chmod(0o700)
+    assert (done.rc, done.records) == (1, []) and "backup.log'" in done.err
+
+
+def test_a_line_that_a_full_disk_cut(sh, home, put):
+    """What comes after it is not lost with it."""
+    put(1)
+    home.backup.mkdir()
+    (home.backup / "backup.log").write_text(json.dumps(one(60))[:30])
+    for _ in range(2):
+        sh("csb-backup --quiet").ok()
+    assert len(sh("csb-status --runs").ok().records) == 2
+
+
 def test_a_large_log_is_not_read_whole(sh, log, home):
     log([one(60)] + [one(n, reason="x" * 10**5) for n in range(100, 200)])
     found = sh("csb-status --runs").ok().records
@@ -139,6 +157,8 @@ def status(sh, once):
     ([one(2 * DAY)], ["no backup has succeeded for 2 days (csb backup"]),
     ([one(60, "busy"), one(3 * DAY)], ["no backup has succeeded for 3 days"]),
     ([one(60, "failed", reason="the disk is full"), one(900)],
+     ["the last backup failed: the disk is full (csb backup"]),
+    ([one(30, "busy", reason="x"), one(60, "failed", reason="the disk is full"), one(900)],
      ["the last backup failed: the disk is full (csb backup"]),
     ([one(60, "failed"), one(90, "failed"), one(5 * DAY)],
      ["the last 2 backups failed (csb backup", "no backup has succeeded for 4 days"]),

@@ -57,6 +57,12 @@ def status(sh):
     return ask
 
 
+def test_an_empty_folder_is_no_file_without_a_backup(backed_up, status, home):
+    (home.claude / "agents").mkdir()
+    rc, record = status()
+    assert (rc, record["covered"], record["uncovered_files"]) == (0, True, 0)
+
+
 def test_from_nothing_to_covered_and_back(sh, put, status, home):
     path = put(1)
     rc, record = status()

@@ -212,3 +212,13 @@ def test_what_only_the_index_of_a_lost_store_knows(sh, put, home, indexed):
     put(1, "").unlink()
     shutil.rmtree(home.backup / "git")
     assert states(indexed)[1] == ("-w", "deleted")
+
+
+def test_without_an_index_a_store_is_enough_to_make_one(sh, put, home):
+    """Where all is gone nobody asks whether Claude Code is installed."""
+    put(1)
+    sh("csb-backup; rm -r ~/.claude/projects ~/.claude-backup/session-backup.db").ok()
+    done = sh("csb-list --deleted")
+    assert done.rc == 3 and "csb restore --deleted brings it back" in done.err, done
+    sh("rm -r ~/.claude-backup/git")
+    assert "is Claude Code installed?" in sh("csb-list --deleted").err

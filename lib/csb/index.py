@@ -121,7 +121,7 @@ def require_index(args):
     text = f"cannot find an index at '{path}'"
     claude = claude_dir(args)
     is_away = has_nothing(os.path.join(claude, "projects"))
-    if is_away and is_repository(store_path(args)):
+    if is_away and has_backup(args):
         text += f", nor a session in '{claude}': is a disk not mounted? If all is gone,"
         text += " csb restore --deleted brings it back"
     elif is_away:
@@ -129,6 +129,14 @@ def require_index(args):
     else:
         text += ": csb-index --rebuild makes one"
     raise Error(text, ABSENT)
+
+
+def has_backup(args):
+    """Is there a store, from which an index can be made?"""
+    try:
+        return is_repository(store_path(args))
+    except Error:
+        return True             # one is named, and is away
 
 
 def database_uri(path):

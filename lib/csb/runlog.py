@@ -11,6 +11,7 @@ come, is passed over.
 """
 import json
 import os
+import stat
 import time
 
 from csb import encode, from_utc, utc, why
@@ -32,11 +33,24 @@ def note_run(home, record):
     try:
         if os.path.exists(path) and os.path.getsize(path) > MUCH:
             os.replace(path, os.path.join(home, OLD_BACKUP_LOG))
-        fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
-        with open(fd, "w") as file:
-            file.write(encode(record) + "\n")
+        fd = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600)
+        with open(fd, "rb+", buffering=0) as file:
+            line = encode(record) + "\n"
+            if _is_torn(file):
+                line = "\n" + line
+            file.write(line.encode())
     except OSError:
         pass                    # the disk is full, and somebody has said so
+
+
+def _is_torn(file):
+    """Is the last line of a file without an end? A full disk cut it; what is added
+    must not become a part of it."""
+    size = file.seek(0, os.SEEK_END)
+    if not size:
+        return False
+    file.seek(size - 1)
+    return file.read(1) != b"\n"
 
 
 class RunLog:
@@ -57,11 +71,13 @@ class RunLog:
 
     def _lines(self, path):
         try:
-            if not os.path.isfile(path):        # not there, or a FIFO
-                return []
+            if not stat.S_ISREG(os.stat(path).st_mode):
+                return []                       # a FIFO would keep us waiting
             with open(path, "rb") as file:
                 file.seek(max(0, os.path.getsize(path) - LOOKED_AT))
                 return file.read(LOOKED_AT).splitlines()
+        except (FileNotFoundError, NotADirectoryError):
+            return []
         except OSError as error:
             complaint = f"cannot read '{path}': {why(error)}"
             if complaint not in self.complaints:
@@ -87,7 +103,9 @@ class RunSummary:
 
     last_outcome, last_reason  of the last run; "" if there was none, or no reason
     last_success               seconds since 1970, None if there was none
-    failures                   since the last success
+    failures                   since the last success; a run that found another one at
+                               work is none, and ends none
+    failure_reason             of the last of them; "" if there is none
     runs_last_day
     run_every                  median of the seconds between the last runs, or None
     """
@@ -97,6 +115,7 @@ class RunSummary:
         self.last_reason = ""
         self.last_success = None
         self.failures = 0
+        self.failure_reason = ""
         self.runs_last_day = 0
         self.run_every = None
         times = []
@@ -119,14 +138,14 @@ class RunSummary:
     def _take(self, at, record):
         if not self.last_outcome:
             self.last_outcome = record["outcome"]
-            reason = record.get("reason")
-            if isinstance(reason, str):
-                self.last_reason = reason[:LONGEST_REASON]
+            self.last_reason = _reason_in(record)
         if self.last_success is None:
             if record["outcome"] == "ok":
                 self.last_success = at
             elif record["outcome"] == "failed":
                 self.failures += 1
+                if self.failures == 1:
+                    self.failure_reason = _reason_in(record)
 
     def record(self):
         """It as a record of the kind runs, None if there was no run."""
@@ -142,3 +161,9 @@ class RunSummary:
         if self.run_every is not None:
             record["run_every"] = self.run_every
         return record
+
+
+def _reason_in(record):
+    """Why a run failed, "" if that is unknown."""
+    reason = record.get("reason")
+    return reason[:LONGEST_REASON] if isinstance(reason, str) else ""
