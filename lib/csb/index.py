@@ -391,22 +391,13 @@ def has_nothing(folder):
 
 def begins_with_parsed(path, parsed, prefix):
     """Have the first bytes of a file, so many, this SHA-1?"""
-    import hashlib
-
-    digest = hashlib.sha1()
     try:
         with StableFile(path, may_be_replaced=True) as file:
             if file.stat.st_size < parsed:
                 return False
-            rest = parsed
-            for block in file.blocks():
-                digest.update(block[:rest])
-                rest -= min(rest, len(block))
-                if not rest:
-                    break
+            return ParsedPrefix().after(file.blocks(), parsed, prefix) is not None
     except (OSError, Changed):
         return False
-    return digest.hexdigest() == prefix
 
 
 class ParsedPrefix:
