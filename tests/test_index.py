@@ -917,6 +917,33 @@ def test_what_only_a_damaged_index_knew_is_carried_over(sh, put, home):
     assert set(changes(sh(INDEX).ok()).values()) == {"same"}
 
 
+def test_a_damaged_index_that_hears_of_changes_alone(sh, put, home):
+    """It is made from all that there is, not from what changed."""
+    for number in (1, 2):
+        put(number, line(f"title {number}"))
+    sh(f"{STORE}; {INDEX}").ok()
+    put(1, line("title 1") * 2)
+    DAMAGES["noise"](home.backup / "session-backup.db")
+    change = {"kind": "change", "path": f"projects/-w/{name(1)}.jsonl", "change": "grew"}
+    done = sh("csb-index", json.dumps(change).encode())
+    assert (done.rc, changes(done)) == (0, {1: "new", 2: "new"})
+    assert {key[1] for key in listed(sh)} == {name(1), name(2)}
+
+
+def test_a_husk_that_was_carried_over_is_not_deleted(sh, put, home):
+    """What came in does not name it, and it is still there."""
+    put(1, line("title 1"))
+    beside = home.claude / "projects/-w" / name(2)
+    beside.mkdir()
+    (beside / "x").write_text("x")
+    sh(INDEX).ok()
+    sql("UPDATE session SET record = '{' WHERE record LIKE '%title 1%'")(
+        home.backup / "session-backup.db")
+    assert "(.bad)" in sh("csb-find --session 000001 | csb-index").err
+    assert changes(sh(INDEX).ok()) == {1: "same", 2: "same"}
+    assert noted(home) == {1: "present", 2: "husk"}
+
+
 # --- what was rewritten, until it was seen --------------------------------------------
 
 

@@ -17,6 +17,7 @@ import os
 import re
 import stat
 from collections import namedtuple
+from itertools import chain
 
 from csb import ABSENT, FAILED, RETRY, Error, encode, say, utc_ns
 from csb.files import Changed, StableFile, has_nothing
@@ -396,19 +397,56 @@ def is_stub(row, status):
 
 def begins_with_parsed(path, parsed, prefix):
     """Have the first bytes of a file, so many, this SHA-1?"""
-    import hashlib
-
-    digest = hashlib.sha1()
     try:
         with StableFile(path, may_be_replaced=True) as file:
             if file.stat.st_size < parsed:
                 return False
-            rest = parsed
-            for block in file.blocks():
-                digest.update(block[:rest])
-                rest -= min(rest, len(block))
-                if not rest:
-                    break
+            return ParsedPrefix().after(file.blocks(), parsed, prefix) is not None
     except (OSError, Changed):
         return False
-    return digest.hexdigest() == prefix
+
+
+class ParsedPrefix:
+    """The SHA-1 of a transcript up to its last newline, while it is read.
+
+        prefix = ParsedPrefix()
+        blocks = prefix.after(blocks, parsed, sha1)     # to go on where it was read to
+        for block in prefix.watched(blocks): ...
+
+    length: how many bytes that are. digest: the hash of them.
+    """
+
+    def __init__(self):
+        import hashlib
+
+        self.length = 0
+        self.digest = hashlib.sha1()
+
+    def after(self, blocks, length, sha1):
+        """The blocks after the first bytes, so many, if their SHA-1 is the one given.
+
+        None if they are others.
+        """
+        for block in blocks:
+            rest = length - self.length
+            self.digest.update(block[:rest])
+            self.length += min(rest, len(block))
+            if self.length == length:
+                if self.digest.hexdigest() != sha1:
+                    return None
+                return chain([block[rest:]], blocks)
+        return None
+
+    def watched(self, blocks):
+        """Yield blocks as they come."""
+        ahead = self.digest.copy()
+        size = self.length
+        for block in blocks:
+            cut = block.rfind(b"\n") + 1
+            if cut:
+                ahead.update(block[:cut])
+                self.digest = ahead.copy()
+                self.length = size + cut
+            ahead.update(block[cut:])
+            size += len(block)
+            yield block

@@ -1166,6 +1166,12 @@ _TIME = re.compile(
     r"(?:[T ](\d\d):(\d\d)(?::(\d\d)(?:[.,](\d{1,9}))?)?\s*(Z|[+-]\d\d:?\d\d)?)?",
     re.ASCII,
 )
+# As nearly all are, and as they shall be: for this a look is enough.
+_USUAL_TIME = re.compile(
+    r"(?!0000)\d{4}-(?:0[1-9]|1[0-2])-(?:0[1-9]|1\d|2[0-8])"
+    r"T(?:[01]\d|2[0-3]):[0-5]\d:[0-5]\d\.\d{3}Z",
+    re.ASCII,
+)
 _DAYS = (31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
 
 
@@ -1176,6 +1182,8 @@ def utc_of(value):
     zone or without one (the machine's), a date as in a mail.
     """
     if isinstance(value, str):
+        if _USUAL_TIME.fullmatch(value):
+            return value
         match = _TIME.fullmatch(value)
         if match is None:
             return _utc_of_mail(value)
