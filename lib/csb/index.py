@@ -17,6 +17,7 @@ import os
 import re
 import stat
 from collections import namedtuple
+from itertools import chain
 
 from csb import ABSENT, FAILED, RETRY, Error, encode, say, utc_ns
 from csb.files import Changed, StableFile
@@ -406,3 +407,49 @@ def begins_with_parsed(path, parsed, prefix):
     except (OSError, Changed):
         return False
     return digest.hexdigest() == prefix
+
+
+class ParsedPrefix:
+    """The SHA-1 of a transcript up to its last newline, while it is read.
+
+        prefix = ParsedPrefix()
+        blocks = prefix.after(blocks, parsed, sha1)     # to go on where it was read to
+        for block in prefix.watched(blocks): ...
+
+    length: how many bytes that are. digest: the hash of them.
+    """
+
+    def __init__(self):
+        import hashlib
+
+        self.length = 0
+        self.digest = hashlib.sha1()
+
+    def after(self, blocks, length, sha1):
+        """The blocks after the first bytes, so many, if their SHA-1 is the one given.
+
+        None if they are others.
+        """
+        for block in blocks:
+            rest = length - self.length
+            self.digest.update(block[:rest])
+            self.length += min(rest, len(block))
+            if self.length == length:
+                if self.digest.hexdigest() != sha1:
+                    return None
+                return chain([block[rest:]], blocks)
+        return None
+
+    def watched(self, blocks):
+        """Yield blocks as they come."""
+        ahead = self.digest.copy()
+        size = self.length
+        for block in blocks:
+            cut = block.rfind(b"\n") + 1
+            if cut:
+                ahead.update(block[:cut])
+                self.digest = ahead.copy()
+                self.length = size + cut
+            ahead.update(block[cut:])
+            size += len(block)
+            yield block
