@@ -7,6 +7,7 @@ import os
 import stat
 
 from csb import Error, utc, utc_ns, warn, why
+from csb.files import has_nothing
 from csb.git import Objects, all_history, sizes_of
 from csb.held import Held, lost_sessions, notes
 from csb.places import cleanup_days
@@ -253,7 +254,7 @@ def all_on_disk(root):
     """Yield the records of all sessions of one Claude directory, and its end record."""
     walk = SessionWalk(root)
     end = {"kind": "end", "root": root, "count": 0, "complete": False}
-    if is_empty(walk.projects):
+    if has_nothing(walk.projects):
         check_claude_dir(root)
         yield {**end, "empty": True}
         return
@@ -267,15 +268,6 @@ def all_on_disk(root):
 def is_any(project, session_id):
     """Wanted is every session."""
     return True
-
-
-def is_empty(path):
-    """Is the directory at path missing, or without any entry?"""
-    try:
-        with os.scandir(path) as listing:
-            return next(listing, None) is None
-    except OSError as error:
-        return isinstance(error, (FileNotFoundError, NotADirectoryError))
 
 
 def check_claude_dir(root):

@@ -17,7 +17,7 @@ _PIPE_SIZE = 1 << 20            # bytes that may wait: its process goes on meanw
 _BUFFER_SIZE = 1 << 16          # bytes
 _LENGTH_SIZE = 4                # bytes of the length in front of what is handed over
 
-_ITEM = 0
+_DONE_ITEM = 0
 _END_OF_TASK = 1
 _FAILURE = 2
 
@@ -110,7 +110,7 @@ def _work_on(tasks, work, pipe):
         try:
             for task in tasks:
                 for item in work(task):
-                    tell(_ITEM, item)
+                    tell(_DONE_ITEM, item)
                 tell(_END_OF_TASK)
                 pipe.flush()
         except Error as error:
