@@ -188,3 +188,23 @@ def test_it_speaks_of_the_last_run(sh, status, home):
     (home.claude / "settings.json").chmod(0o600)
     sh("csb-backup --quiet").ok()
     assert status()["warnings"] == []
+
+
+def test_a_run_that_was_ended_says_so(sh, home, put):
+    put(1)
+    home.backup.mkdir()
+    sh("""flock -o ~/.claude-backup/lock sh -c '
+            csb-backup --wait 60 & child=$!
+            until ls -l /proc/$child/fd | grep -q backup/lock; do sleep 0.02; done
+            kill -TERM $child; wait'""")
+    (record,) = sh("csb-status --runs").ok().records
+    assert (record["outcome"], record["reason"]) == (
+        "failed", "it was ended before it was done")
+
+
+def test_where_looking_after_the_store_cannot_be_noted_the_backup_is_done(sh, home, put):
+    put(1)
+    (home.backup / "tidied").mkdir(parents=True)
+    done = sh("csb-backup --tidy")
+    assert done.rc == 0 and done.err.count("\n") == 1, done
+    assert [one["kind"] for one in sh("csb-status --runs").records] == ["backup"]

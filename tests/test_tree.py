@@ -102,6 +102,10 @@ def test_what_a_session_goes_on_in_is_its_child(sh, index):
     """Whatever the new one says, or does not say, of where it came from."""
     index({1: None, 2: None, 3: 2}, more={1: {"continued_in": name(2)}})
     assert tree(sh) == [(1, 0), (2, 1), (3, 2)]
+    # What was copied twice names the first one in both.
+    index({6: None, 7: 6, 8: 6}, more={6: {"continued_in": name(7)},
+                                       7: {"continued_in": name(8)}})
+    assert tree(sh, name(8)) == [(6, 0), (7, 1), (8, 2)]
     index({4: None, 5: None}, more={4: {"continued_in": name(9)}, 5: {"continued_in": "x"}})
     assert tree(sh, name(4)) == tree(sh, name(9)) == [(4, 0), (9, 1)]
     assert sh(f"csb-tree {name(9)}").records[1]["state"] == "unknown"
