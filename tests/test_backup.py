@@ -356,7 +356,9 @@ def test_while_it_works_and_after_it_was_killed(sh, claude, home, stages, tmp_pa
     sh('flock -w 5 "$CSB_HOME/lock" true').ok()
 
 
-@pytest.mark.parametrize("options", ["--wait x", "--wait -1", "--wait nan", "word", "--nope", "--no-commit --session x"])
+@pytest.mark.parametrize("options", [
+    "--wait x", "--wait -1", "--wait nan", "word", "--nope", "--no-commit --session x",
+    "--session ''", "--session x --first y"])
 def test_misuse(sh, claude, home, options):
     done = sh(f"csb-backup {options}")
     assert (done.rc, done.out, done.err.count("\n")) == (2, "", 1)
