@@ -218,6 +218,7 @@ def test_at_a_time_it_is_where_it_was_then(sh, home, lives):
     assert done.rc == 0 and transcripts(home.path / "out") == ["-b"]
 
 
+@pytest.mark.long
 def test_a_line_that_cannot_be_compared_gives_no_way(sh, home, lives):
     """It may hold what no other copy has."""
     long = '{"type":"user","message":{"content":[' + ('"' + "x" * 30 + '",') * 300000 + '""]}}\n'

@@ -113,6 +113,7 @@ def test_a_text_that_is_too_long_is_cut(text, ascii_only):
     assert whole.startswith(kept) and len(kept) > 600_000
 
 
+@pytest.mark.long
 def test_what_is_too_large_even_then():
     line = b'{"x":[' + b'"ab",' * 2_000_000 + b"0]}"
     assert list(TranscriptLines(in_blocks(line, 1 << 20))) == [None]
