@@ -59,12 +59,15 @@ class RunLog:
     def __init__(self, home):
         self.complaints = []
         self._home = home
+        self._read = {}             # {name: its lines}, of what was read already
 
     def runs(self, kind="backup"):
         """Yield (seconds since 1970, record) of its runs, the newest first."""
         limit = time.time() + DAY
         for name in (BACKUP_LOG, OLD_BACKUP_LOG):
-            for line in reversed(self._lines(os.path.join(self._home, name))):
+            if name not in self._read:
+                self._read[name] = self._lines(os.path.join(self._home, name))
+            for line in reversed(self._read[name]):
                 found = _run(line, kind)
                 if found is not None and 0 <= found[0] < limit:
                     yield found
@@ -79,9 +82,7 @@ class RunLog:
         except (FileNotFoundError, NotADirectoryError):
             return []
         except OSError as error:
-            complaint = f"cannot read '{path}': {why(error)}"
-            if complaint not in self.complaints:
-                self.complaints.append(complaint)
+            self.complaints.append(f"cannot read '{path}': {why(error)}")
             return []
 
 
