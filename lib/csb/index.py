@@ -29,6 +29,7 @@ PRESENT = "present"
 HUSK = "husk"                   # its transcript is gone, other files of it are there
 DELETED = "deleted"
 MISSING = "missing"
+GONE_STATES = (DELETED, MISSING)
 
 # path: the transcript's, which is what a session is known by. It, root, project and
 # session_id are JSON, for a name may be no UTF-8. seen: "SIZE MTIME" of the transcript
@@ -272,7 +273,7 @@ def _changed(text, state):
     """The record of a session whose state is another one than the index says."""
     record = json.loads(text)
     record["state"] = state
-    if state in (DELETED, MISSING):
+    if state in GONE_STATES:
         record.pop("purge_at", None)
     else:
         record.pop("deleted_at", None)
