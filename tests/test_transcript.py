@@ -522,13 +522,6 @@ def test_a_copy_knows_the_record_that_it_is_of():
     assert Record({"uuid": "new"}).original_uuid == "new"
 
 
-def test_a_work_tree():
-    state = {"originalCwd": "/w", "worktreePath": "/w/.claude/worktrees/a"}
-    record = Record({"type": "worktree-state", "worktreeSession": state})
-    assert record.worktree == ("/w/.claude/worktrees/a", "/w")
-    assert Record({"type": "worktree-state", "worktreeSession": None}).worktree is None
-
-
 # --- times ----------------------------------------------------------------------------
 
 

@@ -46,7 +46,6 @@ Image = namedtuple("Image", "media_type data")          # data: base64
 Title = namedtuple("Title", "source text")              # source: custom, ai
 Summary = namedtuple("Summary", "uuid text")            # uuid: of what it is about
 Usage = namedtuple("Usage", "message_id tokens")
-Worktree = namedtuple("Worktree", "path original_cwd")
 
 
 # --- lines ----------------------------------------------------------------------------
@@ -503,11 +502,6 @@ class Record:
             return one_line(url)
         return ""
 
-    @property
-    def plan(self):
-        """The name of the session's plan: plans/NAME.md."""
-        return _text(self.fields.get("slug"))
-
     # Where the session came from, and where it went.
 
     @property
@@ -544,18 +538,6 @@ class Record:
         if self.type == "relocated":
             return _text(self.fields.get("relocatedCwd"))
         return ""
-
-    @property
-    def worktree(self):
-        """Worktree: the work tree that the session is in, None outside of one.
-
-        Only a record of the type "worktree-state" says so.
-        """
-        if self.type != "worktree-state":
-            return None
-        state = _table(self.fields.get("worktreeSession"))
-        path = _text(state.get("worktreePath"))
-        return Worktree(path, _text(state.get("originalCwd"))) if path else None
 
     # What it holds.
 
