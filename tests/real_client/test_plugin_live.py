@@ -87,13 +87,19 @@ def told(client, text, **kw):
         "content")) for message in messages for block in message["content"])
 
 
+def installed(client):
+    """What the client says of our plugin. It may bring others of its own."""
+    plugins = json.loads(client.run("plugin", "list", "--json").out)
+    [entry] = [plugin for plugin in plugins if plugin["id"] == "csb@csb-tools"]
+    return entry
+
+
 def test_it_is_valid_and_installed_by_two_commands(clients):
     client = clients("c", plugin=None)
     client.run("plugin", "validate", "--strict", ROOT)
     client.run("plugin", "marketplace", "add", ROOT)
     client.run("plugin", "install", "csb@csb-tools")
-    [entry] = json.loads(client.run("plugin", "list", "--json").out)
-    assert entry["id"] == "csb@csb-tools" and entry["enabled"]
+    assert installed(client)["enabled"]
 
 
 @pytest.mark.parametrize("leave", ["/exit", signal.SIGTERM, signal.SIGKILL, CLOSE], ids=[
@@ -126,7 +132,7 @@ def test_without_a_terminal_too_and_from_the_clients_own_copy(clients, tmp_path,
         f'[url "{bare}"]\n\tinsteadOf = https://github.com/owner/csb.git\n')
     client.run("plugin", "marketplace", "add", "owner/csb")
     client.run("plugin", "install", "csb@csb-tools")
-    [entry] = json.loads(client.run("plugin", "list", "--json").out)
+    entry = installed(client)
     copy = entry["installPath"]
     assert copy.startswith(str(client.config)) and not entry.get("readFromFolder")
     assert f"{copy}/.claude-plugin/ask" in told(client, "/csb-search words")
@@ -182,18 +188,23 @@ def test_leaving_a_terminal_is_not_delayed(clients, tell):
 
 
 def test_twenty_that_end_at_once_lose_nothing(client, tell):
-    """The stub answers all of them in one moment. The hooks alone do it, without the timer."""
+    """The stub answers all of them in one moment. The hooks alone do it, without the timer.
+
+    With so many at once the client may cancel a hook that it waits for; what the hook began
+    goes on, and all is stored.
+    """
     text = "the word is OKAPI [[gate:20]]"
     started = [client.start("-p", "--session-id", f"{n:08x}-1111-4111-8111-111111111111", "--",
                             text) for n in range(20)]
     ended = [client.end(process) for process in started]
-    assert not [done for done in ended if done.rc or CANCELLED in done.out + done.err]
+    assert not [done for done in ended if done.rc]
+    cancelled = sum(CANCELLED in done.out + done.err for done in ended)
     sessions = [path.stem for path in client.transcripts()]
     assert len(sessions) == 20
     began = time.monotonic()
     assert until(lambda: all(is_stored(client, session) for session in sessions), 120)
     tell(f"all stored {time.monotonic() - began:.1f} s after the last one's end, "
-         f"verified {prove(client)}")
+         f"{cancelled} hooks cancelled, verified {prove(client)}")
 
 
 def test_the_commands_of_a_conversation(client):
