@@ -159,7 +159,7 @@ class Client:
         """The lines of backup.log of an event."""
         path = self.backup / "backup.log"
         lines = path.read_text().splitlines() if path.exists() else []
-        return [run for run in map(json.loads, lines) if run["event"] == event]
+        return [run for run in map(json.loads, lines) if run.get("event") == event]
 
 
 def enter(fd, screen, line):
