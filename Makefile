@@ -88,7 +88,7 @@ soak: .venv/ready
 		status=$$?; sort "$$figures"; exit $$status; }
 
 # The plugin and csb-restore with the real client, which npm brings into directories that are thrown
-# away (600 MB). CSB_CLIENT_VERSIONS='2.1.329 2.0.76': csb-restore on each, the plugin on the first.
+# away (600 MB). CSB_CLIENT_VERSIONS='2.1.332 2.0.76': csb-restore on each, the plugin on the first.
 # CSB_CLIENT names one that is there, or PATH:PATH; CSB_ENDS=50 ends that many in pairs.
 test-client: .venv/ready
 	@$(WITH) && $(ON) CSB_CLIENT="$${CSB_CLIENT:-npm}" python3 -m pytest -v tests/real_client

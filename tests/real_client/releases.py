@@ -17,7 +17,7 @@ import pytest
 CLIENT = os.environ.get("CSB_CLIENT")
 NPM = CLIENT == "npm"
 VERSIONS = (os.environ.get("CSB_CLIENT_VERSION") or os.environ.get("CSB_CLIENT_VERSIONS")
-            or "2.1.329 2.0.76").split()
+            or "2.1.332 2.0.76").split()
 RELEASES = VERSIONS if NPM or not CLIENT else CLIENT.split(":")
 
 
