@@ -271,20 +271,16 @@ def is_any(project, session_id):
 
 
 def check_claude_dir(root):
-    """Warn if a Claude directory is missing or unreadable, or holds no file."""
-    def stop(error):
-        raise Error(f"cannot read the Claude directory '{root}': {why(error)}")
-
+    """Warn if a Claude directory, whose projects/ holds nothing, holds nothing else."""
     try:
-        for folder, folders, names in os.walk(root, onerror=stop):
-            links = [
-                name for name in folders if os.path.islink(os.path.join(folder, name))
-            ]
-            if names or links:
-                return
+        names = os.listdir(root)
+    except OSError as error:
+        warn(f"cannot read the Claude directory '{root}': {why(error)}")
+        return
+    if names == ["projects"] and os.path.isdir(os.path.join(root, "projects")):
+        names = []
+    if not names:
         warn(f"cannot find sessions in '{root}': there is no file in it")
-    except Error as error:
-        warn(str(error))
 
 
 # --- in the store ---------------------------------------------------------------------
