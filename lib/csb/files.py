@@ -344,26 +344,18 @@ class Lock:
         return True
 
     def _wait(self):
-        """Wait until it is free or the time is over; have we got it?"""
+        """Wait until it is free or the time is over; have we got it?
+
+        In the kernel, which gives the lock to one who waits as soon as it is free: who
+        just looks now and then is starved by who takes it again at once.
+        """
         if self.wait <= 0:
             return False
-        if hasattr(signal, "setitimer") and os.name != "nt":
-            try:
-                before = signal.signal(signal.SIGALRM, _time_is_over)
-            except ValueError:
-                pass            # not in the main thread, where no signal comes
-            else:
-                return self._wait_in_line(before)
-        return self._try_again()
-
-    def _wait_in_line(self, before):
-        """Wait in the kernel, which gives the lock to one who waits as soon as it is
-        free: who just looks now and then is starved by who takes it again at once.
-
-        before: what SIGALRM did before.
-        """
+        if os.name == "nt":
+            return self._try_again()
         import fcntl
 
+        before = signal.signal(signal.SIGALRM, _time_is_over)
         try:
             signal.setitimer(signal.ITIMER_REAL, min(self.wait, LONGEST_WAIT))
             try:
