@@ -486,7 +486,7 @@ class Text:
 # --- packs that grow ------------------------------------------------------------------
 
 
-class Damaged(Error):
+class DamagedPack(Error):
     """A pack is not what it was when it was written."""
 
 
@@ -513,7 +513,7 @@ class Grown:
     def compressed(self):
         """Yield the newest version's stream, open at its end, without its head.
 
-        Damaged, in the end, if a byte of the entry is not what it was.
+        DamagedPack, in the end, if a byte of the entry is not what it was.
         """
         closing = len(LAST_BLOCK) + 4           # the last block, and the Adler-32
         try:
@@ -526,9 +526,9 @@ class Grown:
                     yield block
                 crc = zlib.crc32(file.read(closing), crc)
         except OSError as error:
-            raise Damaged(f"cannot use '{self.path}.pack': {why(error)}") from None
+            raise DamagedPack(f"cannot use '{self.path}.pack': {why(error)}") from None
         if crc != self.crc:
-            raise Damaged(f"cannot use '{self.path}.pack': it is damaged")
+            raise DamagedPack(f"cannot use '{self.path}.pack': it is damaged")
 
     def is_proven(self):
         """Is all of it sound, and its newest version what its id says?"""
@@ -685,7 +685,7 @@ def _go_on(folder, keys, file, text, base, packs):
             return True
     try:
         _write_next(folder, keys[0], text, base.versions, base)
-    except Damaged:
+    except DamagedPack:
         # All is compressed anew. The file begins with what that pack held: no version
         # is lost.
         anew = Text(file, base.newest)
@@ -715,7 +715,7 @@ def _write_next(folder, key, text, versions, base=None):
 
 
 def _write_newest(pack, text, base=None):
-    """Write a Text whole; what the .keep says of it. Damaged if the base is."""
+    """Write a Text whole; what the .keep says of it. DamagedPack if the base is."""
     pack.start(BLOB, text.size)
     head = pack.at - pack.started
     if base:
