@@ -1148,6 +1148,31 @@ def test_known_elsewhere(home, store, seeded):
     assert names(store) == []
 
 
+def test_rewritten_before_all_is_compressed_anew(home, store, seeded, monkeypatch):
+    """No version becomes a difference to bytes that it is not the start of."""
+    path = home.path / "file"
+    data = text(seeded, SIZE)
+    path.write_bytes(data)
+    put(store, path)
+    path.write_bytes(data + b"more")
+    before = names(store)
+    write_newest = csb.pack._write_newest
+
+    def and_then_it_changes(pack, text, base=None):
+        if not base:
+            return write_newest(pack, text)
+        times = os.stat(path)
+        with open(path, "r+b") as out:
+            out.write(b"x")
+        os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+        raise csb.pack.DamagedPack("it is damaged")
+
+    monkeypatch.setattr(csb.pack, "_write_newest", and_then_it_changes)
+    with pytest.raises(Changed, match="rewritten meanwhile"):
+        put(store, path)
+    assert names(store) == before
+
+
 def test_leftovers_of_killed_runs(home, store, seeded):
     """A .keep alone, a pack or an .idx alone, as a kill leaves them, go at the next run."""
     path = home.path / "file"
