@@ -7,26 +7,12 @@ import pytest
 from conftest import ROOT
 
 sys.path.insert(0, f"{ROOT}/lib")
-from csb.git import Info, Objects, backup_ref, commit_of, last_backup
+from csb.git import Info, Objects, backup_ref, commit_of
+from csb.seen import last_backup, write_seen
 
 pytestmark = pytest.mark.logic
 
-CONFIGS = {
-    "as csb writes it": "[csb]\n\tstore = true\n",
-    "no word of csb": "",
-    "false": "[csb]\n\tstore = false\n",
-    "a number": "[csb]\nstore=1\n",
-    "no value": "[csb]\nstore\n",
-    "in the section's line": "[csb] store = true\n",
-    "in capitals": "[CSB]\n\tSTORE = TRUE\n",
-    "quoted": '[csb]\n\tstore = "true"\n',
-    "taken back": "[csb]\n\tstore = true\n\tstore = off\n",
-    "a comment": "[csb]\n# store = true\n\tstore = true ; yes\n",
-    "another section's": "[other]\n\tstore = true\n",
-    "a subsection's": '[csb "x"]\n\tstore = true\n',
-    "another name": "[csb]\n\tstored = true\n",
-    "another section between": "[csb]\n\tx = y\n[other]\n\ta = b\n[csb]\n\tstore = true\n",
-}
+CONFIGS = {"as csb writes it": "[csb]\n\tstore = true\n", "no word of csb": ""}
 REFS = {
     "loose": [],
     "packed": [["pack-refs", "--all"]],
@@ -82,15 +68,9 @@ def test_the_last_backup_is_what_git_says(repository, refs, form):
         repository(*words)
     expected = commit_of(repository.store, backup_ref(repository.store))
     assert last_backup(repository.store) == expected
-    assert bool(expected) == ("gone" not in refs)
-
-
-@pytest.mark.parametrize("form", CONFIGS)
-def test_whose_the_store_is_is_what_git_says(repository, form):
-    with open(f"{repository.store}/config", "a", encoding="utf-8") as file:
-        file.write(CONFIGS[form])
-    expected = commit_of(repository.store, backup_ref(repository.store))
+    write_seen(repository.store, backup_ref(repository.store), "0" * 40, {})
     assert last_backup(repository.store) == expected
+    assert bool(expected) == ("gone" not in refs)
 
 
 def test_many_objects_are_asked_for_at_once(repository):

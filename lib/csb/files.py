@@ -108,13 +108,10 @@ class StableFile:
     def _start(self):
         """Yield the first bytes, as many as there were at the open."""
         rest = self.stat.st_size
-        while rest:
-            block = self.file.read(min(BLOCK, rest))
-            if not block:
-                raise self._changed("truncated")
+        for block in read_blocks(self.file, rest):
             rest -= len(block)
             yield block
-        if os.fstat(self.file.fileno()).st_size < self.stat.st_size:
+        if rest or os.fstat(self.file.fileno()).st_size < self.stat.st_size:
             raise self._changed("truncated")
 
     def _check_name(self):
@@ -128,6 +125,16 @@ class StableFile:
 
     def _changed(self, how):
         return Changed(f"cannot read '{self.path}': it was {how} meanwhile")
+
+
+def read_blocks(file, rest):
+    """Yield the next rest bytes of a file in blocks; fewer if it ends before."""
+    while rest > 0:
+        block = file.read(min(BLOCK, rest))
+        if not block:
+            return
+        rest -= len(block)
+        yield block
 
 
 def blocks_of(stream):
@@ -216,14 +223,14 @@ def temporary_in(folder):
     return os.path.join(folder, name)
 
 
-def sweep(folder):
+def sweep(folder, starts=TEMPORARY):
     """Remove what runs that died a day ago left in a folder under temporary names.
 
-    folder: its path, or its open descriptor.
+    folder: its path, or its open descriptor. starts: of the names, one or a tuple.
     """
     fd = folder if isinstance(folder, int) else None
     for entry in list(os.scandir(folder)):
-        if not entry.name.startswith(TEMPORARY):
+        if not entry.name.startswith(starts):
             continue
         try:
             writer = entry.name[len(TEMPORARY):].split("-")[0]
@@ -337,26 +344,18 @@ class Lock:
         return True
 
     def _wait(self):
-        """Wait until it is free or the time is over; have we got it?"""
+        """Wait until it is free or the time is over; have we got it?
+
+        In the kernel, which gives the lock to one who waits as soon as it is free: who
+        just looks now and then is starved by who takes it again at once.
+        """
         if self.wait <= 0:
             return False
-        if hasattr(signal, "setitimer") and os.name != "nt":
-            try:
-                before = signal.signal(signal.SIGALRM, _time_is_over)
-            except ValueError:
-                pass            # not in the main thread, where no signal comes
-            else:
-                return self._wait_in_line(before)
-        return self._try_again()
-
-    def _wait_in_line(self, before):
-        """Wait in the kernel, which gives the lock to one who waits as soon as it is
-        free: who just looks now and then is starved by who takes it again at once.
-
-        before: what SIGALRM did before.
-        """
+        if os.name == "nt":
+            return self._try_again()
         import fcntl
 
+        before = signal.signal(signal.SIGALRM, _time_is_over)
         try:
             signal.setitimer(signal.ITIMER_REAL, min(self.wait, LONGEST_WAIT))
             try:

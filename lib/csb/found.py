@@ -120,95 +120,84 @@ class FoundSession:
 class ProjectFolder:
     """What one directory below projects holds of the sessions that are wanted."""
 
-    def __init__(self, walk, folder, wanted):
+    def __init__(self, walk, folder, is_wanted):
         self.walk = walk
         self.name = os.path.basename(folder)
-        self._wanted = wanted
-        self.transcripts = {}   # {id: stat}
-        self.beside = {}        # {id: [stat]}
-        self.agents = []        # [(id, stat)]
-        self.odd = []           # FoundSessions
-        for entry in walk.entries(folder):
+        self._is_wanted = is_wanted
+        self._found = {}        # {id: FoundSession}
+        self._odd = []
+        entries = walk.entries(folder)
+        transcripts = []
+        for entry in entries:
+            stem = entry.name.removesuffix(".jsonl")
+            if stem != entry.name and is_id(stem):
+                transcripts.append(stem)
+        self._spellings = Spellings(transcripts)
+        for entry in entries:
             self._add(entry)
 
     def sessions(self):
         """Its FoundSessions, sorted."""
-        found = {}
-        spellings = Spellings(self.transcripts)
+        return sorted([*self._found.values(), *self._odd], key=_by_id_and_path)
 
-        def session_of(session_id):
-            session_id = spellings.of(session_id)
-            if session_id not in found:
-                path = f"projects/{self.name}/{session_id}.jsonl"
-                found[session_id] = FoundSession(session_id, path)
-            return found[session_id]
-
-        for session_id, status in self.transcripts.items():
-            session_of(session_id).transcript = status
-        for session_id, files in self.beside.items():
-            if files:
-                session_of(session_id).beside += files
-        for session_id, status in self.agents:
-            session_of(session_id).agents.append(status)
-        return sorted([*found.values(), *self.odd], key=_by_id_and_path)
-
-    def wanted(self, session_id):
-        return self._wanted(self.name, session_id)
+    def _session_of(self, session_id):
+        session_id = self._spellings.of(session_id)
+        if session_id not in self._found:
+            path = f"projects/{self.name}/{session_id}.jsonl"
+            self._found[session_id] = FoundSession(session_id, path)
+        return self._found[session_id]
 
     def _add(self, entry):
-        name = entry.name
-        if is_id(name):
-            if self.wanted(name) and self.walk.is_dir(entry):
-                self.beside[name] = list(self.walk.below(entry.path))
-        elif name.endswith(".jsonl"):
-            self._add_jsonl(entry)
-        elif self.walk.is_dir(entry):
-            for inner in self.walk.entries(entry.path):
-                self._add_odd(inner, f"{self.name}/{name}/{inner.name}")
-
-    def _add_jsonl(self, entry):
-        """Note a *.jsonl file if it is a transcript, or that of a flat agent."""
-        name = entry.name.removesuffix(".jsonl")
-        is_agent = name.startswith("agent-")
-        if not is_agent and not is_id(name):
+        """Note what an entry is of a session."""
+        stem = entry.name.removesuffix(".jsonl")
+        if is_id(entry.name):
+            if self._is_wanted(self.name, entry.name) and self.walk.is_dir(entry):
+                files = list(self.walk.below(entry.path))
+                if files:
+                    self._session_of(entry.name).beside += files
+        elif stem == entry.name:
+            if self.walk.is_dir(entry):
+                for inner in self.walk.entries(entry.path):
+                    self._add_odd(inner, f"{self.name}/{entry.name}/{inner.name}")
+        elif is_id(stem):
+            found = None
+            if self._is_wanted(self.name, stem):
+                found = self.walk.file_stat(entry)
+            if found and stat.S_ISREG(found.st_mode):
+                self._session_of(stem).transcript = found
+            elif found:
+                warn(f"cannot read '{entry.path}': the link leads to no file")
+        elif stem.startswith("agent-"):
+            found = self.walk.file_stat(entry)
+            owner = None
+            if found and stat.S_ISREG(found.st_mode):
+                owner = owner_of(entry.path)
+            if owner and self._is_wanted(self.name, owner):
+                self._session_of(owner).agents.append(found)
+        else:
             self._add_odd(entry, f"{self.name}/{entry.name}")
-            return
-        if not is_agent and not self.wanted(name):
-            return
-        found = self.walk.file_stat(entry)
-        if not found:
-            return
-        is_file = stat.S_ISREG(found.st_mode)
-        if not is_agent and is_file:
-            self.transcripts[name] = found
-        elif not is_agent:
-            warn(f"cannot read '{entry.path}': the link leads to no file")
-        elif is_file:
-            owner = owner_of(entry.path)
-            if owner and self.wanted(owner):
-                self.agents.append((owner, found))
 
     def _add_odd(self, entry, name):
         """Note a transcript that is not where Claude Code looks."""
         path = f"projects/{name}"
         odd = odd_transcript_in(path)
-        if not odd or not self.wanted(odd.session_id):
+        if not odd or not self._is_wanted(self.name, odd.session_id):
             return
         found = self.walk.file_stat(entry)
         if found and stat.S_ISREG(found.st_mode):
             session = FoundSession(odd.session_id, path, odd.place)
             session.transcript = found
-            self.odd.append(session)
+            self._odd.append(session)
 
 
 def _by_id_and_path(session):
     return session.session_id, session.path
 
 
-def on_disk(root, walk, wanted, projects=None):
+def on_disk(root, walk, is_wanted, projects=None):
     """Yield the records of the sessions of one Claude directory, sorted.
 
-    wanted: a function that says of a project and an id whether that is asked for.
+    is_wanted: a function that says of a project and an id whether that is asked for.
     projects: the names of those that are looked at, if not all are.
     """
     days = cleanup_days(root)
@@ -217,7 +206,7 @@ def on_disk(root, walk, wanted, projects=None):
         if (projects is None or entry.name in projects) and walk.is_dir(entry):
             folders.append(entry)
     for entry in folders:
-        for session in ProjectFolder(walk, entry.path, wanted).sessions():
+        for session in ProjectFolder(walk, entry.path, is_wanted).sessions():
             yield disk_record(root, entry.name, session, days)
 
 
@@ -271,20 +260,16 @@ def is_any(project, session_id):
 
 
 def check_claude_dir(root):
-    """Warn if a Claude directory is missing or unreadable, or holds no file."""
-    def stop(error):
-        raise Error(f"cannot read the Claude directory '{root}': {why(error)}")
-
+    """Warn if a Claude directory, whose projects/ holds nothing, holds nothing else."""
     try:
-        for folder, folders, names in os.walk(root, onerror=stop):
-            links = [
-                name for name in folders if os.path.islink(os.path.join(folder, name))
-            ]
-            if names or links:
-                return
+        names = os.listdir(root)
+    except OSError as error:
+        warn(f"cannot read the Claude directory '{root}': {why(error)}")
+        return
+    if names == ["projects"] and os.path.isdir(os.path.join(root, "projects")):
+        names = []
+    if not names:
         warn(f"cannot find sessions in '{root}': there is no file in it")
-    except Error as error:
-        warn(str(error))
 
 
 # --- in the store ---------------------------------------------------------------------

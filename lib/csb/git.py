@@ -68,7 +68,7 @@ class GitError(Error):
 # --- running --------------------------------------------------------------------------
 
 
-def clean_environment(more=None):
+def clean_environment():
     """Our environment without what would lead git elsewhere or make it ask."""
     environment = {
         name: value
@@ -76,15 +76,11 @@ def clean_environment(more=None):
         if not name.startswith("GIT_") or name in KEPT_VARIABLES
     }
     environment.update(CLOSED)
-    environment.update(more or {})
     return environment
 
 
-def start_git(repository, *arguments, environment=None, **streams):
-    """A running git (a Popen), started in the repository: that folder is there.
-
-    environment: variables beside the clean ones. repository may be None.
-    """
+def start_git(repository, *arguments, **streams):
+    """A running git (a Popen), started in the repository, or in none (None)."""
     import subprocess
 
     command = ["git"]
@@ -96,7 +92,7 @@ def start_git(repository, *arguments, environment=None, **streams):
     try:
         return subprocess.Popen(
             command,
-            env=clean_environment(environment),
+            env=clean_environment(),
             cwd=repository or "/",      # our own working directory may be gone
             **streams,
         )
@@ -107,11 +103,10 @@ def start_git(repository, *arguments, environment=None, **streams):
         raise GitError("cannot run git: it is not installed") from None
 
 
-def git(repository, *arguments, stdin=b"", environment=None, allowed=(0,)):
+def git(repository, *arguments, stdin=b"", allowed=(0,)):
     """What git prints (bytes). GitError if its status is none of those allowed."""
     process = start_git(
-        repository, *arguments,
-        environment=environment, stdin=PIPE, stdout=PIPE, stderr=PIPE,
+        repository, *arguments, stdin=PIPE, stdout=PIPE, stderr=PIPE
     )
     output, errors = process.communicate(stdin)
     if process.returncode not in allowed:
@@ -140,40 +135,7 @@ def backup_ref(store):
     return OWN_REF if answer == b"true\n" else GUEST_REF
 
 
-def last_backup(store):
-    """The id of the commit of the last backup, "" if there is none.
-
-    It stands in files, which are read if they are as git writes them: to ask git takes
-    longer than to find out that nothing has changed. The commit is not looked at.
-    """
-    ref = _plain_backup_ref(store)
-    commit = ref and _plain_ref(store, ref)
-    return commit or commit_of(store, backup_ref(store))
-
-
-def _plain_backup_ref(store):
-    """backup_ref(), by the store's config; None if that has to be left to git."""
-    try:
-        with open(os.path.join(store, "config"), encoding="utf-8") as file:
-            text = file.read().lower()
-    except (OSError, ValueError):
-        return None
-    section = ""
-    ref = GUEST_REF
-    for line in text.splitlines():
-        line = line.strip()
-        if line.startswith("["):
-            section = line
-        elif section == "[csb]" and line.startswith("store"):
-            if line != "store = true":
-                return None
-            ref = OWN_REF
-        if section.startswith("[csb") and not section.endswith("]"):
-            return None
-    return ref
-
-
-def _plain_ref(store, ref):
+def plain_ref(store, ref):
     """The id that a ref's file, or packed-refs, has; None: only git can tell."""
     try:
         with open(os.path.join(store, ref), encoding="ascii") as file:
@@ -236,7 +198,7 @@ class Objects:
 
     def info(self, name):
         """Info of an object by its id or by COMMIT:PATH; None if it is not there."""
-        found = self._ask_teller(name)
+        found, = self._tell([name])
         return found and found[0]
 
     def infos(self, oids):
@@ -247,14 +209,15 @@ class Objects:
         found = {}
         oids = list(oids)
         for start in range(0, len(oids), MOST_ASKED):
-            for info in self._infos_of_some(oids[start:start + MOST_ASKED]):
-                if info:
+            for told in self._tell(oids[start:start + MOST_ASKED]):
+                if told:
+                    info, _ = told
                     found[info.oid] = info
         return found
 
     def blocks(self, name):
         """Yield the bytes of an object in blocks. GitError if it is lost or damaged."""
-        found = self._ask_teller(name)
+        found, = self._tell([name])
         if not found:
             raise GitError(f"cannot find object '{name}' in the store")
         info, base = found
@@ -294,33 +257,21 @@ class Objects:
             return False
         return digest.hexdigest() == info.oid
 
-    def _ask_teller(self, name):
-        """(Info, id of its delta's base or None) of an object; None if it is lost."""
-        self._start_teller()
-        answer = _ask(self.teller, name)
-        if answer is None:
-            self.teller = None
-            return None
-        return _told(answer)
-
-    def _infos_of_some(self, oids):
-        """The Info or None of each of some objects, in order."""
-        self._start_teller()
-        try:
-            self.teller.stdin.write("".join(f"{oid}\n" for oid in oids).encode())
-            self.teller.stdin.flush()
-        except BrokenPipeError:
-            pass                    # its answers end early
-        answers = [self.teller.stdout.readline() for _ in oids]
-        if not all(answers):
-            self.teller = None      # git gave up on one of them
-            return [self.info(oid) for oid in oids]
-        told = [_told(os.fsdecode(answer).rstrip("\n")) for answer in answers]
-        return [found and found[0] for found in told]
-
-    def _start_teller(self):
+    def _tell(self, names):
+        """(Info, id of its delta's base or None) of each object, None of a lost one."""
         if self.teller is None:
             self.teller = self._start(f"--batch-check={self.WHAT}")
+        try:
+            _ask(self.teller, names)
+        except BrokenPipeError:
+            pass                    # its answers end early
+        answers = [self.teller.stdout.readline() for _ in names]
+        if all(answers):
+            return [_told(answer) for answer in answers]
+        self.teller = None          # git gave up on one of them
+        if len(names) == 1:
+            return [None]
+        return [self._tell([name])[0] for name in names]
 
     def _read(self, oid, size):
         """Yield the first size bytes of an object."""
@@ -328,11 +279,16 @@ class Objects:
             self.reader = self._start("--batch")
             self.unread = 0
         self._skip_unread()
-        answer = _ask(self.reader, oid)
-        if answer is None or answer.endswith(" missing"):
+        answer = b""
+        try:
+            _ask(self.reader, [oid])
+            answer = self.reader.stdout.readline()
+        except BrokenPipeError:
+            pass
+        if not answer or answer.endswith(b" missing\n"):
             self.reader = None
             raise GitError(f"cannot read object {oid}: it is lost or damaged")
-        self.unread = int(answer.split(" ")[2]) + 1
+        self.unread = int(answer.split()[2]) + 1
         while size:
             block = self.reader.stdout.read(min(BLOCK, size))
             if not block:
@@ -360,22 +316,17 @@ class Objects:
 
 def _told(answer):
     """(Info, id of its delta's base or None) in an answer of git's; None if lost."""
-    fields = answer.split(" ")
+    fields = os.fsdecode(answer).rstrip("\n").split(" ")
     if len(fields) != 4 or not fields[2].isdigit():     # "missing", "ambiguous"
         return None
     oid, kind, size, base = fields
     return Info(oid, kind, int(size)), base if base.strip("0") else None
 
 
-def _ask(process, name):
-    """One question to a git cat-file, and its answer; None if it has given up."""
-    try:
-        process.stdin.write(os.fsencode(name) + b"\n")
-        process.stdin.flush()
-    except BrokenPipeError:
-        return None
-    line = process.stdout.readline()
-    return line.decode("utf-8", "replace").rstrip("\n") or None
+def _ask(process, names):
+    """Send names of objects to a git cat-file."""
+    process.stdin.write(b"".join(os.fsencode(name) + b"\n" for name in names))
+    process.stdin.flush()
 
 
 def git_mode(mode):
@@ -386,15 +337,11 @@ def git_mode(mode):
 
 
 def sizes_of(store, oids):
-    """{object id: bytes} of those objects that the store holds, in one question."""
-    words = ["cat-file", "--batch-check=%(objectname) %(objectsize)"]
-    asked = "".join(f"{oid}\n" for oid in oids).encode()
-    found = {}
-    for line in git(store, *words, stdin=asked, allowed=range(256)).splitlines():
-        oid, _, size = line.decode("utf-8", "replace").partition(" ")
-        if size.isdigit():
-            found[oid] = int(size)
-    return found
+    """{object id: bytes} of those objects that the store holds."""
+    objects = Objects(store)
+    infos = objects.infos(oids)
+    objects.close()
+    return {oid: info.size for oid, info in infos.items()}
 
 
 def object_hash(info):
@@ -407,6 +354,19 @@ def object_hash(info):
     digest = hashlib.sha1() if len(info.oid) == 40 else hashlib.sha256()
     digest.update(f"{info.type} {info.size}\0".encode())
     return digest
+
+
+def all_commits(store):
+    """Yield the ids of all commits that the store holds, of no history as well."""
+    process = start_git(
+        store, "cat-file", "--batch-all-objects", "--unordered",
+        "--batch-check=%(objecttype) %(objectname)",
+        stdin=DEVNULL, stdout=PIPE, stderr=DEVNULL,
+    )
+    for line in process.stdout:
+        if line.startswith(b"commit "):
+            yield line.decode().split()[1]
+    process.wait()
 
 
 # --- history --------------------------------------------------------------------------
@@ -451,7 +411,7 @@ class _Walk:
     def history_of(self, refs):
         """Yield the commits of refs, in one walk: one a ref would be quadratic.
 
-        Only if that fails they are halved, to see which of them is damaged.
+        Only if that fails each is walked, to see which of them is damaged.
         """
         now = []
         try:
@@ -468,9 +428,8 @@ class _Walk:
         if len(refs) == 1:
             yield _newest_tree(self.store, refs[0])
             return
-        middle = len(refs) // 2
-        yield from self.history_of(refs[:middle])
-        yield from self.history_of(refs[middle:])
+        for ref in refs:
+            yield from self.history_of([ref])
 
 
 def _newest_tree(store, ref):

@@ -38,14 +38,13 @@ from collections import namedtuple
 from csb import Error, encode, why
 from csb.files import (
     BLOCK,
-    STALE,
+    TEMPORARY,
     Changed,
     StableFile,
-    is_stale,
     move_over,
+    read_blocks,
     remove_file,
     replace_file,
-    sweep,
     sync,
     temporary_in,
 )
@@ -54,6 +53,7 @@ BLOB, REF_DELTA = 3, 7          # types of entries
 PACK_HEAD = 12                  # bytes
 SHA1_LENGTH = 20                # bytes
 READ_ONLY = 0o400
+ENDINGS = (".pack", ".idx", ".keep")
 MOST_COPIED = 0xFFFFFF          # bytes that one copy of a delta can be of
 GROWING = 1 << 20               # bytes; below, git does as well
 HUGE = 1 << 31                  # bytes; such a file has no pack that grows
@@ -67,11 +67,13 @@ ZLIB_HEAD = b"\x78\x01"         # a stream with the largest window
 LAST_BLOCK = b"\x03\x00"        # an empty block that says that it is the last
 RAW = -15                       # zlib's word for a deflate stream without its frame
 DAMAGED_BACK = 60               # seconds by which a damaged pack becomes older
-COMPARED = 4096                 # bytes that are compared before all are hashed
+
+# The names of what we, and git, are writing in the directories of a store.
+UNFINISHED = (TEMPORARY, "tmp_", "fast_import_crash_")
 
 _KEEP = re.compile(rb"csb-gitpack (\d+) (.*)")
 _OID = re.compile("[0-9a-f]{40}")
-_MAGIC = {".pack": b"PACK", ".idx": b"\xfftOc"}
+_MAGIC = (b"PACK", b"\xfftOc", b"csb-gitpack")       # of files with our ENDINGS
 
 PackEntry = namedtuple("PackEntry", "oid crc offset")           # the id in bytes
 Written = namedtuple("Written", "oid stat known")         # what became of a file
@@ -117,23 +119,36 @@ def pack_head(count):
 
 
 class PackWriter:
-    """Writes the entries of a pack to a file, and knows what its .idx needs."""
+    """A pack on its way into a folder of packs.
 
-    def __init__(self, file, count):
-        self.file = file
-        self.total = new_hash()
-        self.at = 0
-        self.crc = 0
+        with PackWriter(folder) as pack:
+            pack.start(BLOB, size)
+            pack.write(stream)          as often as need be
+            pack.end(oid)
+            pack.join(key)              else nothing of it stays
+    """
+
+    def __init__(self, folder):
+        self.folder = folder
+        self.aside = temporary_in(folder)
+        self.file = open(self.aside, "xb+")
+        self.file.write(pack_head(0))       # the number of entries is not known yet
+        self.at = PACK_HEAD
         self.started = 0
+        self.crc = 0
         self.entries = []
-        self.write(pack_head(count))
+        self.added = set()                  # ids of blobs that were added whole
 
-    def write(self, data):
-        """Write bytes of the entry that was started last."""
-        self.file.write(data)
-        self.total.update(data)
-        self.crc = zlib.crc32(data, self.crc)
-        self.at += len(data)
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *problem):
+        try:
+            self.file.close()
+        except OSError:
+            pass                # the disk is full; the rest is not needed any more
+        finally:
+            remove_file(self.aside)
 
     def start(self, kind, size, base=b""):
         """Start an entry; base is the id (bytes) of what a delta is made of."""
@@ -141,17 +156,64 @@ class PackWriter:
         self.crc = 0
         self.write(entry_head(kind, size) + base)
 
+    def write(self, data):
+        """Write bytes of the entry that was started last."""
+        self.file.write(data)
+        self.crc = zlib.crc32(data, self.crc)
+        self.at += len(data)
+
     def end(self, oid):
         """Say that the entry is whole: it is the object of this id (hex)."""
         self.entries.append(PackEntry(bytes.fromhex(oid), self.crc, self.started))
 
-    def finish(self):
-        """Write the trailer; make all of it durable."""
-        trailer = self.total.digest()
-        self.file.write(trailer)
+    def add(self, oid, size, stream):
+        """Add a whole blob, of which stream is the zlib stream, unless it is there."""
+        if oid not in self.added:
+            self.added.add(oid)
+            self.start(BLOB, size)
+            self.write(stream)
+            self.end(oid)
+
+    def join(self, key, keep=b""):
+        """Make it durable and give it a name that begins with a key; its path, without
+        an ending. keep: what its .keep says, b"" for none.
+
+        git sees it when all is there, since its .pack comes last.
+        """
+        trailer = self._finish()
+        path = os.path.join(self.folder, f"pack-{key}{os.urandom(12).hex()}")
+        try:
+            if keep:
+                replace_file(path + ".keep", [keep], READ_ONLY)
+            replace_file(path + ".idx", [idx_of(self.entries, trailer)], READ_ONLY)
+            os.replace(self.aside, path + ".pack")
+            sync(self.folder)
+        except BaseException:
+            remove_pack(path)   # the disk may be full as it is
+            raise
+        return path
+
+    def _finish(self):
+        """Complete its head, read all back, write the trailer, which is returned."""
+        self.file.seek(0)
+        self.file.write(pack_head(len(self.entries)))
+        self.file.seek(0)
+        total = new_hash(data=self.file.read(PACK_HEAD))
+        ends = [entry.offset for entry in self.entries[1:]] + [self.at]
+        for entry, end in zip(self.entries, ends, strict=True):
+            crc = 0
+            for block in read_blocks(self.file, end - entry.offset):
+                total.update(block)
+                crc = zlib.crc32(block, crc)
+            if crc != entry.crc:
+                oid = entry.oid.hex()
+                raise Error(f"cannot prove {oid}: it reads back differently")
+        self.file.write(total.digest())
         self.file.flush()
         os.fsync(self.file.fileno())
-        return trailer
+        self.file.close()
+        os.chmod(self.aside, READ_ONLY)
+        return total.digest()
 
 
 def idx_of(entries, trailer):
@@ -182,7 +244,10 @@ def idx_ids(path, length=SHA1_LENGTH):
     """
     few = b""
     with open(path, "rb") as file:
-        count = _idx_count(file, path)
+        head = file.read(8 + 4 * 256)
+        if head[:8] != b"\xfftOc\0\0\0\x02" or len(head) < 8 + 4 * 256:
+            raise Error(f"cannot read '{path}': it is no index of version 2")
+        count = int.from_bytes(head[-4:], "big")
         if count <= FEW_IDS:
             few = file.read(count * length)     # no open file for each of many packs
         else:
@@ -192,37 +257,48 @@ def idx_ids(path, length=SHA1_LENGTH):
         yield few[start:start + length]
 
 
-def _idx_count(file, path):
-    """How many entries an open .idx has; it is read up to the first."""
-    head = file.read(8 + 4 * 256)
-    if head[:8] != b"\xfftOc\0\0\0\x02" or len(head) < 8 + 4 * 256:
-        raise Error(f"cannot read '{path}': it is no index of version 2")
-    return int.from_bytes(head[-4:], "big")
+def is_sound(path, length=SHA1_LENGTH):
+    """Is a pack (its path without an ending) on the disk as it was written?
 
-
-def read_idx(path, length=SHA1_LENGTH):
-    """The entries that an .idx (version 2) lists, sorted by id.
-
-    length: bytes of an id. Error if it is of another version, or cut off.
+    It and its .idx end in a hash of themselves, of so many bytes. What is read comes
+    from the disk, not from memory, where the system can do that.
     """
-    with open(path, "rb") as file:
-        count = _idx_count(file, path)
-        oids = file.read(count * length)
-        crcs = file.read(count * 4)
-        offsets = file.read(count * 4)
-        large = file.read()
-    if len(offsets) < count * 4:
-        raise Error(f"cannot read '{path}': it is cut off")
-    entries = []
-    for number in range(count):
-        oid = oids[number * length:(number + 1) * length]
-        crc, = struct.unpack_from(">I", crcs, number * 4)
-        offset, = struct.unpack_from(">I", offsets, number * 4)
-        if offset >= LARGE_OFFSET:
-            number_there = offset - LARGE_OFFSET
-            offset, = struct.unpack_from(">Q", large, number_there * 8)
-        entries.append(PackEntry(oid, crc, offset))
-    return entries
+    ends = []
+    for ending in (".pack", ".idx"):
+        digest = new_hash("sha1" if length == SHA1_LENGTH else "sha256")
+        try:
+            with open(path + ending, "rb") as file:
+                rest = file.seek(0, os.SEEK_END) - length
+                file.seek(0)
+                _forget_cache(file)
+                for block in read_blocks(file, rest):
+                    digest.update(block)
+                if digest.digest() != file.read():
+                    return False
+                file.seek(rest - length)
+                ends.append(file.read())
+        except (OSError, ValueError):
+            return False        # gone, unreadable, or too short
+    end_of_pack, end_of_idx = ends
+    return end_of_idx[:length] == end_of_pack[length:]      # it is that of this pack
+
+
+def _forget_cache(file):
+    """Have the next reads come from the disk, where the system can do that."""
+    if hasattr(os, "posix_fadvise"):
+        try:
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+        except OSError:
+            pass                # a file system that has no cache to forget
+
+
+def remove_pack(path):
+    """Remove a pack (its path without an ending).
+
+    In this order what is left by a kill is no pack, or a whole one.
+    """
+    for ending in ENDINGS:
+        remove_file(path + ending)
 
 
 def new_hash(hash_name="sha1", data=b""):
@@ -311,254 +387,164 @@ def prove_loose(path, oid, hash_name):
         raise Error(f"cannot prove object {oid}: it reads back differently")
 
 
-# --- a single object in a pack --------------------------------------------------------
+# --- compressing ----------------------------------------------------------------------
 
 
-def write_object_pack(folder, info, blocks, mtime):
-    """Write a pack of one blob (its Info) into a folder of packs, durable.
+def deflated(data):
+    """A zlib stream of some bytes; inflated again to prove that."""
+    stream = zlib.compress(data, FAST)
+    if zlib.decompress(stream) != data:
+        raise Error("cannot compress: what comes back is not what went in")
+    return stream
 
-    mtime: the time that it gets, in seconds: git asks the newest pack first. Changed if
-    the blocks are not those of the blob: then there is no pack.
+
+def deflate_open(piece, level, window):
+    """A piece compressed so that more can follow it; inflated again to prove that.
+
+    window: the text before, which it may refer to.
     """
-    aside = temporary_in(folder)
-    try:
-        with open(aside, "xb") as out:
-            pack = PackWriter(out, 1)
-            pack.start(BLOB, info.size)
-            packer = zlib.compressobj(FAST)
-            digest = blob_hash(info.size)
-            for block in blocks:
-                digest.update(block)
-                pack.write(packer.compress(block))
-            pack.write(packer.flush())
-            if digest.hexdigest() != info.oid:
-                raise Changed(f"cannot store {info.oid}: it was rewritten meanwhile")
-            pack.end(info.oid)
-            trailer = pack.finish()
-        os.utime(aside, (mtime, mtime))
-        _give_names(aside, pack.entries, trailer)
-    finally:
-        remove_file(aside)
+    packer = zlib.compressobj(level, zlib.DEFLATED, RAW, 8, 0, window)
+    packed = packer.compress(piece) + packer.flush(zlib.Z_SYNC_FLUSH)
+    if zlib.decompressobj(RAW, window).decompress(packed) != piece:
+        raise Error("cannot compress: what comes back is not what went in")
+    return packed
 
 
-def _give_names(aside, entries, trailer):
-    """Give a whole and durable pack its name, and an .idx: git sees it then."""
-    folder = os.path.dirname(aside)
-    path = os.path.join(folder, f"pack-{trailer.hex()}")
-    os.chmod(aside, READ_ONLY)
-    was_there = os.path.exists(path + ".idx")
-    move_over(aside, path + ".pack")
-    try:
-        # One that is there tells of the same entries, if it is not damaged.
-        replace_file(path + ".idx", [idx_of(entries, trailer)], READ_ONLY)
-    except BaseException:
-        if not was_there:
-            remove_file(path + ".pack")     # the disk may be full as it is
-        raise
+def deflated_pieces(text):
+    """Yield the rest of a Text compressed, such that more can follow.
+
+    If there is much, on all cores.
+    """
+    rest = text.size - text.at
+    window = text.window
+    if rest < BLOCK:
+        for piece in text.pieces:
+            text.adler = zlib.adler32(piece, text.adler)
+            yield deflate_open(piece, GOOD, window)
+            window = (window + piece)[-WINDOW:]
+        return
+    from concurrent.futures import ThreadPoolExecutor  # 12 ms
+
+    cores = min(os.cpu_count() or 1, 4)     # each holds some pieces in memory
+    jobs = []
+    with ThreadPoolExecutor(cores) as pool:
+        for piece in text.pieces:
+            text.adler = zlib.adler32(piece, text.adler)
+            jobs.append(pool.submit(deflate_open, piece, FAST, window))
+            window = (window + piece)[-WINDOW:]
+            if len(jobs) > 4 * cores:
+                yield jobs.pop(0).result()
+        for job in jobs:
+            yield job.result()
 
 
-# --- many small files in one pack -----------------------------------------------------
+class Text:
+    """The bytes of a file as they are read, once, and what is known of them so far."""
 
+    def __init__(self, file, start=None):
+        """start: (id, size) of a version that the file may begin with, or None."""
+        self.path = file.path
+        self.size = file.stat.st_size
+        self.at = 0
+        self.window = b""           # the end of the start, once that has been passed
+        self.adler = ADLER_START    # of what was passed, or compressed
+        self.digest = blob_hash(self.size)
+        self._start_id, self._start_size = start or ("", 0)
+        self._start_digest = blob_hash(self._start_size)
+        file.file.seek(0)
+        self.pieces = self._pieces(file)
 
-class Bundle:
-    """A pack of small files on its way into the store: whole, proven, or not at all."""
+    def _pieces(self, file):
+        """Yield the bytes in pieces, of which one ends where the start does."""
+        for block in file.blocks():
+            while block:
+                length = PIECE
+                is_start = self.at < self._start_size
+                if is_start:
+                    length = min(PIECE, self._start_size - self.at)
+                piece = block[:length]
+                block = block[length:]
+                if is_start:
+                    self._start_digest.update(piece)
+                self.digest.update(piece)
+                self.at += len(piece)
+                yield piece
 
-    def __init__(self, store):
-        self.aside = temporary_in(os.path.join(store, "objects", "pack"))
-        self.file = open(self.aside, "xb+")
-        self.file.write(pack_head(0))       # the number of entries is not known yet
-        self.placed = {}                    # {id: (offset, size of the text)}
+    def pass_start(self, adler):
+        """Read on until the start is over, whose Adler-32 is known."""
+        self.adler = adler
+        for piece in self.pieces:
+            self.window = (self.window + piece)[-WINDOW:]
+            if self.at == self._start_size:
+                return
 
-    def add(self, oid, size, stream):
-        """Add a blob, of which stream is the zlib stream, unless it is there."""
-        if oid not in self.placed:
-            self.placed[oid] = (self.file.tell(), size)
-            self.file.write(entry_head(BLOB, size) + stream)
-
-    def join(self):
-        """Read all of it back, and give it its place. Error if it differs."""
-        total = new_hash()
-        self.file.seek(8)
-        self.file.write(struct.pack(">I", len(self.placed)))
-        entries = list(self._read_back(total))
-        self.file.write(total.digest())
-        self.file.flush()
-        os.fsync(self.file.fileno())
-        self.file.close()
-        _give_names(self.aside, entries, total.digest())
-
-    def _read_back(self, total):
-        """Yield the PackEntry of each blob as it lies there; total takes all of it."""
-        offsets = [offset for offset, _ in self.placed.values()]
-        offsets.append(self.file.seek(0, os.SEEK_END))
-        self.file.seek(0)
-        total.update(self.file.read(PACK_HEAD))
-        for number, (oid, (offset, size)) in enumerate(self.placed.items()):
-            data = self.file.read(offsets[number + 1] - offset)
-            total.update(data)
-            head = entry_head(BLOB, size)
-            digest = blob_hash(size)
-            try:
-                digest.update(zlib.decompress(data[len(head):]))
-            except zlib.error as error:
-                raise Error(f"cannot prove {oid}: {error}") from None
-            if not data.startswith(head) or digest.hexdigest() != oid:
-                raise Error(f"cannot prove {oid}: it reads back differently")
-            yield PackEntry(bytes.fromhex(oid), zlib.crc32(data), offset)
-
-    def discard(self):
-        """Remove what did not join the store."""
-        try:
-            self.file.close()
-        except OSError:
-            pass                # the disk is full; the rest is not needed any more
-        finally:
-            remove_file(self.aside)
+    def has_start(self):
+        """Does the file, which was read so far, begin with that version?"""
+        return self._start_digest.hexdigest() == self._start_id
 
 
 # --- packs that grow ------------------------------------------------------------------
 
 
+class DamagedPack(Error):
+    """A pack is not what it was when it was written."""
+
+
 class Grown:
     """A pack that grows with a file: what its .keep says of it."""
 
-    def __init__(self, path, said, idx=None):
+    def __init__(self, path, said):
         self.path = path                    # without an ending
-        self.idx = idx                      # the bytes of an .idx that is to be written
         self.versions = [tuple(version) for version in said["versions"]]
+        self.newest = self.versions[0]      # (id, size)
         self.head = said["head"]
         self.end = said["end"]
         self.crc = said["crc"]
         self.adler = said["adler"]
-        self.was_read = False               # all of compressed(), and it was sound?
-
-    def set_back(self):
-        """Have git ask the other packs first: this one is damaged."""
-        before = os.path.getmtime(self.path + ".pack") - DAMAGED_BACK
-        os.utime(self.path + ".pack", (before, before))
-
-    def show(self):
-        """Give a new pack its .idx: git sees it from now on."""
-        replace_file(self.path + ".idx", [self.idx], READ_ONLY)
-
-    @property
-    def newest(self):
-        """(id, size) of its newest version."""
-        return self.versions[0]
 
     def has_all_of(self, other):
         """Are all versions of another pack in this one?"""
         return set(other.versions) <= set(self.versions)
 
+    def is_behind(self, other):
+        """Has another pack all versions of this one, and more?"""
+        return other.has_all_of(self) and len(other.versions) > len(self.versions)
+
     def compressed(self):
         """Yield the newest version's stream, open at its end, without its head.
 
-        Error if a byte of the entry is not what it was, or cannot be read. What is
-        read comes from the disk, not from memory, where the system can.
+        DamagedPack, in the end, if a byte of the entry is not what it was.
         """
-        try:
-            yield from self._stream()
-        except OSError as error:
-            raise Error(f"cannot use '{self.path}.pack': {why(error)}") from None
-
-    def _stream(self):
-        with open(self.path + ".pack", "rb") as file:
-            _forget_cache(file)
-            file.seek(PACK_HEAD)
-            crc = zlib.crc32(file.read(self.head))
-            closing = len(LAST_BLOCK) + 4       # the last block, and the Adler-32
-            rest = self.end - PACK_HEAD - self.head - closing
-            while rest > 0:
-                block = file.read(min(BLOCK, rest))
-                if not block:
-                    break
-                rest -= len(block)
-                crc = zlib.crc32(block, crc)
-                yield block
-            if rest or zlib.crc32(file.read(closing), crc) != self.crc:
-                raise Error(f"cannot use '{self.path}.pack': it is damaged")
-        self.was_read = True
-
-    def begins_like(self, start):
-        """May the file with these first bytes begin with the newest version?"""
+        closing = len(LAST_BLOCK) + 4           # the last block, and the Adler-32
         try:
             with open(self.path + ".pack", "rb") as file:
-                file.seek(PACK_HEAD + self.head)
-                text = zlib.decompressobj().decompress(file.read(BLOCK), COMPARED)
-        except (OSError, zlib.error):
-            return True         # damaged: the id of the newest version will tell
-        length = min(len(text), len(start))
-        return text[:length] == start[:length]
+                file.seek(PACK_HEAD)
+                crc = zlib.crc32(file.read(self.head))
+                rest = self.end - PACK_HEAD - self.head - closing
+                for block in read_blocks(file, rest):
+                    crc = zlib.crc32(block, crc)
+                    yield block
+                crc = zlib.crc32(file.read(closing), crc)
+        except OSError as error:
+            raise DamagedPack(f"cannot use '{self.path}.pack': {why(error)}") from None
+        if crc != self.crc:
+            raise DamagedPack(f"cannot use '{self.path}.pack': it is damaged")
 
-    def can_be_read(self):
-        """Is the newest version's stream on the disk as it was written?"""
-        try:
-            for _ in self.compressed():
-                pass
-        except Error:
+    def is_proven(self):
+        """Is all of it sound, and its newest version what its id says?"""
+        if not is_sound(self.path):
             return False
-        return True
-
-    def is_sound(self):
-        """Is all of it on the disk as it was written, and gives the newest version?"""
+        oid, size = self.newest
+        digest = blob_hash(size)
+        unpacker = zlib.decompressobj()
         try:
-            return self.rest_is_sound() and _hash_of_newest(self) == self.newest[0]
+            for block in self.compressed():
+                while block:    # a little at a time: it may be a thousand times as much
+                    digest.update(unpacker.decompress(block, BLOCK))
+                    block = unpacker.unconsumed_tail
         except (Error, zlib.error):
             return False
-
-    def rest_is_sound(self):
-        """Is all but the newest version's stream on the disk as it was written?"""
-        try:
-            with open(self.path + ".idx", "rb") as file:
-                idx = file.read()
-            if new_hash(data=idx[:-SHA1_LENGTH]).digest() != idx[-SHA1_LENGTH:]:
-                return False
-            entries = read_idx(self.path + ".idx")
-            listed = {entry.oid.hex() for entry in entries}
-            if listed != {oid for oid, _ in self.versions}:
-                return False
-            trailer = idx[-2 * SHA1_LENGTH:-SHA1_LENGTH]
-            with open(self.path + ".pack", "rb") as file:
-                _forget_cache(file)
-                return self._rest_is_like(file, entries, trailer)
-        except (OSError, Error, struct.error):
-            return False
-
-    def _rest_is_like(self, file, entries, trailer):
-        """Are head, deltas and trailer of an open pack those that its .idx tells of?"""
-        if file.read(PACK_HEAD) != pack_head(len(entries)):
-            return False        # git would not open it
-        by_offset = sorted(entries, key=lambda entry: entry.offset)
-        end = file.seek(0, os.SEEK_END) - SHA1_LENGTH
-        ends = [entry.offset for entry in by_offset[1:]] + [end]
-        if by_offset[0].offset != PACK_HEAD or ends[0] != self.end:
-            return False
-        for entry, stop in list(zip(by_offset, ends, strict=True))[1:]:
-            file.seek(entry.offset)
-            if zlib.crc32(file.read(stop - entry.offset)) != entry.crc:
-                return False
-        file.seek(end)
-        return file.read() == trailer
-
-
-def _forget_cache(file):
-    """Have the next reads come from the disk, where the system can do that."""
-    if hasattr(os, "posix_fadvise"):
-        try:
-            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
-        except OSError:
-            pass                # a file system that has no cache to forget
-
-
-def _hash_of_newest(grown):
-    """The id of a pack's newest version as its stream inflates."""
-    digest = blob_hash(grown.newest[1])
-    unpacker = zlib.decompressobj()
-    for block in grown.compressed():
-        while block:            # a little at a time: it may be a thousand times as much
-            digest.update(unpacker.decompress(block, BLOCK))
-            block = unpacker.unconsumed_tail
-    return digest.hexdigest()
+        return digest.hexdigest() == oid
 
 
 def pack_key(name):
@@ -569,24 +555,23 @@ def pack_key(name):
 def grown_packs(folder, keys=("",)):
     """The packs that grow whose names begin with one of the keys, as Grown."""
     found = []
-    for base, ending in _pack_names(folder, keys):
-        path = os.path.join(folder, base)
-        if ending == ".keep" and os.path.isfile(path + ".pack"):
-            said = _read_keep(path + ".keep")
-            if said:            # without an .idx git does not see it, but we do
-                found.append(Grown(path, said))
+    for path in _pack_paths(folder, keys):
+        said = _read_keep(path + ".keep")
+        # Without an .idx git does not see it, but we do.
+        if said and os.path.isfile(path + ".pack"):
+            found.append(Grown(path, said))
     return found
 
 
-def _pack_names(folder, keys):
-    """(name without its ending, ending) of what has one of the keys."""
+def _pack_paths(folder, keys):
+    """The paths, without their endings, of all that has one of the keys."""
     starts = tuple(f"pack-{key}" for key in keys)
-    pairs = [os.path.splitext(name) for name in os.listdir(folder)]
-    return [pair for pair in pairs if pair[0].startswith(starts)]
+    names = [name for name in os.listdir(folder) if name.startswith(starts)]
+    return {os.path.join(folder, os.path.splitext(name)[0]) for name in names}
 
 
 def _read_keep(path):
-    """What a .keep of ours says, None if it is another's, or damaged."""
+    """What a .keep of ours says; None if there is none, or another's, or damaged."""
     try:
         with open(path, "rb") as file:
             match = _KEEP.fullmatch(file.read())
@@ -600,450 +585,178 @@ def _read_keep(path):
 
 def _makes_sense(said):
     """Has what a .keep says all that we need?"""
-    if not isinstance(said, dict):
+    try:
+        numbers = [said[name] for name in ("head", "end", "crc", "adler")]
+        for oid, size in said["versions"]:
+            numbers.append(size)
+            if not _OID.fullmatch(oid):
+                return False
+    except (TypeError, KeyError, ValueError):
         return False
-    for name in ("head", "end", "crc", "adler"):
-        if type(said.get(name)) is not int:
-            return False
-    versions = said.get("versions")
-    if not isinstance(versions, list) or not versions:
-        return False
-    for version in versions:
-        if not isinstance(version, list) or len(version) != 2:
-            return False
-        oid, size = version
-        if not isinstance(oid, str) or not _OID.fullmatch(oid):
-            return False
-        if type(size) is not int or size < 0:
-            return False
-    return True
+    return len(numbers) > 4 and all(type(number) is int for number in numbers)
 
 
-def remove_pack(path):
-    """Remove a pack (its path without an ending).
+def remove_leftovers(folder, keys=("",), age=0):
+    """Remove what killed runs left of packs with these keys, if it is so old (seconds).
 
-    In this order what is left by a kill is no pack, or a whole one.
+    Without an age call it under the store's lock: a pack that somebody is writing looks
+    the same.
     """
-    for ending in (".pack", ".idx", ".keep"):
-        remove_file(path + ending)
+    for path in _pack_paths(folder, keys):
+        there = [end for end in ENDINGS if os.path.lexists(path + end)]
+        if ".pack" in there and len(there) > 1:
+            continue
+        for end in there:
+            if _is_left(path + end, age):
+                remove_file(path + end)
 
 
-def remove_leftovers(folder, keys):
-    """Remove what killed runs left of packs with these keys.
-
-    Call it under the store's lock: a pack that is being written looks the same.
-    """
-    for base, ending in _pack_names(folder, keys):
-        path = os.path.join(folder, base)
-        there = set()
-        for end in (".pack", ".idx", ".keep"):
-            if os.path.lexists(path + end):
-                there.add(end)
-        if ending == ".keep" and ".pack" not in there and _read_keep(path + ending):
-            remove_pack(path)
-        elif there == {ending} and _begins_with(path + ending, _MAGIC.get(ending)):
-            remove_file(path + ending)
-
-
-def _begins_with(path, magic):
-    """Is it a file that begins with these bytes, and not somebody else's thing?"""
+def _is_left(path, age):
+    """Is it so old, and a part of a pack, not somebody else's thing?"""
     try:
         with open(path, "rb") as file:
-            return file.read(4) == magic
+            if time.time() - os.fstat(file.fileno()).st_mtime < age:
+                return False
+            return file.read(11).startswith(_MAGIC)
     except OSError:
         return False
 
 
-def remove_unfinished(folder):
-    """Remove what git, and we, were writing in a folder and left there a day ago."""
-    sweep(folder)
-    for entry in list(os.scandir(folder)):
-        if entry.name.startswith(("tmp_", "fast_import_crash_")) and is_stale(entry):
-            remove_file(entry.path)
-
-
-def remove_halves(folder):
-    """Remove packs without an .idx, and .idx without a pack, that are a day old.
-
-    For a store of our own: who was killed there left them.
-    """
-    partner = {".pack": ".idx", ".idx": ".pack"}
-    for base, ending in _pack_names(folder, [""]):
-        path = os.path.join(folder, base)
-        if ending not in partner or os.path.lexists(path + ".keep"):
-            continue
-        if os.path.lexists(path + partner[ending]):
-            continue
-        age = time.time() - os.lstat(path + ending).st_mtime
-        if age > STALE and os.path.isfile(path + ending):
-            remove_file(path + ending)
-
-
-def store_large(store, keys, path, follow, last, grows, has_object):
+def store_large(store, keys, path, follow, last, grows, has_object, hash_name="sha1"):
     """Store a file in a pack of its own, which is kept for its next version; a Written.
 
     keys: those of its packs, the first for a new one. last: (id, size) of the version
     before, or None. The pack is kept if the file begins with the last version, which
     it then has, too, or, where there is none, if grows says so; else it is an ordinary
-    one of git's.
+    one of git's. Where no pack can grow it becomes a loose object.
     has_object(oid): has the store this blob already? Changed if the file is being
     rewritten, OSError as it comes. Call it under the store's lock.
     """
     folder = os.path.join(store, "objects", "pack")
-    remove_leftovers(folder, keys)
-    packs = grown_packs(folder, keys)
     with StableFile(path, follow, may_be_replaced=True) as file:
         size = file.stat.st_size
-        if size >= HUGE:        # it has grown since somebody looked
-            oid = write_loose(store, file.blocks(), size)
+        if not GROWING < size < HUGE or not _can_grow(folder, hash_name):
+            oid = write_loose(store, file.blocks(), size, hash_name)
             return Written(oid, file.stat, False)
-        start = _find_start(file, packs)
-        if start:
-            return _store_next(folder, keys, file, start, packs)
 
-        older = []
-        is_kept = False
-        if size > GROWING:      # else it shrank since somebody looked
-            older = _last_in(file, last)
+        remove_leftovers(folder, keys)
+        packs = grown_packs(folder, keys)
+        shorter = [pack for pack in packs if pack.newest[1] <= size]
+        for base in sorted(shorter, key=lambda pack: pack.newest[1], reverse=True):
+            text = Text(file, base.newest)
+            text.pass_start(base.adler)
+            if text.has_start():
+                known = _go_on(folder, keys, file, text, base, packs)
+                return Written(text.digest.hexdigest(), file.stat, known)
+
+        if last and not 0 < last[1] < size:
+            start = None        # git reads no delta of nothing
+        else:
+            start = last
+        text = Text(file, start)
+        with PackWriter(folder) as pack:
+            said = _write_newest(pack, text)
+            oid = text.digest.hexdigest()
+            if has_object(oid):
+                return Written(oid, file.stat, True)
+            older = [start] if text.has_start() else []
             is_kept = bool(older) or grows and not last
-        start = Beginning(size, older[0] if older else None, is_kept)
-        new = _write_pack(folder, keys[0], file, start, older)
-        oid = new.newest[0]
-        try:
-            known = has_object(oid)
-            if not known:
-                new.show()
-        except BaseException:
-            remove_pack(new.path)
-            raise
-        if known:
-            remove_pack(new.path)
-        return Written(oid, file.stat, known)
+            _join(pack, keys[0], said, older, is_kept)
+        return Written(oid, file.stat, False)
 
 
-def _last_in(file, last):
-    """[last] if a file begins with that version, (id, size), and goes on; else []."""
-    if not last or not 0 < last[1] < file.stat.st_size:
-        return []               # git reads no delta of nothing
-    file.file.seek(0)
-    prefix = Prefix(*last)
-    for block in file.blocks():
-        prefix.feed(block)
-        if prefix.is_whole():
-            break
-    return [last] if prefix.is_true() else []
+def _can_grow(folder, hash_name):
+    """May packs of ours lie in this folder of packs?"""
+    alternates = os.path.join(os.path.dirname(folder), "info", "alternates")
+    if hash_name != "sha1" or os.path.exists(alternates):
+        return False
+    return not os.path.exists(os.path.join(folder, "multi-pack-index"))
 
 
-def _store_next(folder, keys, file, start, packs):
-    """Store a file in the pack after the one that has its start; a Written."""
-    base = start.pack
-    oid, _ = base.newest
-    if oid == start.file_oid and os.path.exists(base.path + ".idx"):
-        return Written(oid, file.stat, True)
-    new = _go_on(folder, keys[0], file, start)
+def _go_on(folder, keys, file, text, base, packs):
+    """Store a file in the pack after a base, behind whose newest version the Text is.
+
+    True if there is nothing more in it, and the base has it.
+    """
+    if text.at == text.size:
+        for _ in text.pieces:   # the end: does it hold still?
+            pass
+        if os.path.exists(base.path + ".idx"):
+            return True
     try:
-        new.show()
-    except BaseException:
-        remove_pack(new.path)
-        raise
-    if base.was_read and base.rest_is_sound():
+        _write_next(folder, keys[0], text, base.versions, base)
+    except DamagedPack:
+        # All is compressed anew. The file begins with what that pack held: no version
+        # is lost.
+        anew = Text(file, base.newest)
+        _write_next(folder, keys[0], anew, base.versions)
+        text.digest = anew.digest
+    if is_sound(base.path):
         _drop_older(folder, keys, base, packs)
     else:
-        base.set_back()
-    return Written(new.newest[0], file.stat, False)
+        # git asks the newest pack first.
+        before = os.path.getmtime(base.path + ".pack") - DAMAGED_BACK
+        os.utime(base.path + ".pack", (before, before))
+    return False
 
 
-def _find_start(file, packs):
-    """The longest Continuation that a file allows, None if none."""
-    candidates = _alike(file, packs)
-    ahead = []
-    behind = []                 # generations before one that is there, too
-    for pack in candidates:
-        if any(is_behind(pack, other) for other in candidates):
-            behind.append(pack)
-        else:
-            ahead.append(pack)
-    for some in (ahead, behind):
-        if some:
-            file.file.seek(0)
-            start = _examine(file, some)
-            if start:
-                return start
-    return None
+def _write_next(folder, key, text, versions, base=None):
+    """Write the next pack of a Text that begins with the first of some versions.
 
-
-def is_behind(pack, other):
-    """Has another pack all versions of this one, and more?"""
-    return other.has_all_of(pack) and len(other.versions) > len(pack.versions)
-
-
-def _alike(file, packs):
-    """The packs whose newest version begins as the file does, or is damaged."""
-    start = file.file.read(COMPARED)
-    fitting = [pack for pack in packs if pack.newest[1] <= file.stat.st_size]
-    found = [pack for pack in fitting if pack.begins_like(start)]
-    if not found:
-        return [pack for pack in fitting if not pack.can_be_read()]
-    for pack in fitting:
-        # One that goes on where another ends begins as that does, or is damaged.
-        if pack not in found and any(is_behind(other, pack) for other in found):
-            found.append(pack)
-    return found
-
-
-class Prefix:
-    """Whether a file, as its blocks come, begins with the blob of an id and size."""
-
-    def __init__(self, oid, size):
-        self.oid = oid
-        self.size = size
-        self.proof = blob_hash(size)
-        self.at = 0
-
-    def feed(self, block):
-        """Take in the next block; how much of it belongs to the blob."""
-        part = block[:self.size - self.at]
-        self.proof.update(part)
-        self.at += len(part)
-        return len(part)
-
-    def is_whole(self):
-        return self.at == self.size
-
-    def is_true(self):
-        return self.is_whole() and self.proof.hexdigest() == self.oid
-
-
-class Beginning:
-    """Where a new pack's first entry goes on: at the start, with nothing."""
-
-    pack = None                     # the Grown that has what is before
-    at = 0                          # bytes of the file that it has
-    window = b""                    # the last of them
-    adler = ADLER_START
-
-    def __init__(self, size, last=None, is_kept=False, file_oid=None):
-        """last: (id, size) of a version that the file began with when it was looked at;
-        file_oid: the id of all of it, if that is known."""
-        self.digest = blob_hash(size)
-        self.last = None
-        if last:
-            self.last = Prefix(*last)
-        self.is_kept = is_kept      # for the next version of the file
-        self.file_oid = file_oid
-
-    def feed(self, block):
-        """Take in the next block of the file."""
-        self.digest.update(block)
-        if self.last:
-            self.last.feed(block)
-
-    def is_true(self, oid):
-        """Was the file, which has this id, what it was when it was looked at?"""
-        if self.last and not self.last.is_true():
-            return False
-        return self.file_oid in (None, oid)
-
-
-class Continuation:
-    """Where it goes on: behind a pack's newest version, which the file begins with."""
-
-    is_kept = True
-
-    def __init__(self, pack, digest, window):
-        self.pack = pack
-        self.at = pack.newest[1]
-        self.window = window
-        self.adler = pack.adler
-        self.digest = digest        # of the file up to there
-        self.file_oid = None
-
-    def feed(self, block):
-        self.digest.update(block)
-
-    def is_true(self, oid):
-        return self.file_oid == oid
-
-
-def _examine(file, packs):
-    """Read a file once; the longest Continuation that it allows, None if none."""
-    whole = blob_hash(file.stat.st_size)
-    open_ones = []
-    for pack in sorted(packs, key=lambda pack: pack.newest[1]):
-        open_ones.append((pack, Prefix(*pack.newest)))
-    last = b""
-    best = None
-    for block in file.blocks():
-        for pack, prefix in list(open_ones):
-            length = prefix.feed(block)
-            if not prefix.is_whole():
-                continue
-            open_ones.remove((pack, prefix))
-            if prefix.is_true():            # of several the longest is the last
-                part = block[:length]
-                digest = whole.copy()
-                digest.update(part)
-                best = Continuation(pack, digest, (last + part)[-WINDOW:])
-        whole.update(block)
-        last = (last + block)[-WINDOW:]
-    if best:
-        best.file_oid = whole.hexdigest()
-    return best
-
-
-def _go_on(folder, key, file, start):
-    """Write the next pack of a file after a Continuation; a Grown.
-
-    If the old pack is damaged all is compressed anew: the file begins with what that
-    held, so that no version is lost.
+    base: the pack behind whose newest version the Text is; else all is compressed.
     """
-    older = [version for version in start.pack.versions if version[0] != start.file_oid]
-    try:
-        return _write_pack(folder, key, file, start, older)
-    except Changed:
-        raise
-    except (Error, zlib.error):
-        size = file.stat.st_size
-        anew = Beginning(size, is_kept=True, file_oid=start.file_oid)
-        return _write_pack(folder, key, file, anew, older)
+    with PackWriter(folder) as pack:
+        said = _write_newest(pack, text, base)
+        if not text.has_start():
+            raise Changed(f"cannot read '{text.path}': it was rewritten meanwhile")
+        oid, _ = said["versions"][0]
+        older = [version for version in versions if version[0] != oid]
+        _join(pack, key, said, older, is_kept=True)
 
 
-def _write_pack(folder, key, file, start, older):
-    """Write a pack of a file and of older versions, [(id, size)]; a Grown.
-
-    git does not see it before its .show().
-    """
-    path = os.path.join(folder, f"pack-{key}{os.urandom(12).hex()}")
-    aside = temporary_in(folder)
-    try:
-        with open(aside, "xb") as out:
-            pack = PackWriter(out, 1 + len(older))
-            said = _write_newest(pack, file, start)
-            newest = said["versions"][0]
-            for oid, length in older:
-                _write_delta(pack, newest, oid, length)
-            trailer = pack.finish()
-        idx = idx_of(pack.entries, trailer)
-        os.chmod(aside, READ_ONLY)
-
-        said["versions"] += older
-        if start.is_kept:
-            # The .keep is there first: else somebody's git gc may take the pack.
-            text = encode(said).encode()
-            mark = b"csb-gitpack %d " % zlib.crc32(text)
-            replace_file(path + ".keep", [mark, text], READ_ONLY)
-        os.replace(aside, path + ".pack")
-        sync(folder)
-    except BaseException:
-        remove_pack(path)       # the disk may be full as it is
-        raise
-    finally:
-        remove_file(aside)
-    return Grown(path, said, idx)
-
-
-def _write_newest(pack, file, start):
-    """Write a file whole, from where start says on; what the .keep says of it."""
-    size = file.stat.st_size
-    pack.start(BLOB, size)
+def _write_newest(pack, text, base=None):
+    """Write a Text whole; what the .keep says of it. DamagedPack if the base is."""
+    pack.start(BLOB, text.size)
     head = pack.at - pack.started
-    if start.pack:
-        for block in start.pack.compressed():
+    if base:
+        for block in base.compressed():
             pack.write(block)
     else:
         pack.write(ZLIB_HEAD)
-
-    rest = size - start.at
-    level = GOOD if rest < BLOCK else FAST
-    tail = Tail(file, start)
-    for block in deflated_blocks(tail.blocks(), level, start.window, rest > BLOCK):
+    for block in deflated_pieces(text):
         pack.write(block)
-    oid = start.digest.hexdigest()
-    if not start.is_true(oid):
-        raise Changed(f"cannot read '{file.path}': it was rewritten meanwhile")
-    pack.write(LAST_BLOCK + tail.adler.to_bytes(4, "big"))
+    pack.write(LAST_BLOCK + text.adler.to_bytes(4, "big"))
+    oid = text.digest.hexdigest()
     pack.end(oid)
     return {
-        "versions": [(oid, size)],
+        "versions": [(oid, text.size)],
         "end": pack.at,
         "head": head,
         "crc": pack.crc,
-        "adler": tail.adler,
+        "adler": text.adler,
     }
 
 
-def _write_delta(pack, newest, oid, size):
-    """Write a version as the first size bytes of the newest one."""
-    delta = copy_delta(newest[1], size)
-    pack.start(REF_DELTA, len(delta), bytes.fromhex(newest[0]))
+def _write_delta(pack, newest, version):
+    """Write a version, (id, size), as the first bytes of the newest one."""
+    oid, size = version
+    newest_id, newest_size = newest
+    delta = copy_delta(newest_size, size)
+    pack.start(REF_DELTA, len(delta), bytes.fromhex(newest_id))
     pack.write(zlib.compress(delta))
     pack.end(oid)
 
 
-class Tail:
-    """The bytes of a file from a place on; hashes and Adler-32 go on with them."""
-
-    def __init__(self, file, start):
-        self.file = file
-        self.at = start.at
-        self.feed = start.feed
-        self.adler = start.adler
-
-    def blocks(self):
-        """Yield them in pieces, as many as there were when the file was opened."""
-        for block in self._read():
-            for start in range(0, len(block), PIECE):
-                piece = block[start:start + PIECE]
-                self.feed(piece)
-                self.adler = zlib.adler32(piece, self.adler)
-                yield piece
-
-    def _read(self):
-        self.file.file.seek(self.at)
-        if self.at == 0:
-            yield from self.file.blocks()       # which sees whether it holds still
-            return
-        rest = self.file.stat.st_size - self.at
-        while rest:
-            block = self.file.file.read(min(BLOCK, rest))
-            if not block:
-                raise Changed(f"cannot read '{self.file.path}': it was truncated")
-            rest -= len(block)
-            yield block
-
-
-def deflated_blocks(blocks, level, window, is_much):
-    """Yield each block compressed, such that more can follow; if there is much, on all
-    cores.
-
-    window: the text before, which the first block may refer to.
-    """
-    if not is_much:
-        for block in blocks:
-            yield deflate_open(block, level, window)
-            window = (window + block)[-WINDOW:]
-        return
-    from concurrent.futures import ThreadPoolExecutor  # 12 ms
-
-    cores = min(os.cpu_count() or 1, 4)     # each holds some blocks in memory
-    jobs = []
-    with ThreadPoolExecutor(cores) as pool:
-        for block in blocks:
-            jobs.append(pool.submit(deflate_open, block, level, window))
-            window = (window + block)[-WINDOW:]
-            if len(jobs) > 4 * cores:
-                yield jobs.pop(0).result()
-        for job in jobs:
-            yield job.result()
-
-
-def deflate_open(block, level, window):
-    """A block compressed so that more can follow it; inflated again to prove that."""
-    packer = zlib.compressobj(level, zlib.DEFLATED, RAW, 8, 0, window)
-    packed = packer.compress(block) + packer.flush(zlib.Z_SYNC_FLUSH)
-    if zlib.decompressobj(RAW, window).decompress(packed) != block:
-        raise Error("cannot compress: what comes back is not what went in")
-    return packed
+def _join(pack, key, said, older, is_kept):
+    """Add older versions to the newest one of a pack, and let it join the others."""
+    for version in older:
+        _write_delta(pack, said["versions"][0], version)
+    said["versions"] += older
+    keep = b""
+    if is_kept:
+        text = encode(said).encode()
+        keep = b"csb-gitpack %d %s" % (zlib.crc32(text), text)
+    pack.join(key, keep)
 
 
 def _drop_older(folder, keys, base, packs):
@@ -1057,16 +770,14 @@ def _drop_older(folder, keys, base, packs):
             remove_pack(pack.path)
     # The first versions of a file that was not known to grow.
     its_oids = {bytes.fromhex(oid) for oid, _ in base.versions}
-    for name, ending in _pack_names(folder, keys):
-        path = os.path.join(folder, name)
-        if ending != ".idx" or os.path.lexists(path + ".keep"):
+    for path in _pack_paths(folder, keys):
+        if os.path.lexists(path + ".keep"):
             continue
         try:
-            is_needed = set(idx_ids(path + ending)) - its_oids
+            if set(idx_ids(path + ".idx")) <= its_oids:
+                remove_pack(path)
         except (OSError, Error):
             continue
-        if not is_needed and path != base.path:
-            remove_pack(path)
 
 
 def drop_superseded(folder):
@@ -1077,6 +788,6 @@ def drop_superseded(folder):
     packs = grown_packs(folder)
     for pack in packs:
         for other in packs:
-            if other is not pack and other.has_all_of(pack) and other.is_sound():
+            if other is not pack and other.has_all_of(pack) and other.is_proven():
                 remove_pack(pack.path)
                 break

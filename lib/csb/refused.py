@@ -142,12 +142,9 @@ class OwnRules:
     """The patterns that the user has put into config.json."""
 
     def __init__(self, added):
-        if not isinstance(added, list):
+        is_list = isinstance(added, list)
+        if not is_list or not all(isinstance(pattern, str) for pattern in added):
             raise Error("cannot use 'refuse' of config.json: it is no list of patterns")
-        for pattern in added:
-            if not isinstance(pattern, str):
-                text = "cannot use 'refuse' of config.json: it is no list of patterns"
-                raise Error(text)
         self._patterns = Patterns(added)
 
     def refuse(self, path, is_file):

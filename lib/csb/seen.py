@@ -11,8 +11,8 @@ from binascii import crc32
 from collections import namedtuple
 
 from csb import Error
-from csb.files import BLOCK, blocks_of, lines, replace_file
-from csb.git import PIPE, start_git
+from csb.files import blocks_of, lines, read_blocks, replace_file
+from csb.git import PIPE, backup_ref, commit_of, plain_ref, start_git
 
 SEEN = "csb.seen"
 SEEN_VERSION = b"csb.seen 2"
@@ -29,6 +29,9 @@ Entry = namedtuple("Entry", "oid mode size mtime ctime inode")
 # Of which ref's commit a csb.seen is, "" for none, and its checksum, in decimal.
 Head = namedtuple("Head", "ref commit checksum")
 NO_HEAD = Head("", "", "")
+
+# {path: packed entry} of what a store holds; is_exact: it is all that csb.seen can say.
+Known = namedtuple("Known", "entries is_exact")
 
 
 def read_head(store):
@@ -68,12 +71,14 @@ def _read(file):
     """read_seen() of an open file; ValueError if it is damaged."""
     length, checksum = _end_of(file)
     total = 0
-    for block in _first(file, length):
+    file.seek(0)
+    for block in read_blocks(file, length):
         total = crc32(block, total)
     if total != int(checksum):
         raise ValueError("the checksum is wrong")
 
-    found = lines(_first(file, length), b"\0")
+    file.seek(0)
+    found = lines(read_blocks(file, length), b"\0")
     head = _head(next(found), checksum)
     entries = {}
     for line in found:
@@ -98,17 +103,6 @@ def _head(line, checksum):
     if version != SEEN_VERSION:
         raise ValueError("it is of another version")
     return Head(os.fsdecode(ref), commit.decode(), checksum)
-
-
-def _first(file, rest):
-    """Yield the first rest bytes of a file, in blocks."""
-    file.seek(0)
-    while rest:
-        block = file.read(min(BLOCK, rest))
-        if not block:
-            raise ValueError("it was cut")
-        rest -= len(block)
-        yield block
 
 
 def packed(entry):
@@ -155,6 +149,36 @@ def in_tree(store, commit):
     if process.wait() != 0:
         raise Error(f"cannot read the tree of {commit}: git ls-tree failed")
     return found
+
+
+def last_backup(store):
+    """The id of the commit of the last backup, "" if there is none.
+
+    It stands in files, which are read if they are as git writes them: to ask git takes
+    longer than to find out that nothing has changed. The commit is not looked at.
+    """
+    ref = read_head(store).ref
+    commit = ref and plain_ref(store, ref)
+    return commit or commit_of(store, backup_ref(store))
+
+
+def known_entries(store, commit):
+    """The Known of a commit: from csb.seen, or, where that is of another one, from git.
+
+    A line of csb.seen is believed if its object is the one in the tree: a run that was
+    killed has moved the ref, and not noted it.
+    """
+    if not commit:
+        return Known({}, True)
+    head, seen = read_seen(store)
+    if head.commit == commit:
+        return Known(seen, True)
+    found = in_tree(store, commit)
+    for path, line in seen.items():
+        oid = oid_in(line)
+        if oid == NOT_THERE or path in found and oid_in(found[path]) == oid:
+            found[path] = line
+    return Known(found, False)
 
 
 def write_seen(store, ref, commit, entries):
