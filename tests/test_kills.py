@@ -31,7 +31,6 @@ AFTER = '{git} "$@"; kill -9 $PPID; exit 1'
 LOCKED = "touch '{ref}.lock'; kill -9 $PPID; exit 1"
 
 STEPS = {
-    "before the store is asked for anything": ("rev-parse -q --verify", BEFORE),
     "after the objects": ("fast-import", BEFORE),
     "after trees and commits": ("fast-import", AFTER),
     "before the proof": ("rev-list", BEFORE),

@@ -339,8 +339,23 @@ def write_loose(store, blocks, size, hash_name="sha1"):
     """
     objects = os.path.join(store, "objects")
     aside = temporary_in(objects)
+    digest = blob_hash(size, hash_name)
+    packer = zlib.compressobj(FAST if size > GROWING else GOOD)
+    rest = size
     try:
-        oid = _write_loose_aside(aside, blocks, size, hash_name)
+        with open(aside, "xb") as file:
+            file.write(packer.compress(b"blob %d\0" % size))
+            for block in blocks:
+                rest -= len(block)
+                digest.update(block)
+                file.write(packer.compress(block))
+            if rest:
+                raise Changed("it had another size than it said")
+            file.write(packer.flush())
+            file.flush()
+            os.chmod(aside, READ_ONLY)
+            os.fsync(file.fileno())
+        oid = digest.hexdigest()
         prove_loose(aside, oid, hash_name)
         path = loose_path(store, oid)
         folder = os.path.dirname(path)
@@ -352,25 +367,6 @@ def write_loose(store, blocks, size, hash_name="sha1"):
         return oid
     finally:
         remove_file(aside)
-
-
-def _write_loose_aside(aside, blocks, size, hash_name):
-    digest = blob_hash(size, hash_name)
-    packer = zlib.compressobj(FAST if size > GROWING else GOOD)
-    rest = size
-    with open(aside, "xb") as file:
-        file.write(packer.compress(b"blob %d\0" % size))
-        for block in blocks:
-            rest -= len(block)
-            digest.update(block)
-            file.write(packer.compress(block))
-        if rest:
-            raise Changed("it had another size than it said")
-        file.write(packer.flush())
-        file.flush()
-        os.chmod(aside, READ_ONLY)
-        os.fsync(file.fileno())
-    return digest.hexdigest()
 
 
 def prove_loose(path, oid, hash_name):
