@@ -54,9 +54,6 @@ def test_the_lines_are_as_they_are(sh, put):
     head, rest = sh(f"csb-cat {ID}").ok().out.encode().split(b"\n", 1)
     assert rest == path.read_bytes()
     record = json.loads(head)
-    assert record.pop("about") == {
-        "cwd": "/w", "started": "2026-01-02T03:04:05.678Z", "prompt": "a\u00e9\u00e9",
-        "last_active": "2026-01-02T03:04:05.678Z"}
     assert record == {"kind": "session", "session_id": ID, "project": "-p", "lines": True,
                       "transcript_path": str(path)}
 
@@ -257,12 +254,12 @@ TITLES = {
 @pytest.mark.parametrize("name", TITLES)
 @pytest.mark.parametrize("filler", [0, 300_000])
 def test_the_title_is_known_wherever_it_stands(sh, put, name, filler):
-    """Also far from the end; a prompt is no title that somebody gave."""
+    """Also far from the end; a prompt is none that somebody gave, but heads a log."""
     records, title = TITLES[name]
     more = lines({"type": "progress", "text": "x" * filler})
     put(lines(*records) + transcript("a") + more)
     assert sh(f"csb-cat {ID}").ok().records[0].get("title") == title
-    head = f"# {title or 'Session ' + ID[:8]}\n"
+    head = f"# {title or 'a'}\n"
     assert sh(f"csb-log {ID}").ok().out.startswith(head)
     sh("csb-backup; rm -r ~/.claude/projects").ok()
     assert sh(f"csb-cat {ID}").ok().records[0].get("title") == title
