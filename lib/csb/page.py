@@ -134,10 +134,15 @@ _BASE64 = re.compile("[A-Za-z0-9+/]+=*")
 # --- texts ----------------------------------------------------------------------------
 
 
+def escaped(text):
+    """A harmless text as HTML shows it."""
+    text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return text.replace('"', "&quot;").replace("'", "&#39;")
+
+
 def safe(text):
-    """A text as HTML shows it."""
-    text = harmless(text).replace("&", "&amp;").replace("<", "&lt;")
-    return text.replace(">", "&gt;").replace('"', "&quot;").replace("'", "&#39;")
+    """Any text as HTML shows it."""
+    return escaped(harmless(text))
 
 
 def safe_line(text, width=160):
@@ -149,7 +154,7 @@ _TAGS = {"b": "strong", "i": "em", "c": "code"}
 
 
 def marked_up(text):
-    """A paragraph, heading or cell of Markdown."""
+    """A paragraph, heading or cell of Markdown, which is harmless."""
     html = ""
     style = ""                  # letters of the tags that are open, the outermost first
     for span in [*spans_in(text), None]:
@@ -161,7 +166,7 @@ def marked_up(text):
             html += f"<{_TAGS[letter]}>"
         style = wanted
         if span:
-            html += safe(span.text)
+            html += escaped(span.text)
     return html
 
 
@@ -181,7 +186,7 @@ def _block_html(block):
         tag = "h2" if block.level < 3 else "h3"
         return f"<{tag}>{marked_up(block.text)}</{tag}>"
     if isinstance(block, Code):
-        return f"<pre>{safe(chr(10).join(block.lines))}</pre>"
+        return f"<pre>{escaped(chr(10).join(block.lines))}</pre>"
     if isinstance(block, Quote):
         return f"<blockquote>{html_of(block.blocks)}</blockquote>"
     if isinstance(block, Listing):
@@ -320,7 +325,7 @@ class Page:
         anchor = f"n{self.count + 1}"
         if isinstance(uuid, str) and is_id(uuid) and uuid != self.uuid:
             anchor = f"t-{uuid}"
-        parts = [part.encode("utf-8", "replace") for part in article(turn, anchor)]
+        parts = list(article(turn, anchor))
         is_new = turn.get("session_id") != self.session or "project" in turn
         if not self.count or is_new:
             self._end_session()
@@ -334,7 +339,7 @@ class Page:
         self.last_time = local_time(turn) or self.last_time
         if turn.get("role") == "user" and not self.agents:
             self._add_prompt(turn, anchor)
-        self.out.writelines(parts)
+        self.put(*parts)
 
     def end(self):
         """What closes the page: the index of the prompts."""

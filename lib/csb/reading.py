@@ -1,16 +1,17 @@
 """a session as it is read: its records in order, each once, with those of its subagents
 
     for part in parts_of(found):        # a Found of csb.locate
-        a ReadLine  a record of a transcript, and its line
-        a Speaker   the next lines are those of a subagent, or of the session again
-        a Gap       lines that could not be read, or not whole
+        a ReadLine      a record of a transcript, and its line
+        a dict, which is what csb-cat prints between the lines, of the kind
+            session     the first part: what is known of it
+            agent       the next lines are those of a subagent, or of the session again
+            gap         lines that could not be read, or not whole
 
 What a subagent said follows the message whose tool call started it. What stands in a
 session twice, by uuid, comes once.
 """
 import json
 import re
-from collections import namedtuple
 
 from csb import Error, say, warn, why
 from csb.transcript import BOM, LONG_LINE, TranscriptLines, given_title, load
@@ -22,13 +23,7 @@ LONG_TEXT = 64                  # bytes; a shorter one is left alone
 # The kinds of the records that our own tools write between the lines of transcripts.
 OUR_KINDS = ("session", "agent", "gap", "turn", "version", "hit", "end")
 
-# number: that of the line in its file.
-ReadLine = namedtuple("ReadLine", "record line number")
-Speaker = namedtuple("Speaker", "agent depth")      # "" and 0: the session itself
-# line: the number of the first; count: how many. what: one of FATES.
-Gap = namedtuple("Gap", "line count size what")
-
-# What became of a line: why it is a Gap, alone or before the records in it.
+# What became of the line of a gap, which stands alone or before the records in it.
 FATES = {
     "damaged": "is damaged: it is left out",
     "cut": "is cut off at its end: it is left out",
@@ -38,35 +33,67 @@ FATES = {
 }
 
 
-def words_of_gap(gap, where):
-    """What became of the lines of a Gap, in a sentence. where: what they are lines of.
+class ReadLine:
+    """A record and the line that it stands in, of which number and size stay.
+
+    Who needs no line sets it to None: it may be large.
     """
-    if gap.count > 1:
-        last = gap.line + gap.count - 1
-        return f"lines {gap.line} to {last} of {where} are damaged: they are left out"
-    fate = FATES.get(gap.what, FATES["damaged"]).format(gap.size)
-    return f"line {gap.line} of {where} {fate}"
+
+    __slots__ = ("record", "line", "number", "size")
+
+    def __init__(self, record, line, number):
+        self.record = record
+        self.line = line
+        self.number = number
+        self.size = len(line)
+
+
+def words_of_gap(gap, where):
+    """What became of the lines of a gap, in a sentence. where: what they are lines of.
+    """
+    count = gap.get("lines")
+    if type(count) is int and count > 1:
+        words = f"{count} lines of {where} from line {gap.get('line')} on are damaged"
+        return f"{words}: they are left out"
+    size = gap.get("bytes")
+    if type(size) is not int:
+        size = 0
+    fate = FATES.get(str(gap.get("what")), FATES["damaged"]).format(size)
+    return f"line {gap.get('line')} of {where} {fate}"
+
+
+def gap_at(line, size, what):
+    return {"kind": "gap", "line": line, "lines": 1, "bytes": size, "what": what}
+
+
+def agent_at(depth, name):
+    found = {"kind": "agent", "depth": depth}
+    if name:
+        found["subagent"] = name
+    return found
 
 
 # --- sessions -------------------------------------------------------------------------
 
 
-def title_of_found(found):
-    """The title that somebody, or Claude Code, gave to a Found; "" if nobody did."""
+def parts_of(found):
+    """Yield the ReadLines and dicts of a Found; what is wrong is said, too."""
+    head = {"kind": "session", **found.record, "lines": True}
+    head["kind"] = "session"    # it may have been asked by a version, or a hit
+    title = found.beside
     if found.transcript:
         try:
-            return given_title(found.transcript.blocks, found.beside)
+            title = given_title(found.transcript.blocks, found.beside)
         except (OSError, Error):
             pass                # it is read again, and said then
-    return found.beside
-
-
-def parts_of(found):
-    """Yield the ReadLines, Speakers and Gaps of a Found; what is wrong is said, too."""
+    if title:
+        head["title"] = title
+    yield head
     reader = _Reader(found)
     if found.transcript:
-        return reader.talk(found.transcript, "", 0)
-    return reader.visit(reader.left, "", 0)
+        yield from reader.talk(found.transcript, "", 0)
+    else:
+        yield from reader.visit(reader.left, "", 0)
 
 
 class _Reader:
@@ -81,7 +108,7 @@ class _Reader:
         due = []                # subagents that come when the message is over
         message = None          # the id of the last answer
         for part in _parts_of_file(file):
-            if isinstance(part, Gap):
+            if isinstance(part, dict):
                 yield part
                 continue
             record = part.record
@@ -108,9 +135,9 @@ class _Reader:
     def visit(self, agents, agent, depth):
         """Yield what subagents said, and that the one who started them is back."""
         for one in agents:
-            yield Speaker(one.name, depth + 1)
+            yield agent_at(depth + 1, one.name)
             yield from self.talk(one.file, one.name, depth + 1)
-            yield Speaker(agent, depth)
+            yield agent_at(depth, agent)
 
     def _is_new(self, uuid):
         """Is it the first record with this uuid? What has none is new."""
@@ -140,7 +167,7 @@ def _answered(record):
 
 
 def _parts_of_file(file):
-    """Yield the ReadLines and Gaps of a file; what went wrong is said, in a line each.
+    """Yield the ReadLines and gaps of a file; what went wrong is said, in a line each.
     """
     bad = 0
     first = 0
@@ -148,11 +175,11 @@ def _parts_of_file(file):
     try:
         for part in read_lines(file.blocks()):
             if isinstance(part, ReadLine) and kind_of(part.record) in OUR_KINDS:
-                part = Gap(part.number, 1, len(part.line), "damaged")   # it is forged
-            if isinstance(part, Gap) and part.what in ("damaged", "cut"):
-                bad += part.count
-                first = first or part.line
-            elif isinstance(part, Gap):
+                part = gap_at(part.number, part.size, "damaged")   # it is forged
+            if isinstance(part, dict) and part["what"] in ("damaged", "cut"):
+                bad += part["lines"]
+                first = first or part["line"]
+            elif isinstance(part, dict):
                 say(words_of_gap(part, where))
             yield part
             part = None
@@ -171,13 +198,13 @@ def kind_of(record):
 
 
 def read_lines(blocks, takes=None):
-    """Yield the ReadLines and Gaps of a stream. OSError or Error if it cannot be read.
+    """Yield the ReadLines and gaps of a stream. OSError or Error if it cannot be read.
 
     takes(line): does somebody else take this line?
     """
     lines = TranscriptLines(blocks)
     number = 0                  # enumerate() would hold the line
-    bad = None                  # a Gap that may go on with the next line
+    bad = None                  # a gap that may go on with the next line
     for line in lines:
         number += 1
         if takes and line is not None and takes(line):
@@ -188,16 +215,22 @@ def read_lines(blocks, takes=None):
         if bad and what != "damaged":
             yield bad
             bad = None
-        if what == "damaged":
-            bad = bad or Gap(number, 0, 0, what)
-            bad = bad._replace(count=bad.count + 1, size=bad.size + size)
+        if bad and what:
+            bad["lines"] += 1
+            bad["bytes"] += size
+        elif what == "damaged":
+            bad = gap_at(number, size, what)
         elif what:
-            yield Gap(number, 1, size, what)
+            yield gap_at(number, size, what)
+        parts = []
         for record in records:
             if damaged:
                 line = json.dumps(record.fields).encode()
-            yield ReadLine(record, line.removeprefix(BOM).rstrip(b"\r"), number)
-        line = records = record = None      # what is large is not held meanwhile
+            line = line.removeprefix(BOM).rstrip(b"\r")
+            parts.append(ReadLine(record, line, number))
+        line = records = record = None      # what is large is held by parts alone
+        yield from parts
+        parts = None
     if bad:
         yield bad
 
