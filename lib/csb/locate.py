@@ -85,15 +85,14 @@ class Finder:
 
     def _find_now(self, word, project, record):
         """On disk, else in the store, else what is left of it on disk."""
-        path = self.disk.transcript_of(word, project)
+        path = self.disk.find(word, project)
         if path and _has_messages(self.disk.file(path)):
             return _found_at(self.disk, path, record)
         try:
             found = self._store("").find(word, project, record)
-            if not path or found.transcript and _has_messages(found.transcript):
+            if not path or _has_messages(found.transcript):
                 return found
         except Error as error:
-            path = path or self.disk.left_of(word, project)
             if not path and error.status == ABSENT:
                 text = f"session '{word}' is not on disk; {error}"
                 raise Error(text, ABSENT) from None
@@ -191,6 +190,8 @@ def _value_in(file):
 
 def _has_messages(file):
     """Does a transcript hold a message? A stub, as worktrees leave it, does not."""
+    if file is None:
+        return False
     try:
         for part in read_lines(file.blocks()):
             if isinstance(part, ReadLine) and part.record.is_message:
@@ -217,55 +218,23 @@ class _Disk:
 
     def __init__(self, root):
         self.root = root
-        self._found = None      # the paths of _listed(), once it was called
+        self._sessions = None   # {id: [path of a transcript]}, once they are listed
 
-    def transcript_of(self, word, project):
+    def find(self, word, project):
         """The path of the transcript of the session that a word means, "" if none is.
-
-        One a folder deeper than Claude Code looks counts if there is no other.
-        """
-        found = {}
-        deeper = {}
-        for path in self._listed():
-            inner = os.path.relpath(path, self.root)
-            transcript = transcript_in(inner)
-            odd = odd_transcript_in(inner)
-            if transcript:
-                found.setdefault(transcript[1], []).append(path)
-            elif odd:
-                deeper.setdefault(odd.session_id, []).append(path)
-        return self._one({**deeper, **found}, word, project)
-
-    def left_of(self, word, project):
-        """Where the transcript would be whose session has just a folder; or ""."""
-        found = {}
-        for path in self._listed():
-            if is_id(os.path.basename(path)):
-                found.setdefault(os.path.basename(path), []).append(path + ".jsonl")
-        return self._one(found, word, project)
-
-    def _listed(self):
-        if self._found is None:
-            import glob
-
-            projects = os.path.join(glob.escape(self.root), "projects")
-            names = glob.glob(f"{projects}/*/*") + glob.glob(f"{projects}/*/*/*.jsonl")
-            self._found = sorted(names)
-        return self._found
-
-    def _one(self, paths_of, word, project):
-        """The one path of the session that a word means, "" if none has such an id.
 
         Of several that of the project, or the one with messages; Error if that is not
         one.
         """
+        if self._sessions is None:
+            self._sessions = self._listed()
         try:
-            session_id = pick(word, paths_of)
+            session_id = pick(word, self._sessions)
         except Error as error:
             if error.status == MISUSE:
                 raise
             return ""
-        paths = paths_of[session_id]
+        paths = self._sessions[session_id]
         for choose in (
             lambda path: path.split("/")[-2] == project,
             lambda path: _has_messages(self.file(path)),
@@ -273,6 +242,27 @@ class _Disk:
             if len(paths) > 1:
                 paths = list(filter(choose, paths)) or paths
         return _the_one(session_id, paths)
+
+    def _listed(self):
+        """{id: [paths]}. One a folder deeper than Claude Code looks counts if there is
+        no other, and where one would be whose session has just a folder."""
+        import glob
+
+        found = {}
+        deeper = {}
+        left = {}
+        place = os.path.join(glob.escape(self.root), "projects")
+        for path in glob.glob(f"{place}/*/*") + glob.glob(f"{place}/*/*/*.jsonl"):
+            inner = path[len(os.path.join(self.root, "")):]
+            transcript = transcript_in(inner)
+            odd = odd_transcript_in(inner)
+            if transcript:
+                found.setdefault(transcript[1], []).append(path)
+            elif odd:
+                deeper.setdefault(odd.session_id, []).append(path)
+            elif is_id(os.path.basename(path)):
+                left.setdefault(os.path.basename(path), []).append(path + ".jsonl")
+        return {**left, **deeper, **found}
 
     def file(self, path):
         """The FoundFile at a path, None if there is none."""
