@@ -59,9 +59,9 @@ body { margin: 0 auto; padding: 1rem 1rem 4rem; max-width: 46rem;
   overflow-wrap: anywhere }
 main, section { display: flex; flex-direction: column; min-width: 0 }
 section:only-of-type { display: contents }
-h1 { font-size: 1.5rem; line-height: 1.25; margin: 1rem 0 .25rem; order: -4 }
-h2, h3 { font-size: 1rem; margin: 1.2rem 0 .6rem }
-p, ul, ol, blockquote, pre, table { margin: .6rem 0 }
+h1 { font-size: 1.5rem; margin: 1rem 0 .25rem; order: -4 }
+h2, h3 { font-size: 1rem }
+h2, h3, p, ul, ol, blockquote, pre, table { margin: .6rem 0 }
 p { white-space: pre-wrap }
 .facts, time, header a, .count, .label { color: var(--dim); font-size: .8125rem }
 .facts { margin: .1rem 0; order: -3 }
@@ -79,7 +79,7 @@ li > p { margin: .15rem 0 }
 ul.tasks { padding: 0; list-style: none }
 blockquote { padding-left: .8rem; border-left: 3px solid var(--line);
   color: var(--dim) }
-hr { border: 0; border-top: 1px solid var(--line); margin: 1rem 0 }
+hr { width: 100%; border: 0; border-top: 1px solid var(--line) }
 code, pre { font: .8125rem/1.45 ui-monospace, Menlo, Consolas, monospace; tab-size: 4 }
 code { background: var(--soft); border-radius: 4px; padding: .1em .3em }
 pre { background: var(--soft); border: 1px solid var(--line); border-radius: 6px;
@@ -92,10 +92,10 @@ td { border: 1px solid var(--line); padding: .25rem .5rem; vertical-align: top }
 tr:first-child { background: var(--soft); font-weight: 600 }
 img { display: block; max-width: 100%; margin: .5rem 0 }
 details { margin: .25rem 0; font-size: .875rem; min-width: 0 }
-summary { cursor: pointer; color: var(--dim); padding: .1rem 0 }
-.tool > div { margin: .25rem 0 .75rem 1rem }
-.tool pre { max-height: 28rem; overflow-y: auto; margin: .1rem 0 .5rem }
-.label { margin: .4rem 0 0 } .bad > summary .count { color: var(--bad) }
+summary { cursor: pointer; color: var(--dim) }
+.tool > div { margin-left: 1rem }
+.tool pre { max-height: 28rem; overflow-y: auto; margin-top: 0 }
+.label { margin: 0 } .bad > summary .count { color: var(--bad) }
 .agent { border-left: 2px solid var(--line); padding-left: 1rem; font-size: 1rem }
 nav { order: -1; border: 1px solid var(--line); border-radius: 6px; font-size: .8125rem;
   padding: .6rem .9rem; max-height: 14rem; overflow-y: auto }
