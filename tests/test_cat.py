@@ -66,11 +66,12 @@ def test_what_cannot_be_read_is_named_where_it_stood(sh, put):
     assert done.err.endswith("4 bad lines of '" + done.records[0]["transcript_path"]
                              + "' left out, the first is line 2\n")
     shape = [record.get("kind") or record["uuid"] for record in done.records]
-    assert shape == ["session", "a", "gap", "b", "gap", "gap"]
+    assert shape == ["session", "a", "gap", "gap", "b", "gap", "gap"]
     assert [record for record in done.records if record.get("kind") == "gap"] == [
-        {"kind": "gap", "line": 2, "lines": 2, "bytes": 2, "what": "damaged"},
-        {"kind": "gap", "line": 5, "lines": 1, "bytes": 19, "what": "damaged"},
-        {"kind": "gap", "line": 6, "lines": 1, "bytes": 11, "what": "cut"}]
+        {"kind": "gap", "line": 2, "bytes": 1, "what": "damaged"},
+        {"kind": "gap", "line": 3, "bytes": 1, "what": "damaged"},
+        {"kind": "gap", "line": 5, "bytes": 19, "what": "damaged"},
+        {"kind": "gap", "line": 6, "bytes": 11, "what": "cut"}]
 
 
 def test_a_whole_record_after_nuls_or_a_cut_one_is_printed(sh, put):

@@ -5,7 +5,7 @@
         a dict, which is what csb-cat prints between the lines, of the kind
             session     the first part: what is known of it
             agent       the next lines are those of a subagent, or of the session again
-            gap         lines that could not be read, or not whole
+            gap         a line that could not be read, or not whole
 
 What a subagent said follows the message whose tool call started it. What stands in a
 session twice, by uuid, comes once.
@@ -49,12 +49,7 @@ class ReadLine:
 
 
 def words_of_gap(gap, where):
-    """What became of the lines of a gap, in a sentence. where: what they are lines of.
-    """
-    count = gap.get("lines")
-    if type(count) is int and count > 1:
-        words = f"{count} lines of {where} from line {gap.get('line')} on are damaged"
-        return f"{words}: they are left out"
+    """What became of the line of a gap, in a sentence. where: what it is a line of."""
     size = gap.get("bytes")
     if type(size) is not int:
         size = 0
@@ -63,7 +58,7 @@ def words_of_gap(gap, where):
 
 
 def gap_at(line, size, what):
-    return {"kind": "gap", "line": line, "lines": 1, "bytes": size, "what": what}
+    return {"kind": "gap", "line": line, "bytes": size, "what": what}
 
 
 def agent_at(depth, name):
@@ -177,7 +172,7 @@ def _parts_of_file(file):
             if isinstance(part, ReadLine) and kind_of(part.record) in OUR_KINDS:
                 part = gap_at(part.number, part.size, "damaged")   # it is forged
             if isinstance(part, dict) and part["what"] in ("damaged", "cut"):
-                bad += part["lines"]
+                bad += 1
                 first = first or part["line"]
             elif isinstance(part, dict):
                 say(words_of_gap(part, where))
@@ -204,7 +199,6 @@ def read_lines(blocks, takes=None):
     """
     lines = TranscriptLines(blocks)
     number = 0                  # enumerate() would hold the line
-    bad = None                  # a gap that may go on with the next line
     for line in lines:
         number += 1
         if takes and line is not None and takes(line):
@@ -212,15 +206,7 @@ def read_lines(blocks, takes=None):
         size = lines.end - lines.offset - lines.complete
         records, damaged = load(_with_less_text(line))
         what = _what_is_wrong(line, size, lines.complete, records, damaged)
-        if bad and what != "damaged":
-            yield bad
-            bad = None
-        if bad and what:
-            bad["lines"] += 1
-            bad["bytes"] += size
-        elif what == "damaged":
-            bad = gap_at(number, size, what)
-        elif what:
+        if what:
             yield gap_at(number, size, what)
         parts = []
         for record in records:
@@ -231,8 +217,6 @@ def read_lines(blocks, takes=None):
         line = records = record = None      # what is large is held by parts alone
         yield from parts
         parts = None
-    if bad:
-        yield bad
 
 
 def _what_is_wrong(line, size, complete, records, damaged):
