@@ -54,9 +54,6 @@ def test_the_lines_are_as_they_are(sh, put):
     head, rest = sh(f"csb-cat {ID}").ok().out.encode().split(b"\n", 1)
     assert rest == path.read_bytes()
     record = json.loads(head)
-    assert record.pop("about") == {
-        "cwd": "/w", "started": "2026-01-02T03:04:05.678Z", "prompt": "a\u00e9\u00e9",
-        "last_active": "2026-01-02T03:04:05.678Z"}
     assert record == {"kind": "session", "session_id": ID, "project": "-p", "lines": True,
                       "transcript_path": str(path)}
 
@@ -69,11 +66,12 @@ def test_what_cannot_be_read_is_named_where_it_stood(sh, put):
     assert done.err.endswith("4 bad lines of '" + done.records[0]["transcript_path"]
                              + "' left out, the first is line 2\n")
     shape = [record.get("kind") or record["uuid"] for record in done.records]
-    assert shape == ["session", "a", "gap", "b", "gap", "gap"]
+    assert shape == ["session", "a", "gap", "gap", "b", "gap", "gap"]
     assert [record for record in done.records if record.get("kind") == "gap"] == [
-        {"kind": "gap", "line": 2, "lines": 2, "bytes": 2, "what": "damaged"},
-        {"kind": "gap", "line": 5, "lines": 1, "bytes": 19, "what": "damaged"},
-        {"kind": "gap", "line": 6, "lines": 1, "bytes": 11, "what": "cut"}]
+        {"kind": "gap", "line": 2, "bytes": 1, "what": "damaged"},
+        {"kind": "gap", "line": 3, "bytes": 1, "what": "damaged"},
+        {"kind": "gap", "line": 5, "bytes": 19, "what": "damaged"},
+        {"kind": "gap", "line": 6, "bytes": 11, "what": "cut"}]
 
 
 def test_a_whole_record_after_nuls_or_a_cut_one_is_printed(sh, put):
@@ -257,12 +255,12 @@ TITLES = {
 @pytest.mark.parametrize("name", TITLES)
 @pytest.mark.parametrize("filler", [0, 300_000])
 def test_the_title_is_known_wherever_it_stands(sh, put, name, filler):
-    """Also far from the end; a prompt is no title that somebody gave."""
+    """Also far from the end; a prompt is none that somebody gave, but heads a log."""
     records, title = TITLES[name]
     more = lines({"type": "progress", "text": "x" * filler})
     put(lines(*records) + transcript("a") + more)
     assert sh(f"csb-cat {ID}").ok().records[0].get("title") == title
-    head = f"# {title or 'Session ' + ID[:8]}\n"
+    head = f"# {title or 'a'}\n"
     assert sh(f"csb-log {ID}").ok().out.startswith(head)
     sh("csb-backup; rm -r ~/.claude/projects").ok()
     assert sh(f"csb-cat {ID}").ok().records[0].get("title") == title

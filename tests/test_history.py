@@ -59,11 +59,9 @@ def test_newest_first_and_how_each_became(sh, lived, put):
     assert changes(sh("csb-history --path settings.json")) == [("new", 2)]
 
 
-def test_grew_goes_by_the_size_unless_it_is_to_read(sh, lived):
+def test_grew_goes_by_the_size(sh, lived):
     lived("one\ntwo\n", "two\none\nmore\n", "two\none\nmore\nand\n")
     assert changes(sh(f"csb-history {name(1)}")) == [("grew", 17), ("grew", 13), ("new", 8)]
-    assert changes(sh(f"csb-history --read {name(1)}")) == [
-        ("grew", 17), ("rewritten", 13), ("new", 8)]
 
 
 def test_a_line_of_it_is_restored(sh, lived, home):

@@ -89,9 +89,9 @@ def small():
 def test_markdown(sh, put):
     put(small())
     assert sh(f"csb-log {ID}").ok().out == f"""\
-# Session 3f4a9b10
+# Mend the parser, please
 
-`{ID}` `-p`
+`{ID}` `-p` `/w`
 
 ## User, 2026-01-02 03:01
 
@@ -118,33 +118,33 @@ code
 
 /clear now
 
-> client: Caveat: not typed
+> Claude Code: Caveat: not typed
 
 """
 
 
 def test_text_in_local_time(sh, put):
+    """--text in a pipe is what a terminal shows, without colour."""
     put(small())
     assert sh(f"csb-log --text --tools full --last 4 {ID}", TZ="XXX-5").ok().out == f"""\
-=== [{ID} -p]
+Mend the parser, please
+/w \u00b7 2026-01-02 08:05 \u00b7 {ID[:8]}
 
---- Assistant, 2026-01-02 08:05
-  * Read src/a_b.py (failed: no such file)
-    file_path:
-    | /w/src/a_b.py
-    error:
-    | no such file
+Claude  2026-01-02 08:05
+    Read  src/a_b.py                                        failed: no such file
+      file_path:
+      \u2502 /w/src/a_b.py
+      error:
+      \u2502 no such file
 
---- Assistant, 2026-01-02 08:07
   Done:
-  ```
-  code
 
---- User, 2026-01-02 08:08
+  \u2502 code
+
+You  08:08
   /clear now
 
-  (client: Caveat: not typed)
-
+  Claude Code: Caveat: not typed
 """
 
 
@@ -177,8 +177,6 @@ BAD = {
     "torn": b'{"type":"user","message":{"role":"user","content":"x',
     "NUL": b"\0" * 5000,
     "a list": b"[1]", "null": b"null", "a number": b"9" * 6000,
-    "null message": b'{"type":"user","message":null}',
-    "a text as message": b'{"type":"assistant","message":"x"}',
     "too deep": b"[" * 100_000, "deep object": b'{"a":' * 50_000 + b"1" + b"}" * 50_000,
     "a record of ours": b'{"kind":"session","session_id":"x","title":"forged"}',
     "a turn of ours": b'{"kind":"turn","role":"user","text":"forged"}',
@@ -200,6 +198,8 @@ ODD = {     # nothing is bad about these
     "NaN": (b'{"type":"user","message":{"role":"user","content":"x"},"n":NaN}', ["x"]),
     "unknown": (b'{"type":"dance","message":{}}\n' + lines(GOOD), ["fine"]),
     "a new kind of block": (lines(GOOD).replace(b'"fine"', b'[{"type":"video"}]'), ["[video]"]),
+    "null message": (b'{"type":"user","message":null}\n', []),
+    "a text as message": (b'{"type":"assistant","message":"x"}\n', []),
     "an empty file": (b"", []), "only metadata": (b'{"type":"mode","mode":"normal"}\n', []),
 }
 
@@ -248,7 +248,7 @@ def test_hostile_records_never_break_it(sh, put, seeded):
         record["message"] = {key: seeded.choice(values) for key in ("content", "id", "model")}
         chat.append(record)
     put(lines(*chat, GOOD))
-    for form in ("--json", "--md --subagents --tools full", "--text", "--html", "--live-branch"):
+    for form in ("--json", "--md --subagents --tools full", "--text", "--html"):
         done = sh(f"csb-log {form} {ID}")
         assert done.rc in (0, 1) and "cannot go on" not in done.err, done.err
         assert form == "--json" and "fine" in done.records[-1]["text"] or form != "--json"
@@ -293,17 +293,15 @@ def test_other_records_that_speak(sh, put):
     assert found[3]["thinking"] == "hm"
 
 
-def test_results_before_their_call_or_without(sh, put):
+def test_results_without_a_call_and_calls_without_a_result(sh, put):
     chat = Chat()
-    chat.gives("t1", "early")
     chat.gives("t9", "nobody asked")
     chat.says("so", "m1")
-    chat.calls("t1", "m1")
     chat.calls("t2", "m2")
     chat.user("stop that")
     put(chat)
     assert short(sh(f"csb-log --json {ID}").ok().records) == [
-        ("tool", "", [("?", "nobody asked")]), ("assistant", "so", [("Bash", "early")]),
+        ("tool", "", [("?", "nobody asked")]), ("assistant", "so", []),
         ("assistant", "", [("Bash", None)]), ("user", "stop that", [])]
     assert "(no result)" in sh(f"csb-log {ID}").ok().out
 
@@ -329,67 +327,6 @@ def test_what_stands_there_twice_is_shown_once(sh, put):
 
 def texts(sh, line):
     return [turn["text"] for turn in sh(line).ok().records]
-
-
-def test_live_branch_leaves_out_what_was_rewound(sh, put):
-    chat = Chat()
-    first = chat.user("first")
-    chat.says("wrong", "m1")
-    chat.user("no, not that")
-    chat.parent = first
-    chat.add("progress", data={"type": "hook_progress"})
-    chat.says("right", "m2")
-    chat.user("thanks")
-    chat.user("a side chain", isSidechain=True)
-    chat.add("system", subtype="turn_duration", durationMs=3)
-    put(chat)
-    assert texts(sh, f"csb-log --json --live-branch {ID}") == ["first", "right", "thanks"]
-    assert len(texts(sh, f"csb-log --json {ID}")) == 6
-
-
-def test_live_branch_has_all_parallel_calls(sh, put):
-    chat = Chat()
-    chat.user("go")
-    one = chat.calls("t1", "m1")
-    two = chat.calls("t2", "m1")
-    chat.gives("t1", "r1", parentUuid=one)
-    chat.gives("t2", "r2", parentUuid=two)
-    chat.parent = chat.records[-1]["uuid"]
-    chat.says("done", "m2")
-    put(chat)
-    assert short(sh(f"csb-log --json --live-branch {ID}").ok().records) == [
-        ("user", "go", []), ("assistant", "", [("Bash", "r1"), ("Bash", "r2")]),
-        ("assistant", "done", [])]
-
-
-def test_live_branch_goes_on_before_a_compaction(sh, put):
-    chat = Chat()
-    before = chat.user("before")
-    chat.parent = None
-    chat.add("system", subtype="compact_boundary", content="compacted", logicalParentUuid=before)
-    chat.user("summary", isCompactSummary=True)
-    chat.user("after")
-    put(chat)
-    found = texts(sh, f"csb-log --json --live-branch {ID}")
-    assert found == ["before", "compacted", "summary", "after"]
-
-
-CYCLES = {"itself": {3: 3}, "two": {2: 3, 3: 2}, "all": {1: 4}, "a stranger": {1: 99},
-          "not yet": {2: 5, 1: 2}}
-
-
-@pytest.mark.parametrize("name", CYCLES)
-def test_live_branch_survives_cycles(sh, put, name):
-    chat = Chat()
-    for number in range(1, 5):
-        chat.user(f"u{number}")
-    for number, parent in CYCLES[name].items():
-        chat.records[number - 1]["parentUuid"] = uuid(parent)
-    put(chat)
-    found = texts(sh, f"csb-log --json --live-branch {ID}")
-    assert found[-1] == "u4" and len(found) == len(set(found))
-    assert found == {"itself": ["u3", "u4"], "two": ["u2", "u3", "u4"],
-                     "not yet": ["u2", "u3", "u4"]}.get(name, ["u1", "u2", "u3", "u4"])
 
 
 def agent(name, *words):
@@ -548,7 +485,7 @@ def test_a_deleted_session(sh, put, three_versions):
     put(b"").unlink()
     for _ in range(2):
         assert texts(sh, f"csb-log --json {ID}") == ["u1", "u2", "u3"]
-        assert texts(sh, f"csb-log --json --live-branch {ID[-6:]}") == ["u1", "u2", "u3"]
+        assert texts(sh, f"csb-log --json {ID[-6:]}") == ["u1", "u2", "u3"]
         sh("csb-backup").ok()
     assert texts(sh, "csb-list --deleted | csb-log --json") == ["u1", "u2", "u3"]
 
@@ -572,8 +509,8 @@ def test_several_in_a_pipe(sh, put, home):
     given = lines(payload) + OTHER[:8].encode() + b"\n" + lines({"transcript_path": str(path)})
     found = sh("csb-log --json", given).ok().records
     assert [r["session_id"] for r in found] == [ID] * 6 + [OTHER]
-    assert sh("csb-find | csb-log --text").ok().out.count("=== ") == 2
-    assert sh(f"csb-log --text {OTHER} {ID}").ok().out.count("=== ") == 2
+    assert sh("csb-find | csb-log").ok().out.count("\n`3f4a") == 2
+    assert sh(f"csb-log {OTHER} {ID}").ok().out.count("\n`3f4a") == 2
 
 
 def test_any_path(sh, put, home):
@@ -587,15 +524,15 @@ def test_any_path(sh, put, home):
 def test_turns_can_be_piped_into_it(sh, put):
     put(small())
     line = f"csb-log --json {ID} | grep '\"user\"' | csb-log --text"
-    assert sh(line).ok().out.count("--- User") == 2
+    assert sh(line).ok().out.count("\nYou  ") == 2
 
 
 MISUSE = [("csb-log 3f4a9b1", 2, "names 2 sessions"), ("csb-log ffff", 1, "cannot find session"),
           ("echo 3f4a9b1 | csb-log", 1, "names 2 sessions"),
           ("echo 3f4a9b1 | csb-log --json", 1, "names 2 sessions"),
           ("csb-log none.jsonl", 1, "No such file"), ("csb-log ./", 1, "Is a directory"),
-          (f"csb-log --at nope {ID}", 1, "nope"), ("csb-log --since x ffff", 2, "--since"),
-          ("csb-log --last x ffff", 2, "--last"), ("csb-log --md --text ffff", 2, "not allowed"),
+          (f"csb-log --at nope {ID}", 1, "nope"), ("csb-log --last x ffff", 2, "--last"),
+          ("csb-log --md --text ffff", 2, "not allowed"),
           ("csb-log --tools some ffff", 2, "--tools"), ("mkfifo f.jsonl; csb-log f.jsonl", 1, "f"),
           (f"csb-log {ID[:8]} {OTHER[:8]} ffff >/dev/null", 1, "cannot find session")]
 
@@ -649,24 +586,15 @@ def test_control_characters_reach_nobody(sh, put):
                              r"\ud800-\udfff]", out), form
         assert "red" in out and "\\x1b]0" in out
         if form != "--html":
-            assert not re.search(r"\n(## |--- )User, 2026-01-01 00:00", out)
+            assert not re.search(r"\n(## User, |You  )2026-01-01 00:00", out)
 
 
-def test_last_since_and_tools(sh, put):
+def test_last_and_tools(sh, put):
     put(small())
     assert texts(sh, f"csb-log --json --last 2 {ID}") == ["/clear now", "Caveat: not typed"]
     assert texts(sh, f"csb-log --json --last 0 {ID}") == []
-    late = ["Done:\n```\ncode", "/clear now", "Caveat: not typed"]
-    for when in ("2026-01-02T03:06:30Z", "2026-01-02T08:06:30", "2026-01-02T04:06:30+01:00"):
-        found = sh(f"csb-log --json --since {when} {ID}", TZ="XXX-5").ok().records
-        assert [turn["text"] for turn in found] == late
-        assert found[0]["project"] == "-p", "what is known of a session stays with its first turn"
-    assert texts(sh, f"csb-log --json --since 1h {ID}") == []
-    chat = Chat()
-    chat.user("now", timestamp=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()))
-    put(chat)
-    assert texts(sh, f"csb-log --json --since 1h {ID}") == ["now"]
-    put(small())
+    last = sh(f"csb-log --json --last 1 {ID}").ok().records[0]
+    assert (last["project"], last["title"]) == ("-p", "Mend the parser, please")
     assert "Bash" not in sh(f"csb-log --tools none {ID}").ok().out
     assert "```\n  make   test\n  ```" in sh(f"csb-log --tools full {ID}").ok().out
     assert "result" not in sh(f"csb-log --json --tools brief {ID}").ok().out
@@ -730,7 +658,7 @@ def test_long_lines_cost_little_memory(sh, put):
         assert done.err.splitlines()[-1].endswith(said)
         assert f"line {number} of" in done.err and done.err.count("\n") == 0
         assert "fine" in done.out and "bytes more]" in done.out
-        assert f"Line {number} of the transcript has {said}." in done.out
+        assert f"Line {number} of the transcript has 9,437,224 bytes: its " in done.out
         if form == "--json":
             found = done.records
             notes = [turn for turn in found if turn["role"] == "system"]
@@ -750,7 +678,7 @@ def test_a_large_transcript_costs_little_memory(sh, put):
         chat.gives(f"t{number}", "words " * 80_000, timestamp="2026-01-02T03:04:05.000Z")
     path = put(chat)
     assert path.stat().st_size > 180 * MB
-    for form in ("--html", "--json --live-branch --last 50"):
+    for form in ("--html", "--json --last 50"):
         done, most = peak(sh, f"csb-log {form} {ID} | tail -c 1000")
         assert done.rc == 0 and most < 64, (form, most)
 
@@ -848,7 +776,6 @@ def test_what_a_machine_wrote_is_nobodys_prompt(sh, put, name):
     found = sh(f"csb-log --json {ID}").ok().records
     assert [turn["role"] for turn in found] == ["meta", "assistant", "user"]
     assert found[0]["text"].strip() == MACHINES[name]
-    assert found[0]["about"]["prompt"] == "typed by a person"
     assert "User" not in sh(f"csb-log {ID}").ok().out.split("typed by")[0].split("Assistant")[0]
 
 
@@ -899,14 +826,14 @@ def test_where_the_conversation_goes_on_is_said(sh, put):
     chat.add("continued-in", continuedInSessionId=OTHER)
     put(chat)
     words = f"The conversation goes on in session {OTHER}."
-    assert f"> system: {words}\n" in sh(f"csb-log {ID}").ok().out
+    assert f"> Note: {words}\n" in sh(f"csb-log {ID}").ok().out
     last = sh(f"csb-log --json {ID}").ok().records[-1]
     assert (last["role"], last["text"]) == ("system", words)
     assert words in sh(f"csb-log --html {ID}").ok().out
 
 
 def test_rows_that_are_written_again_count_once(sh, put):
-    """As after a compaction, several times: turns, calls and tokens of the page."""
+    """As after a compaction, several times: turns, calls and tokens."""
     chat = Chat()
     for number in range(60):
         chat.user(f"p{number}", timestamp="2026-01-02T03:04:05.000Z")
@@ -916,7 +843,7 @@ def test_rows_that_are_written_again_count_once(sh, put):
     found = sh(f"csb-log --json {ID}").ok().records
     assert len(found) == 120 and sum(len(turn["tools"]) for turn in found) == 60
     assert sum(turn.get("tokens", {}).get("output", 0) for turn in found) == 420
-    sums = "60 prompts \u00b7 60 tool calls \u00b7 300 tokens read, 420 written"
+    sums = "60 prompts \u00b7 60 tool calls \u00b7 until"
     assert sums in sh(f"csb-log --html {ID}").ok().out
 
 
@@ -1084,8 +1011,8 @@ def test_a_terminal_shows_a_conversation(sh, put, home):
     """A title, where and when, who speaks, the tool calls of an answer in one group."""
     put(spoken_well())
     out = plain_terminal(sh, home)
-    assert out.startswith(f"Why does it fail?\n/w \u00b7 2 Jan 03:01 to 03:13 \u00b7 {ID[:8]}\n\n"
-                          ) or " \u00b7 2 Jan 2026" in out.split("\n")[1]
+    assert out.startswith(
+        f"Why does it fail?\n/w \u00b7 2026-01-02 03:01 \u00b7 {ID[:8]}\n\n")
     assert "You  2026-01-02 03:01\n  Why does it fail?\n\nClaude  03:02\n  I will look.\n\n" in out
     calls = out.split("I will look.\n\n")[1].split("\n\n")[0].split("\n")
     assert [" ".join(line.split()) for line in calls] == [
@@ -1117,7 +1044,7 @@ def test_markdown_is_set_on_a_terminal(sh, put, home):
     out = plain_terminal(sh, home)
     for shown in (
         "  The cause\n\n  The test waits for the wall clock,",
-        "  \u2022 one\n    \u25e6 nested, and so long that it has to be wrapped at the width of the\n"
+        "  \u2022 one\n    \u2022 nested, and so long that it has to be wrapped at the width of the\n"
         "      terminal, as here\n      1. deeper\n  \u2022 two\n\n",
         "  test   \u2502 before",
         "  \u65e5\u672c\u8a9e \u2502 3.2 s",
@@ -1158,6 +1085,6 @@ def test_edits_are_shown_as_lines_on_a_terminal(sh, put, home):
 
 def test_subagents_on_a_terminal(sh, put, home):
     with_subagents(put, home)
-    assert "    \u25b8 subagent aa: 3 turns, --subagents shows them\n" in plain_terminal(sh, home)
+    assert "  subagent aa: 3 turns, --subagents shows them\n" in plain_terminal(sh, home)
     whole = plain_terminal(sh, home, "--subagents")
     assert "  To subagent aa  04:00\n    to a\n\n  Subagent aa  04:00\n    from a\n" in whole

@@ -18,8 +18,8 @@ from csb import ABSENT, FAILED, MISUSE, Error, warn, why
 from csb.copies import homes_of
 from csb.files import StableFile, absolute
 from csb.git import Objects
-from csb.places import claude_dir, existing_store, read_json
-from csb.reading import load_line
+from csb.places import claude_dir, existing_store
+from csb.reading import ReadLine, read_lines
 from csb.session import (
     agent_file_owner,
     is_id,
@@ -30,25 +30,19 @@ from csb.session import (
     transcript_in,
 )
 from csb.stored import StoredSessions, commits_then
-from csb.transcript import (
-    TranscriptLines,
-    call_of_agent,
-    title_beside,
-    title_in,
-)
-
-SMALL_FILE = 1 << 20            # bytes; what says something beside a transcript
+from csb.transcript import call_of_agent, title_in
 
 _AGENT = re.compile(r"agent-([^/]*)\.jsonl")
 
 # A session that was found. record: what it was asked by, and its session_id, project,
 # transcript_path; state "husk" if it has no transcript; oid if that is in the store.
 # transcript: a FoundFile, None of a husk. agents: a Subagent each. beside: the title
-# that a file beside it gives. output_of_tool: a function that gives the FoundFile below
+# that a file beside it gives. output: a function that gives the FoundFile below
 # tool-results/ with a name, or None.
-Found = namedtuple("Found", "record transcript agents beside output_of_tool")
-# name: what messages call it. blocks: a function that yields its bytes.
-FoundFile = namedtuple("FoundFile", "name blocks")
+Found = namedtuple("Found", "record transcript agents beside output")
+# name: what messages call it. blocks: a function that yields its bytes. oid: in the
+# store, None on disk.
+FoundFile = namedtuple("FoundFile", "name blocks oid")
 # A subagent: its name, the id of the call that started it ("": unknown), its FoundFile.
 Subagent = namedtuple("Subagent", "name call_id file")
 
@@ -61,9 +55,8 @@ class Finder:
 
     def __init__(self, args):
         self.args = args
-        self.root = claude_dir(args)
-        self._disk = None       # what _sessions_on_disk() found
-        self._stored = {}       # {commit or time: its _SessionsToRead}
+        self.disk = _Disk(claude_dir(args))
+        self.stores = {}        # {commit or time: its _Store}
 
     def find(self, record):
         """The Found of a record with a session_id or transcript_path; else Error."""
@@ -74,7 +67,7 @@ class Finder:
             if os.path.isdir(path):
                 raise Error(f"cannot read '{path}': Is a directory")
             if os.path.lexists(path) or record.get("state") == "husk":
-                return _found_on_disk(path, record)
+                return _found_at(self.disk, absolute(path), record)
 
         word = record.get("session_id")
         if not isinstance(word, str) or not word:
@@ -87,35 +80,32 @@ class Finder:
         if not project and path:
             project = os.path.basename(os.path.dirname(path))
         if then:
-            return self._stored_then(then).find(word, project, record)
+            return self._store(then).find(word, project, record)
         return self._find_now(word, project, record)
 
     def _find_now(self, word, project, record):
         """On disk, else in the store, else what is left of it on disk."""
-        if self._disk is None:
-            self._disk = _sessions_on_disk(self.root)
-        path = _one_on_disk(self._disk.transcripts, word, project)
-        if path and _has_messages(_file_on_disk(path)):
-            return _found_on_disk(path, record)
+        path = self.disk.find(word, project)
+        if path and _has_messages(self.disk.file(path)):
+            return _found_at(self.disk, path, record)
         try:
-            found = self._stored_then("").find(word, project, record)
-            if not path or found.transcript and _has_messages(found.transcript):
+            found = self._store("").find(word, project, record)
+            if not path or _has_messages(found.transcript):
                 return found
         except Error as error:
-            path = path or _one_on_disk(self._disk.left, word, project)
             if not path and error.status == ABSENT:
                 text = f"session '{word}' is not on disk; {error}"
                 raise Error(text, ABSENT) from None
             if not path:
                 raise
-        return _found_on_disk(path, record)
+        return _found_at(self.disk, path, record)
 
-    def _stored_then(self, then):
-        if then not in self._stored:
+    def _store(self, then):
+        if then not in self.stores:
             store = existing_store(self.args)
             commits = commits_then(store, then) if then else ()
-            self._stored[then] = _SessionsToRead(store, self.root, commits)
-        return self._stored[then]
+            self.stores[then] = _Store(store, self.disk.root, commits)
+        return self.stores[then]
 
 
 def each_found(finder, wanted, are_typed):
@@ -145,13 +135,67 @@ def each_found(finder, wanted, are_typed):
             yield found
 
 
+def _found_at(files, path, record):
+    """The Found of the transcript at a path, or of what is left beside it.
+
+    files: a _Disk or a _Store.
+    """
+    folder = path.removesuffix(".jsonl")
+    root = os.path.dirname(os.path.dirname(os.path.dirname(path)))
+    session_id = os.path.basename(folder)
+    transcript = files.file(path)
+    found = {
+        **record,
+        "session_id": session_id,
+        "project": os.path.basename(os.path.dirname(path)),
+        "transcript_path": os.path.join(files.root, path),
+    }
+    if transcript is None:
+        found["state"] = "husk"
+    elif transcript.oid:
+        found["oid"] = transcript.oid
+    beside = ""
+    for place in (
+        f"{folder}/custom-title.json",
+        os.path.join(root, f"session-states/{session_id}.json"),
+    ):
+        beside = beside or title_in(_value_in(files.file(place)))
+    agents = []
+    for agent in files.agents_of(path, session_id):
+        name = _AGENT.fullmatch(os.path.basename(agent))[1]
+        file = files.file(agent)
+        meta = files.file(agent.removesuffix("jsonl") + "meta.json")
+        if file:
+            agents.append(Subagent(name, call_of_agent(_value_in(meta)), file))
+
+    def output(name):
+        if name in (".", ".."):
+            return None
+        return files.file(f"{folder}/tool-results/{name}")
+
+    return Found(found, transcript, agents, beside, output)
+
+
+def _value_in(file):
+    """The value of JSON in a small FoundFile, None if it has none."""
+    if file is None:
+        return None
+    try:
+        for block in file.blocks():
+            return json.loads(block)
+    except (OSError, ValueError, RecursionError, Error):
+        pass
+    return None
+
+
 def _has_messages(file):
     """Does a transcript hold a message? A stub, as worktrees leave it, does not."""
+    if file is None:
+        return False
     try:
-        for line in TranscriptLines(file.blocks()):
-            for record in load_line([line]).records:
-                if record.is_message:
-                    return True
+        for part in read_lines(file.blocks()):
+            if isinstance(part, ReadLine) and part.record.is_message:
+                return True
     except (OSError, Error):
         pass                    # whoever reads it says so
     return False
@@ -166,127 +210,85 @@ def _the_one(session_id, paths):
     raise Error(f"{text} path: {names}", MISUSE)
 
 
-def _meta_of(path):
-    """The path of the file that says something of the subagent whose file that is."""
-    return path.removesuffix("jsonl") + "meta.json"
-
-
 # --- on disk --------------------------------------------------------------------------
 
-# {session id: [path]}: the transcripts in a Claude directory; and of folders <id>/
-# where the transcripts would be.
-_OnDisk = namedtuple("_OnDisk", "transcripts left")
 
+class _Disk:
+    """The files of sessions in a Claude directory, by their absolute paths."""
 
-def _sessions_on_disk(root):
-    """The _OnDisk of a Claude directory.
+    def __init__(self, root):
+        self.root = root
+        self._sessions = None   # {id: [path of a transcript]}, once they are listed
 
-    A transcript a folder deeper than Claude Code looks counts if there is no other.
-    """
-    found = _OnDisk({}, {})
-    deeper = {}
-    for project in _entries(os.path.join(root, "projects")):
-        for entry in _entries(project.path):
-            path = f"projects/{project.name}/{entry.name}"
-            transcript = transcript_in(path)
-            if transcript:
-                found.transcripts.setdefault(transcript[1], []).append(entry.path)
-            elif is_id(entry.name):
-                found.left.setdefault(entry.name, []).append(entry.path + ".jsonl")
-            elif entry.is_dir():
-                for inner in _entries(entry.path):
-                    odd = odd_transcript_in(f"{path}/{inner.name}")
-                    if odd:
-                        deeper.setdefault(odd.session_id, []).append(inner.path)
-    for session_id, paths in deeper.items():
-        found.transcripts.setdefault(session_id, paths)
-    return found
+    def find(self, word, project):
+        """The path of the transcript of the session that a word means, "" if none is.
 
-
-def _entries(folder):
-    """The entries of a folder by name; one that cannot be listed has none."""
-    try:
-        with os.scandir(folder) as listing:
-            return sorted(listing, key=lambda entry: entry.name)
-    except OSError:
-        return []               # what is missing then is said
-
-
-def _one_on_disk(paths_of, word, project):
-    """The one path of the session that a word means, "" if none has such an id.
-
-    paths_of: {session id: [path]}. Of several that of the project, or the one with
-    messages; Error if that is not one.
-    """
-    try:
-        session_id = pick(word, paths_of)
-    except Error as error:
-        if error.status == MISUSE:
-            raise
-        return ""
-    paths = paths_of[session_id]
-    in_project = [path for path in paths if path.split("/")[-2] == project]
-    paths = in_project or paths
-    if len(paths) > 1:
-        paths = [path for path in paths if _has_messages(_file_on_disk(path))] or paths
-    return _the_one(session_id, paths)
-
-
-def _found_on_disk(path, record):
-    """The Found of a transcript on disk, or of what is left beside its place."""
-    path = absolute(path)
-    session_id = os.path.basename(path).removesuffix(".jsonl")
-    folder = os.path.dirname(path)
-    root = os.path.dirname(os.path.dirname(folder))
-    found = {
-        **record,
-        "session_id": session_id,
-        "transcript_path": path,
-        "project": os.path.basename(folder),
-    }
-    transcript = _file_on_disk(path)
-    if not os.path.lexists(path):
-        transcript = None
-        found["state"] = "husk"
-
-    def output_on_disk(name):
-        file = os.path.join(path.removesuffix(".jsonl"), "tool-results", name)
-        return _file_on_disk(file) if os.path.isfile(file) else None
-
-    beside = title_beside(root, path, session_id)
-    agents = _agents_on_disk(folder, session_id)
-    return Found(found, transcript, agents, beside, output_on_disk)
-
-
-def _file_on_disk(path):
-    def blocks():
-        with StableFile(path, may_be_replaced=True) as file:
-            yield from file.blocks()
-
-    return FoundFile(path, blocks)
-
-
-def _agents_on_disk(folder, session_id):
-    """The Subagents of a session, sorted by their paths."""
-    import glob
-
-    below = f"{glob.escape(folder)}/{session_id}/subagents/**/agent-*.jsonl"
-    flat = f"{glob.escape(folder)}/agent-*.jsonl"
-    agents = []
-    for path in sorted(glob.glob(below, recursive=True) + glob.glob(flat)):
-        call_id = ""
+        Of several that of the project, or the one with messages; Error if that is not
+        one.
+        """
+        if self._sessions is None:
+            self._sessions = self._listed()
         try:
-            if os.path.dirname(path) == folder:
-                owner = agent_file_owner(path)
-                if owner is None or key_of(owner) != key_of(session_id):
-                    continue
-            if os.path.isfile(_meta_of(path)):
-                call_id = call_of_agent(read_json(_meta_of(path)))
-        except (OSError, ValueError) as error:
-            warn(f"cannot read what is beside '{path}': {why(error)}")
-        name = _AGENT.fullmatch(os.path.basename(path))[1]
-        agents.append(Subagent(name, call_id, _file_on_disk(path)))
-    return agents
+            session_id = pick(word, self._sessions)
+        except Error as error:
+            if error.status == MISUSE:
+                raise
+            return ""
+        paths = self._sessions[session_id]
+        for choose in (
+            lambda path: path.split("/")[-2] == project,
+            lambda path: _has_messages(self.file(path)),
+        ):
+            if len(paths) > 1:
+                paths = list(filter(choose, paths)) or paths
+        return _the_one(session_id, paths)
+
+    def _listed(self):
+        """{id: [paths]}. One a folder deeper than Claude Code looks counts if there is
+        no other, and where one would be whose session has just a folder."""
+        import glob
+
+        found = {}
+        deeper = {}
+        left = {}
+        place = os.path.join(glob.escape(self.root), "projects")
+        for path in glob.glob(f"{place}/*/*") + glob.glob(f"{place}/*/*/*.jsonl"):
+            inner = path[len(os.path.join(self.root, "")):]
+            transcript = transcript_in(inner)
+            odd = odd_transcript_in(inner)
+            if transcript:
+                found.setdefault(transcript[1], []).append(path)
+            elif odd:
+                deeper.setdefault(odd.session_id, []).append(path)
+            elif is_id(os.path.basename(path)):
+                left.setdefault(os.path.basename(path), []).append(path + ".jsonl")
+        return {**left, **deeper, **found}
+
+    def file(self, path):
+        """The FoundFile at a path, None if there is none."""
+        def blocks():
+            with StableFile(path, may_be_replaced=True) as file:
+                yield from file.blocks()
+
+        return FoundFile(path, blocks, None) if os.path.lexists(path) else None
+
+    def agents_of(self, path, session_id):
+        """The paths of what the subagents of a session said."""
+        import glob
+
+        folder = os.path.dirname(path)
+        place = glob.escape(folder)
+        below = f"{place}/{session_id}/subagents/**/agent-*.jsonl"
+        found = sorted(glob.glob(below, recursive=True))
+        for flat in sorted(glob.glob(f"{place}/agent-*.jsonl")):
+            try:
+                owner = agent_file_owner(flat)
+            except OSError as error:
+                warn(f"cannot read '{flat}': {why(error)}")
+                continue
+            if owner and key_of(owner) == key_of(session_id):
+                found.append(flat)
+        return found
 
 
 # --- in the store ---------------------------------------------------------------------
@@ -294,6 +296,8 @@ def _agents_on_disk(folder, session_id):
 
 def _is_read(path):
     """Is a path of the store one that reading a session needs?"""
+    if path.startswith("session-states/"):
+        return True
     if not path.startswith("projects/"):
         return False
     if path.endswith((".jsonl", ".meta.json", "/custom-title.json")):
@@ -301,8 +305,8 @@ def _is_read(path):
     return "/tool-results/" in path
 
 
-class _SessionsToRead(StoredSessions):
-    """The sessions that the store holds, or held, now or at some commits."""
+class _Store(StoredSessions):
+    """The files of sessions that the store holds, or held, now or at some commits."""
 
     def __init__(self, store, root, commits):
         super().__init__(store, root, _is_read, commits)
@@ -311,44 +315,24 @@ class _SessionsToRead(StoredSessions):
     def find(self, word, project, record):
         """The Found of the session that a word means; else Error."""
         session_id = pick(word, self.sessions)
-        mine = [path for path in self.sessions[session_id] if self.held.is_file(path)]
-        if not mine:
-            raise Error(f"cannot find a file of session '{session_id}' in the store")
-        path = self._home(session_id, mine, project)
-        found = {
-            **record,
-            "session_id": session_id,
-            "project": project_of(path),
-            "transcript_path": os.path.join(self.root, path),
-        }
-        transcript = None
-        if path in mine:
-            version = self._best(path)
-            transcript = self._file(path, version)
-            found["oid"] = version.oid
-        else:
-            found["state"] = "husk"
-        folder = path.removesuffix(".jsonl") + "/"
+        path = self._home(session_id, project)
+        found = _found_at(self, path, record)
+        found.record["session_id"] = session_id
+        found.record["project"] = project_of(path)
+        return found
 
-        def output_in_store(name):
-            output = f"{folder}tool-results/{name}"
-            if output not in self.held:
-                return None
-            return self._file(output, self._best(output))
-
-        beside = title_in(self._small_object(folder + "custom-title.json"))
-        agents = self._agents(os.path.dirname(path), mine)
-        return Found(found, transcript, agents, beside, output_in_store)
-
-    def _home(self, session_id, mine, project):
+    def _home(self, session_id, project):
         """Where the transcript of a session is, or would be, if it has none."""
         found = self.transcripts(session_id)
         if not found:
-            for path in mine:
+            for path in self.sessions[session_id]:
                 home = project_of(path)
-                found.setdefault(home, f"projects/{home}/{session_id}.jsonl")
                 if odd_transcript_in(path):
                     found[home] = path
+                elif home:
+                    found.setdefault(home, f"projects/{home}/{session_id}.jsonl")
+        if not found:
+            raise Error(f"cannot find a file of session '{session_id}' in the store")
         if project in found:
             return found[project]
         homes = found
@@ -359,50 +343,39 @@ class _SessionsToRead(StoredSessions):
                 pass                # they differ: all are named
         return _the_one(session_id, [found[home] for home in homes if home in found])
 
-    def _best(self, path):
-        """The version that is taken of a path: the first that is not lost."""
+    def file(self, path):
+        """The FoundFile of a path: the first of its versions that is not lost.
+
+        None if there is none. Several files may be read at a time.
+        """
+        if path not in self.held or not self.held.is_file(path):
+            return None
         versions = self.versions(path)
         size_of = self.sizes(versions)
         there = [version for version in versions if version.oid in size_of]
         if not there:
-            raise Error(f"the store has lost '{path}'")
+            warn(f"the store has lost '{path}'")
+            return None
         if there[0] != versions[0]:
             warn(f"the store has lost a version of '{path}': another one is taken")
         self.say_if_shrunk(path, there[0])
-        return there[0]
+        oid = there[0].oid
 
-    def _file(self, path, version):
-        """The FoundFile of a version. Several may be read at a time."""
         def blocks():
             objects = self._idle.pop() if self._idle else Objects(self.store)
             try:
-                yield from objects.blocks(version.oid)
+                yield from objects.blocks(oid)
             finally:
                 self._idle.append(objects)
 
-        return FoundFile(path, blocks)
+        return FoundFile(path, blocks, oid)
 
-    def _agents(self, folder, mine):
-        """The Subagents of a session in a project's folder, sorted by their paths."""
-        agents = []
-        for path in mine:
-            match = _AGENT.fullmatch(os.path.basename(path))
-            if not match or not path.startswith(folder + "/"):
-                continue
-            try:
-                file = self._file(path, self._best(path))
-            except Error as error:
-                warn(str(error))
-                continue
-            call_id = call_of_agent(self._small_object(_meta_of(path)))
-            agents.append(Subagent(match[1], call_id, file))
-        return agents
-
-    def _small_object(self, path):
-        """The value of JSON in the last version of a path, None if there is none."""
-        if path not in self.held:
-            return None
-        try:
-            return json.loads(self.objects.read(self.held.last(path).oid, SMALL_FILE))
-        except (Error, ValueError, RecursionError):
-            return None
+    def agents_of(self, path, session_id):
+        """The paths of what the subagents of a session said."""
+        below = os.path.dirname(path) + "/"
+        found = []
+        for one in self.sessions[session_id]:
+            is_agent = _AGENT.fullmatch(os.path.basename(one))
+            if one.startswith(below) and is_agent and self.held.is_file(one):
+                found.append(one)
+        return found

@@ -145,7 +145,8 @@ class Masker:
 
         text = line.decode("utf-8", "surrogateescape")
         try:
-            record = json.loads(text.removeprefix("\ufeff"))
+            record = _decode(text.removeprefix("\ufeff"))
+            texts = list(_texts_in(record, _places_of_strings(text)))
         except (ValueError, RecursionError):
             number = self.line
             count = self.count
@@ -154,17 +155,19 @@ class Masker:
                 self.is_no_json(number)
             return
 
-        if not isinstance(record, dict):
-            record = {}
-        if self.takes_sessions and record.get("kind") == "session":
-            self.session(record)
+        fields = dict(record) if isinstance(record, _Fields) else {}
+        if self.takes_sessions and fields.get("kind") == "session":
+            self.session(fields)
             self.write(line)
             self.line = 1
             return
-        session_id = record.get("sessionId")
+        session_id = fields.get("sessionId")
         if not isinstance(session_id, str):
             session_id = None
-        text = self._json(text, session_id)
+        edits = []
+        for one in texts:
+            edits += self._edits_of(text, one, session_id)
+        text = _edited_line(text, edits)
         self._pass_on(text.encode("utf-8", "surrogateescape"))
 
     def _pass_on(self, data):
@@ -174,27 +177,23 @@ class Masker:
 
     # --- what may be in a line ---
 
-    def _json(self, text, session_id):
-        """A line that is JSON, masked. session_id: the one that it says, or None."""
-        # Only at its end is it known which types the objects have.
-        suspects = []
-        for value in _values_in(text):
-            secrets = _secrets_of_field(value.field, value.text)
-            if secrets:
-                suspects.append((value, secrets))
+    def _edits_of(self, line, text, session_id):
+        """[(start, end, mark)]: what to replace in a line for the secrets in a _Text.
 
+        session_id: the one that the line says, or None.
+        """
         edits = []
-        for value, secrets in suspects:
-            if _is_sealed(value):
-                continue
-            pointer = _json_pointer(value)
-            end = 0
-            for secret in secrets:
-                before = value.text[end:secret.start]
-                self._found(secret, before, pointer, session_id)
-                end = secret.end
-            edits += _edits_in_line(text, value, secrets)
-        return _edited_line(text, edits)
+        end = 0
+        places = {}             # {number of a piece: its _Places}
+        for secret in _secrets_of_field(text.field, text.text):
+            self._found(secret, text.text[end:secret.start], text.pointer, session_id)
+            end = secret.end
+            for number, start, stop in _parts_of_secret(text, secret):
+                if number not in places:
+                    places[number] = _Places(line, text.pieces[number])
+                start = places[number].of(start)
+                edits.append((start, places[number].of(stop), secret.mark))
+        return edits
 
     def _text(self, data, done, limit):
         """Mask data as text from done to the limit, and write it.
@@ -238,7 +237,7 @@ def _end_of_whole_lines(data):
     return end
 
 
-# --- fields ---------------------------------------------------------------------------
+# --- the strings of a line ------------------------------------------------------------
 
 # Fields that hold no secrets, though what is in them may look so: it is random, or
 # Claude Code could not go on without it.
@@ -254,204 +253,113 @@ DATA_TYPES = ("base64", "redacted_thinking")
 # A field whose name is the word before the secret.
 _TELLING = re.compile("secret|session_?token|authorization", re.IGNORECASE)
 
+# text: a string, or all strings of a list as lines. field: the name of the nearest
+# field around it. pointer: to it. pieces: where in the line its strings are.
+_Text = namedtuple("_Text", "text field pointer pieces")
 
-def _secrets_of_field(name, text):
-    """The Secrets in the text of a field; name: what it is called."""
-    if not _TELLING.search(name):
-        return list(secrets_in(text))
-    before = f'{name}": "'
-    found = []
-    for secret in secrets_in(before + text):
-        start = secret.start - len(before)
-        end = secret.end - len(before)
-        if start >= 0:
-            found.append(secret._replace(start=start, end=end))
-    return found
-
-
-def _is_sealed(value):
-    """Is a value in a field that holds no secrets?"""
-    around = value.around
-    if value.is_list or not around.is_object or _is_input(around):
-        return False
-    if value.key == "data" and around.type in DATA_TYPES:
-        return True
-    return _SEALED.fullmatch(value.key) is not None
-
-
-def _is_input(container):
-    """Is it a part of what a tool is given? There the names of fields mean nothing."""
-    while container.around:
-        around = container.around
-        if container.key == "input" and around.type.endswith("tool_use"):
-            return True
-        container = around
-    return False
-
-
-def _is_sealed_in_text(text, at):
-    """Is a place in a line of JSON, which is not parsed, in such a field?"""
-    quote = text.rfind('"', max(0, at - BEHIND), at)
-    return _SEALED_BEFORE.search(text, max(0, quote - 60), quote + 1) is not None
-
-
-def _json_pointer(value):
-    """The JSON pointer (RFC 6901) to a value."""
-    parts = []
-    key = value.key
-    container = value.around
-    while container.around:
-        parts.append(str(key).replace("~", "~0").replace("/", "~1"))
-        key = container.key
-        container = container.around
-    return "".join("/" + part for part in reversed(parts))
-
-
-# --- the strings of a line ------------------------------------------------------------
-
-# text: the string, or all strings of a list as lines. field: the name of the nearest
-# field around it. around: the _Container that it is in, key: its name or number there.
-# pieces: where in the line its strings are.
-_Value = namedtuple("_Value", "text field around key pieces is_list")
-
-# A string: where it begins in the text of its _Value; from where to where the line has
+# A string: where it begins in the text of its _Text; from where to where the line has
 # what stands between its quotes.
 _Piece = namedtuple("_Piece", "offset start end")
 
-_JSON_PUNCTUATION = re.compile(r'["{}\[\],]')
-_JSON_DECODER = json.JSONDecoder()
 # What is one character of a string: two halves of a surrogate pair, or one escape.
 _JSON_ESCAPE = re.compile(
     r"\\u[dD][89abAB]..\\u[dD][c-fC-F]..|\\u....|\\.", re.DOTALL
 )
 
 
-class _Container:
-    """An object or a list in a line of JSON, while that is gone through."""
-
-    def __init__(self, around, is_object):
-        self.around = around        # what it is in; None for what is around the record
-        self.is_object = is_object
-        self.key = None             # its name or number in there
-        self.field = ""             # the name of the nearest field around it
-        self.type = ""              # what the field "type" of an object says
-        self.next_key = None        # of what comes next in it; None: a name comes
-        self.lines = None           # the strings of a list, where they may be a key
-        if not is_object:
-            self.next_key = 0
-        if around:
-            self.key = around.next_key
-            self.field = around.field_of_next()
-
-    def field_of_next(self):
-        """The name of the nearest field around what comes next."""
-        if self.is_object:
-            return self.next_key
-        return self.field
-
-    def go_on(self):
-        """Go on to the next field or element, after a comma."""
-        if self.is_object:
-            self.next_key = None
-        else:
-            self.next_key += 1
+class _Fields(list):
+    """An object of JSON: all its fields, as they stand there."""
 
 
-def _values_in(line):
-    """Yield a _Value for each string in a line of JSON that is no name of a field.
+_decoder = json.JSONDecoder(object_pairs_hook=_Fields)
+_decode = _decoder.decode
 
-    A private key in a list of strings is in all of them, as the lines of a text: Claude
-    Code writes a patch so. Such a list is one value.
+
+def _places_of_strings(line):
+    """Yield (start, end) of each string in a line of JSON, without its quotes."""
+    at = line.find('"')
+    while at >= 0:
+        _, end = _decoder.raw_decode(line, at)
+        yield at + 1, end - 1
+        at = line.find('"', end)
+
+
+def _texts_in(value, places, field="", pointer="", is_input=False):
+    """Yield a _Text for each string in a value that may be, or hold, a secret.
+
+    places: those of the strings in the line, from the first of the value on. is_input:
+    is it what a tool is given? There the names of fields mean nothing.
     """
-    may_have_key = "KEY" in line or _NEEDLESS_ESCAPE.search(line)
-    container = _Container(None, False)
-    token = _JSON_PUNCTUATION.search(line)
-    while token:
-        sign = token[0]
-        end = token.end()
-
-        if sign == '"':
-            text, end = _JSON_DECODER.raw_decode(line, token.start())
-            if container.next_key is None:
-                container.next_key = text
-            else:
-                value = _string_value(container, text, token.end(), end - 1)
-                if container.lines is None:
-                    yield value
-                else:
-                    container.lines.append(value)
-        elif sign in "{[":
-            if container.lines:
-                yield from container.lines
-            container.lines = None          # there is more in it than strings
-            container = _Container(container, sign == "{")
-            if sign == "[" and may_have_key:
-                container.lines = []
-        elif sign == ",":
-            container.go_on()
-        else:
-            if container.lines:
-                yield from _joined_lines(container)
-            container = container.around
-
-        token = _JSON_PUNCTUATION.search(line, end)
+    if isinstance(value, str):
+        yield _Text(value, field, pointer, [_Piece(0, *next(places))])
+    elif isinstance(value, _Fields):
+        kind = str(dict(value).get("type"))
+        for key, inner in value:
+            next(places)        # of the key
+            if isinstance(inner, str) and not is_input and _is_sealed(key, kind):
+                next(places)
+                continue
+            name = key.replace("~", "~0").replace("/", "~1")    # RFC 6901
+            inside = is_input or key == "input" and kind.endswith("tool_use")
+            yield from _texts_in(inner, places, key, f"{pointer}/{name}", inside)
+    elif isinstance(value, list) and _holds_key(value):
+        # Claude Code writes a patch so: the key is in all of its lines.
+        pieces = []
+        offset = 0
+        for one in value:
+            pieces.append(_Piece(offset, *next(places)))
+            offset += len(one) + 1
+        yield _Text("\n".join(value), field, pointer, pieces)
+    elif isinstance(value, list):
+        for number, inner in enumerate(value):
+            yield from _texts_in(inner, places, field, f"{pointer}/{number}", is_input)
 
 
-def _string_value(container, text, start, end):
-    """The _Value of the string that comes next in a container."""
-    if container.next_key == "type":
-        container.type = text
-    pieces = [_Piece(0, start, end)]
-    field = container.field_of_next()
-    return _Value(text, field, container, container.next_key, pieces, False)
+def _is_sealed(key, kind):
+    """Does a field of an object of that type hold no secrets?"""
+    if key == "data" and kind in DATA_TYPES:
+        return True
+    return _SEALED.fullmatch(key) is not None
 
 
-def _joined_lines(container):
-    """The strings of a list: as they are, or as one with a private key in it."""
-    lines = container.lines
-    if not any("PRIVATE KEY" in value.text for value in lines):
-        return lines
-    offset = 0
-    pieces = []
-    for value in lines:
-        pieces.append(value.pieces[0]._replace(offset=offset))
-        offset += len(value.text) + 1
-    text = "\n".join(value.text for value in lines)
-    around = container.around
-    return [_Value(text, container.field, around, container.key, pieces, True)]
+def _holds_key(values):
+    """Is it a list of strings with a private key in it?"""
+    is_key = False
+    for value in values:
+        if not isinstance(value, str):
+            return False
+        is_key = is_key or "PRIVATE KEY" in value
+    return is_key
 
 
-def _edits_in_line(line, value, secrets):
-    """[(start, end, mark)]: what to replace in a line for the Secrets of a _Value."""
-    spans = {}                  # {number of a piece: [(start, end, mark) in its text]}
-    for secret in secrets:
-        for number, start, end in _parts_of_secret(value, secret):
-            spans.setdefault(number, []).append((start, end, secret.mark))
-
-    edits = []
-    for number, parts in spans.items():
-        offsets = []
-        for start, end, _ in parts:
-            offsets += start, end
-        places = iter(_places_in_json(line, value.pieces[number], offsets))
-        for _, _, mark in parts:
-            edits.append((next(places), next(places), mark))
-    return edits
+def _is_sealed_in_text(text, at):
+    """Is a place in a line of JSON, which is not parsed, in a sealed field?"""
+    quote = text.rfind('"', max(0, at - BEHIND), at)
+    return _SEALED_BEFORE.search(text, max(0, quote - 60), quote + 1) is not None
 
 
-def _parts_of_secret(value, secret):
-    """Yield the parts of a Secret in the pieces of a _Value: (number, start, end)."""
-    first = bisect_right(value.pieces, secret.start, key=_offset_of_piece) - 1
-    for number in range(first, len(value.pieces)):
-        offset = value.pieces[number].offset
+def _secrets_of_field(name, text):
+    """Yield the Secrets in the text of a field; name: what it is called."""
+    before = f'{name}": "' if _TELLING.search(name) else ""
+    for secret in secrets_in(before + text):
+        start = secret.start - len(before)
+        if start >= 0:
+            yield secret._replace(start=start, end=secret.end - len(before))
+
+
+def _parts_of_secret(text, secret):
+    """Yield the parts of a Secret in the pieces of a _Text: (number, start, end)."""
+    first = bisect_right(text.pieces, secret.start, key=_offset_of_piece) - 1
+    for number in range(first, len(text.pieces)):
+        offset = text.pieces[number].offset
         if offset >= secret.end:
             return
         start = max(secret.start, offset)
         end = secret.end
-        if number + 1 < len(value.pieces):
-            end = min(end, value.pieces[number + 1].offset - 1)
+        if number + 1 < len(text.pieces):
+            end = min(end, text.pieces[number + 1].offset - 1)
         # In a line of a diff its column stays.
-        if secret.start < offset and value.text[start:start + 1] in ("+", "-", " "):
+        if secret.start < offset and text.text[start:start + 1] in ("+", "-", " "):
             start += 1
         if start < end:
             yield number, start - offset, end - offset
@@ -461,28 +369,26 @@ def _offset_of_piece(piece):
     return piece.offset
 
 
-def _places_in_json(line, piece, offsets):
-    """Where in the line the characters of a string stand.
+class _Places:
+    """Where in a line the characters of a string stand, asked for in their order."""
 
-    offsets: their places in the string, ascending.
-    """
-    places = []
-    shift = piece.start
-    escapes = _JSON_ESCAPE.finditer(line, piece.start, piece.end)
-    escape = next(escapes, None)
-    for offset in offsets:
-        while escape and escape.start() < offset + shift:
-            shift += len(escape[0]) - 1
-            escape = next(escapes, None)
-        places.append(offset + shift)
-    return places
+    def __init__(self, line, piece):
+        self.escapes = _JSON_ESCAPE.finditer(line, piece.start, piece.end)
+        self.escape = next(self.escapes, None)
+        self.shift = piece.start
+
+    def of(self, offset):
+        while self.escape and self.escape.start() < offset + self.shift:
+            self.shift += len(self.escape[0]) - 1
+            self.escape = next(self.escapes, None)
+        return offset + self.shift
 
 
 def _edited_line(line, edits):
     """The line with each (start, end, mark) of edits done."""
     pieces = []
     done = 0
-    for start, end, mark in sorted(edits):
+    for start, end, mark in edits:
         pieces += line[done:start], mark
         done = end
     pieces.append(line[done:])

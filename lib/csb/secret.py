@@ -189,11 +189,10 @@ KEY_HEAD = re.compile(                              # where such a line ends
 
 # --- signs: a fast look for the words -------------------------------------------------
 
-# To look for some seventy words at once, or for one after the other, would take most
-# of the time: Python's re is slow where a match may begin with any of many characters,
-# and fast where it begins with one. So the words are grouped by a character that all of
-# a group have in them, and that is rare in transcripts. That one is looked for; only
-# then what stands before and after it is compared. In order of preference:
+# Python's re is slow where a match may begin with any of many characters, and fast
+# where it begins with one. So the words are grouped by a character that all of a group
+# have in them, and that is rare in transcripts: it is looked for, and only then what
+# stands before and after it is compared. In order of preference:
 RARE_CHARACTERS = "JKBzTI_.-:b"
 
 
@@ -206,22 +205,17 @@ class _Group:
         self.shape_of = shape_of
         # Of two words that begin in the same way the longer one is meant.
         self.words = sorted(shape_of, key=len, reverse=True)
-        self.pattern = re.compile(self._before() + self._alternatives())
-
-    def _before(self):
-        """The rare character, behind one of those that any of the words has there."""
-        here = re.escape(self.char)
-        before = {word[:word.index(self.char)][-1:] for word in self.words}
-        if "" in before:            # one begins with it
-            return here
-        return f"{here}(?<=[{re.escape(''.join(sorted(before)))}]{here})"
-
-    def _alternatives(self):
+        # The rare character, behind one of those that any of the words has there: none,
+        # if one begins with it.
+        pattern = re.escape(char)
+        before = {word[:word.index(char)][-1:] for word in self.words}
+        if "" not in before:
+            pattern += f"(?<=[{re.escape(''.join(sorted(before)))}]{pattern})"
         parts = []
         for word in self.words:
-            head, _, tail = word.partition(self.char)
-            parts.append(f"(?<={re.escape(head + self.char)}){re.escape(tail)}")
-        return f"(?:{'|'.join(parts)})"
+            head, _, tail = word.partition(char)
+            parts.append(f"(?<={re.escape(head + char)}){re.escape(tail)}")
+        self.pattern = re.compile(f"{pattern}(?:{'|'.join(parts)})")
 
     def signs(self, text, start):
         """Yield the Sign of each of the words in text, from start on."""
@@ -270,17 +264,15 @@ def secrets_in(text, start=0):
             continue
         if key_id:
             lone = _lone_key(text, key_id, end, secret.start)
+            yield from lone
             if lone:
-                yield lone
                 key_id = None
         yield secret
         end = secret.end
         if secret.kind == AWS_KEY_ID:
             key_id = secret
     if key_id:
-        lone = _lone_key(text, key_id, end, len(text))
-        if lone:
-            yield lone
+        yield from _lone_key(text, key_id, end, len(text))
 
 
 def _secret_at(text, sign):
@@ -306,15 +298,13 @@ def _is_something_else(text, start, end):
 
 
 def _lone_key(text, key_id, start, end):
-    """The secret key that stands near an AWS key id in a part of a text, or None."""
+    """[the secret key] that stands near an AWS key id in a part of a text, or []."""
     end = min(end, key_id.end + NEAR_KEY_ID)
-    if start >= end:
-        return None
-    match = LONE_SECRET_KEY.search(text, start, end)
+    match = start < end and LONE_SECRET_KEY.search(text, start, end)
     if not match:
-        return None
+        return []
     mark = marker(AWS_SECRET_KEY, match[0])
-    return Secret(key_id.sign, match.start(), match.end(), AWS_SECRET_KEY, mark)
+    return [Secret(key_id.sign, *match.span(), AWS_SECRET_KEY, mark)]
 
 
 def marker(kind, secret):

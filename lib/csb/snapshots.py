@@ -78,13 +78,12 @@ def parse_snapshot_options(options, retain, restored_to):
     return args
 
 
-def named_paths(options, args):
+def given_paths(options, args):
     """(the records to work on, whether a person typed their paths)."""
     words = args.files
-    if args.source is not None:
-        words = [args.source]
-    if args.restore is not None:
-        words = [args.restore]
+    for word in (args.source, args.restore):
+        if word is not None:
+            words = [word]
     return operands(options, words, bare="path"), bool(words)
 
 
@@ -101,7 +100,7 @@ def below_git_root(*parts):
     return os.path.join(os.fsdecode(top).rstrip("\n"), *parts)
 
 
-# --- making them ----------------------------------------------------------------------
+# --- the shelf ------------------------------------------------------------------------
 
 
 class Shelf:
@@ -124,20 +123,17 @@ class Shelf:
         """Where a snapshot, or a restored file, of the one at path goes without DIR."""
         raise NotImplementedError
 
-    def restore(self, path):
-        """Bring the snapshot at path back into .folder; the record."""
-        raise NotImplementedError
+    def packed(self, blocks, size):
+        """Yield the bytes of a snapshot of blocks, which have size bytes."""
+        return blocks
 
-    def write(self, file, aside):
-        """Write what a StableFile holds to the path aside; (record's fields, SHA-256).
+    def unpacked(self, path):
+        """Yield the bytes that a snapshot holds; Error if it is damaged."""
+        return file_blocks(path)
 
-        The SHA-256 is that of the bytes as they were read.
-        """
-        raise NotImplementedError
-
-    def verify(self, aside, raw):
-        """Read back what was written; more fields. Damaged if it differs."""
-        raise NotImplementedError
+    def facts_of(self, aside):
+        """What else the record says of a snapshot that was just written."""
+        return {}
 
     def place(self, aside, path, source, facts):
         """Give what lies aside its name; FileExistsError if that is taken."""
@@ -151,6 +147,18 @@ class Shelf:
         """Delete a snapshot and what belongs to it."""
         os.unlink(path)
 
+    def name_within(self, path):
+        """The name of what a snapshot holds."""
+        snapshot = parse_name(os.path.basename(path), self.ending)
+        if not snapshot:
+            raise Error("it is not named <stamp>__<name>")
+        return snapshot.name
+
+    def examine(self, path):
+        """(SHA-256 of what a snapshot holds, fields of its record); Error if damaged.
+        """
+        return sha256_of(self.unpacked(path)), {}
+
     # What is common.
 
     def work(self, paths, typed):
@@ -161,11 +169,7 @@ class Shelf:
         task, do = "snapshot", self.snapshot
         if self.args.restore is not None:
             task, do = "restore", self.restore
-        done = set()
-        for path in paths:
-            if path in done:
-                continue
-            done.add(path)
+        for path in dict.fromkeys(paths):
             if not is_readable(path, typed):
                 continue
             if self.folder is None:
@@ -178,20 +182,29 @@ class Shelf:
     def snapshot(self, source):
         """Make a snapshot, and delete a surplus one of the same source; the record."""
         base = os.path.basename(source)
+        taken = time.time()
         if self.args.dry_run:
-            size = os.stat(source).st_size
-            facts = {"taken": time.time(), "size": size, "dry_run": True}
-            new = self._add(base, facts["taken"], lambda path: None)
+            facts = {"size": os.stat(source).st_size, "dry_run": True}
+            new = self._add(base, taken, lambda path: None)
         else:
             self.prepare()
-            facts, new = self._take(source, base)
-
-        record = {"kind": "snapshot", "path": self._path(new), "source": source}
-        taken = facts.pop("taken")
-        record.update(facts)
-        record["snapshot_at"] = utc(taken)
-        record["purged"] = self._thin_out(base, new)
-        return record
+            aside = temporary_in(self.folder)
+            try:
+                taken, facts = self._write_settled(source, aside)
+                new = self._add(
+                    base, taken, lambda path: self.place(aside, path, source, facts)
+                )
+                sync(self.folder)
+            finally:
+                remove_file(aside)
+        return {
+            "kind": "snapshot",
+            "path": self._path(new),
+            "source": source,
+            **facts,
+            "snapshot_at": utc(taken),
+            "purged": self._thin_out(base, new),
+        }
 
     def prepare(self):
         """Make the directory. One that was named may be on a disk that is away: what it
@@ -201,33 +214,28 @@ class Shelf:
         make_dirs(self.folder)
         sweep(self.folder)
 
-    def _take(self, source, base):
-        """Write, verify and name a snapshot; (fields of its record, Snapshot)."""
-        aside = temporary_in(self.folder)
-        try:
-            facts, raw = self._write_settled(source, aside)
-            facts.update(self.verify(aside, raw))
-            new = self._add(
-                base, facts["taken"],
-                lambda path: self.place(aside, path, source, facts),
-            )
-            sync(self.folder)
-            return facts, new
-        finally:
-            remove_file(aside)
-
     def _write_settled(self, source, aside):
-        """write(), again while the source is being rewritten."""
-        for pause in (*PAUSES, None):
+        """_write(), again while the source is being rewritten."""
+        for pause in PAUSES:
             try:
-                with StableFile(source) as file:
-                    taken = time.time()
-                    facts, raw = self.write(file, aside)
-                    return {"taken": taken, **facts}, raw
+                return self._write(source, aside)
             except (Changed, FileNotFoundError):
-                if pause is None:
-                    raise
-            time.sleep(pause)
+                time.sleep(pause)
+        return self._write(source, aside)
+
+    def _write(self, source, aside):
+        """Write a snapshot of a file aside, and read it back; (when, its facts)."""
+        from hashlib import sha256
+
+        digest = sha256()
+        with StableFile(source) as file:
+            taken = time.time()
+            size = file.stat.st_size
+            write_new(aside, self.packed(hashed(file.blocks(), digest), size))
+        if sha256_of(self.unpacked(aside)) != digest.hexdigest():
+            raise Damaged
+        facts = {"size": size, "raw_sha256": digest.hexdigest()}
+        return taken, {**facts, **self.facts_of(aside)}
 
     def _add(self, base, taken, place):
         """Give a snapshot the next free name of its second; the Snapshot.
@@ -262,7 +270,7 @@ class Shelf:
         for name in names:
             parsed = parse_name(name, self.ending)
             if parsed and parsed.name == base:
-                found.append(Snapshot(parsed.stamp, parsed.number, name))
+                found.append(parsed._replace(name=name))
         return sorted(found)
 
     def _path(self, snapshot):
@@ -274,16 +282,15 @@ class Shelf:
         if path is None:
             return []
         self.purged.add(base)
-        if not self.args.dry_run:
-            try:
-                self.remove(path)
-            except FileNotFoundError:
-                pass                # another run was faster
-            except OSError as error:
-                warn(f"cannot delete '{error.filename}': {why(error)}")
-        if not self.args.dry_run and os.path.lexists(path):
-            return []
-        return [path]
+        if self.args.dry_run:
+            return [path]
+        try:
+            self.remove(path)
+        except FileNotFoundError:
+            pass                    # another run was faster
+        except OSError as error:
+            warn(f"cannot delete '{error.filename}': {why(error)}")
+        return [] if os.path.lexists(path) else [path]
 
     def _surplus(self, base, new):
         """The one path to delete so that enough are kept, None if nothing is to go.
@@ -309,6 +316,60 @@ class Shelf:
             return oldest
         return others[0] if self.is_sound(oldest) else oldest
 
+    # Bringing them back.
+
+    def restore(self, path):
+        """Bring the snapshot at path back into .folder; the record."""
+        target = os.path.join(self.folder, self.name_within(path))
+        record = {"kind": "file", "path": target}
+        if self.args.dry_run:
+            record["dry_run"] = True
+        try:
+            raw, facts = self.examine(path)
+            back = self._bring_back(target, path, raw)
+        except Error as error:
+            emit({**record, "result": "refused", "reason": str(error)})
+            raise
+        return {**record, **back, **facts}
+
+    def _bring_back(self, target, path, raw):
+        """Write what a snapshot holds to a target, and read that again; the fields.
+
+        raw: its SHA-256. Error if another file is there, Damaged if what was written
+        reads back differently.
+        """
+        args = self.args
+        same = has_bytes(target, raw)
+        if os.path.lexists(target) and not same and not args.force:
+            raise Error(f"another file is at '{target}' (--force replaces it)")
+        if not same and not args.dry_run:
+            if args.folder:
+                os.stat(os.path.dirname(args.folder))
+            self._write_proven(target, path, raw)
+        fields = {}
+        if same or not args.dry_run:
+            now = os.stat(target)
+            fields["size"] = now.st_size
+            fields["mode"] = f"{now.st_mode & 0o7777:04o}"
+            fields["mtime"] = utc_ns(now.st_mtime_ns)
+        fields["result"] = "kept" if same else "restored"
+        return fields
+
+    def _write_proven(self, target, path, raw):
+        """Write a file aside, read it back, and only then give it its name."""
+        folder = os.path.dirname(target)
+        make_dirs(folder)
+        aside = temporary_in(folder)
+        try:
+            write_new(aside, self.unpacked(path))
+            if not has_bytes(aside, raw):
+                raise Damaged
+            give_name = os.replace if self.args.force else os.link
+            give_name(aside, target)
+            sync(folder)
+        finally:
+            remove_file(aside)
+
 
 def parse_name(name, ending):
     """The Snapshot that a file name tells of, with its source's name; else None."""
@@ -320,7 +381,7 @@ def parse_name(name, ending):
     return Snapshot(match[1], int(match[2] or 0), match[3])
 
 
-# --- bringing them back ---------------------------------------------------------------
+# --- files ----------------------------------------------------------------------------
 
 
 class Damaged(Error):
@@ -343,46 +404,7 @@ def is_readable(path, typed):
     return False
 
 
-def bring_back(target, blocks, raw, args):
-    """Write a file back, and read it again; the record's fields.
-
-    blocks() yields its bytes, raw is their SHA-256. Error if another file is there,
-    Damaged if what was written reads back differently.
-    """
-    same = _has_bytes(target, raw)
-    if os.path.lexists(target) and not same and not args.force:
-        raise Error(f"another file is at '{target}' (--force replaces it)")
-    if not same and not args.dry_run:
-        if args.folder:
-            os.stat(os.path.dirname(args.folder))
-        _write_proven(target, blocks(), raw, args.force)
-    fields = {}
-    if same or not args.dry_run:
-        now = os.stat(target)
-        fields["size"] = now.st_size
-        fields["mode"] = f"{now.st_mode & 0o7777:04o}"
-        fields["mtime"] = utc_ns(now.st_mtime_ns)
-    fields["result"] = "kept" if same else "restored"
-    return fields
-
-
-def _write_proven(target, blocks, raw, replaces):
-    """Write a file aside, read it back, and only then give it its name."""
-    folder = os.path.dirname(target)
-    make_dirs(folder)
-    aside = temporary_in(folder)
-    try:
-        write_new(aside, blocks)
-        if not _has_bytes(aside, raw):
-            raise Damaged
-        give_name = os.replace if replaces else os.link
-        give_name(aside, target)
-        sync(folder)
-    finally:
-        remove_file(aside)
-
-
-def _has_bytes(path, raw):
+def has_bytes(path, raw):
     """Is a regular file, and no link, at the path that has this SHA-256?"""
     if os.path.islink(path) or not os.path.isfile(path):
         return False
@@ -404,9 +426,9 @@ def hashed(blocks, digest):
 
 def sha256_of(blocks):
     """The SHA-256 of blocks of bytes, in hex."""
-    import hashlib
+    from hashlib import sha256
 
-    digest = hashlib.sha256()
+    digest = sha256()
     for block in blocks:
         digest.update(block)
     return digest.hexdigest()

@@ -3,16 +3,46 @@
 A turn is a record of csb-log: who spoke, when, the text, the tool calls with what came
 of them. Its fields may be anything: it came out of a file, or through a pipe.
 """
+import json
 import re
 
-from csb import from_utc, printable
+from csb import from_utc, printable, warn
 from csb.session import is_id
+from csb.terminal import counted, with_tilde
+from csb.transcript import edits_in, tasks_in
 
 SHORT = 100                     # characters of a line
 LONG_LINE_READ = 2000           # characters that are looked at for one line
+MOST_COMPARED = 2000            # lines; to compare more takes long
+
+ROLES = {
+    "user": "User",
+    "assistant": "Assistant",
+    "tool": "Tool",
+    "summary": "Summary",
+    "meta": "Claude Code",
+    "system": "Note",
+}
+# What stands before the tasks of a list.
+BOXES = {"completed": "\u2611", "in_progress": "\u25b8"}
+TO_DO = "\u2610"
+CHANGE = "change"               # the label of the lines that a tool has changed
 
 _COLOURS = re.compile(r"\x1b\[[0-9;:]*[mK]")
 _BETWEEN_LINES = re.compile("[^\t\n]+")
+
+
+def give_out(turns, take):
+    """Have each turn taken by a function; what is none is warned of."""
+    for turn in turns:
+        try:
+            take(turn)
+        except (TypeError, ValueError, AttributeError, RecursionError):
+            warn("cannot show a turn: it is not as csb-log --json makes them")
+        turn = None             # it may be large: it is not held meanwhile
+
+
+# --- texts ----------------------------------------------------------------------------
 
 
 def harmless(text):
@@ -39,33 +69,18 @@ def line_of(text, width=SHORT):
     return line
 
 
-def seconds_of(turn):
-    """When a turn was, in seconds since 1970; None if it does not say."""
-    try:
-        return from_utc(turn["at"]) // 10**9
-    except (KeyError, TypeError, ValueError):
-        return None
-
-
 def local_time(turn, form="%Y-%m-%d %H:%M"):
     """When a turn was, as the clock on the wall shows it; "" if it does not say."""
     import time
 
-    seconds = seconds_of(turn)
-    if seconds is None:
-        return ""
     try:
+        seconds = from_utc(turn["at"]) // 10**9
         return time.strftime(form, time.localtime(seconds))
-    except (ValueError, OverflowError, OSError):
+    except (KeyError, TypeError, ValueError, OverflowError, OSError):
         return ""
 
 
-def calls_of(turn):
-    """The tool calls of a turn, a dict each."""
-    calls = turn.get("tools")
-    if not isinstance(calls, list):
-        return []
-    return [call for call in calls if isinstance(call, dict)]
+# --- whose a turn is ------------------------------------------------------------------
 
 
 def agent_of(turn):
@@ -78,20 +93,49 @@ def agent_of(turn):
     return ""
 
 
-def title_of(turn, prompt=""):
-    """What the session of a turn is called, or its first prompt, else its id."""
-    title = line_of(turn.get("title"), 200) or line_of(prompt, 200)
-    if not title:
-        title = f"Session {short_id(turn.get('session_id'))}".strip()
-    return title
+def title_of(turn):
+    """What the session is called that a turn begins, or its prompt, else its id."""
+    title = line_of(turn.get("title"), 200)
+    if not title and turn.get("role") == "user":
+        title = line_of(turn.get("text"), 200)
+    return title or f"Session {short_id(turn.get('session_id'))}".strip()
 
 
 def short_id(session_id):
     """An id as people see it: 8 digits. A name that is none is whole."""
     name = line_of(session_id)
-    if is_id(name):
-        return name[:8]
-    return name
+    return name[:8] if is_id(name) else name
+
+
+def place_of(turn):
+    """The folder, else the project, and the branch of the session of a turn."""
+    folder = with_tilde(line_of(turn.get("cwd"), 300)) or line_of(turn.get("project"))
+    branch = line_of(turn.get("git_branch"), 60)
+    return " \u00b7 ".join(filter(None, (folder, branch)))
+
+
+# --- tool calls -----------------------------------------------------------------------
+
+
+def calls_of(turn):
+    """The tool calls of a turn, a dict each."""
+    calls = turn.get("tools")
+    if not isinstance(calls, list):
+        return []
+    return [call for call in calls if isinstance(call, dict)]
+
+
+def name_of_call(call):
+    return line_of(call.get("name"), 60) or "?"
+
+
+def brief_of(call):
+    """What a tool was called with, on a line."""
+    tasks = tasks_in(call.get("input"))
+    if tasks:
+        done = sum(task.state == "completed" for task in tasks)
+        return f"{done} of {len(tasks)} done"
+    return line_of(call.get("brief"), 200)
 
 
 def outcome(call):
@@ -101,57 +145,46 @@ def outcome(call):
         return "no result"
     if call.get("is_error") is True:
         return f"failed: {line_of(result, 80)}"
-    count = count_of_lines(result)
-    if count:
-        return number_of(count, "line")
-    if call.get("images"):
-        return "a picture"
-    return "no output"
+    edits = edits_in(call.get("input"))
+    if edits:
+        lines = [line[:1] for edit in edits for line in diff_of(edit)]
+        return f"+{lines.count('+')} \u2212{lines.count('-')}"
+    if result:
+        return counted(result.removesuffix("\n").count("\n") + 1, "line")
+    return "a picture" if call.get("images") else "no output"
 
 
-def number_of(count, noun):
-    """A count and its noun: 1 line, 2 lines."""
-    if count == 1:
-        return f"1 {noun}"
-    return f"{count} {noun}s"
+def given_and_got(call):
+    """Yield (label, text) of what a tool got and gave.
 
-
-def count_of_lines(text):
-    """How many lines a text has; one without an end counts."""
-    count = text.count("\n")
-    if text and not text.endswith("\n"):
-        count += 1
-    return count
-
-
-def tasks_done(tasks):
-    """How far a list of Tasks is, in a few words."""
-    done = sum(task.state == "completed" for task in tasks)
-    return f"{done} of {len(tasks)} done"
-
-
-def lines_changed(edits):
-    """(lines that went, lines that came) of Edits."""
-    went = 0
-    came = 0
+    Of an edit the lines that changed, of a list of tasks nothing: see tasks_in().
+    """
+    given = call.get("input")
+    edits = edits_in(given)
+    tasks = tasks_in(given)
+    if not isinstance(given, dict):
+        given = {"input": given}
+    for name, value in given.items():
+        is_text = isinstance(value, str)
+        is_shown = (edits or tasks) and not is_text
+        if value is None or is_shown or any(value in edit for edit in edits):
+            continue
+        if not is_text:
+            value = json.dumps(value, ensure_ascii=False)
+        yield line_of(name, 60), value
     for edit in edits:
-        for line in diff_of(edit):
-            if line.startswith("-"):
-                went += 1
-            elif line.startswith("+"):
-                came += 1
-    return went, came
-
-
-MOST_COMPARED = 2000            # lines; to compare more takes long
+        yield CHANGE, "\n".join(diff_of(edit))
+    if isinstance(call.get("result"), str):
+        label = "error" if call.get("is_error") is True else "result"
+        yield label, call["result"]
 
 
 def diff_of(edit):
     """The lines of an Edit, those that went after "-", those that came after "+"."""
     from difflib import SequenceMatcher  # 3 ms
 
-    old = _lines_of_text(edit.old)
-    new = _lines_of_text(edit.new)
+    old = edit.old.split("\n") if edit.old else []
+    new = edit.new.split("\n") if edit.new else []
     if len(old) + len(new) > MOST_COMPARED:
         return ["-" + line for line in old] + ["+" + line for line in new]
     lines = []
@@ -163,9 +196,3 @@ def diff_of(edit):
             lines += ["-" + line for line in old[start:end]]
             lines += ["+" + line for line in new[new_start:new_end]]
     return lines
-
-
-def _lines_of_text(text):
-    if not text:
-        return []
-    return text.split("\n")

@@ -1,15 +1,9 @@
 """the versions of sessions and paths that a store holds, as csb-history lists them
 
-    history = History(store, root, wanted)
-    lines = history.lines_of(session_id, project)
+    history = History(store, root)
+    lines = history.lines_of(session_id, project)       or files_of()
     for line, placed in placed_versions(history, lines):
-        for record in version_records(history, line, placed): ...
-
-    lines = history.files_of(session_id, project)       the files of a session
-    times = own_times(history, lines)
-    for line, placed in placed_versions(history, lines):
-        if placed:
-            record = file_record(line, placed[0], times)
+        for record in version_records(line, placed): ...
 
 A session that Claude Code moved to another project has one history. Paths are relative
 to the Claude directory. The manual of csb-history names the fields of the records.
@@ -17,8 +11,8 @@ to the Claude directory. The manual of csb-history names the fields of the recor
 from collections import namedtuple
 
 from csb import utc, utc_ns, warn
-from csb.git import GitError, Info
-from csb.held import Moves, begins_with, measured, notes
+from csb.git import GitError
+from csb.held import Moves, measured, notes
 from csb.session import ids_in, plans_named, project_of, transcript_in
 from csb.stored import StoredSessions
 
@@ -31,11 +25,9 @@ Placed = namedtuple("Placed", "path version size")
 
 
 class History(StoredSessions):
-    """The versions that a store holds, or held, of some paths (see wanted there)."""
+    """The versions that a store holds, or held."""
 
-    def __init__(self, store, root, wanted):
-        super().__init__(store, root, wanted)
-        self._moves = None          # Moves, when they are needed
+    _moves = None               # Moves, when they are needed
 
     def lines_of(self, session_id, project):
         """The Lines of a session: of its transcripts, else of its other files.
@@ -134,15 +126,11 @@ def placed_versions(history, lines):
         yield line, placed
 
 
-def version_records(history, line, placed, read=False):
-    """Yield a record for each Placed of a Line: what became of the one before it.
-
-    read: compare what they hold, not the size alone?
-    """
-    older_ones = [*placed[1:], None]
-    for newer, older in zip(placed, older_ones, strict=True):
+def version_records(line, placed):
+    """Yield a record for each Placed of a Line: what became of the one before it."""
+    for newer, older in zip(placed, [*placed[1:], None], strict=True):
         record = _version_record(line, newer)
-        record["change"] = change_of(history, newer, older, read)
+        record["change"] = _change_of(newer, older)
         if newer is placed[0]:
             _add_deletion(record, newer)
         yield record
@@ -201,8 +189,8 @@ def _add_deletion(record, placed):
         record["deleted_at"] = utc(placed.version.deleted_at)
 
 
-def change_of(history, newer, older, read):
-    """What became of the older version of a path in the newer one."""
+def _change_of(newer, older):
+    """What became of the older Placed of a Line in the newer one."""
     if older is None:
         return "new"
     if newer.path != older.path:
@@ -216,9 +204,4 @@ def change_of(history, newer, older, read):
         return "shrunk"
     if newer.size == older.size:
         return "rewritten"
-    if read:
-        info = Info(newer.version.oid, "blob", newer.size)
-        start = Info(older.version.oid, "blob", older.size)
-        if not begins_with(history.objects, info, start):
-            return "rewritten"
     return "grew"
