@@ -203,7 +203,7 @@ def test_backup_as_text(sh, home):
     """What changed, and a sentence; on a terminal that alone, unless more is asked for."""
     write(home, 1)
     out = sh("csb backup").ok().out
-    assert "stored " in out and "  question 1  /srv/app  [new]\n" in out
+    assert "stored " in out and "  question 1  [new]  /srv/app\n" in out
     said = (r"Backed up 1 new session: 1 file \(\d+ bytes\) in \d+\.\d s, read\s+back and "
             r"verified\.\n")
     assert re.search(said + "To have it happen by itself: csb setup\n$", out)
@@ -265,7 +265,7 @@ def test_stores_and_directories_of_ones_own(sh, home, tmp_path):
 def test_the_status_is_the_tools(sh, stages, code, rc):
     stages("csb-backup", f"print('{{\"a\":1}}', flush=True)\n{code}")
     done = sh("csb backup")
-    assert (done.rc, done.out, done.err) == (rc, "record: a 1\n", "")
+    assert (done.rc, done.out, done.err) == (rc, "record: 1 a\n", "")
 
 
 @pytest.mark.parametrize("stage, code, words", [
