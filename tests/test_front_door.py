@@ -119,7 +119,7 @@ def test_an_unknown_name_suggests_the_nearest(sh, line, near):
     (f"undelete {name(1)}", f"restore {name(1)}"), ("list -q", "list"),
     ("list --deleted all", "list --all"), ("update rebuild-index", "index --rebuild"),
     ("backup --no-gpg-sign", "backup"), ("backup -q", "backup --quiet"),
-    ("rebuild-index --claude-dir=x", "index --claude-dir=x --rebuild")])
+    ("rebuild-index --claude-dir=/x", "index --claude-dir=/x --rebuild")])
 def test_words_that_hands_expect(sh, stages, typed, meant):
     """They run what is meant, in its name."""
     tool, *words = meant.split()
