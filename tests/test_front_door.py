@@ -269,11 +269,10 @@ def test_the_status_is_the_tools(sh, stages, code, rc):
 
 
 @pytest.mark.parametrize("stage, code, words", [
-    ("csb-find", "sys.exit('csb-find: one\\ntwo\\nthree')", "csb-find: one (and 2 more lines)"),
+    ("csb-index", "sys.exit('csb list: one\\ntwo\\nthree')", "one (and 2 more lines)"),
     ("csb-index", "sys.stdin.read()\nsys.exit(1)", "status 1"),
     ("csb-index", "os.kill(os.getpid(), signal.SIGKILL)", "status 137"),
-    ("csb-index", None, "cannot find csb-index beside"),
-    ("csb-find", None, "cannot find csb-find beside")])
+    ("csb-index", None, "cannot find csb-index beside")])
 @pytest.mark.logic
 @pytest.mark.few(2)
 def test_an_index_that_cannot_be_brought_up_to_date(sh, home, stages, stage, code, words):
