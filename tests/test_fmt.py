@@ -128,7 +128,8 @@ KINDS = [
      "grew        12 bytes  projects/-x/a b.jsonl\nThe next backup stores 1 file (12 bytes).\n"),
     ({"kind": "change", "path": "x", "change": "recheck", "size": 12},
      "recheck     12 bytes  x\nThe next backup stores no file.\n"),
-    ({"kind": "refused", "path": "id_rsa", "reason": "a key"}, "refused   id_rsa: a key\n"),
+    ({"kind": "refused", "path": "id_rsa", "reason": "a key"},
+     "refused   id_rsa: a key\nThe next backup stores no file.\n"),
     ({"kind": "snapshot", "path": "b.gz", "source": "a", "size": 999, "snapshot_at": LONG_AGO,
       "purged": ["c", "d"], "dry_run": False},
      "snapshot: 999 bytes  a  3 Feb 2001          2 purged  b.gz\n"),
@@ -168,7 +169,7 @@ KINDS = [
      "nobody knows: 2 a  d\n"),
     ({}, "record:\n"), ({"kind": ["x"]}, "x:\n"), ({"cwd": "/x", "ok": True}, "record: /x  ok\n"),
     ({"kind": "refused", "path": "a\n\x1b[2J\udcff\x9b", "reason": "x"},
-     "refused   a\\n\\x1b[2J\\udcff\\x9b: x\n")]
+     "refused   a\\n\\x1b[2J\\udcff\\x9b: x\nThe next backup stores no file.\n")]
 
 
 @pytest.mark.parametrize("record, text", KINDS)
@@ -297,7 +298,7 @@ def test_a_tree_is_a_line_a_session(sh):
     ("-n 2", 2, "2 of 5. For all of them: csb-fmt -n 0\n"),
     ("-n 1 --oneline", 1, "1 of 5. For all of them: csb-fmt -n 0\n")])
 def test_n_says_how_many_more(sh, option, shown, last):
-    mixed = lines(*[session(), {"kind": "refused", "path": "x", "reason": "y"}] * 5)
+    mixed = lines(*[session(), {"kind": "store", "path": "refused"}] * 5)
     out = sh(f"csb-fmt {option}", mixed).ok().out
     assert (out.count("3f4a9b10"), out.count("refused")) == (shown, 5)
     assert out.endswith(last) and (" of 5" in out) == bool(last)
@@ -364,9 +365,10 @@ def test_colour_only_on_a_terminal(sh, home):
 
 
 def test_a_path_is_cut_to_the_terminal(sh, home):
-    record = {"kind": "refused", "path": f"projects/{'x' * 90}/{ID}.jsonl"}
+    record = {"kind": "check", "path": f"projects/{'x' * 90}/{ID}.jsonl"}
     out = on_terminal(sh, home, "csb-fmt", record, setup="stty cols 99", NO_COLOR="1")
-    assert len(out) == 100 and out.endswith(f"x/{ID}.jsonl\n") and "\u2026x" in out
+    out = out.splitlines()[0]
+    assert len(out) == 99 and out.endswith(f"x/{ID}.jsonl") and "\u2026x" in out
     assert "x" * 90 in sh("csb-fmt", lines(record)).ok().out
 
 
