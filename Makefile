@@ -6,7 +6,7 @@
 
 PREFIX = /usr/local
 DESTDIR =
-PYTHON = /usr/bin/env -S python3 -I
+PYTHON = /usr/bin/env -S python3 -IS
 PY = python3
 
 BINDIR = $(DESTDIR)$(PREFIX)/bin
