@@ -349,7 +349,7 @@ def test_what_shows_the_records(sh, home):
     assert "  sessions     2 on disk\n" in done.out, "the index was brought up to date"
     assert f"projects/{SLUG}/{name(1)}.jsonl" in "".join(done.out.split())
     sh("csb backup --quiet").ok()
-    assert sh("csb status").ok().out.startswith("Everything is backed up.\n")
+    assert sh("csb status").out.startswith("Everything is backed up")
     out = sh("csb search question").ok().out
     assert f"question 1  {name(1)}\n  you, " in out
     assert re.search(r"\n\d places in 2 sessions. More around each: -C 3.", out)
