@@ -51,12 +51,6 @@ INDEX_WAIT = 10                 # seconds for whoever writes
 SEEN_GONE = "gone"
 
 
-def index_path(args):
-    """Where the index lies, or would lie."""
-    wait_for_csb()
-    return os.path.join(csb_home(args), "session-backup.db")
-
-
 def wait_for_csb():
     """Wait until csb, which started us, has brought the index up to date.
 
@@ -66,6 +60,12 @@ def wait_for_csb():
     if pipe.isdecimal():
         with open(int(pipe), "rb") as end:
             end.read()
+
+
+def index_path(args):
+    """Where the index lies, or would lie."""
+    wait_for_csb()
+    return os.path.join(csb_home(args), "session-backup.db")
 
 
 # --- reading --------------------------------------------------------------------------

@@ -25,7 +25,7 @@ def find_tools(*names):
     for name in names:
         path = os.path.join(here, name)
         if not os.path.isfile(path):
-            import shutil  # takes longer than the rest
+            import shutil  # slow, and seldom needed
 
             path = shutil.which(name)
         if path:
