@@ -6,7 +6,7 @@
 
 PREFIX = /usr/local
 DESTDIR =
-PYTHON = /usr/bin/env -S python3 -I
+PYTHON = /usr/bin/env -S python3 -IS
 PY = python3
 
 BINDIR = $(DESTDIR)$(PREFIX)/bin
@@ -15,7 +15,7 @@ TOOLS := $(filter-out %~ %+,$(notdir $(wildcard bin/*)))
 DIST := $(TOOLS:%=dist/%)
 STRANGE = $(filter-out $(DIST),$(wildcard dist/*))
 # What is installed in share/: the pages, and a completion for each shell.
-PAGES := man/man7/csb.7 man/man7/csb-records.7 $(TOOLS:%=man/man1/%.1)
+PAGES := man/man7/csb-records.7 $(TOOLS:%=man/man1/%.1)
 BASH = bash-completion/completions
 ZSH = zsh/site-functions
 SHARED := $(PAGES) $(BASH)/csb $(ZSH)/_csb
@@ -55,9 +55,6 @@ completion: build/share/$(BASH)/csb build/share/$(ZSH)/_csb
 
 WRITE = @mkdir -p $(@D) && $(PY) -B
 build/share/man/man1/%.1: bin/% $(MADE_OF)
-	$(WRITE) lib/build/manual $< >$@+ && mv $@+ $@
-
-build/share/man/man7/csb.7: README.md $(MADE_OF)
 	$(WRITE) lib/build/manual $< >$@+ && mv $@+ $@
 
 build/share/man/man7/csb-records.7: $(TOOLS:%=bin/%) $(MADE_OF)

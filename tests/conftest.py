@@ -551,7 +551,7 @@ else:
 '''
 
 # A small tool that is written as ours are.
-SAMPLE = '''#!/usr/bin/env -S python3 -I
+SAMPLE = '''#!/usr/bin/env -S python3 -IS
 """try things
 
 examples:

@@ -23,7 +23,7 @@ TOOLS = sorted(name for name in os.listdir(os.path.join(ROOT, "bin"))
                if not name.startswith((".", "__")))
 SLOW = set("pathlib dataclasses typing logging tempfile asyncio concurrent".split())
 HEAVY = set("sqlite3 hashlib subprocess gzip zlib datetime shutil".split())
-SHEBANG = "#!/usr/bin/env -S python3 -I"
+SHEBANG = "#!/usr/bin/env -S python3 -IS"
 ID = "11111111-2222-4333-8444-{:012d}"
 FIRST = ID.format(1)
 PATH = f"$CLAUDE_CONFIG_DIR/projects/-work/{FIRST}.jsonl"

@@ -331,7 +331,7 @@ def test_every_tool_begins_in_the_same_way(tool):
     if tool != "csb-try":
         with open(os.path.join(ROOT, "bin", tool), encoding="utf-8") as file:
             text = file.read()
-    assert text.startswith('#!/usr/bin/env -S python3 -I\n"""')
+    assert text.startswith('#!/usr/bin/env -S python3 -IS\n"""')
     wanted = [ast.dump(node) for node in ast.parse(START.replace("TOOL", tool)).body]
     found = [ast.dump(node) for node in ast.parse(text).body[1:]]
     assert found[:len(wanted)] == wanted

@@ -101,6 +101,16 @@ def test_from_new_to_revived(sh, put, home):
 STUBS = ["", "\n", "garbage\n", "[]\n", "\0" * 5000, '{"torn']
 
 
+def test_it_looks_at_the_disk_itself(sh, put):
+    """--on-disk says what csb-find | csb-index says, and what is gone is gone."""
+    put(1, line("first"))
+    path = put(2, line("second"))
+    assert changes(sh("csb-index --on-disk").ok()) == {1: "new", 2: "new"}
+    assert sh("csb-index --on-disk </dev/null").ok().out == sh(INDEX).ok().out
+    path.unlink()
+    assert changes(sh("csb-index --on-disk").ok()) == {1: "same", 2: "deleted"}
+
+
 def test_a_stub_revives_nothing(sh, put, unread):
     numbers = range(1, len(STUBS) + 1)
     put(0, line())

@@ -39,7 +39,6 @@ def pages(tmp_path_factory):
     subprocess.run([PYTHON, "-B", "-c", code, folder, *(f"bin/{tool}" for tool in TOOLS)],
                    cwd=ROOT, check=True)
     assert (folder / "csb-gc.1").read_text() == made("manual", "bin/csb-gc")
-    (folder / "csb.7").write_text(made("manual", "README.md"))
     (folder / "csb-records.7").write_text(
         made("manual", "--records", *(f"bin/{tool}" for tool in TOOLS)))
     return folder
@@ -116,25 +115,6 @@ def test_a_page_says_what_help_says(sh, pages, tool):
         assert re.search(rf"(?m)^(-.*, )?{re.escape(option)}(,| |$)", options), option
 
 
-def test_csb_7_is_readme(pages):
-    """Its words without the marks, and without what concerns a clone."""
-    text = (pages / "csb.7").read_text()
-    with open(os.path.join(ROOT, "README.md"), encoding="utf-8") as file:
-        readme = file.read()
-    titles = re.findall("(?m)^## (.*)", readme)
-    found = re.findall(r"(?m)^\.SH (.*)", plain_signs(text))
-    hidden = {"Start", "Contribute"}
-    assert hidden < set(titles)
-    assert found == ["NAME", "DESCRIPTION", *(
-        title.upper() for title in titles if title not in hidden), "SEE ALSO"]
-    text = re.sub(r"\\\[u(\w+)\]", lambda sign: chr(int(sign[1], 16)), plain(text))
-    assert "`" not in text and "](" not in text and "|---" not in text
-    blocks = re.findall(r"(?ms)^```\w*\n(.*?)^```", readme)
-    assert len(blocks) > 3
-    for line in "".join(blocks).splitlines():
-        assert line in text
-
-
 def test_csb_1_lists_every_program(pages):
     """With its first line, in groups; and each status, file and variable."""
     page = (pages / "csb.1").read_text()
@@ -164,10 +144,6 @@ def made_of(tool):
 def text_of(path):
     with open(os.path.join(ROOT, path), encoding="utf-8") as file:
         return file.read()
-
-
-def plain_signs(text):
-    return text.replace(r"\-", "-").replace(r"\(aq", "'")
 
 
 def test_the_page_of_records_has_every_record_line(pages):
@@ -234,7 +210,7 @@ def test_a_generator_names_what_it_cannot_read(sh, home, tmp_path):
     (tmp_path / "broken").write_text('"""x"""\ndef broken(:\n')
     (tmp_path / "other").write_text('"""x\n\ny\n"""\n')
     (tmp_path / "eager").write_text('"""x"""\nimport os\nos.mkdir(os.path.expanduser("~/made"))\n')
-    for file in ("missing", "broken", "other", "eager", "missing.md"):
+    for file in ("missing", "broken", "other", "eager"):
         for line in (f"{LIB}/manual", f"{LIB}/completion bash"):
             done = sh(f"{line} {file}", cwd=tmp_path)
             assert (done.rc, done.out, done.err.count("\n")) == (1, "", 1), done
@@ -365,7 +341,7 @@ def test_make_installs_and_takes_out_again(sh, tmp_path):
     assert files == {
         *(f"bin/{tool}" for tool in tools), *(f"share/man/man1/{tool}.1" for tool in tools),
         *(f"share/bash-completion/completions/{tool}" for tool in tools),
-        "share/man/man7/csb.7", "share/man/man7/csb-records.7",
+        "share/man/man7/csb-records.7",
         "share/zsh/site-functions/_csb"}
     share = there / "opt/c/share"
     assert (share / "man/man1/csb-gc.1").stat().st_mode & 0o777 == 0o644
@@ -380,8 +356,8 @@ def test_make_installs_and_takes_out_again(sh, tmp_path):
     sh(make + "man", cwd=house).ok()
     assert page.stat().st_mtime_ns > before
     if shutil.which("man"):
-        done = sh("man -w csb-gc 7 csb", MANPATH=str(share / "man"))
-        pages = "man1/csb-gc.1", "man7/csb.7"
+        done = sh("man -w csb-gc csb-records", MANPATH=str(share / "man"))
+        pages = "man1/csb-gc.1", "man7/csb-records.7"
         assert done.out.splitlines() == [str(share / "man" / page) for page in pages]
     plain_make = f"make -s PY='{PYTHON}' PREFIX='{there}/here' "
     path = sh("echo $PATH", cwd=house).out.strip()

@@ -104,6 +104,7 @@ def lived_on(home, once):
 
 # What differs from day to day, and what stands for it.
 CHANGING = [
+    (r"^csb \w+: reading what is new \.\.\.\n", ""),    # where a second has passed
     (r"\b(today|yesterday|\d+ [A-Z][a-z]{2})( \d+:\d+| \d{4})?(?= |,|\.|$)", "DAY"),
     (r"\b\d+:\d+\b", "DAY"), (r"\bin \d+\.\d s\b", "in N s"),
     (r"\d+(\.\d+)? (bytes|KB|MB)", "N KB"), ("[\u2581-\u2588\u00b7]{9,}", "GRAPH"), (" +", " "),

@@ -37,7 +37,7 @@ def test_it_makes_one_file(sh, house):
 def test_it_is_readable(sh, house):
     """It says what it is and where its parts come from, and keeps their comments."""
     lines = sh(SQUASH, cwd=house).ok().out.split("\n")
-    assert lines[:2] == ["#!/usr/bin/env -S python3 -I", '"""try things']
+    assert lines[:2] == ["#!/usr/bin/env -S python3 -IS", '"""try things']
     made = "# Do not edit: made by lib/build/squash from bin/csb-try and lib/csb."
     assert lines[lines.index('"""', 2) + 1] == made
     heads = [line.strip("# =") for line in lines if line.startswith("# ====")]

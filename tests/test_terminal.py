@@ -86,7 +86,7 @@ def test_a_home_that_is_the_root_is_no_home(monkeypatch):
 
 
 @pytest.mark.parametrize("count, text", [
-    (0, "0 bytes"), (1, "1 bytes"), (999, "999 bytes"), (1000, "1.0 KB"), (62_600_000, "62.6 MB"),
+    (0, "0 bytes"), (1, "1 byte"), (999, "999 bytes"), (1000, "1.0 KB"), (62_600_000, "62.6 MB"),
     (999_960, "1.0 MB"), (5 * 10**15, "5000.0 TB")])
 def test_sizes(count, text):
     assert terminal.human_size(count) == text

@@ -129,7 +129,7 @@ class Options(argparse.ArgumentParser):
         self.add_argument("--version", action="version", version=f"{TOOL} {VERSION}")
 
     def error(self, message):
-        raise Error(f"{message} ({TOOL} --help lists the options)", MISUSE)
+        raise Error(f"{message} ({self.prog} --help lists the options)", MISUSE)
 
 
 def _help_formatter(prog):

@@ -51,8 +51,20 @@ INDEX_WAIT = 10                 # seconds for whoever writes
 SEEN_GONE = "gone"
 
 
+def wait_for_csb():
+    """Wait until csb, which started us, has brought the index up to date.
+
+    It started us before, because to start takes a while: CSB_WAIT is a pipe that ends.
+    """
+    pipe = os.environ.pop("CSB_WAIT", "")
+    if pipe.isdecimal():
+        with open(int(pipe), "rb") as end:
+            end.read()
+
+
 def index_path(args):
     """Where the index lies, or would lie."""
+    wait_for_csb()
     return os.path.join(csb_home(args), "session-backup.db")
 
 

@@ -19,14 +19,14 @@ def find_tools(*names):
 
     Error that names all that are missing.
     """
-    import shutil
-
     here = os.path.dirname(os.path.realpath(sys.modules["__main__"].__file__))
     found = []
     missing = []
     for name in names:
         path = os.path.join(here, name)
         if not os.path.isfile(path):
+            import shutil  # slow, and seldom needed
+
             path = shutil.which(name)
         if path:
             found.append(os.path.abspath(path))
@@ -45,22 +45,17 @@ def command_of(path):
     return [sys.executable, "-IS", path]
 
 
-def start_indexing(claude, store, errors, env):
-    """Start csb-find and csb-index, which bring the index up to date: two processes.
+def start_indexing(places, errors, env):
+    """Start csb-index, which brings the index up to date: a process.
 
-    claude, store: the options that say where these are. errors: the descriptor for what
-    they say, None for our own stderr. env: their environment.
+    places: the options that say where things are. errors: the descriptor for what it
+    says, None for our own stderr. env: its environment.
     """
-    from subprocess import DEVNULL, PIPE, Popen
+    from subprocess import DEVNULL, Popen
 
-    find, index = map(command_of, find_tools("csb-find", "csb-index"))
-    source = Popen(find + claude, stdin=DEVNULL, stdout=PIPE, stderr=errors, env=env)
-    with source.stdout:
-        sink = Popen(
-            index + claude + store, stdin=source.stdout, stdout=DEVNULL,
-            stderr=errors, env=env,
-        )
-    return source, sink
+    (path,) = find_tools("csb-index")
+    words = [*command_of(path), *places, "--on-disk"]
+    return Popen(words, stdin=DEVNULL, stdout=DEVNULL, stderr=errors, env=env)
 
 
 def place_words(args):

@@ -8,7 +8,7 @@ import re
 import sys
 import time
 
-UNITS = ("bytes", "KB", "MB", "GB", "TB")
+UNITS = ("KB", "MB", "GB", "TB")
 WIDTH = 80                  # columns where nothing else is known
 NARROWEST = 40              # columns; what is narrower is written as if it were not
 PATIENCE = 1.0              # seconds of work after which a person wants to see it
@@ -181,12 +181,14 @@ def short_folder(path, width):
 
 def human_size(count):
     """A number of bytes for people: 62.6 MB. One MB is 1,000,000 bytes."""
-    size = float(count)
+    if count < 1000:
+        return counted(int(count), "byte")
+    size = count / 1000
     for unit in UNITS:
         if size < 999.95 or unit == UNITS[-1]:
             break
         size /= 1000
-    return f"{size:.0f} {unit}" if unit == "bytes" else f"{size:.1f} {unit}"
+    return f"{size:.1f} {unit}"
 
 
 def counted(count, noun):
