@@ -17,10 +17,10 @@ to the Claude directory. The manual of csb-history names the fields of the recor
 from collections import namedtuple
 
 from csb import utc, utc_ns, warn
+from csb.copies import Moves
 from csb.git import GitError, Info
-from csb.held import Moves, begins_with, measured, notes
+from csb.held import StoredSessions, begins_with, measured, notes
 from csb.session import ids_in, plans_named, project_of, transcript_in
-from csb.stored import StoredSessions
 
 # The history of one path, or of a transcript that was moved: the paths where it lay,
 # the last one first. session_id is None for a path of no session.
