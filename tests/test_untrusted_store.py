@@ -281,7 +281,7 @@ def test_a_line_of_100_mb_takes_no_memory(sh, home, forge, kind, tools, figure):
     lines = {"csb-find --lost --git-dir ~/evil": "transcript title agent",
              "csb-verify --git-dir ~/evil":
              "transcript journal", f"csb-restore --git-dir ~/evil --target-dir ~/out {EVIL} {GOOD}":
-             kind, "csb-index --rebuild --git-dir ~/evil": "transcript",
+             kind, "csb-index --rebuild --git-dir ~/evil": "transcript agent",
              f"csb-history --files --git-dir ~/evil {EVIL} {GOOD}": "transcript agent",
              f"csb-show --git-dir ~/evil {EVIL} {GOOD}": "transcript agent"}
     for line in [line for line, kinds in lines.items() if kind in kinds]:
