@@ -39,6 +39,7 @@ from csb.session import (
     ids_in,
     is_flat_agent,
     owner_of_agent,
+    plans_named,
     project_of,
     transcript_in,
 )
@@ -292,7 +293,9 @@ class StoredSessions:
         self.is_exact = bool(commits)
         self.objects = Objects(store)
         self.held = Held(all_history(store, *commits), wanted)
-        self.sessions = owners_of(self.held, self.objects, refused).sessions
+        owners = owners_of(self.held, self.objects, refused)
+        self.sessions = owners.sessions
+        self._plans = {path for path in owners.others if path.startswith("plans/")}
 
     def transcripts(self, session_id):
         """{project: path} of the transcripts of a session."""
@@ -314,6 +317,21 @@ class StoredSessions:
         versions = self.held.versions(path)
         files = [version for version in versions if version.mode.startswith("100")]
         return fullest_first(files, self.sizes(files))
+
+    def plans_named_in(self, paths):
+        """The paths of the plans of the store that transcripts name, sorted."""
+        named = set()
+        for path in paths:
+            if not self._plans or not transcript_in(path):
+                continue
+            for version in self.versions(path):
+                try:
+                    slugs = plans_named(self.objects.blocks(version.oid))
+                except GitError:
+                    continue    # it is lost: the one before it will be restored
+                named.update(f"plans/{slug}.md" for slug in slugs)
+                break
+        return sorted(self._plans & named)
 
     def sizes(self, versions):
         """{object id: bytes} of versions, of those that are not lost."""

@@ -373,11 +373,6 @@ def _is_windows(path):
 OpenNote = namedtuple("OpenNote", "key process path")
 
 
-def open_sessions(root):
-    """{key of an id: number of the process} of the sessions that are open."""
-    return {note.key: note.process for note in open_notes(root)}
-
-
 def open_notes(root):
     """Yield an OpenNote of each session that is open.
 

@@ -18,9 +18,9 @@ from collections import namedtuple
 
 from csb import utc, utc_ns, warn
 from csb.copies import Moves
-from csb.git import GitError, Info
+from csb.git import Info
 from csb.held import StoredSessions, begins_with, measured, notes
-from csb.session import ids_in, plans_named, project_of, transcript_in
+from csb.session import ids_in, project_of, transcript_in
 
 # The history of one path, or of a transcript that was moved: the paths where it lay,
 # the last one first. session_id is None for a path of no session.
@@ -54,8 +54,7 @@ class History(StoredSessions):
     def files_of(self, session_id, project):
         """The Lines of all files of a session, one each; project: as above."""
         paths, _ = self._paths_of(session_id, project)
-        transcripts = [path for path in paths if transcript_in(path)]
-        paths = sorted({*paths, *self._plans(transcripts)})
+        paths = sorted({*paths, *self.plans_named_in(paths)})
         return [Line(session_id, [path]) for path in paths]
 
     def home(self, session_id):
@@ -79,21 +78,6 @@ class History(StoredSessions):
         if home is None:
             return paths, []
         return moved_home(paths, home)
-
-    def _plans(self, transcripts):
-        """The paths of the plans that the last versions of transcripts name."""
-        found = set()
-        for path in transcripts:
-            blocks = self.objects.blocks(self.held.last(path).oid)
-            try:
-                slugs = plans_named(blocks)
-            except GitError:
-                continue            # what is lost is said where its size is asked for
-            for slug in slugs:
-                plan = f"plans/{slug}.md"
-                if plan in self.held:
-                    found.add(plan)
-        return found
 
 
 def moved_home(paths, home):
