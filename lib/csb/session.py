@@ -212,6 +212,19 @@ def names_id(word, session_id):
     return key.startswith(word) or key.endswith(word)
 
 
+def word_in(record):
+    """What a record names a session by: session_id, else the id in transcript_path.
+
+    None if it names none.
+    """
+    word = record.get("session_id")
+    path = record.get("transcript_path")
+    if not word and isinstance(path, str):
+        stem = os.path.basename(path).removesuffix(".jsonl")
+        return stem if is_id(stem) else None
+    return word if isinstance(word, str) and word else None
+
+
 def pick(word, ids):
     """The one id of ids that a word names: whole, or by 4 digits of an end or more.
 
