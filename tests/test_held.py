@@ -6,8 +6,9 @@ import pytest
 from conftest import ROOT, name
 
 sys.path.insert(0, f"{ROOT}/lib")
+from csb.copies import Moves
 from csb.git import Change, Commit, Objects, all_history
-from csb.held import Held, Moves, fullest_first
+from csb.held import Held, fullest_first
 
 pytestmark = pytest.mark.logic
 

@@ -241,6 +241,17 @@ def test_ids_by_prefix_suffix_and_pipe(sh, home, once):
     assert len(done.records) == 2 * (len(FOOTPRINT) + 2)
 
 
+def test_a_file_of_two_sessions_is_placed_once(sh, home, once):
+    """For the second one it is there already, though both wait for the disk together."""
+    once(backed_up_sessions, ID, OTHER)
+    for session_id in (ID, OTHER):
+        (home.claude / "plans/my-fine-plan.md").touch()
+        lose(home, session_id)
+    found = sh(f"csb-restore {ID} {OTHER}").ok().records
+    plans = [record["result"] for record in found if "/plans/" in record["path"]]
+    assert plans == ["restored", "kept"]
+
+
 def test_an_ambiguous_id_is_misuse_as_operand_and_a_failure_in_a_pipe(sh, home):
     make_session(home, ID)
     make_session(home, ID[:-1] + "6")

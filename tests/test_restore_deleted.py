@@ -77,7 +77,7 @@ def test_an_empty_store_and_none(sh, home):
     assert done.rc == 3 and done.err.count("\n") == 1
     sh("csb-gitcommit --make >/dev/null")
     done = sh("csb-restore --deleted --yes")
-    assert done.rc == 0 and "the store is empty" in done.err
+    assert done.rc == 0 and "the store has no session which" in done.err
 
 
 @pytest.mark.parametrize("state", ["missing", "empty"])
@@ -138,7 +138,7 @@ def test_what_cannot_be_listed_is_not_gone(sh, home, three, words):
     ("y", True), ("YES", True), ("n", False), ("", False), ("maybe", False)])
 @pytest.mark.few(3)
 def test_a_person_is_asked(sh, home, three, answer, restored):
-    """And told how much it is, what was done, and what to type next."""
+    """And told how much it is, and what was done."""
     lose(home, 1)
     done = sh(
         "python3 -c " + shlex.quote(ASK), answer.encode(), TERM="xterm")
@@ -146,7 +146,6 @@ def test_a_person_is_asked(sh, home, three, answer, restored):
     assert (there(home) == [0, 1, 2]) == restored
     if restored:
         assert "Restored 1 session: 1 file (" in done.out
-        assert f"Now: csb resume {name(1)[:8]}" in done.out
     else:
         assert "nothing was restored" in done.out
 
@@ -187,7 +186,7 @@ def test_since(sh, home, three, since, expected):
     assert done.rc == 0
     assert sorted({int(r["session_id"][-12:]) for r in done.records}) == expected
     if not expected:
-        assert "nothing to restore" in done.err and since in done.err
+        assert "nothing to restore" in done.err and "since then" in done.err
 
 
 @pytest.mark.parametrize("words", [
@@ -268,12 +267,11 @@ def test_a_dry_run_says_what_it_would_do(sh, home, three):
     lose(home, 1, 2)
     said = on_terminal(sh, home, f"csb-restore --dry-run {name(1)} {name(2)}")
     assert "Would restore 2 sessions: 2 files (" in said and "read back" not in said
-    assert "Now:" not in said and there(home) == [0]
+    assert there(home) == [0]
     said = on_terminal(sh, home, f"csb-restore {name(1)} {name(2)}")
     assert "Restored 2 sessions: 2 files (" in said and "each read back" in said
     said = on_terminal(sh, home, f"csb-restore {name(1)}")
     assert "Restored nothing. Already there: 2 files." in said
-    assert f"Now: csb resume {name(1)[:8]}" in said
 
 
 def test_records_stay_records(sh, home, three):

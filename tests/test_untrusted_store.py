@@ -240,7 +240,7 @@ def test_no_terminal_is_told_what_to_do(sh, home, forge):
                   transcript(uuid(1), data=SAID, project="-\x1b[2J\r"),
                   (("projects", "-\x1b[2J\r", uuid(1), "custom-title.json"), FILE,
                    json.dumps(title).encode())])
-    env = {**home.env, "NO_COLOR": "1", "TERM": "xterm"}
+    env = {**home.env, "NO_COLOR": "1", "TERM": "xterm", "PAGER": "cat"}
     for line in ("csb-restore --git-dir ~/evil eeee aaaa", f"csb-restore --git-dir ~/evil {EVIL} "
                  f"{uuid(1)} | csb-fmt", f"csb restore --force --git-dir ~/evil {uuid(1)}",
                  "csb list --all --git-dir ~/evil", "csb-list --all | csb-fmt --oneline",
@@ -281,7 +281,7 @@ def test_a_line_of_100_mb_takes_no_memory(sh, home, forge, kind, tools, figure):
     lines = {"csb-find --lost --git-dir ~/evil": "transcript title agent",
              "csb-verify --git-dir ~/evil":
              "transcript journal", f"csb-restore --git-dir ~/evil --target-dir ~/out {EVIL} {GOOD}":
-             kind, "csb-index --rebuild --git-dir ~/evil": "transcript",
+             kind, "csb-index --rebuild --git-dir ~/evil": "transcript agent",
              f"csb-history --files --git-dir ~/evil {EVIL} {GOOD}": "transcript agent",
              f"csb-show --git-dir ~/evil {EVIL} {GOOD}": "transcript agent"}
     for line in [line for line, kinds in lines.items() if kind in kinds]:

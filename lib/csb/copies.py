@@ -1,7 +1,9 @@
-"""which copy of a session counts, where several projects hold one
+"""a session in several projects: which copy counts, and which one was just moved
 
     homes = homes_of(stored, session_id, asked, chosen, on_disk)
-    homes.projects              where it is, or comes back
+    homes.projects                          where it is, or comes back
+    lost_sessions(held, objects, root)      the sessions that are gone
+    Moves(held, objects, root).home(session_id)     where a session is that was moved
 
 Claude Code moves a session to another project, and may leave a stub of it behind; a
 person may copy it, and go on with both. A copy without messages does not count, and one
@@ -13,20 +15,44 @@ from collections import namedtuple
 
 from csb import MISUSE, Error
 from csb.files import BLOCK, Changed, StableFile
-from csb.git import GitError
-from csb.held import is_gone
-from csb.session import project_of
-from csb.transcript import TranscriptLines, load
+from csb.git import GitError, Info
+from csb.held import begins_with, is_gone, start_of, stored_agent_owner
+from csb.session import (
+    is_flat_agent,
+    is_id,
+    key_of,
+    odd_transcript_in,
+    project_of,
+    transcript_in,
+    transcripts_on_disk,
+)
 
 # Where a session comes back: in which projects; those whose copies gave way to these,
 # and those of them that were just moved; why it must not come back, or None.
 Homes = namedtuple("Homes", "projects gave_way moved refusal")
 
-# A copy of a session: words tell it apart (see words_of), None if it cannot be read.
+# A copy of a session: lines, its CopyLines, tell it apart; None if it cannot be read.
 # size and age are the stored transcript's. is_there: is it on disk, now or elsewhere?
 # deleted: does the store know that it is gone?
-Copy = namedtuple("Copy", "project words size age is_stored is_there deleted")
-TALKS = "talks"                 # among the words of a copy that has messages
+Copy = namedtuple("Copy", "project lines size age is_stored is_there deleted")
+
+# What a transcript consists of, as sets of hashes: its messages, by their uuids or by
+# what they say, and its other lines. talks: is one a part of the conversation?
+CopyLines = namedtuple("CopyLines", "talks messages others")
+
+# A session of a project by its paths: the transcript or None, what lies below <id>/,
+# flat agent files. Where Claude Code does not look it is a transcript alone.
+Stored = namedtuple("Stored", "project session_id transcript beside agents")
+
+# Where a transcript lies: fullest is the Info of its longest stored version, None if
+# none is stored; size, in bytes, is that on disk, else that of the fullest; age counts
+# the commits since it changed; deleted says whether the store knows that it is gone.
+_Place = namedtuple("_Place", "path gone fullest size age deleted")
+
+_LOST = Info("", "blob", 1 << 62)       # what is lost may have been the longest
+
+
+# --- which copy counts ----------------------------------------------------------------
 
 
 def homes_of(stored, session_id, asked=None, chosen=None, on_disk=(), target=None):
@@ -67,7 +93,7 @@ def homes_of(stored, session_id, asked=None, chosen=None, on_disk=(), target=Non
         projects = [asked]
 
     gave_way = [copy for copy in copies if copy not in standing]
-    moved = [copy for copy in gave_way if copy.is_stored and TALKS in copy.words]
+    moved = [copy for copy in gave_way if copy.is_stored and copy.lines.talks]
     return Homes(
         projects, [copy.project for copy in gave_way], [copy.project for copy in moved],
         in_the_way(others, projects),
@@ -102,7 +128,7 @@ def _copy_in(stored, project, path, file):
 
     Of the two there may be one alone: the other is None.
     """
-    words = set()
+    lines = CopyLines(False, set(), set())
     size = age = 0
     deleted = False
     is_there = file is not None
@@ -113,13 +139,13 @@ def _copy_in(stored, project, path, file):
             age = stored.held.age(path)
             deleted = stored.held.last(path).deleted_at is not None
             is_there = is_there or not is_gone(stored.root, path)
-            words |= words_of(stored.objects.blocks(version.oid))
+            lines = lines_of_copy(stored.objects.blocks(version.oid), lines)
         if file:
             with StableFile(file) as opened:
-                words |= words_of(opened.blocks())
+                lines = lines_of_copy(opened.blocks(), lines)
     except (OSError, Changed, GitError):
-        words = None
-    return Copy(project, words, size, age, path is not None, is_there, deleted)
+        lines = None
+    return Copy(project, lines, size, age, path is not None, is_there, deleted)
 
 
 def those_that_count(copies):
@@ -128,9 +154,9 @@ def those_that_count(copies):
     A copy without messages does not count, if there is one with some. One that cannot
     be read may hold anything.
     """
-    unread = [copy for copy in copies if copy.words is None]
-    read = [copy for copy in copies if copy.words is not None]
-    talking = [copy for copy in read if TALKS in copy.words]
+    unread = [copy for copy in copies if copy.lines is None]
+    read = [copy for copy in copies if copy.lines is not None]
+    talking = [copy for copy in read if copy.lines.talks]
     if talking or unread:
         read = talking
 
@@ -146,33 +172,228 @@ def those_that_count(copies):
     return standing + unread
 
 
-def words_of(blocks):
-    """What a transcript consists of: a set with a number for each line, and TALKS.
+def _compared(copy):
+    """What tells a copy from others: of one that talks its messages."""
+    return copy.lines.messages if copy.lines.talks else copy.lines.others
 
-    That of a message is odd and comes from its uuid, else from what it says: it is the
-    same in each copy. A line that is too large is a message like no other.
+
+def lines_of_copy(blocks, lines):
+    """The CopyLines with those of a transcript (blocks of bytes) added.
+
+    A line that is too large is a message like no other.
     """
-    found = set()
-    for number, line in enumerate(TranscriptLines(blocks)):
+    from csb.transcript import TranscriptLines, load
+
+    talks, messages, others = lines
+    for line in TranscriptLines(blocks):
         loaded = load(line)
         if line is None or loaded.damaged and len(line) > BLOCK:
-            found.update((TALKS, hash((id(found), number)) | 1))
+            talks = True
+            messages.add(object())
             continue
         says = False
         for record in loaded.records:
-            if record.is_message:
-                found.add(TALKS)
+            talks = talks or record.is_message
             if record.said is not None:
                 says = True
                 name = record.uuid or (record.time, str(record.voices()))
-                found.add(hash(name) | 1)
+                messages.add(hash(name))
         if line.strip() and not says:
-            found.add(hash(line) & ~1)
-    return found
+            others.add(hash(line))
+    return CopyLines(talks, messages, others)
 
 
-def _compared(copy):
-    """The words of a copy that tell it from others: of one that talks its messages."""
-    if TALKS not in copy.words:
-        return copy.words
-    return {word for word in copy.words if word == TALKS or word & 1}
+# --- which sessions are gone ----------------------------------------------------------
+
+
+def lost_sessions(held, objects, root):
+    """The sessions of a history that are gone from a Claude directory, each a Stored.
+
+    Sorted by project and id. One that was just moved to another project is not lost.
+    No path below projects is refused by its name: whether a journal says so of one is
+    for the caller to ask (csb.refused.Refused).
+    """
+    moves = Moves(held, objects, root)
+    lost = []
+    for session in moves.sessions:
+        if session.transcript:
+            gone = is_gone(root, session.transcript) and not moves.moved_to(session)
+        else:
+            gone = all(is_gone(root, path) for path in session.beside + session.agents)
+        if gone:
+            lost.append(session)
+    return lost
+
+
+def _stored_sessions(held, objects):
+    """The sessions below projects/, sorted by project and id, each a Stored."""
+    sessions = {}               # {(project, id): its Stored}
+    others = []
+    odd_ones = []
+    for path in sorted(held.paths()):
+        if not held.is_file(path):
+            continue            # a link: its text is not what it led to
+        found = transcript_in(path)
+        odd = odd_transcript_in(path)
+        if found:
+            sessions[found] = Stored(*found, path, [], [])
+        elif odd:
+            odd_ones.append(Stored(odd.project, odd.session_id, path, [], []))
+        else:
+            others.append(path)
+
+    # What lies beside a transcript may spell its id in another case.
+    spelled = {}                # {(project, key of an id): id}
+    for project, session_id in sessions:
+        spelled.setdefault((project, key_of(session_id)), session_id)
+
+    def session_of(project, session_id):
+        key = project, session_id
+        if key not in sessions:
+            key = project, spelled.setdefault((project, key_of(session_id)), session_id)
+        return sessions.setdefault(key, Stored(*key, None, [], []))
+
+    for path in others:
+        parts = path.split("/")
+        if is_flat_agent(path):
+            owner = stored_agent_owner(held, objects, path)
+            if owner:
+                session_of(parts[1], owner).agents.append(path)
+        elif parts[0] == "projects" and len(parts) > 3 and is_id(parts[2]):
+            session_of(parts[1], parts[2]).beside.append(path)
+    return sorted([*sessions.values(), *odd_ones], key=_by_project_and_id)
+
+
+def _by_project_and_id(session):
+    return session.project, session.session_id, session.transcript or ""
+
+
+class Moves:
+    """Which transcripts that are gone from a Claude directory were just moved.
+
+    Claude Code moves a transcript to another project when a worktree is left, and on
+    /cd. A transcript that is gone was moved if one of the same id in another project
+    begins with all of its bytes, at its fullest, and if nothing that lay beside it is
+    gone and not in the other project as well. One on disk goes on with those that are
+    gone; of those that are gone the longest goes on with the others, else what went
+    last. A stub begins with nothing, so that it hides nothing. root is that directory.
+    """
+
+    def __init__(self, held, objects, root):
+        self.sessions = _stored_sessions(held, objects)     # each a Stored, sorted
+        self._held = held
+        self._objects = objects
+        self._root = root
+        self._stored = {}       # {key of an id: the Stored of all projects}
+        for session in self.sessions:
+            if not _is_odd(session):
+                self._stored.setdefault(key_of(session.session_id), []).append(session)
+        self._on_disk = None    # {key of an id: transcripts on disk}, when it is needed
+        self._places = {}       # {path: its _Place}
+
+    def of(self, session_id):
+        """The Stored of a session, one a project; its id is compared without case."""
+        return self._stored.get(key_of(session_id), [])
+
+    def home(self, session_id):
+        """The path of the one transcript of a session that was not moved.
+
+        None if there is none, or several: these are different conversations.
+        """
+        moved = set()
+        for session in self.of(session_id):
+            if session.transcript and self.moved_to(session):
+                moved.add(session.transcript)
+        homes = [path for path in self._transcripts(session_id) if path not in moved]
+        return homes[0] if len(homes) == 1 else None
+
+    def moved_to(self, session):
+        """The path of the transcript that goes on with that of a Stored.
+
+        None if the transcript is not gone, or was not moved.
+        """
+        others = []
+        for path in self._transcripts(session.session_id):
+            if _is_odd(session) or project_of(path) != session.project:
+                others.append(self._place(path))
+        if not others:
+            return None             # most sessions lie in one project
+        start = self._place(session.transcript)
+        if not start.gone:
+            return None
+        others = [place for place in others if _rank(place) > _rank(start)]
+        for place in sorted(others, key=_rank, reverse=True):
+            if self._left_behind(session, project_of(place.path)):
+                continue
+            if self._begins_with(place, start.fullest):
+                return place.path
+        return None
+
+    def _transcripts(self, session_id):
+        """The transcripts of a session, those that are stored and those on disk."""
+        found = {}
+        for session in self.of(session_id):
+            if session.transcript and transcript_in(session.transcript):
+                found[session.transcript] = None
+        if self._on_disk is None:
+            self._on_disk = transcripts_on_disk(self._root)
+        for path in self._on_disk.get(key_of(session_id), ()):
+            found[path] = None
+        return list(found)
+
+    def _place(self, path):
+        if path not in self._places:
+            fullest = None
+            age = 0
+            deleted = False
+            if path in self._held:
+                versions = self._held.versions(path)
+                infos = [self._objects.info(one.oid) or _LOST for one in versions]
+                fullest = max(infos, key=lambda info: info.size)
+                age = self._held.age(path)
+                deleted = versions[0].deleted_at is not None
+            size = fullest.size if fullest else 0
+            gone = is_gone(self._root, path)
+            if not gone:
+                size = self._size_on_disk(path, size)
+            self._places[path] = _Place(path, gone, fullest, size, age, deleted)
+        return self._places[path]
+
+    def _size_on_disk(self, path, stored_size):
+        try:
+            return os.stat(os.path.join(self._root, path)).st_size
+        except OSError:
+            return stored_size
+
+    def _begins_with(self, place, start):
+        """Does a transcript begin with the bytes of an object (an Info)?"""
+        if not place.gone:
+            try:
+                with StableFile(os.path.join(self._root, place.path)) as file:
+                    if file.stat.st_size < start.size:
+                        return False
+                    return start_of(file.blocks(), start)
+            except (OSError, Changed):
+                pass            # what is stored of it has to do
+        return place.fullest is not None and begins_with(
+            self._objects, place.fullest, start
+        )
+
+    def _left_behind(self, session, project):
+        """Is something gone that lay beside a transcript, and not in that project?"""
+        for path in session.beside:
+            there = f"projects/{project}/" + path.split("/", 2)[2]
+            if there in self._held or not is_gone(self._root, path):
+                continue
+            if is_gone(self._root, there):
+                return True
+        return False
+
+
+def _is_odd(session):
+    """Is a Stored a transcript where Claude Code does not look?"""
+    return session.transcript is not None and transcript_in(session.transcript) is None
+
+
+def _rank(place):
+    return not place.gone, place.size, -place.age, not place.deleted

@@ -7,9 +7,10 @@ import os
 import stat
 
 from csb import Error, utc, utc_ns, warn, why
+from csb.copies import lost_sessions
 from csb.files import has_nothing
 from csb.git import Objects, all_history, sizes_of
-from csb.held import Held, lost_sessions, notes
+from csb.held import Held, notes
 from csb.places import cleanup_days
 from csb.refused import Refused
 from csb.session import (

@@ -1,4 +1,4 @@
-"""what the store holds, or held: versions of paths, sessions, and what git forgets
+"""what a store holds, or held: versions of paths, sessions, and what git forgets
 
 Every answer comes from one walk over a history:
 
@@ -7,33 +7,41 @@ Every answer comes from one walk over a history:
         version = held.last(path)
         for version in held.versions(path): ...
 
-    objects = Objects(store)
     owners = owners_of(held, objects)           which paths belong to which session
     for noted in notes(objects, held.journals): ...    modes, times, empty directories
-    Moves(held, objects, root).home(session_id)     where a session is that was moved
+
+    stored = StoredSessions(store, root)        or those of commits_then(store, word)
+    for path in stored.sessions[session_id]:
+        first, *others = stored.versions(path)  what is taken, and if that is lost
 
 Paths are relative to the Claude directory, as in the store's trees. Submodules, which
 have no bytes, are left out.
 """
 import os
+import re
 import stat
 import struct
 from collections import namedtuple
 
-from csb import from_utc, records, warn
-from csb.files import Changed, StableFile, lines
-from csb.git import JOURNAL, GitError, Info, object_hash, sizes_of
+from csb import FAILED, Error, from_utc, records, say, utc, warn
+from csb.files import lines
+from csb.git import (
+    JOURNAL,
+    GitError,
+    Objects,
+    all_history,
+    git,
+    object_hash,
+    sizes_of,
+)
 from csb.session import (
     Spellings,
     ids_in,
     is_flat_agent,
-    is_id,
-    key_of,
-    odd_transcript_in,
     owner_of_agent,
+    plans_named,
     project_of,
     transcript_in,
-    transcripts_on_disk,
 )
 
 SUBMODULE = "160000"
@@ -52,6 +60,9 @@ Noted = namedtuple("Noted", "path oid change size mode mtime")
 
 # {session's id: [its paths]}, and the paths that belong to no session, all sorted.
 Owners = namedtuple("Owners", "sessions others")
+
+_AGE = re.compile(r"([0-9]{1,6})([mhdw])")
+_SECONDS = {"m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 
 
 # --- versions -------------------------------------------------------------------------
@@ -247,7 +258,7 @@ def owners_of(held, objects, refused=()):
     for path in paths:
         ids = ids_in(path)
         if is_flat_agent(path):
-            owner = owner_of_agent(first_line(objects, held.last(path).oid))
+            owner = stored_agent_owner(held, objects, path)
             ids += [owner] if owner else []
         names = {spellings.of(session_id): None for session_id in ids}
         for session_id in names:
@@ -257,40 +268,85 @@ def owners_of(held, objects, refused=()):
     return owners
 
 
-def first_line(objects, oid):
-    """The first line of an object, as far as its first block goes; b"" if lost."""
+def stored_agent_owner(held, objects, path):
+    """The id of the session that a flat agent file names, None if it is lost, too."""
     try:
-        for block in objects.blocks(oid):
-            return block.partition(b"\n")[0]
+        for block in objects.blocks(held.last(path).oid):
+            return owner_of_agent(block.partition(b"\n")[0])
     except GitError:
         pass
-    return b""
+    return None
 
 
-# --- what is lost ---------------------------------------------------------------------
+class StoredSessions:
+    """What a store holds, or held: all of it, or the history of some commits.
 
-# A session of a project by its paths: the transcript or None, what lies below <id>/,
-# flat agent files. Where Claude Code does not look it is a transcript alone.
-Stored = namedtuple("Stored", "project session_id transcript beside agents")
+    root: the Claude directory. wanted: a function that says of a path whether it may be
+    asked for, if not all are. refused: a csb.refused.Refused, whose paths nobody owns.
 
-
-def lost_sessions(held, objects, root):
-    """The sessions of a history that are gone from a Claude directory, each a Stored.
-
-    Sorted by project and id. One that was just moved to another project is not lost.
-    No path below projects is refused by its name: whether a journal says so of one is
-    for the caller to ask (csb.refused.Refused).
+    sessions: {session's id: [its paths]}.
     """
-    moves = Moves(held, objects, root)
-    lost = []
-    for session in moves.sessions:
-        if session.transcript:
-            gone = is_gone(root, session.transcript) and not moves.moved_to(session)
-        else:
-            gone = all(is_gone(root, path) for path in session.beside + session.agents)
-        if gone:
-            lost.append(session)
-    return lost
+
+    def __init__(self, store, root, wanted=None, commits=(), refused=()):
+        self.store = store
+        self.root = root
+        self.is_exact = bool(commits)
+        self.objects = Objects(store)
+        self.held = Held(all_history(store, *commits), wanted)
+        owners = owners_of(self.held, self.objects, refused)
+        self.sessions = owners.sessions
+        self._plans = {path for path in owners.others if path.startswith("plans/")}
+
+    def transcripts(self, session_id):
+        """{project: path} of the transcripts of a session."""
+        found = {}
+        for path in self.sessions[session_id]:
+            if transcript_in(path):
+                found[project_of(path)] = path
+        return found
+
+    def versions(self, path):
+        """The Versions of a path in the order in which they are tried.
+
+        Of a transcript that had shrunk the fullest comes first, unless it is asked for
+        as it was then.
+        """
+        last = self.held.last(path)
+        if self.is_exact or not transcript_in(path) or not self.held.is_file(path):
+            return [last]
+        versions = self.held.versions(path)
+        files = [version for version in versions if version.mode.startswith("100")]
+        return fullest_first(files, self.sizes(files))
+
+    def plans_named_in(self, paths):
+        """The paths of the plans of the store that transcripts name, sorted."""
+        named = set()
+        for path in paths:
+            if not self._plans or not transcript_in(path):
+                continue
+            for version in self.versions(path):
+                try:
+                    slugs = plans_named(self.objects.blocks(version.oid))
+                except GitError:
+                    continue    # it is lost: the one before it will be restored
+                named.update(f"plans/{slug}.md" for slug in slugs)
+                break
+        return sorted(self._plans & named)
+
+    def sizes(self, versions):
+        """{object id: bytes} of versions, of those that are not lost."""
+        infos = self.objects.infos({version.oid for version in versions})
+        return {oid: info.size for oid, info in infos.items()}
+
+    def say_if_shrunk(self, path, taken):
+        """Say so if the version that is taken is fuller than the last one."""
+        last = self.held.last(path)
+        if last.oid == taken.oid:
+            return
+        size_of = self.sizes([last, taken])
+        if len(size_of) == 2 and size_of[last.oid] < size_of[taken.oid]:
+            sizes = f"{size_of[taken.oid]} to {size_of[last.oid]} bytes"
+            say(f"'{path}' had shrunk from {sizes}: the fullest is taken")
 
 
 def is_gone(root, path):
@@ -304,194 +360,103 @@ def is_gone(root, path):
     return False
 
 
-def _stored_sessions(held, objects):
-    """The sessions below projects/, sorted by project and id."""
-    transcripts = {}            # {(project, id): path}
-    beside = {}                 # {(project, id): [path]}
-    agents = {}
-    stored_odd = []
-    for path in sorted(held.paths()):
-        if not held.is_file(path):
-            continue            # a link: its text is not what it led to
-        parts = path.split("/")
-        found = transcript_in(path)
-        odd = odd_transcript_in(path)
-        if found:
-            transcripts[found] = path
-        elif odd:
-            stored_odd.append(Stored(odd.project, odd.session_id, path, [], []))
-        elif is_flat_agent(path):
-            owner = owner_of_agent(first_line(objects, held.last(path).oid))
-            if owner:
-                agents.setdefault((parts[1], owner), []).append(path)
-        elif parts[0] == "projects" and len(parts) > 3 and is_id(parts[2]):
-            beside.setdefault((parts[1], parts[2]), []).append(path)
-
-    # What lies beside a transcript may spell its id in another case.
-    spellings = {}              # {project: Spellings}
-    ids_of = {}
-    for project, session_id in transcripts:
-        ids_of.setdefault(project, []).append(session_id)
-    sessions = {}
-
-    def session_of(project, session_id):
-        if project not in spellings:
-            spellings[project] = Spellings(ids_of.get(project, ()))
-        key = project, spellings[project].of(session_id)
-        if key not in sessions:
-            sessions[key] = Stored(*key, transcripts.get(key), [], [])
-        return sessions[key]
-
-    for key in transcripts:
-        session_of(*key)
-    for key, paths in beside.items():
-        session_of(*key).beside.extend(paths)
-    for key, paths in agents.items():
-        session_of(*key).agents.extend(paths)
-    return sorted([*sessions.values(), *stored_odd], key=_by_project_and_id)
+# --- times ----------------------------------------------------------------------------
 
 
-def _by_project_and_id(session):
-    return session.project, session.session_id, session.transcript or ""
+def moment(word):
+    """Seconds since 1970 of a time that a person typed, else ValueError.
 
-
-def is_odd(session):
-    """Is a Stored a transcript where Claude Code does not look?"""
-    return session.transcript is not None and transcript_in(session.transcript) is None
-
-
-# Where a transcript lies: fullest is the Info of its longest stored version, None if
-# none is stored; size, in bytes, is that on disk, else that of the fullest; age counts
-# the commits since it changed; deleted says whether the store knows that it is gone.
-_Place = namedtuple("_Place", "path gone fullest size age deleted")
-
-_LOST = Info("", "blob", 1 << 62)       # what is lost may have been the longest
-
-
-class Moves:
-    """Which transcripts that are gone from a Claude directory were just moved.
-
-    Claude Code moves a transcript to another project when a worktree is left, and on
-    /cd. A transcript that is gone was moved if one of the same id in another project
-    begins with all of its bytes, at its fullest, and if nothing that lay beside it is
-    gone and not in the other project as well. One on disk goes on with those that are
-    gone; of those that are gone the longest goes on with the others, else what went
-    last. A stub begins with nothing, so that it hides nothing. root is that directory.
+    7d and 12h: so long ago. 2026-01-31, 2026-01-31T12:00: the clock here, or with Z.
     """
+    import time
+    from datetime import datetime
 
-    def __init__(self, held, objects, root):
-        self.sessions = _stored_sessions(held, objects)     # each a Stored, sorted
-        self._held = held
-        self._objects = objects
-        self._root = root
-        self._stored = {}       # {key of an id: the Stored of all projects}
-        for session in self.sessions:
-            if not is_odd(session):
-                self._stored.setdefault(key_of(session.session_id), []).append(session)
-        self._on_disk = None    # {key of an id: transcripts on disk}, when it is needed
-        self._places = {}       # {path: its _Place}
+    age = _AGE.fullmatch(word)
+    if age:
+        return int(time.time()) - int(age[1]) * _SECONDS[age[2]]
+    return int(datetime.fromisoformat(re.sub("Z$", "+00:00", word)).timestamp())
 
-    def of(self, session_id):
-        """The Stored of a session, one a project; its id is compared without case."""
-        return self._stored.get(key_of(session_id), [])
 
-    def home(self, session_id):
-        """The path of the one transcript of a session that was not moved.
+def commits_then(store, word, status=FAILED):
+    """The commits at which the refs stood: a commit, or the last before a time.
 
-        None if there is none, or several: these are different conversations.
-        """
-        moved = set()
-        for session in self.of(session_id):
-            if session.transcript and self.moved_to(session):
-                moved.add(session.transcript)
-        homes = [path for path in self._transcripts(session_id) if path not in moved]
-        return homes[0] if len(homes) == 1 else None
+    status: that of the Error if the word is neither.
+    """
+    try:
+        words = ["rev-parse", "-q", "--verify", "--end-of-options", word + "^{commit}"]
+        found = git(store, *words, allowed=(0, 1, 128)).decode().split()
+        if found:
+            return found
+        is_day = re.fullmatch(r"\d{4}-\d\d-\d\d", word)    # which means all of it
+        seconds = moment(word + "T23:59:59" if is_day else word)
+    except ValueError:          # also of what no process can be told, such as a NUL
+        text = f"'{word}' is no commit here, and no time (2026-11-20T18:00)"
+        raise Error(text, status) from None
 
-    def moved_to(self, session):
-        """The path of the transcript that goes on with that of a Stored.
+    newest = {}
+    refs = git(store, "for-each-ref", "--format=%(objectname)").decode().split()
+    if seconds > 0:
+        for ref in refs:
+            words = ["rev-list", "-1", f"--before={utc(seconds)}", ref, "--"]
+            newest[git(store, *words, allowed=(0, 128)).decode().strip()] = None
+    newest.pop("", None)
+    if not newest:
+        raise Error(f"cannot find a commit of a backup made before {word}")
+    return list(newest)
 
-        None if the transcript is not gone, or was not moved.
-        """
-        others = []
-        for path in self._transcripts(session.session_id):
-            if is_odd(session) or project_of(path) != session.project:
-                others.append(self._place(path))
-        if not others:
-            return None             # most sessions lie in one project
-        start = self._place(session.transcript)
-        if not start.gone:
-            return None
-        others = [place for place in others if _rank(place) > _rank(start)]
-        for place in sorted(others, key=_rank, reverse=True):
-            if self._left_behind(session, project_of(place.path)):
-                continue
-            if self._begins_with(place, start.fullest):
-                return place.path
-        return None
 
-    def _transcripts(self, session_id):
-        """The transcripts of a session, those that are stored and those on disk."""
-        found = {}
-        for session in self.of(session_id):
-            if session.transcript and transcript_in(session.transcript):
-                found[session.transcript] = None
-        if self._on_disk is None:
-            self._on_disk = transcripts_on_disk(self._root)
-        for path in self._on_disk.get(key_of(session_id), ()):
-            found[path] = None
-        return list(found)
+# --- what git forgets -----------------------------------------------------------------
 
-    def _place(self, path):
-        if path not in self._places:
-            fullest = None
-            age = 0
-            deleted = False
-            if path in self._held:
-                versions = self._held.versions(path)
-                infos = [self._objects.info(one.oid) or _LOST for one in versions]
-                fullest = max(infos, key=lambda info: info.size)
-                age = self._held.age(path)
-                deleted = versions[0].deleted_at is not None
-            size = fullest.size if fullest else 0
-            gone = is_gone(self._root, path)
-            if not gone:
-                size = self._size_on_disk(path, size)
-            self._places[path] = _Place(path, gone, fullest, size, age, deleted)
-        return self._places[path]
 
-    def _size_on_disk(self, path, stored_size):
+def journal_of(commit):
+    """The ids of the journals that a commit brings: one, or none."""
+    return [
+        change.new_oid
+        for change in commit.changes
+        if change.path == JOURNAL and change.status != "D"
+    ]
+
+
+def notes(objects, journals, wanted=None):
+    """Yield what journals (object ids, newest first) say: a Noted for each change.
+
+    wanted: the set of the paths that are asked for, if not all are; it may change
+    meanwhile. A journal that cannot be read is warned of, and what makes no sense is
+    passed over.
+    """
+    for oid in journals:
+        found = lines(objects.blocks(oid))
         try:
-            return os.stat(os.path.join(self._root, path)).st_size
-        except OSError:
-            return stored_size
-
-    def _begins_with(self, place, start):
-        """Does a transcript begin with the bytes of an object (an Info)?"""
-        if not place.gone:
-            try:
-                with StableFile(os.path.join(self._root, place.path)) as file:
-                    if file.stat.st_size < start.size:
-                        return False
-                    return start_of(file.blocks(), start)
-            except (OSError, Changed):
-                pass            # what is stored of it has to do
-        return place.fullest is not None and begins_with(
-            self._objects, place.fullest, start
-        )
-
-    def _left_behind(self, session, project):
-        """Is something gone that lay beside a transcript, and not in that project?"""
-        for path in session.beside:
-            there = f"projects/{project}/" + path.split("/", 2)[2]
-            if there in self._held or not is_gone(self._root, path):
-                continue
-            if is_gone(self._root, there):
-                return True
-        return False
+            for record in records(line for line in found if line is not None):
+                path = record.get("path")
+                if not isinstance(path, str):
+                    continue
+                if wanted is None or path in wanted:
+                    yield _noted(path, record)
+        except GitError as error:
+            warn(f"cannot read the times and modes of a backup: {error}")
 
 
-def _rank(place):
-    return not place.gone, place.size, -place.age, not place.deleted
+def _noted(path, record):
+    """The Noted of a journal's record."""
+    oid = record.get("oid")
+    if not isinstance(oid, str):
+        oid = None
+    size = record.get("size")
+    if type(size) is not int:
+        size = None
+    try:
+        mode = int(record["mode"], 8) & 0o7777
+    except (KeyError, ValueError, TypeError):
+        mode = None
+    try:
+        mtime = from_utc(record["mtime"])
+    except (KeyError, ValueError):
+        mtime = None
+    return Noted(path, oid, record.get("change"), size, mode, mtime)
+
+
+# --- what begins with what ------------------------------------------------------------
 
 
 def begins_with(objects, info, start):
@@ -516,58 +481,3 @@ def start_of(blocks, info):
         if not rest:
             break
     return digest.hexdigest() == info.oid
-
-
-# --- what git forgets -----------------------------------------------------------------
-
-
-def journal_of(commit):
-    """The ids of the journals that a commit brings: one, or none."""
-    return [
-        change.new_oid
-        for change in commit.changes
-        if change.path == JOURNAL and change.status != "D"
-    ]
-
-
-def notes(objects, journals, wanted=None):
-    """Yield what journals (object ids, newest first) say: a Noted for each change.
-
-    wanted: the set of the paths that are asked for, if not all are; it may change
-    meanwhile. A journal that cannot be read is warned of, and what makes no sense is
-    passed over.
-    """
-    for oid in journals:
-        try:
-            for record in records(_whole(lines(objects.blocks(oid)))):
-                path = record.get("path")
-                if not isinstance(path, str):
-                    continue
-                if wanted is None or path in wanted:
-                    yield _noted(path, record)
-        except GitError as error:
-            warn(f"cannot read the times and modes of a backup: {error}")
-
-
-def _whole(found):
-    """The lines but those that were too large to be kept."""
-    return (line for line in found if line is not None)
-
-
-def _noted(path, record):
-    """The Noted of a journal's record."""
-    oid = record.get("oid")
-    if not isinstance(oid, str):
-        oid = None
-    size = record.get("size")
-    if type(size) is not int:
-        size = None
-    try:
-        mode = int(record["mode"], 8) & 0o7777
-    except (KeyError, ValueError, TypeError):
-        mode = None
-    try:
-        mtime = from_utc(record["mtime"])
-    except (KeyError, ValueError):
-        mtime = None
-    return Noted(path, oid, record.get("change"), size, mode, mtime)

@@ -18,6 +18,7 @@ from csb import ABSENT, FAILED, MISUSE, Error, warn, why
 from csb.copies import homes_of
 from csb.files import StableFile, absolute
 from csb.git import Objects
+from csb.held import StoredSessions, commits_then
 from csb.places import claude_dir, existing_store
 from csb.reading import ReadLine, read_lines
 from csb.session import (
@@ -29,7 +30,6 @@ from csb.session import (
     project_of,
     transcript_in,
 )
-from csb.stored import StoredSessions, commits_then
 from csb.transcript import call_of_agent, title_in
 
 _AGENT = re.compile(r"agent-([^/]*)\.jsonl")

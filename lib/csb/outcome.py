@@ -6,6 +6,8 @@
 """
 from csb.terminal import counted, human_size
 
+ALREADY_THERE = "it is there"   # a reason to keep a file: it has the same bytes
+
 
 class Outcome:
     """Counts what became of files. What makes no sense in a record is passed over."""
@@ -22,7 +24,7 @@ class Outcome:
         result = record.get("result")
         if result not in ("restored", "kept", "refused"):
             return None
-        if result == "kept" and record.get("reason", "it is there") == "it is there":
+        if result == "kept" and record.get("reason", ALREADY_THERE) == ALREADY_THERE:
             result = "already there"
         noun = "file"
         if str(record.get("path")).endswith("/"):

@@ -212,6 +212,19 @@ def names_id(word, session_id):
     return key.startswith(word) or key.endswith(word)
 
 
+def word_in(record):
+    """What a record names a session by: session_id, else the id in transcript_path.
+
+    None if it names none.
+    """
+    word = record.get("session_id")
+    path = record.get("transcript_path")
+    if not word and isinstance(path, str):
+        stem = os.path.basename(path).removesuffix(".jsonl")
+        return stem if is_id(stem) else None
+    return word if isinstance(word, str) and word else None
+
+
 def pick(word, ids):
     """The one id of ids that a word names: whole, or by 4 digits of an end or more.
 
@@ -371,11 +384,6 @@ def _is_windows(path):
 
 # key: of the session's id. process: its number. path: of the file that says so.
 OpenNote = namedtuple("OpenNote", "key process path")
-
-
-def open_sessions(root):
-    """{key of an id: number of the process} of the sessions that are open."""
-    return {note.key: note.process for note in open_notes(root)}
 
 
 def open_notes(root):

@@ -71,43 +71,29 @@ def place_words(args):
 def installed_command(name, args):
     """What a hook or a timer has to set, and the words that it runs, of a tool."""
     (path,) = find_tools(name)
-    words = command_of(path)
+    words = [*command_of(path), *place_words(args)]
     settings = {}
-    if os.environ.get("CSB_HOME"):
-        settings["CSB_HOME"] = absolute(os.environ["CSB_HOME"])
-    if args.claude_dir:
-        words.append("--claude-dir=" + absolute(args.claude_dir))
-    named = args.git_dir or os.environ.get("CSB_GIT_DIR")
-    if named:
-        words.append("--git-dir=" + absolute(named))
-    elif may_be_away(args):
-        store = store_path_anyway(args)
-        if store:
+    home = os.environ.get("CSB_HOME")
+    if home:
+        settings["CSB_HOME"] = absolute(home)
+    from_environment = os.environ.get("CSB_GIT_DIR")
+    if args.git_dir:
+        return Installed(settings, words)
+    if from_environment:
+        words.append("--git-dir=" + absolute(from_environment))
+    elif home or is_on_a_disk_of_its_own(csb_home(args)):
+        # Whatever names the store, config.json too, may be away with CSB_HOME: then the
+        # bare mount point must not be taken for a first run.
+        named = named_store(args)
+        store = named.path if named else store_path(args)
+        if named or is_repository(store):
             settings["CSB_GIT_DIR"] = store
     return Installed(settings, words)
 
 
-def may_be_away(args):
-    """Can CSB_HOME be on a disk that is not mounted when a hook or a timer runs?
-
-    Then all that would name the store, config.json, is away with it, and the bare mount
-    point must not be taken for a first run.
-    """
-    if os.environ.get("CSB_HOME"):
-        return True
-    home = csb_home(args)
-    return os.path.islink(home) or os.path.ismount(home)
-
-
-def store_path_anyway(args):
-    """The store, if it is there or if something names it; else None."""
-    named = named_store(args)
-    if named:
-        return named.path
-    path = store_path(args)
-    if is_repository(path):
-        return path
-    return None
+def is_on_a_disk_of_its_own(folder):
+    """May a folder not be there when a hook or a timer runs?"""
+    return os.path.islink(folder) or os.path.ismount(folder)
 
 
 def places_key(args):

@@ -821,6 +821,16 @@ def call_of_agent(value):
     return _text(_table(value).get("toolUseId"))
 
 
+def said_of_agent(value):
+    """The agent_type and the description of a subagent, by its .meta.json; as known."""
+    fields = _table(value)
+    found = {
+        "agent_type": _text(fields.get("agentType")),
+        "description": _text(fields.get("description")),
+    }
+    return {name: text for name, text in found.items() if text}
+
+
 # --- who speaks -----------------------------------------------------------------------
 
 _PERSONS_ORIGINS = ("human", "channel")

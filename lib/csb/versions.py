@@ -11,10 +11,9 @@ to the Claude directory. The manual of csb-history names the fields of the recor
 from collections import namedtuple
 
 from csb import utc, utc_ns, warn
-from csb.git import GitError
-from csb.held import Moves, measured, notes
-from csb.session import ids_in, plans_named, project_of, transcript_in
-from csb.stored import StoredSessions
+from csb.copies import Moves
+from csb.held import StoredSessions, measured, notes
+from csb.session import ids_in, project_of, transcript_in
 
 # The history of one path, or of a transcript that was moved: the paths where it lay,
 # the last one first. session_id is None for a path of no session.
@@ -46,8 +45,7 @@ class History(StoredSessions):
     def files_of(self, session_id, project):
         """The Lines of all files of a session, one each; project: as above."""
         paths, _ = self._paths_of(session_id, project)
-        transcripts = [path for path in paths if transcript_in(path)]
-        paths = sorted({*paths, *self._plans(transcripts)})
+        paths = sorted({*paths, *self.plans_named_in(paths)})
         return [Line(session_id, [path]) for path in paths]
 
     def home(self, session_id):
@@ -71,21 +69,6 @@ class History(StoredSessions):
         if home is None:
             return paths, []
         return moved_home(paths, home)
-
-    def _plans(self, transcripts):
-        """The paths of the plans that the last versions of transcripts name."""
-        found = set()
-        for path in transcripts:
-            blocks = self.objects.blocks(self.held.last(path).oid)
-            try:
-                slugs = plans_named(blocks)
-            except GitError:
-                continue            # what is lost is said where its size is asked for
-            for slug in slugs:
-                plan = f"plans/{slug}.md"
-                if plan in self.held:
-                    found.add(plan)
-        return found
 
 
 def moved_home(paths, home):
