@@ -45,7 +45,7 @@ SESSION_COLUMNS = """
 SESSION_TABLE = (
     f"CREATE TABLE session ({', '.join(SESSION_COLUMNS)}, PRIMARY KEY (path))"
 )
-SESSION_VERSION = 0x63736204    # the last byte counts
+SESSION_VERSION = 0x63736205    # the last byte counts
 
 INDEX_WAIT = 10                 # seconds for whoever writes
 SEEN_GONE = "gone"
