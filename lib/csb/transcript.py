@@ -24,7 +24,7 @@ from csb.session import is_id, key_of
 
 LONGEST_LINE = 8 << 20          # bytes held of one line; see TranscriptLines
 LONG_LINE = 1 << 20             # bytes; of a longer line not all texts are parsed
-MOST_TEXT = 2 << 20             # bytes kept of all texts in such a line
+TEXT_PARSED = 2 << 20             # bytes kept of all texts in such a line
 SHORT_TEXT = 64                 # bytes that are kept of each text in any case
 SHORT_DATA = 4096               # bytes kept of an encoded picture above LONGEST_LINE
 MOST_VALUES = 1 << 18           # in a long line: a value of two bytes takes 80
@@ -57,7 +57,7 @@ class TranscriptLines:
     offset and end say where the present line begins and where the next one does;
     complete is False for what follows the last newline. A line above LONGEST_LINE
     comes shortened: of encoded pictures and files only a beginning is kept, of all
-    other texts MOST_TEXT. If even that is too large it comes as None.
+    other texts TEXT_PARSED. If even that is too large it comes as None.
     """
 
     def __init__(self, blocks, offset=0):
@@ -135,7 +135,7 @@ class _Shortener:
 
     def __init__(self, most_data):
         self._most_data = most_data
-        self._room = MOST_TEXT
+        self._room = TEXT_PARSED
         self._values = 0
         self._rest = b""            # half an escape, at the end of the last part
         self._inside = False        # are we in a text?
@@ -254,11 +254,11 @@ def _bearable(line):
         return line
     whole = bytearray()
     for piece in _PIECE.finditer(line):
-        whole += _NOT_ASCII.sub(_escaped, piece[0])
+        whole += _NOT_ASCII.sub(_as_escapes, piece[0])
     return whole
 
 
-def _escaped(match):
+def _as_escapes(match):
     return json.dumps(match[0].decode("utf-8", "replace"))[1:-1].encode()
 
 
@@ -892,7 +892,7 @@ def one_line(text):
 
 
 # Types of most records: they say nothing of the session as a whole.
-TALK = frozenset(("user", "assistant", "attachment", "progress", "system"))
+_TALK = frozenset(("user", "assistant", "attachment", "progress", "system"))
 
 # The surest first.
 _TITLE_SOURCES = ("custom", "file", "ai", "summary", "prompt", "command")
@@ -916,7 +916,7 @@ class Titles:
         if kind == "user":
             for source, text in record.prompts() if prompts is None else prompts:
                 self.known.setdefault(source, text)
-        elif kind not in TALK:
+        elif kind not in _TALK:
             title = record.title
             if title is not None:
                 self.known[title.source] = title.text
@@ -1041,7 +1041,7 @@ class Lineage:
             self._take_parent(record)
             if record.type in ("user", "assistant"):
                 known.setdefault("first_uuid", record.uuid[:36])
-        if record.type in TALK:
+        if record.type in _TALK:
             return
         if self._is_other(record.continued_in):
             known["continued_in"] = record.continued_in
