@@ -471,13 +471,6 @@ class Record:
         return Summary(uuid, one_line(text))
 
     @property
-    def pr_link(self):
-        url = _text(self.fields.get("prUrl"))
-        if self.type == "pr-link" and url.startswith("http"):
-            return one_line(url)
-        return ""
-
-    @property
     def continued_in(self):
         """The session that the talk goes on in: this transcript is at its end."""
         if self.type == "continued-in":
@@ -865,7 +858,7 @@ def _inserted_behind(text, start):
 LARGE_PRIME = 2**61 - 1
 
 
-def number_of(text):
+def id_number(text):
     """A number below 2^61 for an id; of a UUID at little cost."""
     if len(text) == 36:
         try:
@@ -901,7 +894,9 @@ _TITLE_SOURCES = ("custom", "file", "ai", "summary", "prompt", "command")
 class Titles:
     """What a session is called, learned from one record after the other.
 
-    known: what was learned so far; it can be written as JSON and handed in again.
+    known: what was learned so far; it can be written as JSON and handed in again. It
+    has the last text of a source, the first of prompt and command; summary, waiting:
+    [number, text] of summaries, the second ones by the uuid that they are about.
     """
 
     def __init__(self, known=None):
@@ -942,6 +937,11 @@ class Titles:
         if numbered[0] > self.known.get("summary", [0])[0]:
             self.known["summary"] = numbered
 
+    def awaits(self, uuids):
+        """Is a summary about one of the records with these uuids, in bytes?"""
+        waiting = self.known.get("waiting", ())
+        return any(uuid.decode("utf-8", "replace") in waiting for uuid in uuids)
+
     def best(self, beside=""):
         """Title: what it is called, None if there is nothing to call it by.
 
@@ -964,30 +964,21 @@ def given_title(open_blocks, beside=""):
     """What a session was called, "" if nobody and nothing gave it a name.
 
     That is the best of its Titles but for what a person typed. Few of its lines are
-    parsed. open_blocks: a function that gives the blocks of its transcript from their
-    start; it is called twice at most. beside: as in Titles.best().
+    parsed: those that name it, and those that a summary before them is about.
+    open_blocks: a function that gives the blocks of its transcript from their start.
+    beside: as in Titles.best().
     """
     titles = Titles()
-    _take_lines(titles, open_blocks(), _NAMING.search)
-    waiting = {uuid.encode() for uuid in titles.known.get("waiting", ())}
-    if waiting and not {"custom", "ai"} & titles.known.keys():
-
-        def is_awaited(line):
-            return not waiting.isdisjoint(_UUID.findall(line))
-
-        _take_lines(titles, open_blocks(), is_awaited)
+    for line in TranscriptLines(open_blocks()):
+        if line is None or len(line) > LONG_LINE:
+            continue                # none that names a session is that long
+        if _NAMING.search(line) or titles.awaits(_UUID.findall(line)):
+            for record in load(line).records:
+                titles.take(record)
     title = titles.best(beside)
     if title is None or title.source in _SOURCES.values():
         return ""
     return title.text
-
-
-def _take_lines(titles, blocks, is_wanted):
-    """Learn titles from some lines; one that names a session is never long."""
-    for line in TranscriptLines(blocks):
-        if line is not None and len(line) <= LONG_LINE and is_wanted(line):
-            for record in load(line).records:
-                titles.take(record)
 
 
 def title_beside(root, transcript_path, session_id):
