@@ -23,10 +23,10 @@ from csb.places import read_json
 from csb.session import is_id, key_of
 
 LONGEST_LINE = 8 << 20          # bytes held of one line; see TranscriptLines
-LONG_LINE = 1 << 20             # bytes; of a longer line not all texts are parsed
-TEXT_PARSED = 2 << 20             # bytes kept of all texts in such a line
+LONG_LINE = 1 << 20             # bytes; of a longer line only so much text is parsed:
+TEXT_PARSED = 2 << 20           # bytes of all its texts together
 SHORT_TEXT = 64                 # bytes that are kept of each text in any case
-SHORT_DATA = 4096               # bytes kept of an encoded picture above LONGEST_LINE
+SHORT_DATA = 4096               # bytes of an encoded picture, above LONGEST_LINE
 MOST_VALUES = 1 << 18           # in a long line: a value of two bytes takes 80
 MOST_TRIES = 1000               # to find a whole record in a damaged line
 TITLE_LENGTH = 200              # characters
@@ -43,7 +43,7 @@ BOM = b"\xef\xbb\xbf"
 Loaded = namedtuple("Loaded", "records damaged")
 Voice = namedtuple("Voice", "role text")
 Image = namedtuple("Image", "media_type data")          # data: base64
-Title = namedtuple("Title", "source text")              # source: custom, ai
+Title = namedtuple("Title", "source text")              # source: as Titles.best()
 Summary = namedtuple("Summary", "uuid text")            # uuid: of what it is about
 Usage = namedtuple("Usage", "message_id tokens")
 
