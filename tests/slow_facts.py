@@ -129,7 +129,8 @@ def records_in(line):
         except ValueError:
             end = 0
         if end and isinstance(value.get("type"), str) and (
-                "sessionId" in value or "leafUuid" in value or end == len(text)):
+                "sessionId" in value or "leafUuid" in value
+                or end == len(text) and "parentToolUseID" not in value):
             found.append(value)
             at = end
         else:
