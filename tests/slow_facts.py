@@ -129,7 +129,8 @@ def records_in(line):
         except ValueError:
             end = 0
         if end and isinstance(value.get("type"), str) and (
-                "sessionId" in value or "leafUuid" in value or end == len(text)):
+                "sessionId" in value or "leafUuid" in value
+                or end == len(text) and "parentToolUseID" not in value):
             found.append(value)
             at = end
         else:
@@ -198,10 +199,7 @@ def facts(path):
            "first_uuid": [r["uuid"] for r in chats if r.get("uuid")][:1],
            "tokens": [{name: sum(usage.get(field, 0) for usage in cost.values())
                        for name, field in fields.items()}] if cost else []}
-    links = [r["prUrl"] for r in records if r.get("type") == "pr-link"]
-    links = list(dict.fromkeys(reversed(links)))
     return {**{name: values[0] for name, values in one.items() if values},
-            **({"pr_links": links[:20][::-1]} if links else {}),
             "messages": len(main), "user_messages": len(prompts), "tool_calls": calls,
             "bad_lines": bad, "folders": work}
 

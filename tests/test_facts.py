@@ -247,14 +247,19 @@ def test_a_rewrite_is_noticed(facts, change, rewritten):
     (b"\0" * (100 << 20), (1, 0, None)),
     (line("x" * 3000) * 8000, (0, 8000, "x" * 199 + "\u2026")),
     (line("").replace(b'""', '"\u00e9\U0001f600'.encode() + b"x" * 8300000 + b'"') * 2,
-     (0, 2, "\u00e9\ufffd" + "x" * 197 + "\u2026")),
+     (0, 2, "\u00e9\U0001f600" + "x" * 197 + "\u2026")),
     (line("the end" + "x" * (20 << 20)), (0, 1, "the end" + "x" * 192 + "\u2026")),
     (b'{"x":"' + b"x" * ((8 << 20) - 8) + b'"}\n', (0, 1, None)),
     (b'{"x":"' + b"x" * ((8 << 20) - 7) + b'"}\n', (0, 1, None)),
     (line('[{,"\\' * 400000), (0, 1, ('[{,"\\' * 40)[:199] + "\u2026")),
     *((b'{"x":[%b0]}\n' % (values * (8388000 // len(values))) + line("p"), (1, 1, "p"))
       for values in (b"[],", b"{},", b'{"a":[1]},', b'"ab",', b'"\\u1234",', b"1.5,")),
-    (b'{"x":[%b0]}\n' % (b"[]," * 340000) * 4, (0, 4, None))], ids=range(15))
+    (b'{"x":[%b0]}\n' % (b"[]," * 340000) * 4, (0, 4, None)),
+    *((line("").replace(b'""', b'"' + text + b'"'), (0, 1, title)) for text, title in (
+        ("\U0001f600".encode() * 2_097_000, "\U0001f600" * 199 + "\u2026"),
+        (rb"\ud83d\ude00" + b"x y " * 2_097_000, "\U0001f600x" + " y x" * 49 + " \u2026"),
+        ("\u00e9 ".encode() * 1_390_000 + rb"\ud83d\ude00" + b"x y " * 1_000_000,
+         "\u00e9 " * 99 + "\u00e9\u2026")))], ids=range(18))
 @pytest.mark.few(5)
 def test_memory(sh, home, tmp_path, text, shown_as):
     """Whatever the file, 64 MB at most; a line above 8 MB is shortened, and one above 1 MB with very

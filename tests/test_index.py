@@ -151,7 +151,8 @@ def test_a_rewrite_is_news(sh, put):
     for number, (text, _, marked) in enumerate(REWRITES):
         record = before["-w", name(number)]
         assert ("rewritten_at" in record) is marked, text
-        assert record["title"] and record["cwd"] == "/w", "still to be found by what it was"
+        first = json.loads(text.partition("\n")[0]) if text[:1] == "{" else {}
+        assert record.get("cwd") == first.get("cwd"), "as its transcript says now"
         put(number, text + line("more"), mtime=WHEN + 2)
     sh(INDEX).ok()
     for key, record in listed(sh).items():
@@ -871,6 +872,53 @@ def test_another_session_of_the_same_id_is_no_move(sh, put, home):
     assert "rewritten_at" not in listed(sh)["-v", name(1)]
 
 
+def facts_that_go():
+    """Lines that say all that can be said of a session."""
+    return [
+        line("first", uuid="u1", timestamp="2025-01-01T00:00:00Z", cwd="/old"),
+        line("x", "assistant", uuid="u2", requestSessionId=name(8), version="2.0", message={
+            "id": "m", "model": "claude", "content": [{"type": "tool_use", "name": "Bash"}],
+            "usage": {"input_tokens": 5}}),
+        json.dumps({"type": "custom-title", "customTitle": "by hand"}) + "\n",
+        json.dumps({"type": "continued-in", "continuedInSessionId": name(9)}) + "\n",
+        json.dumps({"type": "relocated", "relocatedCwd": "/new"}) + "\n",
+        json.dumps({"type": "ended-by-model"}) + "\n"]
+
+
+LATER = {
+    "truncated": [lambda put, home: put(1, facts_that_go()[0])],
+    "emptied": [lambda put, home: put(1, "")],
+    "rewritten": [lambda put, home: put(1, line("other", cwd="/v") * 9)],
+    "rewritten, and it goes on": [
+        lambda put, home: put(1, line("other")), lambda put, home: put(1, line("other") * 2)],
+    "moved, then truncated": [
+        lambda put, home: move(home, 1, "-w", "-v"),
+        lambda put, home: put(1, facts_that_go()[0], "-v")],
+    "moved and truncated at once": [lambda put, home: (
+        move(home, 1, "-w", "-v"), put(1, facts_that_go()[0], "-v"))],
+    "truncated, then moved": [
+        lambda put, home: put(1, facts_that_go()[0]),
+        lambda put, home: move(home, 1, "-w", "-v")],
+    "truncated, then deleted": [
+        lambda put, home: put(1, facts_that_go()[0]), lambda put, home: put(1, "").unlink()],
+}
+
+
+@pytest.mark.parametrize("case", LATER)
+@pytest.mark.few(4)
+def test_what_a_transcript_says_no_more_is_gone_from_the_index(sh, put, home, case):
+    """It is what the file says now, as if the index were made anew."""
+    put(1, "".join(facts_that_go()))
+    put(2, line("other"))
+    sh(f"{STORE}; {INDEX}").ok()
+    assert get(sh, 1)["continued_in"] == name(9)
+    for step in LATER[case]:
+        step(put, home)
+        sh(f"{STORE}; {INDEX}").ok()
+    assert "by hand" not in sh("csb-list").ok().out
+    the_same_made_anew(sh, home)
+
+
 def test_a_move_keeps_the_mark_of_a_rewrite(sh, put, home):
     put(1, line("a") * 3)
     sh(INDEX).ok()
@@ -908,25 +956,6 @@ def test_odd_transcripts_are_indexed_and_marked(sh, put, home):
 # --- what is carried over -------------------------------------------------------------
 
 
-def test_what_only_a_damaged_index_knew_is_carried_over(sh, put, home):
-    """There is no store, and the disk has it no more."""
-    for number in (1, 2, 3):
-        put(number, line(f"title {number}"))
-    sh(INDEX).ok()
-    put(1, "").unlink()
-    sh(INDEX).ok()
-    before = get(sh, 1)
-    put(2, "").unlink()
-    sql("UPDATE session SET record = '{' WHERE record LIKE '%title 3%'")(
-        home.backup / "session-backup.db")
-    done = sh(INDEX)
-    assert done.rc == 0 and "(.bad)" in done.err
-    assert get(sh, 1) == before
-    assert (get(sh, 2)["title"], get(sh, 2)["state"]) == ("title 2", "deleted")
-    assert (get(sh, 3)["title"], get(sh, 3)["state"]) == ("title 3", "present")
-    assert set(changes(sh(INDEX).ok()).values()) == {"same"}
-
-
 def test_a_damaged_index_that_hears_of_changes_alone(sh, put, home):
     """It is made from all that there is, not from what changed."""
     for number in (1, 2):
@@ -938,20 +967,6 @@ def test_a_damaged_index_that_hears_of_changes_alone(sh, put, home):
     done = sh("csb-index", json.dumps(change).encode())
     assert (done.rc, changes(done)) == (0, {1: "new", 2: "new"})
     assert {key[1] for key in listed(sh)} == {name(1), name(2)}
-
-
-def test_a_husk_that_was_carried_over_is_not_deleted(sh, put, home):
-    """What came in does not name it, and it is still there."""
-    put(1, line("title 1"))
-    beside = home.claude / "projects/-w" / name(2)
-    beside.mkdir()
-    (beside / "x").write_text("x")
-    sh(INDEX).ok()
-    sql("UPDATE session SET record = '{' WHERE record LIKE '%title 1%'")(
-        home.backup / "session-backup.db")
-    assert "(.bad)" in sh("csb-find --session 000001 | csb-index").err
-    assert changes(sh(INDEX).ok()) == {1: "same", 2: "same"}
-    assert noted(home) == {1: "present", 2: "husk"}
 
 
 # --- what was rewritten, until it was seen --------------------------------------------

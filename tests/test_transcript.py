@@ -110,7 +110,7 @@ def test_a_text_that_is_too_long_is_cut(text, ascii_only):
     (record,), damaged = load(short)
     kept = record.said.texts[0].replace("\ufffd", "\U0001f600")
     assert not damaged and record.uuid == "u"
-    assert whole.startswith(kept) and len(kept) > 600_000
+    assert whole.startswith(kept) and len(kept) > 300_000
 
 
 @pytest.mark.long
@@ -539,7 +539,7 @@ def test_a_copy_knows_the_record_that_it_is_of():
     ("2026-13-01T00:00:00Z", ""),
     ("2026-02-03T25:00:00Z", ""),
     ("0001-01-01T00:00:00+02:00", ""),
-    ("Fri, 02 Jan 2026 03:04:05 GMT", "2026-01-02T03:04:05.000Z"),
+    ("Fri, 02 Jan 2026 03:04:05 GMT", ""),
     ("yesterday", ""),
     ("", ""),
     (1767323045678, "2026-01-02T03:04:05.678Z"),

@@ -370,11 +370,11 @@ class Moves:
         if not place.gone:
             try:
                 with StableFile(os.path.join(self._root, place.path)) as file:
-                    if file.stat.st_size < start.size:
-                        return False
-                    return start_of(file.blocks(), start)
+                    if start_of(file.blocks(), start):
+                        return True
             except (OSError, Changed):
-                pass            # what is stored of it has to do
+                pass
+        # It may be truncated since: what is stored of it has to do.
         return place.fullest is not None and begins_with(
             self._objects, place.fullest, start
         )

@@ -18,7 +18,6 @@ SAID_AT_MOST = 3                # folders that no OLD matches
 
 _CWD = re.compile(rb'"cwd" ?: ?"((?:[^"\\]|\\.)*)"')
 _ANY_FIELD = re.compile(f'"(?:{"|".join([*FOLDERS, WORKTREE])})"'.encode())
-_LONGEST_FIELD = 20             # bytes, quotes and all
 
 # JSON, without a value being parsed that is not looked at.
 _MEMBER = re.compile(r'[{,][ \t\r\n]*"((?:[^"\\]|\\.){0,200})"[ \t\r\n]*:[ \t\r\n]*')
@@ -27,7 +26,7 @@ _A_VALUE = re.compile(rb'"[^"]*"|[\[{,]')
 _skip_value = json.JSONDecoder(parse_int=str, parse_float=str).raw_decode
 
 _Member = namedtuple("_Member", "key start end")        # where its value stands
-_LinePiece = namedtuple("_LinePiece", "data begins ends")       # of a line
+_LinePiece = namedtuple("_LinePiece", "data begins")            # begins: a line?
 
 
 # --- reading --------------------------------------------------------------------------
@@ -89,32 +88,20 @@ class Rewriter:
         A line that memory cannot bear stays as it is, which is said. name: what to call
         the transcript then.
         """
-        number = 1
-        names_field = False     # does the line of which pieces come name such a field?
-        looked = False
-        before = b""
+        number = 0
         for piece in _pieces(blocks):
             data = piece.data
-            if piece.begins:
-                names_field = looked = False
-                before = b""
-            if not names_field:
-                seam = before + data[:_LONGEST_FIELD]
-                names_field = bool(_ANY_FIELD.search(data) or _ANY_FIELD.search(seam))
-            before = data[-_LONGEST_FIELD:]
-            whole = piece.begins and len(data) <= LINE_LIMIT
-            if names_field and whole and _is_bearable(data):
-                looked = True
+            number += piece.begins
+            is_whole = piece.begins and len(data) <= LINE_LIMIT
+            if is_whole and not _ANY_FIELD.search(data):
+                yield data
+            elif is_whole and _is_bearable(data):
                 yield from self._line(data)
             else:
+                if piece.begins:
+                    warn(f"cannot look into line {number} of {name}: it is too large, "
+                         "and stays")
                 yield data
-            if piece.ends:
-                if names_field and not looked:
-                    _say_too_large(number, name)
-                names_field = False
-                number += 1
-        if names_field and not looked:
-            _say_too_large(number, name)
 
     def _line(self, line):
         """Yield the parts of a line, rewritten; as it is if it is no record."""
@@ -137,10 +124,6 @@ class Rewriter:
         yield line[at:]
 
 
-def _say_too_large(number, name):
-    warn(f"cannot look into line {number} of {name}: it is too large, and stays")
-
-
 def _pieces(blocks):
     """Yield the _LinePieces of a stream: lines with their ends, long ones in several.
     """
@@ -149,16 +132,16 @@ def _pieces(blocks):
     for block in blocks:
         *ended, rest_of_block = block.split(b"\n")
         for line in ended:
-            yield _LinePiece(rest + line + b"\n", begins, True)
+            yield _LinePiece(rest + line + b"\n", begins)
             rest = b""
             begins = True
         rest += rest_of_block
         if len(rest) > LINE_LIMIT or not begins and rest:
-            yield _LinePiece(rest, begins, False)
+            yield _LinePiece(rest, begins)
             rest = b""
             begins = False
     if rest:
-        yield _LinePiece(rest, begins, False)
+        yield _LinePiece(rest, begins)
 
 
 def _is_bearable(line):

@@ -16,6 +16,7 @@ import json
 import os
 import re
 import stat
+import sys
 from collections import namedtuple
 from itertools import chain
 
@@ -45,7 +46,7 @@ SESSION_COLUMNS = """
 SESSION_TABLE = (
     f"CREATE TABLE session ({', '.join(SESSION_COLUMNS)}, PRIMARY KEY (path))"
 )
-SESSION_VERSION = 0x63736204    # the last byte counts
+SESSION_VERSION = 0x63736205    # the last byte counts
 
 INDEX_WAIT = 10                 # seconds for whoever writes
 SEEN_GONE = "gone"
@@ -66,6 +67,37 @@ def index_path(args):
     """Where the index lies, or would lie."""
     wait_for_csb()
     return os.path.join(csb_home(args), "session-backup.db")
+
+
+# --- the command line of who lists sessions -------------------------------------------
+
+PERIODS = {"h": 3600, "d": 86400, "w": 604800}      # seconds
+
+
+def period(text):
+    """Seconds of a time such as 12h, 7d or 2w; ValueError if it is none."""
+    if not re.fullmatch("[0-9]{1,6}[hdw]", text):
+        raise ValueError("it is no time")
+    return int(text[:-1]) * PERIODS[text[-1]]
+
+
+def parse_words(options, name):
+    """The options of the command line, with words in any place; name: of their list.
+
+    What follows --project may begin with a dash, as the names of projects do.
+    """
+    words = sys.argv[1:]
+    behind = []
+    if "--" in words:
+        at = words.index("--")
+        behind = words[at + 1:]
+        words = words[:at]
+    if "--project" in words[:-1]:
+        at = words.index("--project")
+        words[at:at + 2] = [f"--project={words[at + 1]}"]
+    args = options.parse_intermixed_args(words)
+    getattr(args, name).extend(behind)
+    return args
 
 
 # --- reading --------------------------------------------------------------------------
@@ -419,11 +451,25 @@ def begins_with_parsed(path, parsed, prefix):
         return False
 
 
+def rest_of(open_blocks, parsed, sha1):
+    """(ParsedPrefix, the blocks after it) of a transcript whose start was read before.
+
+    The prefix is empty if the transcript does not begin so any more. open_blocks: a
+    function that gives the blocks of it. parsed, sha1: of the start; 0: none.
+    """
+    prefix = ParsedPrefix()
+    blocks = open_blocks()
+    if parsed:
+        blocks = prefix.after(blocks, parsed, sha1)
+    if blocks is None:
+        return ParsedPrefix(), open_blocks()
+    return prefix, blocks
+
+
 class ParsedPrefix:
     """The SHA-1 of a transcript up to its last newline, while it is read.
 
-        prefix = ParsedPrefix()
-        blocks = prefix.after(blocks, parsed, sha1)     # to go on where it was read to
+        prefix, blocks = rest_of(open_blocks, parsed, sha1)
         for block in prefix.watched(blocks): ...
 
     length: how many bytes that are. digest: the hash of them.

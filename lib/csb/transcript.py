@@ -23,11 +23,11 @@ from csb.places import read_json
 from csb.session import is_id, key_of
 
 LONGEST_LINE = 8 << 20          # bytes held of one line; see TranscriptLines
-LONG_LINE = 1 << 20             # bytes; above it memory is watched while it is parsed
+LONG_LINE = 1 << 20             # bytes; of a longer line only so much text is parsed:
+TEXT_PARSED = 2 << 20           # bytes of all its texts together
+SHORT_TEXT = 64                 # bytes that are kept of each text in any case
+SHORT_DATA = 4096               # bytes of an encoded picture, above LONGEST_LINE
 MOST_VALUES = 1 << 18           # in a long line: a value of two bytes takes 80
-PIECE_OF_DATA = 4096            # bytes by which an encoded picture is told from a text
-LONGEST_TEXT = 4 << 20          # bytes kept of a text in a line that is too long
-LONGEST_WIDE_TEXT = 2 << 20     # bytes kept of one that is not ASCII, in a long line
 MOST_TRIES = 1000               # to find a whole record in a damaged line
 TITLE_LENGTH = 200              # characters
 MOST_WAITING = 10_000           # summaries about records that have not come yet
@@ -43,7 +43,7 @@ BOM = b"\xef\xbb\xbf"
 Loaded = namedtuple("Loaded", "records damaged")
 Voice = namedtuple("Voice", "role text")
 Image = namedtuple("Image", "media_type data")          # data: base64
-Title = namedtuple("Title", "source text")              # source: custom, ai
+Title = namedtuple("Title", "source text")              # source: as Titles.best()
 Summary = namedtuple("Summary", "uuid text")            # uuid: of what it is about
 Usage = namedtuple("Usage", "message_id tokens")
 
@@ -56,8 +56,8 @@ class TranscriptLines:
 
     offset and end say where the present line begins and where the next one does;
     complete is False for what follows the last newline. A line above LONGEST_LINE
-    comes shortened: of encoded pictures and files only a beginning is kept, of any
-    other text LONGEST_TEXT. If even that is too large it comes as None.
+    comes shortened: of encoded pictures and files only a beginning is kept, of all
+    other texts TEXT_PARSED. If even that is too large it comes as None.
     """
 
     def __init__(self, blocks, offset=0):
@@ -69,120 +69,126 @@ class TranscriptLines:
     def __iter__(self):
         held = _HeldLine()
         for block in self._blocks:
-            first, *others = block.split(b"\n")
-            held.add(first)
-            for part in others:
-                yield self._next(held, True)
-                held = _HeldLine()
-                held.add(part)
+            *ended, rest = block.split(b"\n")
+            for part in ended:
+                self.offset = self.end
+                self.end += held.length + len(part) + 1
+                if held.length or len(part) > LONGEST_LINE:
+                    held.add(part)
+                    yield held.taken()
+                else:
+                    yield part      # as most do
+            held.add(rest)
         if held.length:
-            yield self._next(held, False)
-
-    def _next(self, held, complete):
-        self.offset = self.end
-        self.end += held.length + complete
-        self.complete = complete
-        return held.line()
+            self.offset = self.end
+            self.end += held.length
+            self.complete = False
+            yield held.taken()
 
 
 class _HeldLine:
-    """A line as it comes in: whole, or shortened from where it gets too long."""
+    """A line as it comes in: whole, or shortened from where it gets too long.
+
+    length: its bytes in the file, so far.
+    """
 
     def __init__(self):
-        self.length = 0             # bytes of the line as it is in the file
+        self._begin()
+
+    def _begin(self):
+        self.length = 0
         self._parts = []
-        self._held = 0
+        self._held = 0              # bytes in them
         self._shortener = None
 
     def add(self, part):
         self.length += len(part)
-        if self._shortener is None and self.length > LONGEST_LINE:
-            self._shortener = _Shortener()
-            self._shorten_what_came()
-        if self._shortener is not None:
+        if self.length > LONGEST_LINE and not self._shortener:
+            self._shortener = _Shortener(SHORT_DATA)
+            self._parts = list(map(self._shortener.shortened, self._parts))
+            self._held = sum(map(len, self._parts))
+        if self._shortener:
             part = self._shortener.shortened(part)
         if self._held <= LONGEST_LINE:
             self._parts.append(part)
             self._held += len(part)
 
-    def _shorten_what_came(self):
-        self._held = 0
-        for number, part in enumerate(self._parts):
-            self._parts[number] = self._shortener.shortened(part)
-            self._held += len(self._parts[number])
-
-    def line(self):
-        parts = self._parts
-        self._parts = []        # who gets the line need not share memory with them
-        if self._held > LONGEST_LINE:
-            return None
-        return b"".join(parts)
+    def taken(self):
+        """The line, None if it is too large. The next one begins."""
+        line = None
+        has_too_many = self._shortener and self._shortener.has_too_many_values()
+        if self._held <= LONGEST_LINE and not has_too_many:
+            line = b"".join(self._parts)
+        self._begin()
+        return line
 
 
 class _Shortener:
-    """Cuts the long texts in a line of JSON that comes in parts."""
+    """Cuts the texts in a line of JSON, which may come in parts.
 
-    _TOKEN = re.compile(rb'"|[^"\\]+|\\u[0-9a-fA-F]{4}|\\[^u]|(\\u?.{0,3})\Z', re.S)
+    most_data: bytes kept of a text that has nothing but the characters of base64.
+    """
+
+    _TOKEN = re.compile(rb'"|[^"]+')
     _ENCODED = re.compile(rb"[A-Za-z0-9+/=_-]*")
+    _HALF_AN_ESCAPE = re.compile(rb"\\(?:u[0-9a-fA-F]{0,3})?\Z")
 
-    def __init__(self):
-        self._rest = b""            # of an escape sequence that the last part cut
+    def __init__(self, most_data):
+        self._most_data = most_data
+        self._room = TEXT_PARSED
+        self._values = 0
+        self._rest = b""            # half an escape, at the end of the last part
         self._inside = False        # are we in a text?
-        self._kept = []             # of that text
-        self._size = 0
-        self._limit = PIECE_OF_DATA
+        self._size = 0              # of that text, so far
+        self._is_data = True
+
+    def has_too_many_values(self):
+        return self._values > MOST_VALUES
 
     def shortened(self, part):
-        """What is left of the next part."""
-        data = self._rest + part
-        self._rest = b""
-        out = []
-        for match in self._TOKEN.finditer(data):
-            token = match[0]
-            if match[1] is not None:
-                self._rest = token
-                break
-            if token == b'"':
+        """What is left of the next part; of no interest if it has too many values."""
+        part = self._rest + part
+        # As long as it, and its quotes all begin or end a text.
+        flat = part.replace(b"\\\\", b"\\_").replace(b'\\"', b"\\_")
+        half = self._HALF_AN_ESCAPE.search(flat, max(0, len(flat) - 5))
+        whole = half.start() if half else len(flat)
+        self._rest = part[whole:]
+
+        kept = bytearray()
+        for match in self._TOKEN.finditer(flat, 0, whole):
+            start, end = match.span()
+            if match[0] == b'"':
                 self._inside = not self._inside
-                self._start_text()
+                self._size = 0
+                self._is_data = True
             elif self._inside:
-                token = self._kept_of(token)
-            out.append(token)
-        return b"".join(out)
+                end = self._end_of_kept(flat, start, end)
+            else:
+                self._values += sum(map(match[0].count, (b"[", b"{", b",")))
+                if self.has_too_many_values():
+                    break
+            kept += part[start:end]
+        return bytes(kept)
 
-    def _start_text(self):
-        self._kept = []
-        self._size = 0
-        self._limit = PIECE_OF_DATA
-
-    def _kept_of(self, token):
-        """What is kept of the next token of a text."""
-        kept = self._cut(token)
-        if self._size < PIECE_OF_DATA or self._limit != PIECE_OF_DATA:
-            return kept
-        # Now there is enough of the text to see what it is.
-        if self._ENCODED.fullmatch(b"".join(self._kept)):
-            self._limit = 0
-            return kept
-        self._kept = []
-        self._limit = LONGEST_TEXT
-        return kept + self._cut(token[len(kept):])
-
-    def _cut(self, token):
-        room = self._limit - self._size
-        if room <= 0:
-            return b""
-        if len(token) > room and token.startswith(b"\\"):
-            room = 0                # no half of an escape sequence
-        while 0 < room < len(token) and token[room] & 0xC0 == 0x80:
-            room -= 1               # no part of a character
-        kept = token[:room]
-        self._size += len(kept)
-        if len(kept) < len(token):
-            self._size = self._limit        # what comes next is not joined to it
-        if self._limit == PIECE_OF_DATA:
-            self._kept.append(kept)
-        return kept
+    def _end_of_kept(self, flat, start, end):
+        """Where what is kept ends of the next piece of a text."""
+        length = end - start
+        before = self._size
+        self._size += length
+        if self._is_data and self._ENCODED.fullmatch(flat, start, end):
+            return min(end, start + max(0, self._most_data - before))
+        self._is_data = False
+        free = max(0, SHORT_TEXT - before)
+        room = free + self._room
+        if length > free:
+            self._room = max(0, room - length)
+        if length <= room:
+            return end
+        cut = start + room
+        while flat[cut] & 0xC0 == 0x80:
+            cut -= 1                # no part of a character
+        escape = flat.rfind(b"\\", max(start, cut - 5), cut)
+        return cut if escape < 0 else escape
 
 
 def may_be_talk(line):
@@ -198,10 +204,22 @@ def may_be_talk(line):
 
 # --- records --------------------------------------------------------------------------
 
-_decode = json.JSONDecoder().decode
-_VALUES = re.compile(rb'"[^"]*"|[\[{,]')
-_LATIN_RUN = re.compile("[\x80-\xff]{2,}")
-_BEYOND_16_BITS = re.compile(rb"[\xf0-\xf4][\x80-\xbf]{3}")
+# Types of what stands in the content of a message.
+_PARTS = ("text", "thinking", "image", "document", "tool_use", "tool_result")
+
+_BLANK = " \t\r\n"
+_NOT_ASCII = re.compile(rb"[\x80-\xff]+")
+_PIECE = re.compile(rb".{1,65536}[\x80-\xbf]*", re.S)      # tears no character
+
+
+def _whole_number(digits):
+    """A number of any length: what Claude Code reads as infinite is."""
+    return int(digits) if len(digits) < 300 else float(digits)
+
+
+_decode = json.JSONDecoder().raw_decode
+# Control characters in texts, and numbers of any length.
+_decode_leniently = json.JSONDecoder(strict=False, parse_int=_whole_number).raw_decode
 
 
 def load(line):
@@ -212,116 +230,68 @@ def load(line):
     """
     if line is None:
         return Loaded([], True)
+    if len(line) > LONG_LINE:
+        line = _bearable(line)
     try:
-        if len(line) > LONG_LINE:
-            value = _decoded_long(line)
-        else:
-            value = _decode(line.decode())
-    except (ValueError, RecursionError, OverflowError):
-        return _salvaged(line)
-    if type(value) is dict:
-        return Loaded([Record(value)], False)
-    return Loaded([], True)
+        text = line.decode()
+        value, end = _decode(text)
+        if end == len(text) and type(value) is dict:
+            return Loaded([Record(value)], False)
+    except (ValueError, RecursionError):
+        pass
+    return _salvaged(line)
 
 
-def _decoded_long(line):
-    """The value of a long line, with an eye on memory.
-
-    One emoji makes a text four times as large in memory as its bytes are: the line is
-    parsed as Latin-1, and its texts are put right one by one.
+def _bearable(line):
+    """A long line with as much text as little memory can hold, and in ASCII: one emoji
+    would make all of it four times as large.
     """
-    if _has_too_many_values(line):
-        raise ValueError("it has too many values")
+    shortener = _Shortener(LONGEST_LINE)
+    line = shortener.shortened(line)
+    if shortener.has_too_many_values():
+        return b"?"                 # no record
     if line.isascii():
-        return _decode(line.decode())
-    return json.loads(line.decode("latin-1"), object_pairs_hook=_object_from_latin)
+        return line
+    whole = bytearray()
+    for piece in _PIECE.finditer(line):
+        whole += _NOT_ASCII.sub(_as_escapes, piece[0])
+    return whole
 
 
-def _object_from_latin(pairs):
-    return {_from_latin(key): _from_latin(value) for key, value in pairs}
-
-
-def _from_latin(value):
-    """A text that was parsed as Latin-1 as it is in UTF-8; other values as they are.
-
-    In a text above LONG_LINE U+FFFD stands for a character that takes four bytes; of
-    one above LONGEST_WIDE_TEXT that is kept.
-    """
-    if type(value) is list:
-        return [_from_latin(one) for one in value]
-    if type(value) is not str or value.isascii():
-        return value
-    if len(value) > LONGEST_WIDE_TEXT:
-        value = value[:LONGEST_WIDE_TEXT]
-    try:
-        data = value.encode("latin-1")
-    except UnicodeEncodeError:
-        # Some of it was written as escapes, and is right already.
-        return _LATIN_RUN.sub(_right_run, value)
-    if len(data) > LONG_LINE:
-        data = _BEYOND_16_BITS.sub(b"\xef\xbf\xbd", data)
-    return data.decode("utf-8", "replace")
-
-
-def _right_run(match):
-    return match[0].encode("latin-1").decode("utf-8", "replace")
-
-
-def _has_too_many_values(line):
-    plain = line.replace(b"\\\\", b"").replace(b'\\"', b"")
-    for count, _ in enumerate(_VALUES.finditer(plain)):
-        if count == MOST_VALUES:
-            return True
-    return False
-
-
-def _whole_number(digits):
-    """A number of any length: what Claude Code reads as infinite is."""
-    return int(digits) if len(digits) < 300 else float(digits)
-
-
-# Types of what stands in the content of a message.
-_PARTS = ("text", "thinking", "image", "document", "tool_use", "tool_result")
-
-# Control characters in texts, and numbers of any length.
-_lenient = json.JSONDecoder(strict=False, parse_int=_whole_number)
+def _as_escapes(match):
+    return json.dumps(match[0].decode("utf-8", "replace"))[1:-1].encode()
 
 
 def _salvaged(line):
     """The records in a line that is not simply one: Loaded."""
-    line = line.removeprefix(BOM)
-    if not line.strip():
+    text = line.removeprefix(BOM).decode("utf-8", "replace")    # as Claude Code does
+    text = text.strip(_BLANK)
+    if not text:
         return Loaded([], False)
-    if len(line) > LONG_LINE and _has_too_many_values(line):
-        return Loaded([], True)
-    text = line.decode("utf-8", "replace")      # as Claude Code reads it
     try:
-        value = _decode(text)
-    except (ValueError, RecursionError, OverflowError):
-        return Loaded(_records_within(text), True)
-    if type(value) is dict:
-        return Loaded([Record(value)], False)
-    return Loaded([], True)
+        value, end = _decode(text)
+        if end == len(text):
+            records = [Record(value)] if type(value) is dict else []
+            return Loaded(records, not records)
+    except (ValueError, RecursionError):
+        pass
+    return Loaded(_records_within(text.strip("\0" + _BLANK)), True)
 
 
 def _records_within(text):
     """The whole records in a damaged line."""
     found = []
-    text = text.strip("\0 \t\r\n")
-    length = len(text)
     at = text.find('{"')
-    tries = 0
-    while at >= 0 and tries < MOST_TRIES:
-        tries += 1
+    for _ in range(MOST_TRIES):
+        if at < 0:
+            break
         end = at + 2
         try:
-            value, end = _lenient.raw_decode(text, at)
+            value, end = _decode_leniently(text, at)
         except (ValueError, RecursionError, OverflowError):
             value = None
-        if type(value) is dict:
-            at_an_end = at == 0 or end == length
-            if _is_whole(value, at_an_end):
-                found.append(Record(value))
+        if type(value) is dict and _is_whole(value, at == 0 or end == len(text)):
+            found.append(Record(value))
         at = text.find('{"', end)
     return found
 
@@ -349,6 +319,30 @@ def _table(value):
     return value if isinstance(value, dict) else {}
 
 
+def _field(name):
+    """A property of a Record: the text in a field, "" if there is none."""
+
+    def text_of(record):
+        value = record.fields.get(name)
+        return value if type(value) is str else ""
+
+    return property(text_of)
+
+
+def _field_in(outer, name):
+    """The same of a field of what stands in a field."""
+
+    def text_of(record):
+        return _text(_table(record.fields.get(outer)).get(name))
+
+    return property(text_of)
+
+
+def _flag(name):
+    """A property of a Record: does a field say yes?"""
+    return property(lambda record: bool(record.fields.get(name)))
+
+
 class Record:
     """One record of a transcript. A text that it has not is "", another value None.
 
@@ -363,21 +357,41 @@ class Record:
         self.type = _text(fields.get("type"))
         self.uuid = _text(fields.get("uuid"))
 
-    # What it is.
+    parent_uuid = _field("parentUuid")
+    # The session that it was written in. A fork's copies may name another one.
+    session_id = _field("sessionId")
+    agent_id = _field("agentId")            # the subagent that it belongs to
+    cwd = _field("cwd")
+    version = _field("version")             # of Claude Code
+    # The answer that it is a part of: one is written as several records.
+    message_id = _field_in("message", "id")
+    # The session that it was copied from, and the one whose request a copied answer
+    # was to.
+    forked_from = _field_in("forkedFrom", "sessionId")
+    requested_by = _field("requestSessionId")
+    # The subagent whose answer the tool's result in it is.
+    answering_agent = _field_in("toolUseResult", "agentId")
 
-    @property
-    def parent_uuid(self):
-        return _text(self.fields.get("parentUuid"))
+    # Does it belong to the talk of a subagent, in the session's own transcript? Is it
+    # Claude Code's, in the user's name? Does it stand for what was compacted?
+    is_sidechain = _flag("isSidechain")
+    is_meta = _flag("isMeta")
+    is_summary = _flag("isCompactSummary")
+
+    _branch = _field("gitBranch")
+    _model = _field_in("message", "model")
+    _copy_of = _field_in("forkedFrom", "messageUuid")
+    _before_compaction = _field("logicalParentUuid")
 
     @property
     def follows(self):
         """The uuid of the record before it in the talk, across a compaction, too."""
-        return self.parent_uuid or _text(self.fields.get("logicalParentUuid"))
+        return self.parent_uuid or self._before_compaction
 
     @property
-    def session_id(self):
-        """The session that it was written in. A fork's copies may name another one."""
-        return _text(self.fields.get("sessionId"))
+    def original_uuid(self):
+        """The uuid of the record that it is a copy of; its own if it is none."""
+        return self._copy_of or self.uuid
 
     @property
     def time(self):
@@ -385,18 +399,23 @@ class Record:
         return utc_of(self.fields.get("timestamp"))
 
     @property
-    def agent_id(self):
-        """The subagent that it belongs to."""
-        return _text(self.fields.get("agentId"))
+    def git_branch(self):
+        branch = self._branch
+        return "" if branch == "HEAD" else branch
+
+    @property
+    def model(self):
+        """The model that answered, "" for what Claude Code said in its place."""
+        model = self._model
+        return model if self.type == "assistant" and model != "<synthetic>" else ""
 
     @property
     def is_sound(self):
         """Has everything in it that we rely on the right type?"""
         fields = self.fields
-        if not (self.uuid and self.type and self.cwd):
-            for name in ("type", "cwd", "uuid"):
-                if not isinstance(fields.get(name, ""), (str, type(None))):
-                    return False
+        for name in ("type", "cwd", "uuid"):
+            if name in fields and not isinstance(fields[name], (str, type(None))):
+                return False
         if self.type in ("user", "assistant"):
             message = fields.get("message")
             if not isinstance(message, dict):
@@ -405,55 +424,11 @@ class Record:
         return True
 
     @property
-    def is_sidechain(self):
-        """Does it belong to the talk of a subagent, in the session's own transcript?"""
-        return bool(self.fields.get("isSidechain"))
-
-    @property
-    def is_meta(self):
-        """Is it Claude Code's, in the user's name?"""
-        return bool(self.fields.get("isMeta"))
-
-    @property
-    def is_summary(self):
-        """Does it stand in the place of what was compacted?"""
-        return bool(self.fields.get("isCompactSummary"))
-
-    @property
     def is_message(self):
         """Is it part of the talk of the user, or of a tool, with the model?"""
         if self.type not in ("user", "assistant"):
             return False
         return not (self.is_meta or self.is_sidechain)
-
-    # Where and with what.
-
-    @property
-    def cwd(self):
-        return _text(self.fields.get("cwd"))
-
-    @property
-    def git_branch(self):
-        branch = _text(self.fields.get("gitBranch"))
-        return "" if branch == "HEAD" else branch
-
-    @property
-    def version(self):
-        """The version of Claude Code."""
-        return _text(self.fields.get("version"))
-
-    @property
-    def model(self):
-        """The model that answered, "" for what Claude Code said in its place."""
-        if self.type != "assistant":
-            return ""
-        model = _text(_table(self.fields.get("message")).get("model"))
-        return "" if model == "<synthetic>" else model
-
-    @property
-    def message_id(self):
-        """The answer that it is a part of: one is written as several records."""
-        return _text(_table(self.fields.get("message")).get("id"))
 
     @property
     def usage(self):
@@ -496,41 +471,11 @@ class Record:
         return Summary(uuid, one_line(text))
 
     @property
-    def pr_link(self):
-        url = _text(self.fields.get("prUrl"))
-        if self.type == "pr-link" and url.startswith("http"):
-            return one_line(url)
-        return ""
-
-    # Where the session came from, and where it went.
-
-    @property
-    def forked_from(self):
-        """The session that the record was copied from."""
-        return _text(_table(self.fields.get("forkedFrom")).get("sessionId"))
-
-    @property
-    def original_uuid(self):
-        """The uuid of the record that it is a copy of; its own if it is none."""
-        original = _text(_table(self.fields.get("forkedFrom")).get("messageUuid"))
-        return original or self.uuid
-
-    @property
-    def requested_by(self):
-        """The session whose request a copied answer was to."""
-        return _text(self.fields.get("requestSessionId"))
-
-    @property
     def continued_in(self):
         """The session that the talk goes on in: this transcript is at its end."""
         if self.type == "continued-in":
             return _text(self.fields.get("continuedInSessionId"))
         return ""
-
-    @property
-    def ended_by_model(self):
-        """Did the model end the session? Claude Code does not resume it then."""
-        return self.type == "ended-by-model"
 
     @property
     def relocated_to(self):
@@ -563,20 +508,7 @@ class Record:
     @property
     def calls(self):
         """[Call]: the tools that it calls; the same as said.calls, and faster."""
-        content = self._content()
-        found = []
-        if isinstance(content, list):
-            for part in content:
-                if isinstance(part, dict) and _text(part.get("type")).endswith(
-                    "tool_use"
-                ):
-                    found.append(Call(part))
-        return found
-
-    @property
-    def answering_agent(self):
-        """The subagent whose answer the tool's result in it is."""
-        return _text(_table(self.fields.get("toolUseResult")).get("agentId"))
+        return [Call(part) for part in _parts_of(self._content(), "tool_use")]
 
     def voices(self, said=None):
         """[Voice(role, text)]: who says what in it, in their order.
@@ -593,45 +525,40 @@ class Record:
         said = said or self.said
         if said is None:
             return []
-        if self.type == "assistant":
-            role = "assistant"
-        elif self.type == "system":
-            role = "system"
-        elif self.is_summary:
-            role = "summary"
-        elif self.is_meta:
-            role = "meta"
-        else:
-            return self._voices_of_user(said)
-        return [Voice(role, text) for text in said.texts if text.strip()]
-
-    def _voices_of_user(self, said):
-        who = self._written_by()
+        texts = [text for text in said.texts if text.strip()]
+        role = self._role()
+        if role:
+            return [Voice(role, text) for text in texts]
         voices = []
-        for text in said.texts:
-            if not text.strip():
-                continue
-            if who == "machine":
-                voices.append(Voice("meta", text))
-            else:
-                voices += voices_in(text, who == "person")
+        for text in texts:
+            voices += voices_in(text, self._is_persons())
         return voices
 
-    def _written_by(self):
-        """Who wrote a user's message by its fields: person, machine, "" if unknown."""
+    def _role(self):
+        """The one who says all that is in it, "" if that depends on the text."""
+        if self.type in ("assistant", "system"):
+            return self.type
+        if self.is_summary:
+            return "summary"
+        if self.is_meta or self._is_persons() is False:
+            return "meta"
+        return ""
+
+    def _is_persons(self):
+        """Did a person write a user's message, by its fields? None if unknown."""
         fields = _table(self.fields.get("attachment")) or self.fields
         for one in (fields, self.fields):
             kind = _text(_table(one.get("origin")).get("kind"))
             if kind:
-                return "person" if kind in _PERSONS_ORIGINS else "machine"
+                return kind in _PERSONS_ORIGINS
             if one.get("commandMode") == "task-notification":
-                return "machine"
+                return False
         source = _text(self.fields.get("promptSource"))
         if source:
-            return "machine" if source == "system" else "person"
+            return source != "system"
         if self.fields.get("rowSource") == "harness":
-            return "machine"
-        return ""
+            return False
+        return None
 
     def prompts(self):
         """[(source, text)]: what a person typed in a message, each on one line.
@@ -639,23 +566,19 @@ class Record:
         source is "prompt", or "command" for a slash command. A message that holds a
         tool's result holds no prompt.
         """
-        if self.type != "user" or not self.is_message or self.is_summary:
-            return []
-        said = None if _holds_result(self._content()) else self.said
-        if said is None:
-            return []
         found = []
-        for voice in self.voices(said):
+        if self.type != "user" or not self.is_message or self.is_summary:
+            return found
+        if _parts_of(self._content(), "tool_result"):
+            return found
+        for voice in self.voices():
             line = one_line(voice.text)
-            if not line:
-                continue
-            if voice.role == "user":
-                found.append(("prompt", line))
-            elif voice.role == "command":
-                found.append(("command", line))
+            if line and voice.role in _SOURCES:
+                found.append((_SOURCES[voice.role], line))
         return found
 
 
+_SOURCES = {"user": "prompt", "command": "command"}
 _TOKENS = (
     ("input", "input_tokens"),
     ("output", "output_tokens"),
@@ -671,14 +594,14 @@ _TITLES = (
 # --- what a message holds -------------------------------------------------------------
 
 
-def _holds_result(content):
-    """Does a tool's result stand in what a message holds?"""
-    if not isinstance(content, list):
-        return False
-    for part in content:
-        if isinstance(part, dict) and _text(part.get("type")).endswith("tool_result"):
-            return True
-    return False
+def _parts_of(content, ending):
+    """The parts of what a message holds whose type ends so."""
+    found = []
+    if isinstance(content, list):
+        for part in content:
+            if isinstance(part, dict) and _text(part.get("type")).endswith(ending):
+                found.append(part)
+    return found
 
 
 class Call:
@@ -940,6 +863,25 @@ def _inserted_behind(text, start):
     return voices, end
 
 
+# --- ids ------------------------------------------------------------------------------
+
+LARGE_PRIME = 2**61 - 1
+
+
+def id_number(text):
+    """A number below 2^61 for an id; of a UUID at little cost."""
+    if len(text) == 36:
+        try:
+            return int(text.replace("-", ""), 16) % LARGE_PRIME
+        except ValueError:
+            pass
+    from hashlib import blake2b
+
+    data = text.encode("utf-8", "surrogatepass")
+    digest = blake2b(data, digest_size=8).digest()
+    return int.from_bytes(digest, "big") % LARGE_PRIME
+
+
 # --- what a session is called ---------------------------------------------------------
 
 
@@ -962,13 +904,15 @@ _TITLE_SOURCES = ("custom", "file", "ai", "summary", "prompt", "command")
 class Titles:
     """What a session is called, learned from one record after the other.
 
-    known: what was learned so far; it can be written as JSON and handed in again.
+    known: what was learned so far; it can be written as JSON and handed in again. It
+    has the last text of a source, the first of prompt and command; summary, waiting:
+    [number, text] of summaries, the second ones by the uuid that they are about.
     """
 
     def __init__(self, known=None):
         self.known = known if known is not None else {}
 
-    def take(self, record, is_above, prompts=None):
+    def take(self, record, is_above=None, prompts=None):
         """Learn from the next record. is_above(uuid): does such a record stand above?
 
         prompts: the record's, if they are at hand.
@@ -978,23 +922,19 @@ class Titles:
             for source, text in record.prompts() if prompts is None else prompts:
                 self.known.setdefault(source, text)
         elif kind not in _TALK:
-            self._take_title(record, is_above)
+            title = record.title
+            if title is not None:
+                self.known[title.source] = title.text
+            if record.summary is not None:
+                self._take_summary(record.summary, is_above)
         waiting = self.known.get("waiting")
         if waiting and record.uuid in waiting:
             self._settle(waiting.pop(record.uuid))
 
-    def _take_title(self, record, is_above):
-        title = record.title
-        if title is not None:
-            self.known[title.source] = title.text
-        summary = record.summary
-        if summary is not None:
-            self._take_summary(summary, is_above)
-
     def _take_summary(self, summary, is_above):
         # The last one that is about this transcript counts, wherever that stands.
         number = self.known["summaries"] = self.known.get("summaries", 0) + 1
-        if is_above(summary.uuid):
+        if is_above and is_above(summary.uuid):
             self._settle([number, summary.text])
             return
         waiting = self.known.setdefault("waiting", {})
@@ -1007,61 +947,48 @@ class Titles:
         if numbered[0] > self.known.get("summary", [0])[0]:
             self.known["summary"] = numbered
 
+    def awaits(self, uuids):
+        """Is a summary about one of the records with these uuids, in bytes?"""
+        waiting = self.known.get("waiting", ())
+        return any(uuid.decode("utf-8", "replace") in waiting for uuid in uuids)
+
     def best(self, beside=""):
         """Title: what it is called, None if there is nothing to call it by.
 
         source: custom, file, ai, summary, prompt, command. beside is the title in a
         file beside the transcript (title_beside).
         """
+        found = {**self.known, "file": one_line(beside)}
+        found["summary"] = self.known.get("summary", [0, ""])[1]
         for source in _TITLE_SOURCES:
-            text = self.known.get(source)
-            if source == "file":
-                text = one_line(beside)
-            elif source == "summary" and text:
-                text = text[1]
-            if text:
-                return Title(source, text)
+            if found.get(source):
+                return Title(source, found[source])
         return None
 
 
-_NAMING = (b'"custom-title"', b'"ai-title"', b'"summary"')
-_UUIDS = re.compile(rb'"uuid": ?"([^"]{1,100})"')
+_NAMING = re.compile(rb'"(?:custom-title|ai-title|summary)"')
+_UUID = re.compile(rb'"uuid": ?"([^"]{1,100})"')
 
 
 def given_title(open_blocks, beside=""):
     """What a session was called, "" if nobody and nothing gave it a name.
 
     That is the best of its Titles but for what a person typed. Few of its lines are
-    parsed. open_blocks: a function that gives the blocks of its transcript from their
-    start; it is called twice at most. beside: as in Titles.best().
+    parsed: those that name it, and those that a summary before them is about.
+    open_blocks: a function that gives the blocks of its transcript from their start.
+    beside: as in Titles.best().
     """
     titles = Titles()
     for line in TranscriptLines(open_blocks()):
-        if _is_short(line) and any(word in line for word in _NAMING):
+        if line is None or len(line) > LONG_LINE:
+            continue                # none that names a session is that long
+        if _NAMING.search(line) or titles.awaits(_UUID.findall(line)):
             for record in load(line).records:
-                titles.take(record, _unknown)
-    waiting = {uuid.encode() for uuid in titles.known.get("waiting", ())}
-    if waiting and not {"custom", "ai"} & titles.known.keys():
-        for line in TranscriptLines(open_blocks()):
-            if line is None or waiting.isdisjoint(_UUIDS.findall(line)):
-                continue
-            if _is_short(line):
-                for record in load(line).records:
-                    if record.summary is None:
-                        titles.take(record, _unknown)
+                titles.take(record)
     title = titles.best(beside)
-    if title is None or title.source in ("prompt", "command"):
+    if title is None or title.source in _SOURCES.values():
         return ""
     return title.text
-
-
-def _is_short(line):
-    """Is it no longer than any line that names a session?"""
-    return line is not None and len(line) <= LONG_LINE
-
-
-def _unknown(uuid):
-    return False
 
 
 def title_beside(root, transcript_path, session_id):
@@ -1113,15 +1040,15 @@ class Lineage:
         known = self.known
         if record.uuid:
             self._take_parent(record)
-        if record.type in _TALK:
-            if record.uuid and record.type in ("user", "assistant"):
+            if record.type in ("user", "assistant"):
                 known.setdefault("first_uuid", record.uuid[:36])
+        if record.type in _TALK:
             return
-        if record.continued_in and self._is_other(record.continued_in):
+        if self._is_other(record.continued_in):
             known["continued_in"] = record.continued_in
         if record.relocated_to:
             known["relocated_to"] = record.relocated_to
-        if record.ended_by_model:
+        if record.type == "ended-by-model":
             known["ended_by_model"] = True
 
     def _take_parent(self, record):
@@ -1129,23 +1056,21 @@ class Lineage:
         # fork says may be inherited, and names its grandparent then. Older versions
         # began with records of the session before.
         known = self.known
-        fields = record.fields
-        if record.type == "assistant" and "requestSessionId" in fields:
-            if self._is_other(record.requested_by):
-                known["parent_session_id"] = record.requested_by
-                known["parent_by"] = "request"
-        if known.get("own") and "forkedFrom" not in fields:
-            return
-        by = known.get("parent_by")
-        if by != "request" and self._is_other(record.forked_from):
-            known["parent_session_id"] = record.forked_from
-            known["parent_by"] = "fork"
-        elif by in (None, "start") and not known.get("own"):
+        asker = record.requested_by
+        if asker and record.type == "assistant" and self._is_other(asker):
+            self._note(asker, "request")
+        source = record.forked_from
+        if source and known.get("parent_by") != "request" and self._is_other(source):
+            self._note(source, "fork")
+        elif not known.get("own") and known.get("parent_by") in (None, "start"):
             if key_of(record.session_id) == self._own:
                 known["own"] = True
             elif self._is_other(record.session_id):
-                known["parent_session_id"] = record.session_id
-                known["parent_by"] = "start"
+                self._note(record.session_id, "start")
+
+    def _note(self, session_id, by):
+        self.known["parent_session_id"] = session_id
+        self.known["parent_by"] = by
 
     def _is_other(self, session_id):
         return is_id(session_id) and key_of(session_id) != self._own
@@ -1154,8 +1079,8 @@ class Lineage:
 # --- times ----------------------------------------------------------------------------
 
 _TIME = re.compile(
-    r"(\d{4})-(\d\d)-(\d\d)"
-    r"(?:[T ](\d\d):(\d\d)(?::(\d\d)(?:[.,](\d{1,9}))?)?\s*(Z|[+-]\d\d:?\d\d)?)?",
+    r"(\d{4}-\d\d-\d\d)"
+    r"(?:[T ](\d\d:\d\d)(?::(\d\d)(?:[.,](\d{1,9}))?)?\s*(Z|[+-]\d\d:?\d\d)?)?",
     re.ASCII,
 )
 # As nearly all are, and as they shall be: for this a look is enough.
@@ -1164,81 +1089,43 @@ _USUAL_TIME = re.compile(
     r"T(?:[01]\d|2[0-3]):[0-5]\d:[0-5]\d\.\d{3}Z",
     re.ASCII,
 )
-_DAYS = (31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
+_FIRST_SECOND = -30_610_224_000         # the year 1000
+_LAST_SECOND = 253_402_300_799          # the end of 9999
 
 
 def utc_of(value):
     """A time as a record has it in RFC 3339, UTC, with three digits; "" if it is none.
 
     As Claude Code reads it: milliseconds since 1970, a date (in UTC), a time with a
-    zone or without one (the machine's), a date as in a mail.
+    zone or without one (the machine's).
     """
     if isinstance(value, str):
         if _USUAL_TIME.fullmatch(value):
             return value
-        match = _TIME.fullmatch(value)
-        if match is None:
-            return _utc_of_mail(value)
-        if match[8] == "Z" and _is_usual(match):
-            fraction = (match[7] or "")[:3].ljust(3, "0")
-            return f"{value[:10]}T{value[11:19]}.{fraction}Z"
-        return _utc_of_parts(match)
-    if type(value) in (int, float) and abs(value) < 1e15:
-        return _utc_of_seconds(value / 1000)
-    return ""
+        value = _thousandths_of(value)
+    if type(value) not in (int, float) or not abs(value) < 1e15:
+        return ""
+    seconds, thousandths = divmod(int(value // 1), 1000)
+    if not _FIRST_SECOND <= seconds <= _LAST_SECOND:
+        return ""
+    return f"{utc(seconds)[:-1]}.{thousandths:03d}Z"
 
 
-def _is_usual(match):
-    """Is it a time of a day that there is, to the second?"""
-    if match[6] is None or not "0001" <= match[1]:
-        return False
-    month = int(match[2])
-    if not 1 <= month <= 12 or not 1 <= int(match[3]) <= _DAYS[month - 1]:
-        return False
-    if match[2] == "02" and match[3] == "29":
-        return False            # not in each year
-    return match[4] < "24" and match[5] < "60" and match[6] < "60"
-
-
-def _utc_of_parts(match):
+def _thousandths_of(text):
+    """Milliseconds since 1970 of a date or time, None if it is none."""
     from datetime import datetime
 
-    date = f"{match[1]}-{match[2]}-{match[3]}"
-    seconds = match[6] or "00"
+    match = _TIME.fullmatch(text)
+    if match is None:
+        return None
+    day, minute, second, fraction, zone = match.groups()
+    if minute is None or zone == "Z":
+        zone = "+00:00"
+    elif zone:
+        zone = f"{zone[:3]}:{zone[-2:]}"
+    iso = f"{day}T{minute or '00:00'}:{second or '00'}{zone or ''}"
     try:
-        time = datetime.fromisoformat(date)
-        if match[4] is not None:
-            clock = f"{match[4]}:{match[5]}:{seconds}"
-            time = datetime.fromisoformat(f"{date}T{clock}")
-        zone = match[8]
-        if zone == "Z" or match[4] is None:
-            time = datetime.fromisoformat(time.isoformat() + "+00:00")
-        elif zone:
-            time = datetime.fromisoformat(f"{time.isoformat()}{zone[:3]}:{zone[-2:]}")
-        seconds = int(time.timestamp())
+        seconds = int(datetime.fromisoformat(iso).timestamp())
     except (ValueError, OverflowError, OSError):
-        return ""
-    if not _FIRST_SECOND <= seconds <= _LAST_SECOND:
-        return ""
-    fraction = (match[7] or "")[:3].ljust(3, "0")
-    return f"{utc(seconds)[:-1]}.{fraction}Z"
-
-
-def _utc_of_mail(text):
-    from email.utils import parsedate_to_datetime
-
-    try:
-        return _utc_of_seconds(parsedate_to_datetime(text).timestamp())
-    except (ValueError, TypeError, IndexError, OverflowError, OSError):
-        return ""
-
-
-_FIRST_SECOND = -30_610_224_000         # the year 1000
-_LAST_SECOND = 253_402_300_799          # the end of 9999
-
-
-def _utc_of_seconds(seconds):
-    if not _FIRST_SECOND <= seconds <= _LAST_SECOND:
-        return ""
-    thousandths = int(seconds * 1000 // 1)
-    return f"{utc(thousandths // 1000)[:-1]}.{thousandths % 1000:03d}Z"
+        return None
+    return seconds * 1000 + int((fraction or "")[:3].ljust(3, "0"))
