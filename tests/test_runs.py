@@ -184,7 +184,7 @@ def test_it_speaks_of_the_last_run(sh, status, home):
     (home.claude / "settings.json").write_text("{}")
     (home.claude / "settings.json").chmod(0)
     assert sh("csb-backup --quiet").rc == 1
-    assert "the last backup failed (csb backup shows" in " ".join(status()["warnings"])
+    assert "the last backup failed: csb-gitcommit: cannot read 'settings.json'" in " ".join(status()["warnings"])
     (home.claude / "settings.json").chmod(0o600)
     sh("csb-backup --quiet").ok()
     assert status()["warnings"] == []
