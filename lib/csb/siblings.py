@@ -11,7 +11,19 @@ from csb import ABSENT, TOOL, Error
 from csb.files import absolute
 from csb.places import claude_dir, csb_home, is_repository, named_store, store_path
 
-Installed = namedtuple("Installed", "settings words")   # {variable: value}, [word]
+
+class Installed(namedtuple("Installed", "settings words")):
+    """What is to be set, {variable: value}, and the words that are run."""
+
+    @property
+    def line(self):
+        """As a line for a shell."""
+        import shlex
+
+        words = []
+        for name, value in self.settings.items():
+            words.append(f"{name}={shlex.quote(value)}")
+        return " ".join([*words, shlex.join(self.words)])
 
 
 def find_tools(*names):
@@ -19,14 +31,14 @@ def find_tools(*names):
 
     Error that names all that are missing.
     """
-    import shutil
-
     here = os.path.dirname(os.path.realpath(sys.modules["__main__"].__file__))
     found = []
     missing = []
     for name in names:
         path = os.path.join(here, name)
         if not os.path.isfile(path):
+            import shutil  # slow, and seldom needed
+
             path = shutil.which(name)
         if path:
             found.append(os.path.abspath(path))
@@ -43,6 +55,18 @@ def command_of(path):
     if not sys.executable:
         raise Error("cannot say which Python runs this: it has no path")
     return [sys.executable, "-IS", path]
+
+
+def complaint(name, status, said):
+    """What a tool that has ended complained of, in one line and without its name; ""
+    if it did not."""
+    if not said.strip():
+        return f"{name} ended with status {status}" if status else ""
+    first, *others = said.strip().split("\n")
+    text = first.removeprefix(name + ": ")
+    if others:
+        text += f" (and {len(others)} lines more)"
+    return text
 
 
 def start_indexing(claude, store, errors, env):
