@@ -235,7 +235,7 @@ def test_the_interval(sh, home, system):
     assert sh("csb-schedule").ok().records[0]["interval"] == 5
     path.write_text('{"interval": "soon"}')
     done = sh("csb-schedule")
-    assert done.rc == 1 and '"soon"' in done.err and done.records[0]["interval"] == 15
+    assert (done.rc, done.out) == (1, "") and '"soon"' in done.err
     for word in ("0", "7", "90", "2880", "x", "-1"):
         done = sh(f"csb-schedule --interval={word}")
         assert (done.rc, done.out, done.err.count("\n")) == (2, "", 1), done

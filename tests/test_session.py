@@ -6,9 +6,7 @@ from conftest import ROOT
 
 sys.path.insert(0, f"{ROOT}/lib")
 from csb import Error
-from csb.session import (
-    Spellings, belongs, ids_in, is_id, pick, slug_of, transcript_in
-)
+from csb.session import Spellings, belongs, ids_in, is_id, pick, slug_of, transcript_in
 
 pytestmark = pytest.mark.logic
 

@@ -152,8 +152,8 @@ def test_no_timer(sh, machine):
     assert (done.rc, done.err.count("\n")) == (1, 1) and "no cron daemon is at work" in done.err
     assert [mark for mark, _ in marks(done)] == ["ok", "ok", "ok", "NO", "--", "--"]
     assert marks(done)[3][1] == (
-        "no timer backs up: systemd: its user manager is not at work, cron: no cron daemon is at "
-        "work (install or start cron, or have something else that this machine has run 'csb "
+        "no timer backs up: cannot find a timer that runs here: systemd: its user manager is not at "
+        "work, cron: no cron daemon is at work (install or start cron, or have something else that this machine has run 'csb "
         "backup --quiet' every few minutes)")
     assert done.out.splitlines()[-1] == "1 line says NO, and what to do about it."
     assert hooks(machine) and "launchd" not in done.out + done.err
