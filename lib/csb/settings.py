@@ -88,7 +88,7 @@ def settings_bytes(values, before, path):
     except ValueError as error:
         text = f"cannot write '{path}' anew: {error}: nothing was changed"
         raise Unfit(text) from None
-    text = re.sub("[\ud800-\udfff]", _escaped, text)
+    text = re.sub("[\ud800-\udfff]", _half_escaped, text)
     if "\r\n" in old:
         text = text.replace("\n", "\r\n")
     text += old[len(old.rstrip()):]
@@ -96,7 +96,7 @@ def settings_bytes(values, before, path):
     return mark + text.encode()
 
 
-def _escaped(half):
+def _half_escaped(half):
     """Half of a surrogate pair, which UTF-8 has not, as JSON writes it."""
     return f"\\u{ord(half[0]):04x}"
 
