@@ -172,7 +172,7 @@ def test_what_cannot_be_read(sh, backed_up, status, home):
     locked.mkdir(mode=0)
     rc, record = status()
     assert (rc, record["unreadable"]) == (1, 4) and "covered" not in record
-    assert "Permission denied (and 3 more)" in record["warnings"][0]
+    assert "Permission denied (and 3 lines more)" in record["warnings"][0]
 
 
 def test_what_is_by_rule_is_no_warning(sh, put, status, home, tmp_path):
@@ -316,8 +316,8 @@ def test_it_waits_for_nobody(sh, backed_up, status, home):
 @pytest.mark.parametrize("stage, code, words", [
     ("csb-changes", "os.kill(os.getpid(), signal.SIGKILL)", "csb-changes ended with status -9"),
     ("csb-changes", "sys.exit(75)", "csb-changes ended with status 75"),
-    ("csb-changes", "sys.exit(1)", "csb-changes failed"),
-    ("csb-changes", "sys.stderr.write('csb-changes: a\\nb\\n' * 9)", "a (and 17 more)")])
+    ("csb-changes", "sys.exit(1)", "csb-changes ended with status 1"),
+    ("csb-changes", "sys.stderr.write('csb-changes: a\\nb\\n' * 9)", "a (and 17 lines more)")])
 def test_a_comparison_that_failed_is_no_proof(sh, backed_up, stages, status, stage,
                                               code, words):
     stages(stage, code)

@@ -4,6 +4,7 @@ What is installed knows nothing of the shell that installed it: its paths are wh
 the places that are not the usual ones stand in it.
 """
 import os
+import re
 import sys
 from collections import namedtuple
 
@@ -63,7 +64,7 @@ def complaint(name, status, said):
     if not said.strip():
         return f"{name} ended with status {status}" if status else ""
     first, *others = said.strip().split("\n")
-    text = first.removeprefix(name + ": ")
+    text = re.sub("^csb[ -][a-z]+: ", "", first)    # it may speak as what was typed
     if others:
         text += f" (and {len(others)} lines more)"
     return text
