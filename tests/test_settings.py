@@ -191,6 +191,12 @@ def test_no_file_before_none_afterwards(home, path, wiring):
     assert commands(json.loads(path.read_text())) == mine(wiring())
     assert wiring().remove() is True and os.listdir(home.claude) == []
     assert wiring().remove() is False and os.listdir(home.claude) == []
+    wiring().install(999)
+    path.write_text(path.read_text().replace("{", '{"a": 1,', 1))
+    assert wiring().remove() is False and json.loads(path.read_text()) == {"a": 1}
+    wiring().install(999)
+    path.unlink()
+    assert wiring().remove() is False and os.listdir(home.claude) == []
 
 
 @pytest.mark.parametrize("text, reason", [
