@@ -59,7 +59,7 @@ WORKS = {
     "csb-scan": (INDEXED, "csb-scan /"),
     "csb-search": ("", "csb-search -n 0 word"),
     "csb-show": (INDEXED, f"csb-show {FIRST}"),
-    "csb-status": ("csb-backup >/dev/null", "csb-status"),
+    "csb-status": ("csb-backup --event=hook >/dev/null", "csb-status"),
     "csb-tree": (INDEXED, "csb-tree --all"),
     "csb-verify": (STORED, "csb-verify"),
     "jsonl_snapshot": ("", f"jsonl_snapshot --source {PATH} --dest-dir there"),

@@ -169,6 +169,13 @@ def test_pip_install(sh, home, pip, tree, tmp_path):
     assert [line for line in pip("--python", str(where / "python"), "show", "csb-tools").split("\n")
             if line.startswith("Requires:")] == ["Requires: "]
     installed(sh, home, where)
+    share = where.parent / "share"
+    pages = {path.name for path in (share / "man").glob("man?/*")}
+    assert pages == {f"{tool}.1" for tool in TOOLS} | {"csb.7", "csb-records.7"}
+    completions = share / "bash-completion/completions"
+    assert set(os.listdir(completions)) == set(TOOLS)
+    done = sh(f". '{completions}/csb-list'; complete -p csb-list")
+    assert "csb-list" in done.ok().out and (share / "zsh/site-functions/_csb").exists()
 
 
 @pytest.mark.long
@@ -200,7 +207,7 @@ def test_sdist(sh, home, pip, tree, tmp_path):
     assert {f"bin/{tool}" for tool in TOOLS} <= names
     assert {"lib/csb/__init__.py", "lib/csb/git.py", "lib/build/squash", "lib/build/manual",
             "lib/build/completion", "lib/build/described.py", "README.md", "LICENSE",
-            "pyproject.toml"} <= names
+            "pyproject.toml", "setup.py"} <= names
     where = machine(tmp_path, "venv")
     pip("--python", str(where / "python"), "install", wheel_of(pip, archive, tmp_path))
     installed(sh, home, where)

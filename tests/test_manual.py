@@ -133,7 +133,8 @@ def test_csb_1_lists_every_program(pages):
     names = re.findall("[A-Z_]+", " ".join(variables))
     assert "CSB_HOME" in names and len(names) == 7
     for variable in names:
-        assert re.search(rf"environ[^)]*{variable}|{{{variable}:-", code), variable
+        is_asked = rf'environ[^)]*{variable}|"{variable}" in os.environ|{{{variable}:-'
+        assert re.search(is_asked, code), variable
 
 
 def made_of(tool):

@@ -5,7 +5,6 @@ Nothing here needs the client: tests/real_client does (make test-client).
 import json
 import os
 import re
-import runpy
 import shutil
 import subprocess
 
@@ -210,18 +209,6 @@ def test_the_memory_files_of_a_project_are_found(sh, home, name):
     assert memory(sh, home, top / "sub/deeper") == there
     assert memory(sh, home, home.path / "code/tree") == there
     assert memory(sh, home, "/", CLAUDE_PROJECT_DIR=str(top / "sub")) == there
-
-
-@pytest.mark.parametrize("path, name", [
-    ("/a/" + "b" * 197, "-a-" + "b" * 197),
-    ("/tmp/csb-long/" + "x" * 200, "-tmp-csb-long-" + "x" * 186 + "-uv8zpt"),
-    ("/tmp/csb-long/" + "/".join(["\u00e9\U0001f600" * 35] * 2),
-     "-tmp-csb-long-" + "-" * 186 + "-7swotk"),
-])
-def test_a_long_path_is_named_as_the_client_names_it(path, name):
-    """Two that begin alike are two projects. The client itself gave these names."""
-    slug = runpy.run_path(f"{PLUGIN}/memory-files")["slug"]
-    assert slug(path) == name
 
 
 @pytest.mark.parametrize("words, text", [

@@ -86,27 +86,15 @@ def test_the_crontab_of_a_user(sh, home, system):
     assert both.startswith(one) and both.count(b"\n") == one.count(b"\n") + 1
     assert name != timer["name"] and name.encode() in both
     sh("csb-schedule --interval 60").ok()
-    again = machine.tab.read_bytes().split(b"\n")
-    assert [n for n, line in enumerate(both.split(b"\n")) if line != again[n]] == [
-        one.count(b"\n") - 1]
+    again = machine.tab.read_bytes()
+    assert again.startswith(OTHERS + b"last, without an end\n" + both[len(one):])
+    assert again.count(b"\n") == both.count(b"\n") and b" every 60 minutes\n" in again
     assert sh("csb-schedule --remove").ok().records[0]["installed"] is False
     assert machine.tab.read_bytes() == OTHERS + b"last, without an end\n" + both[len(one):]
     done = sh("csb-schedule --remove")
     assert (done.rc, done.out) == (0, "") and "no timer of this store" in done.err
     sh(f"csb-schedule --remove --git-dir '{other}'").ok()
     assert machine.tab.read_bytes() == OTHERS + b"last, without an end\n"
-
-
-def test_the_line_of_another_csb_is_named(sh, system):
-    """That of the manual of csb 0.2.1 does the same: it is a person's, and stays."""
-    machine = system("cron")
-    line = "*/15 * * * * /usr/local/bin/csb backup --quiet 2>/dev/null\n"
-    machine.tab.write_text(line + "5 4 * * * csb list\n")
-    done = sh("csb-schedule")
-    assert (done.rc, done.err) == (0, (
-        "csb-schedule: your crontab also runs '/usr/local/bin/csb backup --quiet 2>/dev/null': "
-        "'crontab -e' takes that line out\n"))
-    assert machine.tab.read_text().startswith(line)
 
 
 def test_no_crontab_before_none_afterwards(sh, system):
@@ -247,7 +235,7 @@ def test_the_interval(sh, home, system):
     assert sh("csb-schedule").ok().records[0]["interval"] == 5
     path.write_text('{"interval": "soon"}')
     done = sh("csb-schedule")
-    assert done.rc == 1 and '"soon"' in done.err and done.records[0]["interval"] == 15
+    assert (done.rc, done.out) == (1, "") and '"soon"' in done.err
     for word in ("0", "7", "90", "2880", "x", "-1"):
         done = sh(f"csb-schedule --interval={word}")
         assert (done.rc, done.out, done.err.count("\n")) == (2, "", 1), done
@@ -278,10 +266,9 @@ def test_status(sh, home, system):
 
     timer, = said((90, "hand", "ok"), (60, "timer", "failed")).ok().records
     assert timer["last_success"] == stamp(90)
-    assert stamp(0) < timer["next_at"] <= stamp(begin - time.time() - 15 * 60 - 1)
     done = said((7200, "timer", "ok"), (10, "hand", "ok"))
     assert done.rc == 1 and "has not begun a backup since" in done.err
-    assert done.records[0]["running"] is False and "next_at" not in done.records[0]
+    assert done.records[0]["running"] is False
     said((10, "timer", "busy")).ok()
     machine.tab.write_bytes(b"#" + machine.tab.read_bytes())
     done = sh("csb-schedule --status")
@@ -428,7 +415,7 @@ def test_a_git_of_another_place_is_found_again(sh, home, tmp_path):
 
 @pytest.mark.parametrize("interval", INTERVALS)
 def test_the_clocks_agree(sh, interval):
-    """systemd, asked itself, goes off at the minutes of the cron line; so does next_at."""
+    """systemd, asked itself, goes off at the minutes of the cron line."""
     print_it = f"csb-schedule --print --interval {interval} --kind"
     minutes, hours = sh(f"{print_it} cron").ok().out.split(" ")[:2]
     spec = re.search("^OnCalendar=(.*)$", sh(f"{print_it} systemd").ok().out, re.M)[1]

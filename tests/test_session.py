@@ -6,7 +6,7 @@ from conftest import ROOT
 
 sys.path.insert(0, f"{ROOT}/lib")
 from csb import Error
-from csb.session import Spellings, belongs, ids_in, is_id, pick, transcript_in
+from csb.session import Spellings, belongs, ids_in, is_id, pick, slug_of, transcript_in
 
 pytestmark = pytest.mark.logic
 
@@ -107,3 +107,14 @@ def test_spellings():
     assert spellings.of(TWO.upper()) == TWO, "the first is kept"
     both = Spellings([LOUD, ONE])
     assert (both.of(ONE), both.of(LOUD)) == (ONE, LOUD)
+
+
+@pytest.mark.parametrize("path, name", [
+    ("/a/" + "b" * 197, "-a-" + "b" * 197),
+    ("/tmp/csb-long/" + "x" * 200, "-tmp-csb-long-" + "x" * 186 + "-uv8zpt"),
+    ("/tmp/csb-long/" + "/".join(["\u00e9\U0001f600" * 35] * 2),
+     "-tmp-csb-long-" + "-" * 186 + "-7swotk"),
+])
+def test_a_long_path_is_named_as_claude_code_names_it(path, name):
+    """Two that begin alike are two projects. Claude Code itself gave these names."""
+    assert slug_of(path) == name

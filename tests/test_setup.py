@@ -51,11 +51,11 @@ def test_set_up_undo_and_again(sh, machine, listing):
         done = sh("csb-setup --yes --keep-days 3650")
         assert (done.rc, done.err) == (0, ""), done
         assert [mark for mark, _ in marks(done)] == ["ok"] * 5 + ["--"]
-        assert "read back: 2 of 2" in done.out
+        assert "read back: 2 of 2 files" in done.out
         assert done.out.splitlines()[-1].startswith("Everything is protected. csb status ")
         assert "every 15 minutes" in done.out and "\x1b" not in done.out
         after, tab = listing(machine.claude), machine.tab.read_bytes()
-        again = sh("csb setup --yes --keep-days 3650 --interval 15")
+        again = sh("csb setup --yes --keep-days 3650")
         assert again.rc == 0 and marks(again)[2:] == marks(done)[2:]
         assert listing(machine.claude) == after and machine.tab.read_bytes() == tab
         done = sh("csb-setup --undo")
@@ -94,14 +94,14 @@ def test_a_hook_runs_as_it_stands_there(sh, machine, event, more):
 def test_nothing_is_done_unless_it_is_wanted(sh, machine, listing):
     before = listing(machine.path)
     for words, rc in (("", 2), ("--dry-run", 0), ("--dry-run --yes --keep-days 99", 0),
-                      ("--undo --dry-run", 0), ("--print-hooks", 0)):
+                      ("--print-hooks", 0)):
         done = sh(f"csb-setup {words}")
         assert (done.rc, done.err.count("\n")) == (rc, rc // 2), done
         assert done.out and "protected" not in done.out and listing(machine.path) == before
     assert "--yes" in sh("csb-setup").err and sh("csb-setup <&-").rc == 2
     hooks = json.loads(sh("csb-setup --print-hooks").ok().out)["hooks"]
     assert list(hooks) == ["SessionStart", "PreCompact", "SessionEnd"]
-    for words in ("--keep-days 0", "--keep-days -- -1", "--interval 7", "--interval 0", "x"):
+    for words in ("--keep-days 0", "--keep-days -- -1", "--undo --dry-run", "x"):
         done = sh(f"csb-setup --yes {words}")
         assert (done.rc, done.out, done.err.count("\n")) == (2, "", 1), done
     assert listing(machine.path) == before and not machine.tab.exists()
@@ -138,7 +138,7 @@ def test_progress_and_colour_are_for_a_terminal(machine):
     except OSError:
         pass
     os.close(end)
-    assert done.returncode == 0 and b"backing up: 1 " in out and b"\x1b[32mok\x1b[m" in out
+    assert done.returncode == 0 and b"backing up: 1 " in out and b"\x1b[32mok\x1b[0m" in out
 
 
 def hooks(machine):
@@ -152,8 +152,8 @@ def test_no_timer(sh, machine):
     assert (done.rc, done.err.count("\n")) == (1, 1) and "no cron daemon is at work" in done.err
     assert [mark for mark, _ in marks(done)] == ["ok", "ok", "ok", "NO", "--", "--"]
     assert marks(done)[3][1] == (
-        "no timer backs up: systemd: its user manager is not at work, cron: no cron daemon is at "
-        "work (install or start cron, or have something else that this machine has run 'csb "
+        "no timer backs up: cannot find a timer that runs here: systemd: its user manager is not at "
+        "work, cron: no cron daemon is at work (install or start cron, or have something else that this machine has run 'csb "
         "backup --quiet' every few minutes)")
     assert done.out.splitlines()[-1] == "1 line says NO, and what to do about it."
     assert hooks(machine) and "launchd" not in done.out + done.err
@@ -313,7 +313,7 @@ def test_a_repository_of_ones_own(sh, machine):
     sh("git init -q ~/.claude").ok()
     done = sh("csb-setup --yes", CSB_HOME=None)
     notes = [text for mark, text in marks(done) if mark == "--"]
-    assert any("refs/csb/main" in text and "(csb push REMOTE" in text for text in notes), done
+    assert any("refs/csb/main" in text and "'csb push' does" in text for text in notes), done
     assert "--mirror" not in done.out
 
 

@@ -172,7 +172,7 @@ def test_what_cannot_be_read(sh, backed_up, status, home):
     locked.mkdir(mode=0)
     rc, record = status()
     assert (rc, record["unreadable"]) == (1, 4) and "covered" not in record
-    assert "Permission denied (and 3 more)" in record["warnings"][0]
+    assert "Permission denied (and 3 lines more)" in record["warnings"][0]
 
 
 def test_what_is_by_rule_is_no_warning(sh, put, status, home, tmp_path):
@@ -270,29 +270,21 @@ def test_days(sh, put, status):
 
 
 def test_the_age_of_the_last_backup(sh, put, status, home):
-    """Without a log a run without news leaves the lock alone: that, csb.seen and the commit are the
-    signs."""
+    """Without a log csb.seen and the commit are the signs."""
     put(1)
     sh("csb-backup && rm $CSB_HOME/backup.log").ok()
-    store = home.backup / "git"
+    seen = home.backup / "git" / "csb.seen"
     sh("""cd $CSB_HOME/git && export GIT_COMMITTER_DATE="2020-01-01T00:00:00Z" &&
           git -c user.name=x -c user.email=x commit-tree -m x main^{tree} >old &&
           git update-ref refs/heads/main $(cat old)""").ok()
-    age = lambda path, days: os.utime(path, (time.time() - days * DAY,) * 2)
-    age(store / "csb.seen", 4)
-    age(home.backup / "lock", 3.5)
-    rc, record = status()
-    assert (rc, record["covered"]) == (1, True)
-    assert record["warnings"][0].startswith("no backup has run for 3 days (csb backup")
-    assert record["last_commit_at"] == "2020-01-01T00:00:00Z"
-    age(home.backup / "lock", 0.9)
-    assert status()[0] == 0
-    age(home.backup / "lock", -9)
-    rc, record = status()
-    assert rc == 1 and "last_run_at" not in record, "a time to come is no sign"
-    (home.backup / "lock").unlink()
-    age(store / "csb.seen", 0.5)
-    assert status()[0] == 0
+    for days, rc in ((3.5, 1), (-9, 1), (0.5, 0)):
+        os.utime(seen, (time.time() - days * DAY,) * 2)
+        found, record = status()
+        assert (found, record["covered"]) == (rc, True)
+        assert record["last_commit_at"] == "2020-01-01T00:00:00Z"
+        assert ("last_stored_at" in record) == (days > 0), "a time to come is no sign"
+        if days > 1:
+            assert record["warnings"][0].startswith("no backup has succeeded for 3 days (csb ")
 
 
 def test_a_repository_of_ones_own(sh, put, status, home):
@@ -324,8 +316,8 @@ def test_it_waits_for_nobody(sh, backed_up, status, home):
 @pytest.mark.parametrize("stage, code, words", [
     ("csb-changes", "os.kill(os.getpid(), signal.SIGKILL)", "csb-changes ended with status -9"),
     ("csb-changes", "sys.exit(75)", "csb-changes ended with status 75"),
-    ("csb-changes", "sys.exit(1)", "csb-changes failed"),
-    ("csb-changes", "sys.stderr.write('csb-changes: a\\nb\\n' * 9)", "a (and 17 more)")])
+    ("csb-changes", "sys.exit(1)", "csb-changes ended with status 1"),
+    ("csb-changes", "sys.stderr.write('csb-changes: a\\nb\\n' * 9)", "a (and 17 lines more)")])
 def test_a_comparison_that_failed_is_no_proof(sh, backed_up, stages, status, stage,
                                               code, words):
     stages(stage, code)
@@ -363,9 +355,15 @@ def test_what_backs_up_by_itself(sh, backed_up, home, settings, found):
     assert done.rc == (0 if found else 1)
 
 
-def test_a_run_that_nobody_typed_is_a_sign(sh, backed_up):
-    sh("csb-backup --event timer").ok()
-    assert "runs" in sh("csb-status").ok().records[0]["automatic"]
+@pytest.mark.parametrize("runs, found", [
+    ([(1, "timer")], ["timer"]), ([(1, "hand"), (1.5, "SessionEnd")], ["runs"]),
+    ([(9, "hand"), (10, "timer")], ["timer"]), ([(1, "hand"), (4, "timer")], [])])
+def test_a_run_that_nobody_typed_is_a_sign(sh, backed_up, home, runs, found):
+    """If it was lately, by when this machine was on."""
+    text = [json.dumps({"kind": "backup", "at": at(-days * DAY), "event": event,
+                        "outcome": "ok"}) + "\n" for days, event in reversed(runs)]
+    (home.backup / "backup.log").write_text("".join(text))
+    assert sh("csb-status").records[0]["automatic"] == found
 
 
 def test_where_the_sessions_of_ones_own_repository_are(sh, put, status, home):
@@ -381,4 +379,4 @@ def test_what_was_found_when_the_store_was_looked_after(sh, backed_up, status, h
         log.write(json.dumps(record) + "\n")
     rc, record = status()
     assert (rc, record["last_tidy_outcome"]) == (1, "failed")
-    assert "something was wrong: a is lost (csb verify)" in record["warnings"][0]
+    assert "something was wrong: a is lost (csb verify --repair, " in record["warnings"][0]

@@ -137,6 +137,14 @@ def _help_formatter(prog):
     return argparse.RawDescriptionHelpFormatter(prog, width=79)
 
 
+def seconds(text):
+    """A length of time, as an option gives it."""
+    number = float(text)
+    if not number >= 0:
+        raise ValueError("it is no length of time")
+    return number
+
+
 def operands(options, words, bare="session_id"):
     """The records that a filter works on: from the command line, else from stdin.
 

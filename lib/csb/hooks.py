@@ -16,12 +16,9 @@ Hook = namedtuple("Hook", "event command group entry")
 # What a person puts there by hand, as the manual of csb 0.2.1 or our own says:
 # csb backup --quiet &, /usr/local/bin/csb-hook 2>/dev/null, ...
 BY_HAND = re.compile(
-    r"""(nohup\s+)?
-    ("[^"]*/)? ([^\s"';&|]*/)? (csb|csb\.exe)"? \s+ backup (\s+(--quiet|-q))*
+    r"""(nohup\s+)? ("[^"]*/)? ([^\s"';&|]*/)?
+    ((csb|csb\.exe)"? \s+ backup (\s+(--quiet|-q))* | csb[- ]hook"?)
     (\s* (&?\d?>+\s*[^\s&|;]+ | \d>&\d | & | \|\|\s*true | ;\s*exit\s+0))* \s*
-    |
-    ("[^"]*/)? ([^\s"';&|]*/)? csb[- ]hook"?
-    (\s* (&?\d?>+\s*[^\s&|;]+ | \d>&\d | \|\|\s*true | ;\s*exit\s+0))* \s*
     """,
     re.X,
 )

@@ -204,17 +204,19 @@ def is_interval(minutes):
 
 
 def cleanup_days(claude):
-    """After how many days Claude Code deletes a session; None if that is unknown.
-
-    claude is the Claude directory. A setting that Claude Code would not take is
-    unknown, and so is one in a file that cannot be read.
-    """
+    """days_in() the settings of a Claude directory; None if they cannot be read."""
     try:
         settings = read_json(os.path.join(claude, "settings.json"))
     except FileNotFoundError:
         return CLEANUP_DAYS
     except (OSError, ValueError):
         return None
+    return days_in(settings)
+
+
+def days_in(settings):
+    """After how many days Claude Code deletes a session, by its settings, a dict; None
+    if they say what it would not take."""
     days = settings.get("cleanupPeriodDays", CLEANUP_DAYS)
     if type(days) is int and 1 <= days < 10**6:
         return days

@@ -14,14 +14,13 @@ import os
 import stat
 import time
 
-from csb import encode, from_utc, utc, why
+from csb import encode, from_utc, why
 
 BACKUP_LOG = "backup.log"
 OLD_BACKUP_LOG = "backup.log.1"
 MUCH = 1 << 20                  # bytes: then it becomes OLD_BACKUP_LOG
 LOOKED_AT = 1 << 21             # bytes of a log, at most
 DAY = 86400                     # seconds
-RECENT = 20                     # runs, to see how often there is one
 LONGEST_REASON = 500            # characters
 
 OUTCOMES = ("ok", "failed", "busy")
@@ -107,8 +106,6 @@ class RunSummary:
     failures                   since the last success; a run that found another one at
                                work is none, and ends none
     failure_reason             of the last of them; "" if there is none
-    runs_last_day
-    run_every                  median of the seconds between the last runs, or None
     """
 
     def __init__(self, log):
@@ -117,51 +114,18 @@ class RunSummary:
         self.last_success = None
         self.failures = 0
         self.failure_reason = ""
-        self.runs_last_day = 0
-        self.run_every = None
-        times = []
-        now = time.time()
         for at, record in log.runs():
-            self._take(at, record)
-            if now - at < DAY:
-                self.runs_last_day += 1
-            times.append(at)
-            is_known = self.last_success is not None and len(times) > RECENT
-            if is_known and now - at > DAY:
-                break           # what is older says nothing more
-        gaps = sorted(
-            later - earlier
-            for later, earlier in zip(times[:RECENT], times[1:RECENT], strict=False)
-        )
-        if gaps:
-            self.run_every = gaps[len(gaps) // 2]
-
-    def _take(self, at, record):
-        if not self.last_outcome:
-            self.last_outcome = record["outcome"]
-            self.last_reason = _reason_in(record)
-        if self.last_success is None:
-            if record["outcome"] == "ok":
+            outcome = record["outcome"]
+            if not self.last_outcome:
+                self.last_outcome = outcome
+                self.last_reason = _reason_in(record)
+            if outcome == "ok":
                 self.last_success = at
-            elif record["outcome"] == "failed":
+                break
+            if outcome == "failed":
                 self.failures += 1
                 if self.failures == 1:
                     self.failure_reason = _reason_in(record)
-
-    def record(self):
-        """It as a record of the kind runs, None if there was no run."""
-        if not self.last_outcome:
-            return None
-        record = {"kind": "runs", "last_outcome": self.last_outcome}
-        if self.last_reason:
-            record["last_reason"] = self.last_reason
-        if self.last_success is not None:
-            record["last_success_at"] = utc(self.last_success)
-        record["failures"] = self.failures
-        record["runs_last_day"] = self.runs_last_day
-        if self.run_every is not None:
-            record["run_every"] = self.run_every
-        return record
 
 
 def _reason_in(record):

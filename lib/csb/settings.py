@@ -1,10 +1,13 @@
-"""a settings file of JSON that others write, too: read as it is, and replaced whole"""
+"""a settings file of JSON that others write, too: read as it is, and replaced whole
+
+Its members keep their order, the file its indentation and its line ends.
+"""
 import json
 import os
 import re
 
 from csb import Error, why
-from csb.files import StableFile, make_dirs, remove_file, replace_file, write_new
+from csb.files import StableFile, remove_file, replace_file
 from csb.places import SETTINGS_LIMIT
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
@@ -29,25 +32,17 @@ def read_settings(path):
         raise Error(text) from None
 
 
-def settings_text(data, path):
-    """The text of a settings file, without its byte order mark."""
-    try:
-        return data.removeprefix(BYTE_ORDER_MARK).decode()
-    except UnicodeDecodeError as error:
-        text = f"cannot read '{path}': {error}: nothing was changed"
-        raise Unfit(text) from None
-
-
-def parse_settings(text, path, pairs=dict):
-    """The object in the text of a settings file; Unfit if there is none.
-
-    pairs makes the object of a list of (name, value); its ValueError is Unfit, too.
-    """
+def parse_settings(data, path):
+    """The object in the bytes of a settings file, {} if there is no file."""
+    if data is None:
+        return {}
     reason = "it is empty"
+    text = ""
     try:
+        text = data.removeprefix(BYTE_ORDER_MARK).decode()
         if text.strip():
             values = json.loads(
-                text, parse_constant=_refuse_constant, object_pairs_hook=pairs
+                text, parse_constant=_refuse_constant, object_pairs_hook=_object
             )
             if isinstance(values, dict):
                 return values
@@ -63,17 +58,57 @@ def _refuse_constant(word):
     raise ValueError(f"'{word}' is no JSON")
 
 
-def replace_settings(path, before, after, copy=None, mode=None):
+def _object(pairs):
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"'{twice}' stands there twice")
+    return values
+
+
+def settings_bytes(values, before, path):
+    """The object as a settings file, in the manner of one; of Claude Code's if None."""
+    before = before or b"{}\n"
+    old = before.removeprefix(BYTE_ORDER_MARK).decode()
+    indent = 2
+    separators = None
+    first = re.search(r"[{\[]\s*?\n([ \t]*)[^\s}\]]", old)
+    if first:
+        indent = first[1]
+    elif old.strip() != "{}" and "\n" not in old.strip():
+        indent = None                   # on one line
+        if not re.search(r'"\s*:\s', old):
+            separators = (",", ":")
+    try:
+        text = json.dumps(
+            values, indent=indent, separators=separators, allow_nan=False,
+            ensure_ascii=old.isascii()
+        )
+    except ValueError as error:
+        text = f"cannot write '{path}' anew: {error}: nothing was changed"
+        raise Unfit(text) from None
+    text = re.sub("[\ud800-\udfff]", _half_escaped, text)
+    if "\r\n" in old:
+        text = text.replace("\n", "\r\n")
+    text += old[len(old.rstrip()):]
+    mark = before[:len(before) - len(before.removeprefix(BYTE_ORDER_MARK))]
+    return mark + text.encode()
+
+
+def _half_escaped(half):
+    """Half of a surrogate pair, which UTF-8 has not, as JSON writes it."""
+    return f"\\u{ord(half[0]):04x}"
+
+
+def replace_settings(path, before, after, mode=None):
     """Put new bytes in place of a settings file that holds the old ones still.
 
-    None instead of bytes: there is no file. copy: where the old bytes are kept first.
-    mode: of the file, if not the one that it has.
+    None instead of bytes: there is no file. mode: if not the one that the file has.
     """
     try:
         if mode is None and before is not None:
             mode = os.stat(path).st_mode & 0o7777
-        if before and copy:
-            _keep_copy(copy, before)
         if read_settings(path) != before:
             raise Error(f"cannot change '{path}': another program writes it: try again")
         if after is None:
@@ -84,12 +119,3 @@ def replace_settings(path, before, after, copy=None, mode=None):
         name = error.filename or path
         text = f"cannot write '{name}': {why(error)}: nothing was changed"
         raise Error(text) from None
-
-
-def _keep_copy(path, data):
-    """Keep a copy of a file. Of two of one second the older is the better."""
-    make_dirs(os.path.dirname(path))
-    try:
-        write_new(path, [data])
-    except FileExistsError:
-        pass

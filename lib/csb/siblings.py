@@ -4,6 +4,7 @@ What is installed knows nothing of the shell that installed it: its paths are wh
 the places that are not the usual ones stand in it.
 """
 import os
+import re
 import sys
 from collections import namedtuple
 
@@ -11,7 +12,19 @@ from csb import ABSENT, TOOL, Error
 from csb.files import absolute
 from csb.places import claude_dir, csb_home, is_repository, named_store, store_path
 
-Installed = namedtuple("Installed", "settings words")   # {variable: value}, [word]
+
+class Installed(namedtuple("Installed", "settings words")):
+    """What is to be set, {variable: value}, and the words that are run."""
+
+    @property
+    def line(self):
+        """As a line for a shell."""
+        import shlex
+
+        words = []
+        for name, value in self.settings.items():
+            words.append(f"{name}={shlex.quote(value)}")
+        return " ".join([*words, shlex.join(self.words)])
 
 
 def find_tools(*names):
@@ -43,6 +56,18 @@ def command_of(path):
     if not sys.executable:
         raise Error("cannot say which Python runs this: it has no path")
     return [sys.executable, "-IS", path]
+
+
+def complaint(name, status, said):
+    """What a tool that has ended complained of, in one line and without its name; ""
+    if it did not."""
+    if not said.strip():
+        return f"{name} ended with status {status}" if status else ""
+    first, *others = said.strip().split("\n")
+    text = re.sub("^csb[ -][a-z]+: ", "", first)    # it may speak as what was typed
+    if others:
+        text += f" (and {len(others)} lines more)"
+    return text
 
 
 def start_indexing(places, errors, env):
