@@ -96,6 +96,7 @@ def test_a_line_above_8_mb_is_shortened_and_named(sh, put):
 
 @both
 @pytest.mark.parametrize("word", [ID, ID.upper(), ID[:8], ID[:8].upper(), ID[-6:].upper()])
+@pytest.mark.few(5)
 def test_an_id_in_either_case(sh, put, tool, word):
     put(transcript("a"))
     assert said(sh, f"{tool} {word}") == ["a"]
@@ -105,6 +106,7 @@ def test_an_id_in_either_case(sh, put, tool, word):
 @both
 @pytest.mark.parametrize("word", [UPPER, UPPER.lower(), UPPER[:8].lower()])
 @pytest.mark.parametrize("way", ["on disk", "deleted"])
+@pytest.mark.few(4)
 def test_a_session_with_a_name_in_upper_case(sh, put, tool, word, way):
     """As --session-id with macOS' uuidgen makes it."""
     put(transcript("a"), UPPER)
@@ -256,6 +258,7 @@ TITLES = {
 
 @pytest.mark.parametrize("name", TITLES)
 @pytest.mark.parametrize("filler", [0, 300_000])
+@pytest.mark.few(4)
 def test_the_title_is_known_wherever_it_stands(sh, put, name, filler):
     """Also far from the end; a prompt is no title that somebody gave."""
     records, title = TITLES[name]

@@ -186,7 +186,7 @@ def lived(once):
     ("/other", "-w", "--map /other=/n", "-n"), ("/other", "-w", "--map /w=/n", "-w"),
     ("/w", "-w", "--cwd /srv/app", "-srv-app"), (None, "-w", "--cwd /srv", "-srv"),
     (None, "-w", "--map /w=/n", "-w")])
-@pytest.mark.few(3)
+@pytest.mark.few(2)
 def test_another_folder(sh, home, lived, cwd, project, words, expected):
     """The whole footprint under the new project; not a byte is another."""
     session = lived(cwd, project)
