@@ -137,6 +137,7 @@ def test_each_that_waits_does_its_own_run(sh, claude, home):
     assert sorted(run["bytes"] > 0 for run in backup_log(home)) == [False, True]
 
 
+@pytest.mark.long
 def test_many_at_once(sh, claude, home):
     script = "pids=; for n in 1 2 3 4 5 6; do echo $n >~/.claude/file$n; csb-backup --quiet & "
     script += 'pids="$pids $!"; done; for p in $pids; do wait $p || exit $?; done'
@@ -148,6 +149,7 @@ def test_many_at_once(sh, claude, home):
 @pytest.mark.parametrize("line, rc, err", [
     ("{ sleep 0.3; csb-backup; } | true", 141, 0), ("csb-backup >/dev/full", 1, 1),
     ("csb-backup 2>/dev/full", 0, 0)])
+@pytest.mark.few(2)
 def test_a_broken_stdout_does_not_stop_the_backup(sh, claude, line, rc, err):
     done = sh(line)
     assert (done.rc, done.err.count("\n")) == (rc, err), done
@@ -163,7 +165,7 @@ FATES = [("sys.exit(2)", 1, "ended with status 2"), ("sys.exit(3)", 3, "with sta
 
 @pytest.mark.parametrize("stage, code, rc, words", [
     *(("csb-index", *fate) for fate in FATES), ("csb-find", *FATES[4])])
-@pytest.mark.few(3)
+@pytest.mark.few(2)
 def test_an_index_that_fails_does_not_keep_the_commit_from_happening(
         sh, claude, stages, stage, code, rc, words):
     stages(stage, code)
@@ -178,7 +180,7 @@ def test_an_index_that_fails_does_not_keep_the_commit_from_happening(
 
 @pytest.mark.parametrize("stage, code, rc, words", [
     *(("csb-gitcommit", *fate) for fate in FATES), ("csb-changes", *FATES[4])])
-@pytest.mark.few(3)
+@pytest.mark.few(2)
 def test_a_commit_that_fails_does_not_keep_the_index_from_being_made(
         sh, claude, stages, stage, code, rc, words):
     stages(stage, code)
@@ -323,6 +325,7 @@ def test_deletions_of_everything_must_be_confirmed(sh, claude, home):
 
 
 @pytest.mark.parametrize("number, rc", [("SIGINT", 130), ("SIGTERM", 143), ("SIGHUP", 129)])
+@pytest.mark.few(2)
 def test_a_signal_ends_the_stages_too(sh, claude, home, stages, number, rc, tmp_path):
     stages("csb-index", f"open({str(tmp_path / 'there')!r}, 'w')\ntime.sleep(60)")
     heard = lambda: signal.signal(getattr(signal, number), signal.SIG_DFL)  # not so under nohup
@@ -357,6 +360,7 @@ def test_while_it_works_and_after_it_was_killed(sh, claude, home, stages, tmp_pa
 @pytest.mark.parametrize("options", [
     "--wait x", "--wait -1", "--wait nan", "word", "--nope", "--no-commit --session x",
     "--session ''", "--session x --first y"])
+@pytest.mark.few(4)
 def test_misuse(sh, claude, home, options):
     done = sh(f"csb-backup {options}")
     assert (done.rc, done.out, done.err.count("\n")) == (2, "", 1)
@@ -385,6 +389,7 @@ def tidied(home):
 
 @pytest.mark.parametrize("event, is_due", [
     ("timer", True), ("SessionStart", True), ("SessionEnd", False), ("hand", False)])
+@pytest.mark.few(2)
 def test_the_store_is_looked_after_once_a_day(sh, claude, home, event, is_due):
     sh(f"csb-backup --quiet --event {event}").ok()
     assert tidied(home) == ["ok"] * is_due

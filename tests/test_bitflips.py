@@ -155,7 +155,7 @@ def test_a_flipped_bit_in_a_pack_that_grows(sh, home, rounds, seeded, figure, en
     """The generation before stays until the new one was read back: when the file has grown once
     more every version is there, whatever bit was hit on the disk meanwhile."""
     path, git = f"projects/-p/{IDS[0]}.jsonl", f"git --git-dir={home.backup}/git"
-    file, oids, count = home.claude / path, [], rounds(5, 100)
+    file, oids, count = home.claude / path, [], rounds(2, 100)
     file.parent.mkdir(parents=True)
     line = "csb-changes | csb-gitcommit >/dev/null"
 

@@ -94,6 +94,7 @@ def test_a_line_above_8_mb_is_shortened_and_named(sh, put):
 
 @both
 @pytest.mark.parametrize("word", [ID, ID.upper(), ID[:8], ID[:8].upper(), ID[-6:].upper()])
+@pytest.mark.few(5)
 def test_an_id_in_either_case(sh, put, tool, word):
     put(transcript("a"))
     assert said(sh, f"{tool} {word}") == ["a"]
@@ -103,6 +104,7 @@ def test_an_id_in_either_case(sh, put, tool, word):
 @both
 @pytest.mark.parametrize("word", [UPPER, UPPER.lower(), UPPER[:8].lower()])
 @pytest.mark.parametrize("way", ["on disk", "deleted"])
+@pytest.mark.few(4)
 def test_a_session_with_a_name_in_upper_case(sh, put, tool, word, way):
     """As --session-id with macOS' uuidgen makes it."""
     put(transcript("a"), UPPER)
@@ -254,6 +256,7 @@ TITLES = {
 
 @pytest.mark.parametrize("name", TITLES)
 @pytest.mark.parametrize("filler", [0, 300_000])
+@pytest.mark.few(4)
 def test_the_title_is_known_wherever_it_stands(sh, put, name, filler):
     """Also far from the end; a prompt is none that somebody gave, but heads a log."""
     records, title = TITLES[name]

@@ -338,6 +338,7 @@ def test_any_name_is_stored_as_it_is(sh, home):
 
 
 @pytest.mark.parametrize("name", [".git", ".GIT", "git~1", ".git.", ".git ", ".gi\u200ct"])
+@pytest.mark.few(3)
 def test_a_name_that_git_refuses_is_said(sh, home, name):
     write(home.claude / "todos/b", b"fine\n")
     write(home.claude / "todos" / name, b"canary\n")
@@ -362,6 +363,7 @@ def test_a_path_damaged_in_a_pipe_is_an_error_and_no_deletion(sh, home):
 
 @pytest.mark.parametrize("path", ["../x", "/etc/passwd", "a/../../x", "", ".", "a//b", "a\\u0000b",
                                   ".csb/changes.jsonl", 5, None])
+@pytest.mark.few(5)
 def test_a_path_outside_is_never_stored(sh, home, path):
     write(home.claude / "a")
     write(home.path / "x")

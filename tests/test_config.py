@@ -17,6 +17,7 @@ def settings(home):
     return home.claude / "settings.json"
 
 
+@pytest.mark.few(9)
 @pytest.mark.parametrize("before, after", [
     (None, b'{\n  "cleanupPeriodDays": 365\n}\n'),
     (b"{}", b'{\n  "cleanupPeriodDays": 365\n}'),
@@ -81,7 +82,7 @@ def test_unset(sh, home, before, after):
     ('{"a": 1}'.encode("utf-16"), "utf-8"), (b'{"a":' * 100000, ""), (BOM, ""),
     (b'{"a": "\n"}', "control character"), (b"{}" + b" " * (1 << 20), "larger than 1 MB")])
 @pytest.mark.parametrize("name, key, value", [("settings", DAYS, 365), ("config", "interval", 30)])
-@pytest.mark.few(10)
+@pytest.mark.few(6)
 def test_a_file_that_is_no_json_is_not_touched(sh, home, text, reason, name, key, value):
     path = settings(home) if name == "settings" else home.backup / "config.json"
     home.backup.mkdir()

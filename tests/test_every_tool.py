@@ -153,14 +153,6 @@ def test_help_is_the_manual(sh, tool):
     assert all(len(line) <= 100 for line in done.out.split("\n"))
 
 
-@of_the_form
-@each
-def test_version(sh, tool):
-    with open(os.path.join(ROOT, "lib/csb/__init__.py"), encoding="utf-8") as file:
-        version = re.search('^VERSION = "(.+)"$', file.read(), re.M)[1]
-    assert sh(f"{tool} --version").ok().out == f"{tool} {version}\n"
-
-
 @pytest.mark.logic
 @each
 @pytest.mark.parametrize("word", ["-?", "--versio"])
@@ -281,16 +273,26 @@ def test_ctrl_c_while_writing(home, sh, ready):
     os.close(writer)
 
 
+@functools.cache
+def loaded(*words):
+    """What Python prints when started so, and the packages that it then has loaded."""
+    done = subprocess.run(words, capture_output=True, text=True, check=True)
+    names = {line.split("|")[2].strip().partition(".")[0] for line in done.stderr.splitlines()
+             if line.startswith("import time:")}
+    return done.stdout, names
+
+
 @of_the_form
 @each
-def test_it_loads_little(tools, tool):
+def test_version_and_what_is_loaded_for_it(tools, tool):
     """Nothing slow to import, and nothing heavy that the tool does not name itself."""
-    def loaded(*words):
-        done = subprocess.run([tools.python, "-I", "-S", "-X", "importtime", *words],
-                              capture_output=True, text=True, check=True)
-        return {line.split("|")[2].strip().partition(".")[0] for line in done.stderr.splitlines()
-                if line.startswith("import time:")}
-    names = loaded(f"{tools.bin}/{tool}", "--version") - loaded("-c", "pass")
+    python = (tools.python, "-I", "-S", "-X", "importtime")
+    said, names = loaded(*python, f"{tools.bin}/{tool}", "--version")
+    with open(os.path.join(ROOT, "lib/csb/__init__.py"), encoding="utf-8") as file:
+        version = re.search('^VERSION = "(.+)"$', file.read(), re.M)[1]
+    assert said == f"{tool} {version}\n"
+
+    names -= loaded(*python, "-c", "pass")[1]
     top = {alias.name for node in ast.parse(source(tool)[1]).body for alias in
            getattr(node, "names", ()) if isinstance(node, ast.Import)}
     top |= {node.module for node in ast.parse(source(tool)[1]).body
@@ -322,36 +324,25 @@ def old_pythons():
 
 
 @of_the_form
-@each
-def test_too_old_a_python(tools, tool):
-    """One line instead of a riddle: the syntax has to be good for 3.8."""
+def test_too_old_a_python(tools):
+    """One line instead of a riddle: the syntax has to be good for 3.8, and each tool looks
+    at the version before it loads what that may not have."""
     pythons = old_pythons()
     if not pythons:
         pytest.skip("no Python 3.8 or 3.9 on this machine")
+    start = """import runpy, sys
+for path in sys.argv[1:]:
+    sys.argv = [path]
+    try:
+        runpy.run_path(path, run_name="__main__")
+    except SystemExit as error:
+        print(error.code)
+"""
+    paths = [os.path.join(tools.bin, tool) for tool in TOOLS]
     for python in pythons:
-        done = subprocess.run([python, "-I", os.path.join(tools.bin, tool), "--version"],
-                              capture_output=True, text=True)
-        assert (done.returncode, done.stdout) == (1, "") and one_line(done.stderr, tool), done
-        assert "3.10 or newer" in done.stderr
-
-
-@of_the_form
-@each
-def test_a_copied_tool_ignores_what_lies_beside_it(sh, tools, tool, tmp_path):
-    """A json.py in the same directory is not imported, however the tool is started.
-    (test_forms.py tries the other forms.)"""
-    there = tmp_path / "there"
-    there.mkdir()
-    shutil.copy(os.path.join(tools.bin, tool), there)
-    for name in ("abc argparse ast datetime errno fnmatch functools gettext gzip hashlib json os "
-                 "re shutil sqlite3 stat struct subprocess threading time zlib").split():
-        (there / f"{name}.py").write_text(f"raise SystemExit('{name}.py was imported')\n")
-    for line in (f"./{tool}", f"python3 ./{tool}", f"python3 {there}/{tool}", f"../there/{tool}"):
-        assert sh(f"{line} --version", cwd=there).ok().out.startswith(f"{tool} ")
-
-
-@of_the_form
-@each
-def test_a_link_to_a_tool(sh, tools, tool, tmp_path):
-    (tmp_path / tool).symlink_to(os.path.join(tools.bin, tool))
-    assert sh(f"{tmp_path}/{tool} --version").ok().out.startswith(f"{tool} ")
+        done = subprocess.run([python, "-I", paths[0]], capture_output=True, text=True)
+        assert (done.returncode, done.stdout) == (1, "") and one_line(done.stderr, TOOLS[0]), done
+        done = subprocess.run([python, "-I", "-c", start, *paths], capture_output=True, text=True)
+        assert done.stderr == ""
+        for tool, said in zip(TOOLS, done.stdout.splitlines(), strict=True):
+            assert said.startswith(f"{tool}: ") and said.endswith(": 3.10 or newer is needed"), said

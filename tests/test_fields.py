@@ -235,6 +235,7 @@ REPLAYS = {
 
 
 @pytest.mark.parametrize("what", REPLAYS)
+@pytest.mark.few(4)
 def test_what_is_written_once_more_counts_once(learn, what):
     """After a compaction the client appends earlier rows; also if a run came between."""
     lines = talk(60)
@@ -264,6 +265,7 @@ def test_what_is_written_once_more_in_the_unfinished_line(learn):
         assert after["shown"]["messages"] == count + 2
 
 
+@pytest.mark.long
 def test_many_replays(learn):
     """Of more than are remembered those that came last count once all the same."""
     lines = talk(22_500)
@@ -298,6 +300,7 @@ MACHINES = [
 
 
 @pytest.mark.parametrize("text", MACHINES)
+@pytest.mark.few(7)
 def test_what_a_machine_says_is_no_prompt(learn, text):
     """It is counted as a message, but not as a person's, and is no title."""
     shown = learn(record("user", text) + record() + record("user", "typed"))["shown"]
@@ -354,6 +357,7 @@ def test_all_real_sessions_as_the_slow_script_counts_them(sh, real, figure):
     figure(f"{len(found)} real sessions, titles from {titles}")
 
 
+@pytest.mark.long
 def test_real_sessions_in_pieces(sh, real, seeded, tmp_path):
     """Cut anywhere, read up to there and on: nothing tells that it was many times."""
     paths = [path for path in transcripts(real) if 9000 < path.stat().st_size < 1 << 21]

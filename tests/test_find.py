@@ -582,7 +582,7 @@ MOVED = [
 
 @pytest.mark.parametrize("stored", [True, False])
 @pytest.mark.parametrize("before, after, expected", MOVED)
-@pytest.mark.few(6)
+@pytest.mark.few(4)
 def test_a_session_that_moved_is_not_lost(sh, home, put, before, after, expected, stored):
     """Whether a backup has seen the move or not."""
     put(f"projects/-other/{name(9)}.jsonl")
@@ -664,6 +664,7 @@ ODD = {
 
 
 @pytest.mark.parametrize("path", ODD)
+@pytest.mark.few(3)
 def test_transcripts_where_claude_code_does_not_look(sh, put, home, path):
     """They are listed, as what they are; deleted, the store knows them."""
     own = put(1, line("own"))

@@ -95,6 +95,7 @@ def test_the_fixture_is_what_it_says(any_old):
 
 
 @pytest.mark.parametrize("options", ["", "--deep"])
+@pytest.mark.few(3)
 def test_it_is_verified(sh, any_old, options):
     done = sh(f"csb-verify {options}").ok()
     checked = {record["path"] for record in done.records if record["kind"] == "check"}
@@ -126,6 +127,7 @@ def test_sessions_come_back(sh, home, any_old):
     assert len(gone) == 2 and gone.items() <= any_old.disk().items()
 
 
+@pytest.mark.few(2)
 def test_every_version_of_the_large_one_comes_back(sh, home, any_old):
     """As the history lists them, the moved one's under its old path and its new one."""
     records = sh(f"csb-history {LARGE}").ok().records
@@ -141,6 +143,7 @@ def test_every_version_of_the_large_one_comes_back(sh, home, any_old):
     assert set(found) == set(wanted)
 
 
+@pytest.mark.few(2)
 def test_it_is_extended(sh, home, any_old):
     """A backup stores what is new, and a large transcript that grows goes on in its pack."""
     def more():
@@ -168,6 +171,7 @@ def test_it_is_extended(sh, home, any_old):
             for record in sh("csb-changes").ok().records} <= {"recheck"}
 
 
+@pytest.mark.few(1)
 def test_what_is_refused_today_leaves_the_tree(sh, any_old):
     """History keeps it: what the rules of today refuse, and those of then did not."""
     assert REFUSED <= any_old.stored().keys()
@@ -185,6 +189,7 @@ def size(folder):
 
 
 @pytest.mark.parametrize("case", ["own", "moved"])
+@pytest.mark.few(1)
 def test_it_is_packed(sh, home, old, case):
     """csb-gc, before and after a backup by today's writer: all objects stay."""
     one = old(case).at_home()

@@ -220,6 +220,7 @@ def test_more_than_twenty_packs_become_one(sh, home, store, grown):
     assert sum(map(int, sizes.split())) < size
 
 
+@pytest.mark.long
 def test_the_generation_before_goes_when_the_new_one_was_read_back(sh, home, store):
     """Of a transcript that is sound one pack is left, of one that is damaged both."""
     first = transcript(sh, home, 1, time.time())
@@ -237,18 +238,18 @@ def test_the_generation_before_goes_when_the_new_one_was_read_back(sh, home, sto
 
 
 def test_versions_that_were_rewritten_become_differences(sh, home, store):
-    """Eight rewrites of a transcript of 2 MB cost little once they are packed."""
+    """Rewrites of a transcript of 2 MB cost little once they are packed."""
     path = home.claude / f"projects/-p/{ID.format(1)}.jsonl"
     path.parent.mkdir(parents=True)
     lines = [json.dumps({"n": n, "text": os.urandom(400).hex()}) + "\n" for n in range(2500)]
-    for number in range(9):
-        lines[number * 250] = json.dumps({"rewritten": number}) + "\n"
+    for number in range(5):
+        lines[number * 500] = json.dumps({"rewritten": number}) + "\n"
         path.write_text("".join(lines))
         sh("csb-changes | csb-gitcommit >/dev/null").ok()
     before = store.objects()
     assert path.stat().st_size > 2_000_000
     record, = sh("csb-gc --now").ok().records
-    assert record["bytes_after"] <= 3_000_000 < record["bytes_before"], record
+    assert record["bytes_after"] <= 2_000_000 < 5_000_000 < record["bytes_before"], record
     assert store.objects() == before
     sh("csb-verify --deep >/dev/null").ok()
 
@@ -279,7 +280,7 @@ def test_a_database_costs_no_more_than_with_git_alone(sh, home, store):
 def test_what_was_compressed_in_haste_is_compressed_well_once(sh, home, store):
     """The pack of a first backup gets smaller, the versions of a large file in an old pack stay
     differences; the packs of this tool are not compressed again."""
-    corpus.make(home.claude, sessions=60, total_mb=6, big_mb=0, seed=8)
+    corpus.make(home.claude, sessions=30, total_mb=3, big_mb=0, seed=8)
     sh("csb-changes | csb-gitcommit >/dev/null").ok()
     ids = forged(store, OURS)[1][:3]
     disk = "cat-file --batch-check='%(objectsize:disk)'"

@@ -250,6 +250,7 @@ def test_a_run_waits_while_another_holds_the_lock(sh, home):
         assert seen == [True]
 
 
+@pytest.mark.long
 def test_runs_side_by_side_lose_nothing(sh, home):
     seed = random.randrange(10**6)
     print("seed", seed)
@@ -258,7 +259,7 @@ def test_runs_side_by_side_lose_nothing(sh, home):
     results = []
 
     def work(number):
-        for turn in range(4):
+        for turn in range(2):
             name = home.claude / f"todos/{number}-{turn}"
             name.write_bytes(chance.randbytes(chance.randrange(5000)))
             results.append(backup(sh))
@@ -271,7 +272,7 @@ def test_runs_side_by_side_lose_nothing(sh, home):
     backup(sh).ok()
     found = held(sh, home.backup / "git", "main")
     for number in range(4):
-        for turn in range(4):
+        for turn in range(2):
             name = f"todos/{number}-{turn}"
             assert found[name] == (home.claude / name).read_bytes()
     assert sh(f"git --git-dir={home.backup}/git fsck --full --strict").rc == 0
@@ -537,7 +538,7 @@ def test_rewritten_and_longer_while_it_is_read(sh, home, tools):
     """A file that is replaced in place by a longer one is read again, never stored as a mixture."""
     path = home.claude / "todos/big"
     path.parent.mkdir()
-    path.write_bytes(b"A" * (40 << 20))
+    path.write_bytes(b"A" * (20 << 20))
     record = sh("csb-changes").ok().out
     process = subprocess.Popen([tools.python, "-I", f"{tools.bin}/csb-gitcommit"], env=home.env,
                                stdin=-1, stdout=subprocess.DEVNULL, cwd=home.path)
@@ -555,12 +556,12 @@ def test_rewritten_and_longer_while_it_is_read(sh, home, tools):
         time.sleep(0.001)
     os.kill(process.pid, signal.SIGSTOP)
     with open(path, "r+b") as file:
-        file.write(b"B" * (50 << 20))
+        file.write(b"B" * (25 << 20))
     os.kill(process.pid, signal.SIGCONT)
     assert process.wait() == 0
     found = held(sh, home.backup / "git", "main")["todos/big"]
     size, letters = len(found), "".join(sorted(chr(letter) for letter in set(found)))
-    assert (size, letters) in ((40 << 20, "A"), (50 << 20, "B"))
+    assert (size, letters) in ((20 << 20, "A"), (25 << 20, "B"))
 
 
 @pytest.mark.parametrize("name", ["main", "main^{tree}", "main:projects"])
@@ -591,7 +592,7 @@ RECORD = {"kind": "change", "path": "b.md", "class": "user", "change": "changed"
     {"size": -1}, {"size": "2"}, {"size": True}, {"mtime": 5}, {"change": "nonsense"},
     {"change": None}, {"path": ""}, {"path": "/b.md"}, {"path": "a//b"},
     {"path": ".csb/changes.jsonl"}, {"path": "x/.GIT/config"}, {"path": "a\0b"}])
-@pytest.mark.few(3)
+@pytest.mark.few(2)
 def test_fields_that_cannot_be_true(sh, home, field):
     """They are named, and nothing of them is kept: the next run knows what it knew."""
     (home.claude / "b.md").write_text("b\n")
@@ -693,7 +694,7 @@ def test_many_small_files_are_one_pack(sh, home, mixed):
     assert {r["change"] for r in sh("csb-changes").ok().records} <= {"recheck"}, "young"
 
 
-@pytest.mark.parametrize("size", [30_000, 20 << 20])
+@pytest.mark.parametrize("size", [30_000, 8 << 20])
 def test_a_file_that_never_holds_still_leaves_nothing_behind(sh, home, size):
     """Each try that fails takes what it has written with it."""
     path = home.claude / "todos/restless"

@@ -180,7 +180,7 @@ def moves_of(home):
 
 @pytest.mark.parametrize("session_id", [name(1), LOUD])
 @pytest.mark.parametrize("backups, disk, went, lives", MOVES)
-@pytest.mark.few(6)
+@pytest.mark.few(3)
 def test_moves(sh, home, backups, disk, went, lives, session_id):
     for texts in backups:
         put_all(home, session_id, texts)

@@ -162,7 +162,8 @@ def test_it_survives_the_client(home, over, claude, stages, gate, number):
     stages("csb-backup", WAITS)
     client = subprocess.Popen(
         [*POWERLESS, "bash", "-c", "csb-hook; echo ended; read"], env=home.env, cwd=home.path,
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True)
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL))   # not nohup's
     client.stdin.write(payload())
     client.stdin.flush()
     assert client.stdout.readline() == b"ended\n"

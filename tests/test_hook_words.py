@@ -123,6 +123,7 @@ def test_a_machine_that_was_off_is_not_unprotected(sh, over, claude, stages, hom
 
 
 @pytest.mark.parametrize("event", EVENTS)
+@pytest.mark.few(3)
 def test_another_command(sh, hook, over, claude, stages, home, event):
     """It gets the JSON, whatever it is, in the directory of the hook; no backup runs."""
     # The client waits for PreCompact, if the JSON is not too large to be understood.

@@ -165,6 +165,7 @@ ATTACKS = ["</script><script>alert(1)</script>", "<img src=x onerror=alert(1)>",
 
 
 @pytest.mark.parametrize("words", ATTACKS)
+@pytest.mark.few(9)
 def test_hostile_words_are_words(sh, words):
     """In every place of a turn: no tag, no attribute and no address comes from a transcript."""
     call = {"id": words, "name": words, "brief": words, "input": {words: words}, "result": words,
@@ -299,6 +300,7 @@ def pixels(data):
 
 @browser
 @pytest.mark.parametrize("dark", [False, True])
+@pytest.mark.few(1)
 def test_a_browser_shows_it(sh, home, dark):
     """Paper light or dark, prompts on another ground, the picture red: the style is let in."""
     (_, _, colour), dom = shown(sh, home, turn("Hello", images=[PICTURE]), dark=dark,

@@ -245,6 +245,7 @@ def test_a_directory_that_cannot_be_listed_keeps_its_sessions(sh, put, home):
 @pytest.mark.parametrize("make", ["rm -r ~/.claude/projects", "rm -r ~/.claude/projects/*",
                                   "mv ~/.claude/projects ~; ln -s nowhere ~/.claude/projects",
                                   "mv ~/.claude ~/away"])
+@pytest.mark.few(2)
 def test_projects_that_are_not_there(sh, put, home, make):
     """Missing or empty: nobody deletes everything; who did must say so."""
     (home.claude / "settings.json").write_text("{}")

@@ -139,6 +139,7 @@ def test_a_row_is_the_record_that_csb_index_said(sh, put):
                                      "--expiring", "--expiring x", "--expiring 7",
                                      "--expiring 1.5d", "--expiring -1d", "--expiring 7d --deleted",
                                      "--expiring 7d --all", "--expiring 9999999d"])
+@pytest.mark.few(8)
 def test_misuse(sh, options):
     done = sh(f"csb-list {options}")
     assert (done.rc, done.out, done.err.count("\n")) == (2, "", 1), done

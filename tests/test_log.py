@@ -223,7 +223,7 @@ def test_a_bad_line_costs_itself(sh, put, name):
 
 
 @pytest.mark.parametrize("name", ODD)
-@pytest.mark.few(5)
+@pytest.mark.few(3)
 def test_what_is_odd_but_good(sh, put, name):
     data, texts = ODD[name]
     put(data)
@@ -766,6 +766,7 @@ MACHINES = {
 
 
 @pytest.mark.parametrize("name", MACHINES)
+@pytest.mark.few(4)
 def test_what_a_machine_wrote_is_nobodys_prompt(sh, put, name):
     """Also where the record does not say who wrote it."""
     chat = Chat()
@@ -870,6 +871,7 @@ def spilled(put, home, text, name="b1x2y3z4w.txt"):
 
 
 @pytest.mark.parametrize("way", ["on disk", "deleted"])
+@pytest.mark.few(1)
 def test_results_that_were_moved_to_a_file(sh, put, home, way):
     """--tools full, --json and the page have all of them; the brief form its preview."""
     long = b"one\n" * 20_000 + b"ld: undefined reference to hydrangea_init\n"
@@ -1023,6 +1025,7 @@ def test_a_terminal_shows_a_conversation(sh, put, home):
 
 
 @pytest.mark.parametrize("columns", [40, 60, 80, 200])
+@pytest.mark.few(2)
 def test_nothing_is_wider_than_the_terminal(sh, put, home, columns):
     chat = spoken_well()
     chat.user("x" * 500 + " \u65e5\u672c\u8a9e" * 100)

@@ -34,6 +34,7 @@ CHEAP = 8_000           # bytes that 10 KB more of a transcript may cost
 COST = 20_000           # bytes that 10 KB more of anything may cost
 TMP = ".csb-tmp-"
 logic = pytest.mark.logic
+pytestmark = logic
 
 
 def text(r, size):
@@ -171,6 +172,21 @@ def large(sh, home, seeded):
     return Large(sh, home, seeded).write()
 
 
+def grow_three_times(sh, home):
+    """A large transcript, backed up each time that it has grown; what is acknowledged."""
+    large = Large(sh, home, random.Random(1)).write()
+    return large.grown(3).acked
+
+
+@pytest.fixture
+def thrice(once, sh, home, seeded):
+    """A large transcript that was backed up each time that it grew."""
+    acked = once(grow_three_times)
+    large = Large(sh, home, seeded)
+    large.acked = acked
+    return large
+
+
 def flip(path, at, mask=1):
     """Flip bits of a byte of a read-only file, which keeps its times."""
     times = os.stat(path)
@@ -191,12 +207,12 @@ def flip(path, at, mask=1):
 def test_ten_kilobytes_more_of_a_transcript(sh, home, seeded, rounds, figure):
     """They cost 8 KB at most from the second time on; every version comes back."""
     large = Large(sh, home, seeded)
-    corpus.make(home.path / "corpus", sessions=2, total_mb=8, big_mb=6, seed=1)
+    corpus.make(home.path / "corpus", sessions=2, total_mb=3, big_mb=2, seed=1)
     files = glob.glob(f"{home.path}/corpus/projects/*/*.jsonl")
     shutil.copy(max(files, key=os.path.getsize), large.file)
     large.backup()
     costs = []
-    for step in range(rounds(5, 200)):
+    for step in range(rounds(3, 200)):
         corpus.append(large.file, LINES, seed=step)
         costs.append(large.backup())
         assert large.is_in_a_pack()
@@ -210,14 +226,14 @@ def test_ten_kilobytes_more_of_a_transcript(sh, home, seeded, rounds, figure):
 @logic
 @pytest.mark.parametrize("path", ["history.log", "projects/-p/x/tool-results/out.txt"])
 @pytest.mark.few(1)
-def test_ten_kilobytes_more_of_any_file(sh, home, seeded, path):
-    """A text of 20 MB, whatever its name: it costs 20 KB from the second time on."""
+def test_ten_kilobytes_more_of_any_file(sh, home, seeded, path, rounds):
+    """A large text, whatever its name: it costs 20 KB from the second time on."""
     large = Large(sh, home, seeded, path=path)
-    large.write(text(seeded, BIG) * 20)
+    large.write(text(seeded, BIG) * rounds(4, 20))
     large.backup()
     assert not large.packs(), "nobody knows yet that it grows"
     costs = []
-    for _ in range(4):
+    for _ in range(3):
         large.append()
         costs.append(large.backup())
     assert max(costs[1:]) <= COST, costs
@@ -260,9 +276,9 @@ def test_a_file_that_was_small(sh, home, seeded):
      "git --git-dir=$HOME/.claude-backup/git repack -adq", True),
     ("csb-gc --now >/dev/null", False)])
 @pytest.mark.few(2)
-def test_packed_in_the_middle(large, tidy, fresh):
+def test_packed_in_the_middle(thrice, tidy, fresh):
     """Whoever packs the store: nothing is lost, and it goes on, after two copies at most."""
-    large.grown(3)
+    large = thrice
     large.sh(tidy).ok()
     large.intact()
     costs = []
@@ -282,9 +298,9 @@ def test_packed_in_the_middle(large, tidy, fresh):
 @pytest.mark.parametrize("how", ["shrunk", "truncated", "same length", "longer",
                                  "last byte", "blanked"])
 @pytest.mark.few(2)
-def test_rewritten(large, how):
+def test_rewritten(thrice, how):
     """It starts anew, without a .keep; old versions stay; what comes after is cheap."""
-    large.grown(2)
+    large = thrice
     old, data = large.packs(), large.file.read_bytes()
     large.write({
         "shrunk": data[:BIG + 5000],
@@ -347,10 +363,9 @@ def test_deleted_and_back_and_older(large):
 
 
 @logic
-def test_moved_to_another_project(large):
+def test_moved_to_another_project(thrice):
     """A transcript that moved goes on in its pack: the session's id is its key."""
-    large.backup()
-    large.grown(2)
+    large = thrice
     moved = Large(large.sh, large.home, large.r, 1, "-r")
     os.rename(large.file, moved.file)
     assert moved.backup() <= COST
@@ -362,10 +377,9 @@ def test_moved_to_another_project(large):
 
 
 @logic
-def test_packs_of_the_first_design_go_on(large):
+def test_packs_of_the_first_design_go_on(thrice):
     """Their names came from the path."""
-    large.backup()
-    large.grown(2)
+    large = thrice
     key = hashlib.sha1(os.fsencode(large.path)).hexdigest()[:16]
     for base in large.packs():
         for end in (".pack", ".idx", ".keep"):
@@ -406,10 +420,10 @@ def test_a_fork(large):
 @logic
 @pytest.mark.parametrize("where", ["stream", "head", "first", "last", "delta", "trailer",
                                    "pack head", "idx"])
-@pytest.mark.few(3)
-def test_a_bit_flipped_in_the_newest_pack(large, where):
+@pytest.mark.few(2)
+def test_a_bit_flipped_in_the_newest_pack(thrice, where):
     """The generation before is still there, and the next backup makes all anew."""
-    large.grown(3)
+    large = thrice
     (older, newest), said = large.packs(), large.said(large.packs()[-1])
     at = {
         "pack head": 11,
@@ -459,9 +473,9 @@ def silent_damage(stream):
 
 
 @logic
-def test_the_only_pack_is_damaged_where_the_file_begins(large):
+def test_the_only_pack_is_damaged_where_the_file_begins(thrice):
     """Its first bytes look like those of another file: all is made anew all the same."""
-    large.grown(3)
+    large = thrice
     older, newest = large.packs()
     csb.pack.remove_pack(older)
     at = 12 + large.said(newest)["head"]
@@ -478,9 +492,9 @@ def test_the_only_pack_is_damaged_where_the_file_begins(large):
 
 
 @logic
-def test_the_generation_before_goes_at_once_by_csb_gc(large):
+def test_the_generation_before_goes_at_once_by_csb_gc(thrice):
     """It reads the new one back itself."""
-    large.grown(3)
+    large = thrice
     older, newest = large.packs()
     large.sh("csb-gc --now >/dev/null").ok()
     assert large.packs() == [newest]
@@ -489,14 +503,14 @@ def test_the_generation_before_goes_at_once_by_csb_gc(large):
 
 @logic
 @pytest.mark.parametrize("end", [".keep", ".idx"])
-def test_a_damaged_or_missing_companion(large, end, rounds):
+def test_a_damaged_or_missing_companion(thrice, end, rounds):
     """Bytes of a .keep or an .idx: nothing wrong is stored, and it goes on."""
-    large.grown(3)
+    large = thrice
     base = large.packs()[-1]
     large.append()
     shutil.copytree(large.store, large.home.path / "sound")
     size = os.path.getsize(base + end)
-    step = size // rounds(3, 30)
+    step = size // rounds(2, 30)
     for at in [None, *range(large.r.randrange(step), size, step)]:
         shutil.rmtree(large.store)
         shutil.copytree(large.home.path / "sound", large.store)
@@ -571,11 +585,11 @@ def half_packs(large):
 
 
 @pytest.fixture
-def appended(large, tmp_path, home, tools):
+def appended(thrice, tmp_path, home, tools):
     """A file that has grown again: a Box for csb-gitcommit, and what is its input."""
     if reason := faults.missing(tmp_path):
         pytest.skip(reason)
-    large.grown(3)
+    large = thrice
     large.append()
     records = large.sh("csb-changes").ok().out.encode()
     return faults.Box(tmp_path, home, tools), records
@@ -618,9 +632,9 @@ def test_killed_at_any_moment(large, appended, rounds, figure):
 
 
 @logic
-def test_killed_before_git_sees_it(large):
+def test_killed_before_git_sees_it(thrice):
     """A pack that has no .idx yet: nothing is lost by it, and it goes in the end."""
-    large.grown(2)
+    large = thrice
     large.append()
     before = set(large.packs())
     large.sh(PIPE).ok()
@@ -635,7 +649,7 @@ def test_killed_before_git_sees_it(large):
 @logic
 @pytest.mark.parametrize("call, number", [
     ("rename", 1), ("rename", 2), ("rename", 3), ("fsync", 1), ("fsync", 3), ("fsync", 5)])
-@pytest.mark.few(3)
+@pytest.mark.few(2)
 def test_an_error_leaves_nothing(large, appended, call, number):
     """No space for a part of it: it is said, and no pack is left that nobody sees."""
     box, records = appended
@@ -748,9 +762,9 @@ def test_a_multi_pack_index_is_forgotten(large):
 
 
 @logic
-def test_what_was_mended_is_not_given_up_for_a_damaged_pack(large):
+def test_what_was_mended_is_not_given_up_for_a_damaged_pack(thrice):
     """csb-gc believes no .idx: the pack must be what it was when it was written."""
-    large.grown(2)
+    large = thrice
     first = next(iter(large.acked))
     older, base = large.packs()
     csb.pack.remove_pack(older)
@@ -875,7 +889,7 @@ def test_while_it_changes(large, rounds, figure):
         one.start()
     packed = 0
     try:
-        for _ in range(rounds(6, 50)):
+        for _ in range(rounds(3, 50)):
             done = large.sh(PIPE)
             assert done.rc in (0, 1) and all(
                 "meanwhile" in line for line in done.err.splitlines()), done
@@ -899,7 +913,7 @@ def test_while_it_changes(large, rounds, figure):
                 fine = len(parts) == len(data) / 64 and re.fullmatch(rb"(.)\1*((.)\3*)?", parts)
                 fine = fine or (data == b"" or len(data) % 4096 == 0)
             good, wrong = good + bool(fine), wrong + (not fine)
-    figure(f"{rounds(6, 50)} backups, {good} versions, {wrong} wrong")
+    figure(f"{rounds(3, 50)} backups, {good} versions, {wrong} wrong")
     assert good and packed and not wrong
     large.sh(PIPE).ok()
     for one in (large, other):
@@ -992,7 +1006,7 @@ def test_readers_meanwhile(large, rounds, figure):
     for one in threads:
         one.start()
     try:
-        for _ in range(rounds(4, 100)):
+        for _ in range(rounds(2, 100)):
             large.append()
             large.backup()
     finally:

@@ -175,6 +175,7 @@ def test_the_turns_around_a_hit(sh):
     ("abc", [[2, 9]], []), ("abc", [[1, 1], [-1, 2], ["0", 1], [True, 2], 5, [0]], []),
     ("abcdef", [[0, 3], [2, 5]], ["abc"]), ("abc", {"0": 1}, []), ("abc", None, []),
     ("x " * 60 + "needle", [[120, 126]], ["needle"])])
+@pytest.mark.few(5)
 def test_what_was_looked_for_is_highlighted(sh, home, snippet, match, marked):
     hit = {**HIT, "snippet": snippet, "match": match}
     shown = on_terminal(sh, home, "csb-fmt", hit)
@@ -199,6 +200,7 @@ def test_many_hits(sh):
 @pytest.mark.parametrize("snippet", [
     "x" * 300, "word " * 60, "\u65e5\u672c\u8a9e" * 40, "e\u0301" * 200, "\U0001f600" * 90,
     "a" + "\u0301" * 500, "a " + "b" * 200 + " c", " ", "", "x" * 75 + "\u65e5", "\u65e5 " * 100])
+@pytest.mark.few(6)
 def test_texts_are_folded_to_fit(sh, snippet):
     out = sh("csb-fmt --verbose", lines({**HIT, "snippet": snippet})).ok().out
     assert max(map(width, out.splitlines())) <= 80
@@ -250,6 +252,7 @@ def test_terminals(sh, home, record):
 
 @pytest.mark.parametrize("good, text", [(STATUS, "Everything"), (HIT, "mend the parser now")])
 @pytest.mark.parametrize("line", [b"garbage", b"[1]", b"\xff\xfe", b'{"kind":', b"[" * 200000])
+@pytest.mark.few(4)
 def test_a_bad_line_is_reported_and_the_rest_is_shown(sh, good, text, line):
     done = sh("csb-fmt", lines(good) + line + b"\n" + lines(good))
     assert (done.rc, done.err.count("\n")) == (1, 1) and "line 2" in done.err

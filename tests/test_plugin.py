@@ -191,6 +191,7 @@ def memory(sh, home, cwd, **env):
 
 
 @pytest.mark.parametrize("name", ["plain", "a b.c_d", "\u00e9t\u00e9", "\U0001f600", "[a]*"])
+@pytest.mark.few(3)
 def test_the_memory_files_of_a_project_are_found(sh, home, name):
     """From its top, from a subdirectory, in a linked worktree; never those of another project."""
     top = home.path / "code" / name
@@ -216,6 +217,7 @@ def test_the_memory_files_of_a_project_are_found(sh, home, name):
     ("search \"don't\"", "status 1"), ("log 3f4a", "the word is wombats"), ("log ffff", "status 3"),
     ("snapshot", "no memory files"), ("", "ask status, search"), ("rm", "ask status, search"),
 ])
+@pytest.mark.few(5)
 def test_what_is_asked_is_answered_on_stdout(sh, home, words, text):
     """The client shows nothing of a command that failed."""
     (home.claude / "projects/-p").mkdir(parents=True)

@@ -1,5 +1,6 @@
 """what README says is so"""
 import ast
+import functools
 import json
 import os
 import re
@@ -130,6 +131,7 @@ def test_the_samples_are_what_the_tools_print(sh, lived_in):
         assert lasting(out) == lasting(shown), out
 
 
+@pytest.mark.logic
 def test_there_are_lines_to_run():
     assert len(LINES) > 25
 
@@ -203,8 +205,10 @@ def test_the_start_is_as_printed(sh, home, tools):
         assert "make test" in file.read()
 
 
+@pytest.mark.logic
 def test_every_option_and_word_is_there(sh, tools):
     """What README writes as code and begins with csb names a program, and its own options."""
+    help_of = {}
     for code in re.findall(r"`((?:csb|session_snapshot|jsonl_snapshot)[ -]?[^`]*)`", README):
         words = code.replace("\n", " ").split()
         tool = words[0]
@@ -213,11 +217,14 @@ def test_every_option_and_word_is_there(sh, tools):
         if tool in ("csb", "csb-NAME", "csb@csb-tools", "csb/HOSTNAME", "csb/main") or "." in tool:
             continue
         assert os.path.exists(os.path.join(tools.bin, tool)), code
-        told = sh(f"{tool} --help").ok().out
+        if tool not in help_of:
+            help_of[tool] = sh(f"{tool} --help").ok().out
+        told = help_of[tool]
         for option in re.findall(r"(?<=\s)--?[a-zA-Z][\w-]*", " ".join(words).split(" -- ")[0]):
             assert option in told or option in ("--oneline", "--verbose", "--json", "-V"), code
 
 
+@pytest.mark.logic
 def test_it_can_be_read_in_five_minutes():
     lines = README.splitlines()
     assert 150 <= len(lines) <= 200
@@ -228,6 +235,7 @@ def test_it_can_be_read_in_five_minutes():
 PROOF = r"`(test_\w+\.py)::(test_\w+)`"
 
 
+@functools.cache
 def marks(file):
     """{name: the marks of that test, as text}, of a file in tests/."""
     with open(os.path.join(ROOT, "tests", file), encoding="utf-8") as code:
@@ -242,6 +250,7 @@ def marks(file):
     return {name: f"{common} {own}" for name, own in found.items()}
 
 
+@pytest.mark.logic
 def test_make_test_proves_every_promise():
     """At least one of its tests is there without the mark long, if only for a few cases."""
     with open(os.path.join(ROOT, "tests/TRUST.md"), encoding="utf-8") as file:
@@ -252,6 +261,7 @@ def test_make_test_proves_every_promise():
         assert quick, promise.partition("\n")[0]
 
 
+@pytest.mark.logic
 def test_every_promise_names_tests_that_are_there():
     """TRUST.md is linked, and what it calls a proof exists."""
     with open(os.path.join(ROOT, "tests/TRUST.md"), encoding="utf-8") as file:

@@ -336,6 +336,7 @@ def test_long_lines(sh, size):
 
 
 @pytest.mark.parametrize("what", ["line", "emoji", "many", "lines", "hostile"])
+@pytest.mark.few(3)
 def test_memory(sh, home, tools, what):
     """At most 64 MB, however long a line is and how much is found; and it comes to an end."""
     unit = {"line": b"abc ", "emoji": "\U0001f600 \\n".encode(), "many": GITHUB.encode() + b"\\n ",

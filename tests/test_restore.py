@@ -120,7 +120,7 @@ def test_another_file_is_kept_unless_forced(sh, home, stored):
     ('{"cleanupPeriodDays": 365}', 359, True), ('{"cleanupPeriodDays": 8}', 5, False),
     ('{"cleanupPeriodDays": 8}', 7, True), ("not json", 2, True), ("[]", 2, True),
     ('{"cleanupPeriodDays": "x"}', 2, True), ("\ufeff{}", 20, False)])
-@pytest.mark.few(4)
+@pytest.mark.few(2)
 def test_a_time_that_the_client_would_purge_is_now(sh, home, settings, days, renewed):
     make_session(home, days=days)
     if settings is not None:

@@ -76,7 +76,7 @@ LIVES = [
 
 
 @pytest.mark.parametrize("states, projects", LIVES)
-@pytest.mark.few(9)
+@pytest.mark.few(5)
 def test_where_it_comes_back(sh, home, lives, states, projects):
     """Its bytes are those of the copy that says most; of what differs none is chosen."""
     lives(states)

@@ -48,6 +48,7 @@ GONE = {
 
 @pytest.mark.parametrize("gone", GONE)
 @pytest.mark.parametrize("stored", [False, True])
+@pytest.mark.few(5)
 def test_what_is_gone_comes_back(sh, home, listing, three, gone, stored):
     """Whether the store knows of it yet or not, and without an index."""
     before = listing(home.claude / "projects")
@@ -172,6 +173,7 @@ print(text.decode())
 
 @pytest.mark.parametrize("since, expected", [
     (days_ago(9, "%Y-%m-%d"), [1, 2]), (days_ago(3), [2]), (days_ago(-1, "%Y-%m-%d"), [])])
+@pytest.mark.few(2)
 def test_since(sh, home, three, since, expected):
     """What went since a time; of what the store does not know yet it is now."""
     lose(home, 1)

@@ -35,7 +35,7 @@ def moved(sh, home):
     ("".join(line(cwd=f"/{'-/'[n & 1]}{'-/'[n >> 1 & 1]}{'-/'[n >> 2 & 1]}old/{'d' * 240}{n}")
              for n in range(8)), "---" + "-old-" + "d" * 192 + "-zzz", "---" + "-old-" + "d" * 192
      + "-zzz")])
-@pytest.mark.few(4)
+@pytest.mark.few(2)
 def test_the_folder_is_found_however_late(moved, text, project, expected):
     assert moved(text, project) == expected
 

@@ -185,7 +185,7 @@ def lived(once):
     ("/w/\U0001f600", "-w---", "--map /w=/\u00e9", "---" + "--"),
     ("/other", "-w", "--map /other=/n", "-n"), ("/other", "-w", "--map /w=/n", "-w"),
     (None, "-w", "--map /w=/n", "-w")])
-@pytest.mark.few(3)
+@pytest.mark.few(2)
 def test_another_folder(sh, home, lived, cwd, project, words, expected):
     """The whole footprint under the new project; not a byte is another."""
     session = lived(cwd, project)

@@ -102,6 +102,7 @@ def test_failures_are_printed_last_and_whole(suite):
     ],
     ids=["broken", "dies", "leaves", "empty"],
 )
+@pytest.mark.few(2)
 def test_what_is_no_failed_test_counts_too(suite, text, closing, reason):
     status, said, found = run(suite(a=text, b=GREEN))
     assert (status, found) == (int("0 failed" not in closing), closing)
@@ -116,6 +117,7 @@ def test_an_error_in_one_file_does_not_keep_others_from_running(suite, tmp_path)
 
 
 @pytest.mark.parametrize("text", ["", SKIPS], ids=["empty", "skips"])
+@pytest.mark.few(1)
 def test_no_test_at_all_is_a_failure(suite, text):
     status, _, closing = run(suite(a=text))
     assert (status, closing[:19]) == (1, "0 passed, 0 failed,")
@@ -131,6 +133,7 @@ def test_parts_and_files(suite):
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.few(1)
 def test_interrupted_it_ends_all_processes(suite, tmp_path, number):
     command = [*suite(a=WAITS, b=WAITS, c=WAITS), "--workers", "2"]
     locks = tmp_path / "locks"

@@ -52,7 +52,7 @@ def folders(home, sh, put):
     ("--deleted -NU /y", []), ("/", [4, 2, 1, 3, 5]), ("-D /", []), ("/x/ap", []), ("/x/APP", [4]),
     ("/x/app*", []), ("/x/_pp", []), ("app", []), ("'/x/app\n'", []), ("-- /y/x/app", [4]),
 ])
-@pytest.mark.few(5)
+@pytest.mark.few(3)
 def test_below_exactly_and_started(sh, folders, words, expected):
     assert scan(sh, words) == expected
 

@@ -379,7 +379,7 @@ NASTY = {"space": "a b", "percent": "100%d %%", "quotes": "it's \"so\"", "newlin
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("word", NASTY.values(), ids=NASTY)
-@pytest.mark.few(6)
+@pytest.mark.few(3)
 def test_each_form_runs_the_tool_with_its_paths(home, backup, kind, word, tmp_path):
     """Home, Claude directory and store, with all that a file name may hold, come out as they are;
     so does the tool's own path."""
@@ -414,6 +414,7 @@ def test_a_git_of_another_place_is_found_again(sh, home, tmp_path):
 
 
 @pytest.mark.parametrize("interval", INTERVALS)
+@pytest.mark.few(6)
 def test_the_clocks_agree(sh, interval):
     """systemd, asked itself, goes off at the minutes of the cron line."""
     print_it = f"csb-schedule --print --interval {interval} --kind"
@@ -437,6 +438,7 @@ def test_the_clocks_agree(sh, interval):
 
 @pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="systemd-analyze is not installed")
 @pytest.mark.parametrize("word", NASTY.values(), ids=NASTY)
+@pytest.mark.few(5)
 def test_systemd_takes_the_units(sh, tmp_path, word):
     text = sh("csb-schedule --print --kind systemd --git-dir \"$W\"", W=f"/{word}").ok().out
     for path, unit in re.findall("^# (/.*)\n(\\[Unit\\]\n(?:(?!# /).*\n)*)", text, re.M):

@@ -202,6 +202,7 @@ def test_no_default_outside_git(sh, tool, source, home):
 
 @both
 @pytest.mark.parametrize("name", ["--dest-dir", "--target-dir"])
+@pytest.mark.few(2)
 def test_directory_of_the_user(sh, tool, source, home, name):
     """It is made, its parent is not; the two options are one."""
     sh(f"{tool} --source notes.md {name} rel").ok()
@@ -265,6 +266,7 @@ def test_a_name_that_is_too_long(sh, home, out):
 
 @both
 @pytest.mark.parametrize("size", [0, 1, (1 << 20) - 1, 1 << 20, (1 << 20) + 1, 5 << 20])
+@pytest.mark.few(8)
 def test_sizes(sh, tool, home, out, tmp_path, size):
     (home.path / "f").write_bytes(random.Random(size).randbytes(size))
     record = take(sh, tool, home.path / "f", out)
@@ -297,6 +299,7 @@ def test_by_hand(sh, home, out):
     (":", 2), ("mkdir f", 2), ("mkfifo f", 2), ("ln -s f f", 2), ("ln -s /dev/null f", 2),
     ("touch x && ln -s x/y f", 2), ("touch f && chmod 000 f", 1),
     ("mkdir d && touch d/f && ln -s d/f f && chmod 000 d", 1)])
+@pytest.mark.few(8)
 def test_no_file(sh, tool, home, make, rc):
     """One line, nothing on stdout, nothing made; 2 if FILE is no file, 1 if a pipe names it."""
     sh(make).ok()
@@ -321,6 +324,7 @@ def test_a_link_is_followed(sh, tool, source, out):
 @pytest.mark.parametrize("line", [
     "--retain -1 --source notes.md", "--retain x", "--source notes.md --restore notes.md",
     "--source", "--restore notes.md notes.md", "--source ''", "--sou notes.md"])
+@pytest.mark.few(8)
 def test_misuse(sh, tool, source, line):
     done = sh(f"{tool} --dest-dir out {line}")
     assert (done.rc, done.out) == (2, "") and done.err.startswith(f"{tool}: ")
@@ -518,6 +522,7 @@ def test_what_is_there_is_never_overwritten(sh, tool, source, out, home, kind):
     ("", 2, 3), ("--retain 3", 2, 3), ("--retain 3", 3, 3), ("--retain 3", 9, 9),
     ("--retain 1", 1, 1), ("--retain 1", 4, 4), ("--retain 0", 9, 10), ("--retain 99", 9, 10),
     ("", 4, None), ("", 5, None)])
+@pytest.mark.few(10)
 def test_retention(sh, tool, source, out, retain, there, left):
     """The single oldest goes, with its sidecar: one a run."""
     if left is None:
@@ -751,6 +756,7 @@ def test_restore_onto_a_link_or_a_directory(sh, tool, source, out, tmp_path):
         "20200101T000000Z__..", "20200101T000000Z__.")),
     *((JSONL, name) for name in (
         "notes.md", "20200101T000000Z__notes.md", "20200101T000000Z__..", "..gz", "...gz"))])
+@pytest.mark.few(6)
 def test_a_backup_must_say_what_it_was(sh, tool, home, tmp_path, name):
     """Nor may it say that it was .. or the directory itself."""
     (home.path / name).write_bytes(gzip.compress(b"x"))
@@ -830,6 +836,7 @@ SPOILT = {
 
 
 @pytest.mark.parametrize("how", [*SPOILT, "directory", "fifo", "unreadable", "loop"])
+@pytest.mark.few(6)
 def test_a_sidecar_that_differs(sh, out, tmp_path, how):
     """Or that cannot be read: nothing is put in place, not even over a file."""
     path = fake(JSONL, out, OLD.format(1))
@@ -867,6 +874,7 @@ DAMAGE = {
 
 
 @pytest.mark.parametrize("how", DAMAGE)
+@pytest.mark.few(9)
 def test_a_damaged_archive(sh, out, tmp_path, how):
     """With a sidecar or without: refused, nothing left behind."""
     path = fake(JSONL, out, OLD.format(1), b"some text\n" * 500, sidecar=len(how) % 2)
@@ -899,6 +907,7 @@ def test_what_follows_a_member_at_a_block_s_end(sh, home, tmp_path, size, more):
 
 
 @pytest.mark.parametrize("command", ["gzip -1", "gzip -9", "gzip -n", "gzip --rsyncable"])
+@pytest.mark.few(2)
 def test_what_gzip_itself_made(sh, source, out, tmp_path, command):
     """A .gz of another program is as good; so is one that unpacks to a thousand times its size."""
     out.mkdir()

@@ -216,6 +216,7 @@ def refused(sh, house, reason):
 
 
 @pytest.mark.parametrize("text, reason", REFUSED)
+@pytest.mark.few(16)
 def test_it_refuses_what_would_change_its_meaning(sh, house, text, reason):
     put_tool(house, text)
     refused(sh, house, reason)

@@ -345,6 +345,7 @@ HOOK = '{"hooks": {"SessionEnd": [{"hooks": [{"type": "command", "command": "%s"
     ('{"enabledPlugins": {"csb@csb-tools": true}}', ["plugin"]),
     ('{"enabledPlugins": {"csb@csb-tools": false}}', []),
 ])
+@pytest.mark.few(3)
 def test_what_backs_up_by_itself(sh, backed_up, home, settings, found):
     (home.claude / "settings.json").write_text(settings)
     sh("csb-backup").ok()

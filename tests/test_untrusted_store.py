@@ -85,6 +85,7 @@ def test_nothing_of_its_configuration_is_run(home, forge, survive):
 @pytest.mark.parametrize("remote", [
     "url = {evil}\n uploadpack = X uploadpack", "url = x@y:z", "url = ext::X ext",
     "url = git://127.0.0.1:9/x", "url = file://{evil}\n uploadpack = X uploadpack"])
+@pytest.mark.few(3)
 def test_objects_that_are_missing_are_not_fetched(home, forge, survive, remote):
     """A store that promises its objects elsewhere does not make git go there."""
     lost = "0123456789abcdef" * 2 + "01234567"
@@ -108,6 +109,7 @@ def test_objects_that_are_missing_are_not_fetched(home, forge, survive, remote):
     " graphColors = red\n[format]\n pretty = %B\n[notes]\n displayRef = refs/heads/*\n[core]\n"
     " abbrev = 4\n logAllRefUpdates = always\n[color]\n ui = always\n[column]\n ui = always\n"
     "[advice]\n statusHints = true\n[versionsort]\n suffix = x\n[tag]\n sort = -x"])
+@pytest.mark.few(4)
 def test_a_configuration_that_changes_what_git_prints(sh, home, forge, config):
     """What git log prints stays what is expected, also of a session that only a merge added."""
     one, tree = forge.tip, [transcript(EVIL)]
@@ -138,7 +140,7 @@ COMMITS = {
 
 
 @pytest.mark.parametrize("kind", COMMITS)
-@pytest.mark.few(4)
+@pytest.mark.few(2)
 def test_commits_that_git_would_not_make(forge, survive, kind):
     """A commit that makes no sense costs itself; the session on another ref comes back."""
     given = dict(COMMITS[kind])
@@ -201,7 +203,7 @@ def test_a_ref_whose_name_is_no_plain_text(sh, home, forge, name):
     ("objects/info/http-alternates", "http://127.0.0.1:9/\n"), ("commondir", "."),
     ("objects/info/commit-graph", "CGPH rubbish"), ("objects/pack/multi-pack-index", "MIDX x"),
     ("refs/replace/{good}", "{evil}\n"), ("index", "DIRC rubbish"), ("MERGE_HEAD", "\x1b[2J")])
-@pytest.mark.few(4)
+@pytest.mark.few(2)
 def test_files_that_bend_the_history(home, forge, survive, where, text):
     """Grafts, replacements, alternates and their like do not take the good session away."""
     words = {"good": forge.tip, "evil": forge.commit([transcript(EVIL)], parent=False),
@@ -294,6 +296,7 @@ def test_a_line_of_100_mb_takes_no_memory(sh, home, forge, kind, tools, figure):
 
 @pytest.mark.soak
 @pytest.mark.parametrize("where", ["projects/-p/{}", "file-history", "tasks/{}/a"])
+@pytest.mark.few(2)
 def test_a_parent_is_swapped_for_a_link(sh, home, forge, where, rounds, figure):
     """Whenever a directory becomes a link while files are restored into it, none goes through."""
     names = [(("projects", "-p", EVIL, "a"), FILE), (("file-history", EVIL, "a"), FILE),

@@ -8,7 +8,7 @@ import sys
 import time
 
 import pytest
-from conftest import INDEX, ROOT, STORE, line, name
+from conftest import INDEX, ROOT, STORE, line, name, put_into
 
 sys.path.insert(0, f"{ROOT}/lib")
 
@@ -20,14 +20,19 @@ pytestmark = pytest.mark.logic
 GONE = f"projects/-w/{name(1)}.jsonl"
 
 
-@pytest.fixture
-def indexed(sh, put, home):
-    """Two sessions of one project, one of another one; the path of their index."""
-    put(1, line("one") * 3)
-    put(2, line("two"))
-    put(3, line("three"), "-v")
+def make_indexed(sh, home):
+    """Two sessions of one project, one of another one, stored and indexed."""
+    put_into(home, 1, line("one") * 3)
+    put_into(home, 2, line("two"))
+    put_into(home, 3, line("three"), "-v")
     (home.claude / "settings.json").write_text("{}")
     sh(f"{STORE}; {INDEX}").ok()
+
+
+@pytest.fixture
+def indexed(once, home):
+    """The path of their index."""
+    once(make_indexed)
     return str(home.backup / "session-backup.db")
 
 
@@ -75,6 +80,7 @@ ALL_AWAY = {
 
 
 @pytest.mark.parametrize("what", CASES)
+@pytest.mark.few(7)
 def test_the_disk_decides(sh, indexed, what):
     """Unless it cannot be asked: then the index's word counts."""
     lines, changed = CASES[what]
@@ -98,8 +104,11 @@ def test_the_disk_decides(sh, indexed, what):
 
 
 @pytest.mark.parametrize("what", ALL_AWAY)
-def test_where_all_is_away_each_is_missing(sh, indexed, capfd, what):
-    """One line asks for the disk, and says what brings them back."""
+@pytest.mark.few(2)
+def test_where_all_is_away_each_is_missing(sh, home, capfd, what):
+    """One line asks for the disk, and says what brings them back: once a process and directory."""
+    make_indexed(sh, home)
+    indexed = str(home.backup / "session-backup.db")
     sh(f"cd ~/.claude; {ALL_AWAY[what]}").ok()
     assert states(indexed) == {
         number: (project, "missing") for number, (project, _) in HERE.items()}
@@ -196,6 +205,7 @@ NO_INDEX = {
 
 
 @pytest.mark.parametrize("what", NO_INDEX)
+@pytest.mark.few(2)
 def test_an_index_that_cannot_be_read(indexed, what):
     """One sentence that says what to type, before anything is yielded."""
     spoil, status, said = NO_INDEX[what]
