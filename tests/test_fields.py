@@ -392,7 +392,7 @@ csb-changes
 csb-changes --session 99999999
 csb-backup
 echo x >~/.claude/CLAUDE.md; csb-changes | csb-gitcommit --tell-seen
-echo y >~/.claude/CLAUDE.md; csb-changes | csb-gitcommit --dry-run
+echo y >~/.claude/CLAUDE.md; csb-changes | csb-gitcommit
 csb-gitcommit --make --git-dir $HOME/more.git </dev/null
 csb-find
 csb-find --lost

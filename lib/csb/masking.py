@@ -145,7 +145,7 @@ class Masker:
 
         text = line.decode("utf-8", "surrogateescape")
         try:
-            record = _decode(text.removeprefix("\ufeff"))
+            record = _decode_fields(text.removeprefix("\ufeff"))
             texts = list(_texts_in(record, _places_of_strings(text)))
         except (ValueError, RecursionError):
             number = self.line
@@ -272,7 +272,7 @@ class _Fields(list):
 
 
 _decoder = json.JSONDecoder(object_pairs_hook=_Fields)
-_decode = _decoder.decode
+_decode_fields = _decoder.decode
 
 
 def _places_of_strings(line):
