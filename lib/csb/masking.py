@@ -145,7 +145,7 @@ class Masker:
 
         text = line.decode("utf-8", "surrogateescape")
         try:
-            record = _decode(text.removeprefix("\ufeff"))
+            record = _fields_decoder.decode(text.removeprefix("\ufeff"))
             texts = list(_texts_in(record, _places_of_strings(text)))
         except (ValueError, RecursionError):
             number = self.line
@@ -271,15 +271,14 @@ class _Fields(list):
     """An object of JSON: all its fields, as they stand there."""
 
 
-_decoder = json.JSONDecoder(object_pairs_hook=_Fields)
-_decode = _decoder.decode
+_fields_decoder = json.JSONDecoder(object_pairs_hook=_Fields)
 
 
 def _places_of_strings(line):
     """Yield (start, end) of each string in a line of JSON, without its quotes."""
     at = line.find('"')
     while at >= 0:
-        _, end = _decoder.raw_decode(line, at)
+        _, end = _fields_decoder.raw_decode(line, at)
         yield at + 1, end - 1
         at = line.find('"', end)
 
