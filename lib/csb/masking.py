@@ -146,7 +146,7 @@ class Masker:
         text = line.decode("utf-8", "surrogateescape")
         try:
             record = _fields_decoder.decode(text.removeprefix("\ufeff"))
-            texts = list(_texts_in(record, _places_of_strings(text)))
+            texts = list(_secret_texts_in(record, _places_of_strings(text)))
         except (ValueError, RecursionError):
             number = self.line
             count = self.count
@@ -283,7 +283,7 @@ def _places_of_strings(line):
         at = line.find('"', end)
 
 
-def _texts_in(value, places, field="", pointer="", is_input=False):
+def _secret_texts_in(value, places, field="", pointer="", is_input=False):
     """Yield a _Text for each string in a value that may be, or hold, a secret.
 
     places: those of the strings in the line, from the first of the value on. is_input:
@@ -300,7 +300,7 @@ def _texts_in(value, places, field="", pointer="", is_input=False):
                 continue
             name = key.replace("~", "~0").replace("/", "~1")    # RFC 6901
             inside = is_input or key == "input" and kind.endswith("tool_use")
-            yield from _texts_in(inner, places, key, f"{pointer}/{name}", inside)
+            yield from _secret_texts_in(inner, places, key, f"{pointer}/{name}", inside)
     elif isinstance(value, list) and _holds_key(value):
         # Claude Code writes a patch so: the key is in all of its lines.
         pieces = []
@@ -311,7 +311,7 @@ def _texts_in(value, places, field="", pointer="", is_input=False):
         yield _Text("\n".join(value), field, pointer, pieces)
     elif isinstance(value, list):
         for number, inner in enumerate(value):
-            yield from _texts_in(inner, places, field, f"{pointer}/{number}", is_input)
+            yield from _secret_texts_in(inner, places, field, f"{pointer}/{number}", is_input)
 
 
 def _is_sealed(key, kind):
