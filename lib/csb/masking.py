@@ -311,7 +311,8 @@ def _secret_texts_in(value, places, field="", pointer="", is_input=False):
         yield _Text("\n".join(value), field, pointer, pieces)
     elif isinstance(value, list):
         for number, inner in enumerate(value):
-            yield from _secret_texts_in(inner, places, field, f"{pointer}/{number}", is_input)
+            place = f"{pointer}/{number}"
+            yield from _secret_texts_in(inner, places, field, place, is_input)
 
 
 def _is_sealed(key, kind):
