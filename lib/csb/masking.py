@@ -145,8 +145,8 @@ class Masker:
 
         text = line.decode("utf-8", "surrogateescape")
         try:
-            record = _decode_fields(text.removeprefix("\ufeff"))
-            texts = list(_texts_in(record, _places_of_strings(text)))
+            record = _fields_decoder.decode(text.removeprefix("\ufeff"))
+            texts = list(_secret_texts_in(record, _places_of_strings(text)))
         except (ValueError, RecursionError):
             number = self.line
             count = self.count
@@ -271,20 +271,19 @@ class _Fields(list):
     """An object of JSON: all its fields, as they stand there."""
 
 
-_decoder = json.JSONDecoder(object_pairs_hook=_Fields)
-_decode_fields = _decoder.decode
+_fields_decoder = json.JSONDecoder(object_pairs_hook=_Fields)
 
 
 def _places_of_strings(line):
     """Yield (start, end) of each string in a line of JSON, without its quotes."""
     at = line.find('"')
     while at >= 0:
-        _, end = _decoder.raw_decode(line, at)
+        _, end = _fields_decoder.raw_decode(line, at)
         yield at + 1, end - 1
         at = line.find('"', end)
 
 
-def _texts_in(value, places, field="", pointer="", is_input=False):
+def _secret_texts_in(value, places, field="", pointer="", is_input=False):
     """Yield a _Text for each string in a value that may be, or hold, a secret.
 
     places: those of the strings in the line, from the first of the value on. is_input:
@@ -301,7 +300,7 @@ def _texts_in(value, places, field="", pointer="", is_input=False):
                 continue
             name = key.replace("~", "~0").replace("/", "~1")    # RFC 6901
             inside = is_input or key == "input" and kind.endswith("tool_use")
-            yield from _texts_in(inner, places, key, f"{pointer}/{name}", inside)
+            yield from _secret_texts_in(inner, places, key, f"{pointer}/{name}", inside)
     elif isinstance(value, list) and _holds_key(value):
         # Claude Code writes a patch so: the key is in all of its lines.
         pieces = []
@@ -312,7 +311,8 @@ def _texts_in(value, places, field="", pointer="", is_input=False):
         yield _Text("\n".join(value), field, pointer, pieces)
     elif isinstance(value, list):
         for number, inner in enumerate(value):
-            yield from _texts_in(inner, places, field, f"{pointer}/{number}", is_input)
+            place = f"{pointer}/{number}"
+            yield from _secret_texts_in(inner, places, field, place, is_input)
 
 
 def _is_sealed(key, kind):
