@@ -413,9 +413,10 @@ class Record:
     def is_sound(self):
         """Has everything in it that we rely on the right type?"""
         fields = self.fields
-        for name in ("type", "cwd", "uuid"):
-            if name in fields and not isinstance(fields[name], (str, type(None))):
-                return False
+        if not (self.uuid and self.type and self.cwd):
+            for name in ("type", "cwd", "uuid"):
+                if not isinstance(fields.get(name, ""), (str, type(None))):
+                    return False
         if self.type in ("user", "assistant"):
             message = fields.get("message")
             if not isinstance(message, dict):
@@ -1056,6 +1057,9 @@ class Lineage:
         # fork says may be inherited, and names its grandparent then. Older versions
         # began with records of the session before.
         known = self.known
+        fields = record.fields
+        if known.get("own") and not {"forkedFrom", "requestSessionId"} & fields.keys():
+            return                  # as nearly all
         asker = record.requested_by
         if asker and record.type == "assistant" and self._is_other(asker):
             self._note(asker, "request")
