@@ -1101,7 +1101,7 @@ def utc_of(value):
     """A time as a record has it in RFC 3339, UTC, with three digits; "" if it is none.
 
     As Claude Code reads it: milliseconds since 1970, a date (in UTC), a time with a
-    zone or without one (the machine's).
+    zone or without one (the machine's), a date as in a mail.
     """
     if isinstance(value, str):
         if _USUAL_TIME.fullmatch(value):
@@ -1121,7 +1121,7 @@ def _thousandths_of(text):
 
     match = _TIME.fullmatch(text)
     if match is None:
-        return None
+        return _thousandths_of_mail(text)
     day, minute, second, fraction, zone = match.groups()
     if minute is None or zone == "Z":
         zone = "+00:00"
@@ -1133,3 +1133,12 @@ def _thousandths_of(text):
     except (ValueError, OverflowError, OSError):
         return None
     return seconds * 1000 + int((fraction or "")[:3].ljust(3, "0"))
+
+
+def _thousandths_of_mail(text):
+    from email.utils import parsedate_to_datetime
+
+    try:
+        return int(parsedate_to_datetime(text).timestamp()) * 1000
+    except (TypeError, ValueError, IndexError, OverflowError, OSError):
+        return None
