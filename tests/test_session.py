@@ -99,6 +99,11 @@ def test_pick_fails(word, ids, status):
     assert failure.value.status == status
 
 
+def test_pick_says_that_a_word_is_too_short():
+    with pytest.raises(Error, match="4 digits are needed"):
+        pick(ONE[:3], [ONE])
+
+
 def test_spellings():
     spellings = Spellings([LOUD])
     assert spellings.of(ONE) == LOUD

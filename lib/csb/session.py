@@ -239,6 +239,8 @@ def pick(word, ids):
         found = [one for one in ids if names_id(word, one)]
     if len(found) == 1:
         return found[0]
+    if not found and len(word) < SHORTEST:
+        raise Error(f"'{word}' names no session: {SHORTEST} digits are needed", FAILED)
     if not found:
         raise Error(f"cannot find session '{word}'", FAILED)
     names = " ".join(found[:NAMED_AT_MOST])
