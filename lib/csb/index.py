@@ -47,6 +47,7 @@ SESSION_TABLE = (
     f"CREATE TABLE session ({', '.join(SESSION_COLUMNS)}, PRIMARY KEY (path))"
 )
 SESSION_VERSION = 0x63736205    # the last byte counts
+OTHER_VERSION = "not an index of this version"
 
 INDEX_WAIT = 10                 # seconds for whoever writes
 SEEN_GONE = "gone"
@@ -202,7 +203,7 @@ def check_version(database, schema):
     master = f"{schema}.sqlite_master"
     tables = database.execute(f"SELECT sql FROM {master} WHERE type = 'table'")
     if version != SESSION_VERSION or tables.fetchall() != [(SESSION_TABLE,)]:
-        raise database.DatabaseError("not an index of this version")
+        raise database.DatabaseError(OTHER_VERSION)
 
 
 def is_damage(error):

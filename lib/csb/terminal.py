@@ -191,6 +191,11 @@ def human_size(count):
     return f"{size:.1f} {unit}"
 
 
+def capital(text):
+    """A sentence with its first letter as at the beginning."""
+    return text[:1].upper() + text[1:]
+
+
 def counted(count, noun):
     """A count and its noun: 1 file, 1,269 files."""
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
