@@ -22,7 +22,7 @@ RUN = '{"kind":"backup","at":"2026-01-02T03:04:05Z","outcome":"failed"}'
 TOOLS = sorted(name for name in os.listdir(os.path.join(ROOT, "bin"))
                if not name.startswith((".", "__")))
 SLOW = set("pathlib dataclasses typing logging tempfile asyncio concurrent".split())
-HEAVY = set("sqlite3 hashlib subprocess gzip zlib datetime shutil".split())
+HEAVY = set("sqlite3 hashlib subprocess gzip datetime shutil".split())
 SHEBANG = "#!/usr/bin/env -S python3 -IS"
 ID = "11111111-2222-4333-8444-{:012d}"
 FIRST = ID.format(1)
@@ -33,7 +33,7 @@ INDEXED = "csb-find | csb-index >/dev/null"
 
 # tool: what must have run before, then a line in which the tool writes to stdout
 WORKS = {
-    "csb": (INDEXED, "csb list -n 0 --full"),
+    "csb": (INDEXED, "csb list -n 0 --verbose"),
     "csb-backup": ("", "csb-backup"),
     "csb-cat": ("", f"csb-cat {FIRST}"),
     "csb-changes": ("", "csb-changes"),
