@@ -33,7 +33,7 @@ INDEXED = "csb-find | csb-index >/dev/null"
 
 # tool: what must have run before, then a line in which the tool writes to stdout
 WORKS = {
-    "csb": (INDEXED, "csb list -n 0 --verbose"),
+    "csb": (INDEXED, "csb list -n 0 --json"),
     "csb-backup": ("", "csb-backup"),
     "csb-cat": ("", f"csb-cat {FIRST}"),
     "csb-changes": ("", "csb-changes"),
