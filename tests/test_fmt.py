@@ -155,9 +155,9 @@ KINDS = [
       "what": "aws-key", "preview": "k=[..]"},
      "aws-key           session 3f4a9b10, line 7: k=[..]\n"),
     ({"kind": "timer", "timer": "cron", "installed": True, "running": True, "interval": 15,
-      "last_success": LONG_AGO},
+      "last_success": LONG_AGO, "next_at": LONG_AGO},
      "  timer        cron, every 15 minutes, installed and running\n"
-     "  last backup  LONG AGO, 3 Feb 2001\n"),
+     "  last backup  LONG AGO, 3 Feb 2001\n  next one     3 Feb 2001\n"),
     ({"kind": "timer", "timer": "cron", "installed": False, "running": False,
       "reason": "there is no crontab"},
      "  timer        cron, not installed, there is no crontab\n"),
