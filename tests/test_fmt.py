@@ -72,7 +72,8 @@ def test_what_is_special(sh):
              ({"state": "deleted"}, "deleted"), ({"rewritten_at": LONG_AGO}, "rewritten 3 Feb"),
              ({"state": "husk"}, "no transcript"), ({"state": "missing"}, "missing"),
              ({"place": "copy"}, "a copy"), ({"place": "deeper"}, "one folder too deep"),
-             ({"relocated_to": "/srv/x"}, "goes on in /srv/x"), ({"continued_in": OTHER}, "went on in beef9b10"),
+             ({"relocated_to": "/srv/x"}, "goes on in /srv/x"), ({"ended_by_model": True}, "ended"),
+             ({"continued_in": OTHER}, "went on in beef9b10"),
              ({"change": "new"}, "new"), ({"change": "grew"}, "grew")]
     records = [session(**fields) for fields, _ in table]
     short = sh("csb-fmt --oneline", lines(*records)).ok().out.splitlines()
