@@ -394,7 +394,7 @@ csb-changes
 csb-changes --session 99999999
 csb-backup
 echo x >~/.claude/CLAUDE.md; csb-changes | csb-gitcommit --tell-seen
-echo y >~/.claude/CLAUDE.md; csb-changes | csb-gitcommit
+echo y >~/.claude/CLAUDE.md; csb-changes | csb-gitcommit --dry-run
 csb-gitcommit --make --git-dir $HOME/more.git </dev/null
 csb-find
 csb-find --lost
