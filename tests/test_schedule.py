@@ -89,7 +89,8 @@ def test_the_crontab_of_a_user(sh, home, system):
     again = machine.tab.read_bytes()
     assert again.startswith(OTHERS + b"last, without an end\n" + both[len(one):])
     assert again.count(b"\n") == both.count(b"\n") and b" every 60 minutes from " in again
-    assert sh("csb-schedule --remove").ok().records[0]["installed"] is False
+    removed, = sh("csb-schedule --remove").ok().records
+    assert removed["installed"] is False and "next_at" not in removed
     assert machine.tab.read_bytes() == OTHERS + b"last, without an end\n" + both[len(one):]
     done = sh("csb-schedule --remove")
     assert (done.rc, done.out) == (0, "") and "no timer of this store" in done.err
@@ -176,6 +177,7 @@ def test_launchd(sh, home, system):
     machine = system("launchd")
     done = sh("csb-schedule --kind launchd").ok()
     assert done.records[0]["running"] and done.records[0]["interval"] == 15
+    assert "next_at" not in done.records[0]
     agent = plistlib.loads((machine.path / "loaded").read_bytes())
     assert agent["StartInterval"] == 900 and agent["Label"] == done.records[0]["name"]
     path, = (home.path / "Library/LaunchAgents").iterdir()
