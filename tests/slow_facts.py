@@ -199,7 +199,10 @@ def facts(path):
            "first_uuid": [r["uuid"] for r in chats if r.get("uuid")][:1],
            "tokens": [{name: sum(usage.get(field, 0) for usage in cost.values())
                        for name, field in fields.items()}] if cost else []}
+    links = [r["prUrl"] for r in records if r.get("type") == "pr-link"]
+    links = list(dict.fromkeys(reversed(links)))
     return {**{name: values[0] for name, values in one.items() if values},
+            **({"pr_links": links[:20][::-1]} if links else {}),
             "messages": len(main), "user_messages": len(prompts), "tool_calls": calls,
             "bad_lines": bad, "folders": work}
 

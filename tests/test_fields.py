@@ -179,6 +179,8 @@ def test_the_last_that_is_said_counts(learn):
         record(message={"model": "<synthetic>"}, version="", gitBranch="HEAD"),
         record(message={"model": "c"}, isSidechain=True, gitBranch=""),
         record(message={"model": ["d"]}, version=3, gitBranch=None),
+        *(json.dumps({"type": "pr-link", "prUrl": url}) + "\n"
+          for url in ("https://x/1", "https://x/2", "https://x/1", "javascript:x", ["https://x/3"])),
         record("user", "one", timestamp="2026-01-02T03:04:06Z"),
         record("user", [{"type": "tool_result"}], timestamp="2026-01-02T03:04:09Z"),
         record("user", "two", timestamp="2026-01-02T03:04:05Z"),
@@ -186,10 +188,10 @@ def test_the_last_that_is_said_counts(learn):
         record("user", "<local-command-stdout>x"), record("user", "c", isCompactSummary=True)])
     found = learn(text)["shown"]
     assert {name: found.get(name) for name in (
-        "model", "version", "git_branch", "first_uuid", "user_messages", "tool_calls",
+        "model", "version", "git_branch", "first_uuid", "pr_links", "user_messages", "tool_calls",
         "last_user_at", "bad_lines")} == {
         "model": "b", "version": "2", "git_branch": "fix it", "first_uuid": "first",
-        "user_messages": 2, "tool_calls": 0,
+        "pr_links": ["https://x/2", "https://x/1"], "user_messages": 2, "tool_calls": 0,
         "last_user_at": "2026-01-02T03:04:06.000Z", "bad_lines": 0}
 
 
@@ -392,7 +394,7 @@ csb-changes
 csb-changes --session 99999999
 csb-backup
 echo x >~/.claude/CLAUDE.md; csb-changes | csb-gitcommit --tell-seen
-echo y >~/.claude/CLAUDE.md; csb-changes | csb-gitcommit
+echo y >~/.claude/CLAUDE.md; csb-changes | csb-gitcommit --dry-run
 csb-gitcommit --make --git-dir $HOME/more.git </dev/null
 csb-find
 csb-find --lost

@@ -72,7 +72,8 @@ def test_what_is_special(sh):
              ({"state": "deleted"}, "deleted"), ({"rewritten_at": LONG_AGO}, "rewritten 3 Feb"),
              ({"state": "husk"}, "no transcript"), ({"state": "missing"}, "missing"),
              ({"place": "copy"}, "a copy"), ({"place": "deeper"}, "one folder too deep"),
-             ({"relocated_to": "/srv/x"}, "goes on in /srv/x"), ({"continued_in": OTHER}, "went on in beef9b10"),
+             ({"relocated_to": "/srv/x"}, "goes on in /srv/x"), ({"ended_by_model": True}, "ended"),
+             ({"continued_in": OTHER}, "went on in beef9b10"),
              ({"change": "new"}, "new"), ({"change": "grew"}, "grew")]
     records = [session(**fields) for fields, _ in table]
     short = sh("csb-fmt --oneline", lines(*records)).ok().out.splitlines()
@@ -155,9 +156,9 @@ KINDS = [
       "what": "aws-key", "preview": "k=[..]"},
      "aws-key           session 3f4a9b10, line 7: k=[..]\n"),
     ({"kind": "timer", "timer": "cron", "installed": True, "running": True, "interval": 15,
-      "last_success": LONG_AGO},
+      "last_success": LONG_AGO, "next_at": LONG_AGO},
      "  timer        cron, every 15 minutes, installed and running\n"
-     "  last backup  LONG AGO, 3 Feb 2001\n"),
+     "  last backup  LONG AGO, 3 Feb 2001\n  next one     3 Feb 2001\n"),
     ({"kind": "timer", "timer": "cron", "installed": False, "running": False,
       "reason": "there is no crontab"},
      "  timer        cron, not installed, there is no crontab\n"),

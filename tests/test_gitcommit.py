@@ -226,6 +226,22 @@ def test_sha256_and_bare_repositories(sh, home):
     sh(f"csb-restore --git-dir ~/256 --target-dir ~/out {ID}").ok()
 
 
+def test_dry_run_writes_nothing(sh, home, listing):
+    fill(home)
+    before = listing(home.path)
+    records = sh("csb-changes | csb-gitcommit --dry-run").ok().records
+    assert [(r["class"], r["files"], r["dry_run"]) for r in records] == [
+        ("noise", 8, True), ("user", 1, True)]
+    assert all("commit" not in record for record in records)
+    assert listing(home.path) == before
+    backup(sh).ok()
+    (home.claude / "todos/0.txt").write_bytes(b"1")
+    before = listing(home.path)
+    records = sh("csb-changes | csb-gitcommit --dry-run").ok().records
+    assert [(r["class"], r["files"], r["bytes"]) for r in records] == [("noise", 1, 1)]
+    assert listing(home.path) == before
+
+
 def test_a_run_waits_while_another_holds_the_lock(sh, home):
     """Nothing is committed until the lock is free; then all is."""
     fill(home)

@@ -881,6 +881,7 @@ def facts_that_go():
             "id": "m", "model": "claude", "content": [{"type": "tool_use", "name": "Bash"}],
             "usage": {"input_tokens": 5}}),
         json.dumps({"type": "custom-title", "customTitle": "by hand"}) + "\n",
+        json.dumps({"type": "pr-link", "prUrl": "http://x/1"}) + "\n",
         json.dumps({"type": "continued-in", "continuedInSessionId": name(9)}) + "\n",
         json.dumps({"type": "relocated", "relocatedCwd": "/new"}) + "\n",
         json.dumps({"type": "ended-by-model"}) + "\n"]

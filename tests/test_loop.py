@@ -157,7 +157,7 @@ def test_only_the_restore_writes_into_the_claude_directory(sh, home, real, listi
                  "csb-list | csb-restore --dry-run", "csb-list | csb-restore --target-dir ~/out",
                  "csb-list | jsonl_snapshot --dest-dir ~/shots",
                  "csb-list | session_snapshot --dest-dir ~/notes", "csb-find --lost", "csb-verify",
-                 "csb-changes | csb-index",
+                 "csb-changes | csb-index", "csb-changes | csb-gitcommit --dry-run",
                  "csb-changes | csb-gitcommit"):
         sh(line)
         assert listing(home.claude) == before, line

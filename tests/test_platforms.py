@@ -167,8 +167,8 @@ def test_a_session_is_restored_on_windows(home, sh, gone):
     assert sh(f"csb-restore --force --repair {name(0)}").rc == 0
     assert main.read_text().endswith("{torn\n")
     assert [path.read_text() for path in main.parent.glob("*.replaced")] == ["mine\n"]
-    sh(f"csb-restore --target-dir out --map /w=/v {name(0)}").ok()
-    assert (home.path / f"out/projects/-v/{name(0)}.jsonl").exists()
+    done = sh(f"csb-restore --target-dir out --map /w=/v --rewrite-cwd {name(0)}")
+    assert (home.path / f"out/projects/-v/{name(0)}.jsonl").read_text().count('"cwd": "/v"'), done
     assert not [path for path in home.path.rglob(".csb-tmp-*")]
 
 

@@ -184,6 +184,7 @@ def lived(once):
     ("/w/a_b.c", "-w-a-b-c", "--map /w=/v", "-v-a-b-c"),
     ("/w/\U0001f600", "-w---", "--map /w=/\u00e9", "---" + "--"),
     ("/other", "-w", "--map /other=/n", "-n"), ("/other", "-w", "--map /w=/n", "-w"),
+    ("/w", "-w", "--cwd /srv/app", "-srv-app"), (None, "-w", "--cwd /srv", "-srv"),
     (None, "-w", "--map /w=/n", "-w")])
 @pytest.mark.few(2)
 def test_another_folder(sh, home, lived, cwd, project, words, expected):
@@ -208,20 +209,37 @@ def test_another_folder(sh, home, lived, cwd, project, words, expected):
 def test_a_folder_with_a_long_path(sh, home, lived):
     """The client makes a hash of it, not always the same: a name that is there is taken."""
     session = lived("/w", "-w")
-    done = sh(f"csb-restore --target-dir out --map /w={LONG} {session}").ok()
+    done = sh(f"csb-restore --target-dir out --cwd {LONG} {session}").ok()
     assert any(path.startswith("projects/-" + "d" * 199 + "-") for path in placed(done))
     long = "-" + "d" * 199 + "-1ohkni"
     (home.claude / "projects" / long).mkdir()
-    sh(f"csb-restore --map /w={LONG} {session}").ok()
+    sh(f"csb-restore --cwd {LONG} {session}").ok()
     assert (home.claude / "projects" / long / f"{session}.jsonl").exists()
 
 
-@pytest.mark.parametrize("words", ["--map x", "--map =x", "--map x=", "--at",
-                                   "--map"])
+@pytest.mark.parametrize("words", ["--map x", "--map =x", "--map x=", "--rewrite-cwd", "--at",
+                                   "--map", "--cwd ''"])
 @pytest.mark.few(1)
 def test_misuse(sh, grown, words):
     done = sh(f"csb-restore {name(1)} {words}")
     assert (done.rc, done.out) == (2, "") and "Traceback" not in done.err
+
+
+@pytest.mark.long
+def test_the_cwd_fields_of_the_copy(sh, home, lived):
+    """With --rewrite-cwd they name the new folder, as csb-remap writes them; twice is once."""
+    session = lived("/home/old/a", "-home-old-a")
+    words = f"csb-restore {session} --target-dir out --map /home/old=/home/new --rewrite-cwd"
+    found = placed(sh(words).ok())
+    path = f"projects/-home-new-a/{session}"
+    assert found[f"{path}.jsonl"] == (
+        json.dumps({"type": "summary"}) + "\n{\n" + line("a", cwd="/home/new/a")
+        + line("b", cwd="/else"))
+    assert found[f"{path}/subagents/agent-1.jsonl"] == line("sub", cwd="/home/new/a")
+    assert {record["result"] for record in sh(words).ok().records} == {"kept"}
+    (home.path / "out" / f"{path}.jsonl").write_text(line("other"))
+    assert sh(words).rc == 1 and sh(f"{words} --force").rc == 0
+    assert placed(sh(f"csb-restore {session} --target-dir out2").ok()), "the store has the old one"
 
 
 @pytest.mark.parametrize("bad", ["/home/old/a\0b", "/home/old/a\ud83d", "/home/old/" + "x/" * 2100])

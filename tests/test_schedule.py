@@ -88,8 +88,9 @@ def test_the_crontab_of_a_user(sh, home, system):
     sh("csb-schedule --interval 60").ok()
     again = machine.tab.read_bytes()
     assert again.startswith(OTHERS + b"last, without an end\n" + both[len(one):])
-    assert again.count(b"\n") == both.count(b"\n") and b" every 60 minutes\n" in again
-    assert sh("csb-schedule --remove").ok().records[0]["installed"] is False
+    assert again.count(b"\n") == both.count(b"\n") and b" every 60 minutes from " in again
+    removed, = sh("csb-schedule --remove").ok().records
+    assert removed["installed"] is False and "next_at" not in removed
     assert machine.tab.read_bytes() == OTHERS + b"last, without an end\n" + both[len(one):]
     done = sh("csb-schedule --remove")
     assert (done.rc, done.out) == (0, "") and "no timer of this store" in done.err
@@ -176,6 +177,7 @@ def test_launchd(sh, home, system):
     machine = system("launchd")
     done = sh("csb-schedule --kind launchd").ok()
     assert done.records[0]["running"] and done.records[0]["interval"] == 15
+    assert "next_at" not in done.records[0]
     agent = plistlib.loads((machine.path / "loaded").read_bytes())
     assert agent["StartInterval"] == 900 and agent["Label"] == done.records[0]["name"]
     path, = (home.path / "Library/LaunchAgents").iterdir()
@@ -266,9 +268,10 @@ def test_status(sh, home, system):
 
     timer, = said((90, "hand", "ok"), (60, "timer", "failed")).ok().records
     assert timer["last_success"] == stamp(90)
+    assert stamp(0) < timer["next_at"] <= stamp(begin - time.time() - 15 * 60 - 1)
     done = said((7200, "timer", "ok"), (10, "hand", "ok"))
     assert done.rc == 1 and "has not begun a backup since" in done.err
-    assert done.records[0]["running"] is False
+    assert done.records[0]["running"] is False and "next_at" not in done.records[0]
     said((10, "timer", "busy")).ok()
     machine.tab.write_bytes(b"#" + machine.tab.read_bytes())
     done = sh("csb-schedule --status")

@@ -70,8 +70,12 @@ def test_what_is_refused_is_not_checked(sh, home, backed_up):
     assert [r["path"] for r in sh(f"csb-verify {IDS[0]}").ok().records] == backed_up[1:3]
 
 
-def test_a_sample(sh, home, backed_up):
+def test_parts_make_the_whole(sh, home, backed_up):
+    parts = [r["path"] for n in (1, 2, 3) for r in sh(f"csb-verify --subset {n}/3").records]
+    assert sorted(parts) == sorted(backed_up)
     assert len(sh("csb-verify --percent 1").ok().records) in (2, len(backed_up) - 2 * len(IDS))
+    for wrong in ("0/3", "4/3", "x", "1/"):
+        assert sh(f"csb-verify --subset {wrong}").rc == 2
 
 
 def test_nothing_to_check_is_no_success(sh, home):
@@ -225,7 +229,8 @@ def test_a_lost_link_and_a_large_file_of_a_bad_pack_are_mended(sh, home, backed_
 
 
 def test_misuse(sh, home, backed_up):
-    for words in ("--percent nan", "--percent 0", "--percent 101", f"--percent 1 {IDS[0]}"):
+    for words in ("--percent nan", "--percent 0", "--percent 101", f"--percent 1 {IDS[0]}",
+                  f"--subset 1/2 {IDS[0]}"):
         assert sh(f"csb-verify {words}").rc == 2, words
 
 

@@ -240,7 +240,7 @@ def _with_less_text(line):
     kept = []
     at = 0
     room = MOST_TEXT
-    for start, end in _texts_in(line):
+    for start, end in _string_spans_in(line):
         size = end - start
         if size <= LONG_TEXT or line[start - 9:start - 1].rstrip().endswith(b'"data":'):
             continue
@@ -254,7 +254,7 @@ def _with_less_text(line):
     return b"".join(kept)
 
 
-def _texts_in(line):
+def _string_spans_in(line):
     """Yield (start, end) of each text in a line of JSON, without its quotes."""
     start = None
     for quote in re.finditer(b'"', line):

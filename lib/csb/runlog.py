@@ -21,6 +21,7 @@ OLD_BACKUP_LOG = "backup.log.1"
 MUCH = 1 << 20                  # bytes: then it becomes OLD_BACKUP_LOG
 LOOKED_AT = 1 << 21             # bytes of a log, at most
 DAY = 86400                     # seconds
+RECENT = 20                     # runs, to see how often there is one
 LONGEST_REASON = 500            # characters
 
 OUTCOMES = ("ok", "failed", "busy")
@@ -106,6 +107,8 @@ class RunSummary:
     failures                   since the last success; a run that found another one at
                                work is none, and ends none
     failure_reason             of the last of them; "" if there is none
+    runs_last_day
+    run_every                  median of the seconds between the last runs, or None
     """
 
     def __init__(self, log):
@@ -114,18 +117,39 @@ class RunSummary:
         self.last_success = None
         self.failures = 0
         self.failure_reason = ""
+        self.runs_last_day = 0
+        times = []
+        yesterday = time.time() - DAY
         for at, record in log.runs():
-            outcome = record["outcome"]
-            if not self.last_outcome:
-                self.last_outcome = outcome
-                self.last_reason = _reason_in(record)
-            if outcome == "ok":
-                self.last_success = at
-                break
-            if outcome == "failed":
-                self.failures += 1
-                if self.failures == 1:
-                    self.failure_reason = _reason_in(record)
+            if self.last_success is None:
+                self._take(at, record)
+            elif at <= yesterday and len(times) > RECENT:
+                break               # what is older says nothing more
+            if at > yesterday:
+                self.runs_last_day += 1
+            times.append(at)
+        self.run_every = _usual_gap(times[:RECENT])
+
+    def _take(self, at, record):
+        outcome = record["outcome"]
+        if not self.last_outcome:
+            self.last_outcome = outcome
+            self.last_reason = _reason_in(record)
+        if outcome == "ok":
+            self.last_success = at
+        if outcome == "failed":
+            self.failures += 1
+            if self.failures == 1:
+                self.failure_reason = _reason_in(record)
+
+
+def _usual_gap(times):
+    """The median of the seconds between times, the newest first; None of less than two.
+    """
+    gaps = [later - at for later, at in zip(times, times[1:], strict=False)]
+    if not gaps:
+        return None
+    return sorted(gaps)[len(gaps) // 2]
 
 
 def _reason_in(record):

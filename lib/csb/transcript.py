@@ -472,6 +472,14 @@ class Record:
         return Summary(uuid, one_line(text))
 
     @property
+    def pr_link(self):
+        """The URL of a pull request that the session made."""
+        url = _text(self.fields.get("prUrl"))
+        if self.type == "pr-link" and url.startswith("http"):
+            return one_line(url)
+        return ""
+
+    @property
     def continued_in(self):
         """The session that the talk goes on in: this transcript is at its end."""
         if self.type == "continued-in":
