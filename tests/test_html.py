@@ -201,13 +201,15 @@ def test_a_page_says_what_its_session_was(sh):
     """Where, when, with which model, how much: on top of the page by its style."""
     found = page(
         sh, turn("Mend it, please", cwd="/home/me/app", git_branch="main"),
-        turn("Yes", "assistant", model="the-model", tools=[tool()]),
+        turn("Yes", "assistant", model="the-model", tools=[tool()], tokens={
+            "input": 5, "output": 1500, "cache_read": 2_000_000, "cache_write": True}),
         turn("A subagent's", "assistant", subagent="a", model="small",
+             tokens={"input": 10**400, "output": -1},
              at="2026-01-02T05:06:00.000Z"))
     text = found.text()
     for words in ("/home/me/app \u00b7 main\n2026-01-02 03:04\n", "Mend it",
                   "1 prompt \u00b7 1 tool call \u00b7 the-model \u00b7 small \u00b7 "
-                  "until 2026-01-02 05:06"):
+                  "2.0M tokens read, 1.5k written \u00b7 until 2026-01-02 05:06"):
         assert words in text, words
     assert [attrs for tag, attrs in found.tags if tag == "h1"] == [{"id": "s1"}]
 

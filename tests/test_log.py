@@ -126,9 +126,13 @@ code
 def test_text_in_local_time(sh, put):
     """--text in a pipe is what a terminal shows, without colour."""
     put(small())
-    assert sh(f"csb-log --text --tools full --last 4 {ID}", TZ="XXX-5").ok().out == f"""\
-Mend the parser, please
-/w \u00b7 2026-01-02 08:05 \u00b7 {ID[:8]}
+    out = sh(f"csb-log --text --tools full --last 4 {ID}", TZ="XXX-5").ok().out
+    title, head, rest = out.split("\n", 2)
+    assert title == "Mend the parser, please"
+    when = {f"/w \u00b7 {words} \u00b7 8 messages \u00b7 {ID[:8]}" for words in (
+        "2 Jan 08:01 to 08:09", "2 Jan 2026")}
+    assert head in when
+    assert rest == """\
 
 Claude  2026-01-02 08:05
     Read  src/a_b.py                                        failed: no such file
@@ -248,7 +252,7 @@ def test_hostile_records_never_break_it(sh, put, seeded):
         record["message"] = {key: seeded.choice(values) for key in ("content", "id", "model")}
         chat.append(record)
     put(lines(*chat, GOOD))
-    for form in ("--json", "--md --subagents --tools full", "--text", "--html"):
+    for form in ("--json", "--md --subagents --tools full", "--text", "--html", "--live-branch"):
         done = sh(f"csb-log {form} {ID}")
         assert done.rc in (0, 1) and "cannot go on" not in done.err, done.err
         assert form == "--json" and "fine" in done.records[-1]["text"] or form != "--json"
@@ -329,6 +333,67 @@ def texts(sh, line):
     return [turn["text"] for turn in sh(line).ok().records]
 
 
+def test_live_branch_leaves_out_what_was_rewound(sh, put):
+    chat = Chat()
+    first = chat.user("first")
+    chat.says("wrong", "m1")
+    chat.user("no, not that")
+    chat.parent = first
+    chat.add("progress", data={"type": "hook_progress"})
+    chat.says("right", "m2")
+    chat.user("thanks")
+    chat.user("a side chain", isSidechain=True)
+    chat.add("system", subtype="turn_duration", durationMs=3)
+    put(chat)
+    assert texts(sh, f"csb-log --json --live-branch {ID}") == ["first", "right", "thanks"]
+    assert len(texts(sh, f"csb-log --json {ID}")) == 6
+
+
+def test_live_branch_has_all_parallel_calls(sh, put):
+    chat = Chat()
+    chat.user("go")
+    one = chat.calls("t1", "m1")
+    two = chat.calls("t2", "m1")
+    chat.gives("t1", "r1", parentUuid=one)
+    chat.gives("t2", "r2", parentUuid=two)
+    chat.parent = chat.records[-1]["uuid"]
+    chat.says("done", "m2")
+    put(chat)
+    assert short(sh(f"csb-log --json --live-branch {ID}").ok().records) == [
+        ("user", "go", []), ("assistant", "", [("Bash", "r1"), ("Bash", "r2")]),
+        ("assistant", "done", [])]
+
+
+def test_live_branch_goes_on_before_a_compaction(sh, put):
+    chat = Chat()
+    before = chat.user("before")
+    chat.parent = None
+    chat.add("system", subtype="compact_boundary", content="compacted", logicalParentUuid=before)
+    chat.user("summary", isCompactSummary=True)
+    chat.user("after")
+    put(chat)
+    found = texts(sh, f"csb-log --json --live-branch {ID}")
+    assert found == ["before", "compacted", "summary", "after"]
+
+
+CYCLES = {"itself": {3: 3}, "two": {2: 3, 3: 2}, "all": {1: 4}, "a stranger": {1: 99},
+          "not yet": {2: 5, 1: 2}}
+
+
+@pytest.mark.parametrize("name", CYCLES)
+def test_live_branch_survives_cycles(sh, put, name):
+    chat = Chat()
+    for number in range(1, 5):
+        chat.user(f"u{number}")
+    for number, parent in CYCLES[name].items():
+        chat.records[number - 1]["parentUuid"] = uuid(parent)
+    put(chat)
+    found = texts(sh, f"csb-log --json --live-branch {ID}")
+    assert found[-1] == "u4" and len(found) == len(set(found))
+    assert found == {"itself": ["u3", "u4"], "two": ["u2", "u3", "u4"],
+                     "not yet": ["u2", "u3", "u4"]}.get(name, ["u1", "u2", "u3", "u4"])
+
+
 def agent(name, *words):
     chat = Chat()
     chat.count = itertools.count(sum(name.encode()) * 100)
@@ -370,6 +435,20 @@ def with_subagents(put, home):
 SUBAGENTS = [("go", None, None), ("", None, None), ("to a", "aa", 1), ("from a", "aa", 1),
              ("", "aa", 1), ("to c", "cc", 2), ("to b", "bb", 1), ("from b", "bb", 1),
              ("done", None, None), ("to flat", "flat", 1)]
+
+
+def test_live_branch_has_the_subagents_that_its_calls_started(sh, put, home):
+    path = with_subagents(put, home)
+    chat = Chat()
+    chat.count = itertools.count(50)
+    chat.parent = uuid(1)
+    chat.calls("t9", "m9", "Task")
+    chat.gives("t9", "r9", toolUseResult={"agentId": "bb"})
+    with open(path, "ab") as file:
+        file.write(chat.bytes())
+    (path.with_suffix("") / "subagents" / "agent-bb.meta.json").unlink()
+    found = texts(sh, f"csb-log --json --live-branch {ID}")
+    assert found == ["go", "", "to b", "from b"]
 
 
 def test_subagents_follow_the_call_that_started_them(sh, put, home):
@@ -485,7 +564,7 @@ def test_a_deleted_session(sh, put, three_versions):
     put(b"").unlink()
     for _ in range(2):
         assert texts(sh, f"csb-log --json {ID}") == ["u1", "u2", "u3"]
-        assert texts(sh, f"csb-log --json {ID[-6:]}") == ["u1", "u2", "u3"]
+        assert texts(sh, f"csb-log --json --live-branch {ID[-6:]}") == ["u1", "u2", "u3"]
         sh("csb-backup").ok()
     assert texts(sh, "csb-list --deleted | csb-log --json") == ["u1", "u2", "u3"]
 
@@ -532,6 +611,7 @@ MISUSE = [("csb-log 3f4a9b1", 2, "names 2 sessions"), ("csb-log ffff", 1, "canno
           ("echo 3f4a9b1 | csb-log --json", 1, "names 2 sessions"),
           ("csb-log none.jsonl", 1, "No such file"), ("csb-log ./", 1, "Is a directory"),
           (f"csb-log --at nope {ID}", 1, "nope"), ("csb-log --last x ffff", 2, "--last"),
+          ("csb-log --since x ffff", 2, "--since"),
           ("csb-log --md --text ffff", 2, "not allowed"),
           ("csb-log --tools some ffff", 2, "--tools"), ("mkfifo f.jsonl; csb-log f.jsonl", 1, "f"),
           (f"csb-log {ID[:8]} {OTHER[:8]} ffff >/dev/null", 1, "cannot find session")]
@@ -599,6 +679,29 @@ def test_last_and_tools(sh, put):
     assert "```\n  make   test\n  ```" in sh(f"csb-log --tools full {ID}").ok().out
     assert "result" not in sh(f"csb-log --json --tools brief {ID}").ok().out
     assert not any(t["tools"] for t in sh(f"csb-log --json --tools none {ID}").ok().records)
+
+
+def test_since(sh, put):
+    """What is older is left out; what is known of a session stays with its first turn."""
+    put(small())
+    late = ["Done:\n```\ncode", "/clear now", "Caveat: not typed"]
+    for when in ("2026-01-02T03:06:30Z", "2026-01-02T08:06:30", "2026-01-02T04:06:30+01:00"):
+        found = sh(f"csb-log --json --since {when} {ID}", TZ="XXX-5").ok().records
+        assert [turn["text"] for turn in found] == late
+        assert [turn.get("project") for turn in found] == ["-p", None, None]
+        assert found[0]["title"] == "Mend the parser, please"
+    assert texts(sh, f"csb-log --json --since 2026-01-02T03:06:30Z --last 1 {ID}") == late[-1:]
+    assert texts(sh, f"csb-log --json --since 1h {ID}") == []
+    chat = Chat()
+    for seconds, text in ((3 * 86400, "old"), (86400, "new")):
+        chat.user(text, timestamp=ago(seconds))
+    put(chat, OTHER)
+    line = f"csb-cat {ID} {OTHER} {ID} | csb-log --json --since 2d"
+    assert texts(sh, line) == texts(sh, f"csb-log --json --since 2d {OTHER}") == ["new"]
+
+
+def ago(seconds):
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() - seconds))
 
 
 def test_last_counts_turns_not_those_of_subagents(sh, put, home):
@@ -678,7 +781,7 @@ def test_a_large_transcript_costs_little_memory(sh, put):
         chat.gives(f"t{number}", "words " * 80_000, timestamp="2026-01-02T03:04:05.000Z")
     path = put(chat)
     assert path.stat().st_size > 180 * MB
-    for form in ("--html", "--json --last 50"):
+    for form in ("--html", "--json --live-branch --last 50", "--text"):
         done, most = peak(sh, f"csb-log {form} {ID} | tail -c 1000")
         assert done.rc == 0 and most < 64, (form, most)
 
@@ -844,7 +947,7 @@ def test_rows_that_are_written_again_count_once(sh, put):
     found = sh(f"csb-log --json {ID}").ok().records
     assert len(found) == 120 and sum(len(turn["tools"]) for turn in found) == 60
     assert sum(turn.get("tokens", {}).get("output", 0) for turn in found) == 420
-    sums = "60 prompts \u00b7 60 tool calls \u00b7 until"
+    sums = "60 prompts \u00b7 60 tool calls \u00b7 300 tokens read, 420 written \u00b7 until"
     assert sums in sh(f"csb-log --html {ID}").ok().out
 
 
@@ -1014,7 +1117,8 @@ def test_a_terminal_shows_a_conversation(sh, put, home):
     put(spoken_well())
     out = plain_terminal(sh, home)
     assert out.startswith(
-        f"Why does it fail?\n/w \u00b7 2026-01-02 03:01 \u00b7 {ID[:8]}\n\n")
+        f"Why does it fail?\n/w \u00b7 2 Jan 03:01 to 03:13 \u00b7 12 messages \u00b7 {ID[:8]}\n\n"
+    ) or " \u00b7 2 Jan 2026 \u00b7 12 messages \u00b7 " in out.split("\n")[1]
     assert "You  2026-01-02 03:01\n  Why does it fail?\n\nClaude  03:02\n  I will look.\n\n" in out
     calls = out.split("I will look.\n\n")[1].split("\n\n")[0].split("\n")
     assert [" ".join(line.split()) for line in calls] == [
@@ -1022,6 +1126,36 @@ def test_a_terminal_shows_a_conversation(sh, put, home):
         "\u2611 look", "\u2610 mend", "Bash ls failed: no such file"]
     assert out.count("Claude  ") == 1 and out.count("You  ") == 2
     assert "Claude Code: Caveat: not typed\n" in out and "**" not in out and "\x1b" not in out
+
+
+def test_the_head_says_from_when_to_when(sh, put, home):
+    """With the model and the index's number of messages; the day of the end if it differs."""
+    def day(number):
+        then = time.gmtime(time.time() - number * 86400)
+        return f"{then.tm_year}-{then.tm_mon:02d}-{then.tm_mday:02d}", f"{then.tm_mday} " + (
+            time.strftime("%b", then))
+
+    (first, shown), (last, shown_last) = day(9), day(7)
+    for end, words in ((f"{first}T16:10:00Z", f"{shown} 14:02 to 16:10"),
+                       (f"{last}T16:10:00Z", f"{shown} 14:02 to {shown_last} 16:10")):
+        chat = Chat()
+        chat.user("Why?", timestamp=f"{first}T14:02:00Z", gitBranch="main")
+        chat.calls("t1", "m1", timestamp=f"{first}T14:03:00Z")
+        chat.gives("t1", "x", timestamp=end)
+        chat.says("So.", "m2", timestamp=f"{first}T14:04:00Z")
+        chat.records[-1]["message"]["model"] = "claude-opus-4"
+        put(chat)
+        head = f"Why?\n/w \u00b7 main \u00b7 {words} \u00b7 claude-opus-4 \u00b7 4 messages \u00b7 "
+        for line in (f"csb-log --text {ID}", f"csb-cat {ID} | csb-log --text",
+                     f"csb-log --text --last 1 {ID}"):
+            assert sh(line).ok().out.startswith(head), line
+    sh("csb-find | csb-index >/dev/null").ok()
+    known, = sh("csb-list").ok().records
+    assert known["messages"] == 4
+    turns = sh(f"csb-log --json {ID}").ok()
+    assert "sums" not in turns.out
+    assert f"\n/w \u00b7 main \u00b7 {shown} 14:02 \u00b7 {ID[:8]}\n" in (
+        sh("csb-log --text", turns.out.encode()).ok().out)
 
 
 @pytest.mark.parametrize("columns", [40, 60, 80, 200])

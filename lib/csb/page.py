@@ -23,7 +23,7 @@ from csb.markdown import (
     spans_in,
 )
 from csb.session import is_id
-from csb.terminal import counted
+from csb.terminal import counted, short_count
 from csb.transcript import tasks_in
 from csb.turns import (
     BOXES,
@@ -44,6 +44,7 @@ from csb.turns import (
 
 MOST_PROMPTS = 5000             # in the index
 DEEPEST_AGENT = 50              # subagents within each other
+MOST_TOKENS = 10**12            # of a turn; more is no count
 LONG_NOTE = 200                 # characters; a longer one is folded
 
 STYLE = """
@@ -314,6 +315,7 @@ class Page:
         self.calls = 0
         self.models = {}        # their names, in the order in which they came
         self.last_time = ""
+        self.read = self.written = 0        # tokens
 
     def put(self, *parts):
         for part in parts:
@@ -337,6 +339,7 @@ class Page:
         self.calls += len(calls_of(turn))
         self.models[safe_line(turn.get("model"), 60)] = None
         self.last_time = local_time(turn) or self.last_time
+        self._add_tokens(turn.get("tokens"))
         if turn.get("role") == "user" and not self.agents:
             self._add_prompt(turn, anchor)
         self.put(*parts)
@@ -367,6 +370,7 @@ class Page:
         self.own_prompts = self.calls = 0
         self.models = {}
         self.last_time = ""
+        self.read = self.written = 0
 
     def _end_session(self):
         """Close the folds, and say what a session amounts to."""
@@ -375,6 +379,9 @@ class Page:
         self._nest({})
         facts = [counted(self.own_prompts, "prompt"), counted(self.calls, "tool call")]
         facts += filter(None, self.models)
+        if self.read or self.written:
+            read = short_count(self.read)
+            facts.append(f"{read} tokens read, {short_count(self.written)} written")
         if self.last_time:
             facts.append(f"until {self.last_time}")
         text = " \u00b7 ".join(facts)
@@ -400,6 +407,17 @@ class Page:
             start = safe_line(turn.get("text"), 100)
             self.put(f"<details class=agent><summary>{words} {start}</summary>\n")
         self.agents = wanted
+
+    def _add_tokens(self, tokens):
+        if not isinstance(tokens, dict):
+            return
+        for name, count in tokens.items():
+            if type(count) is not int or not 0 <= count < MOST_TOKENS:
+                continue
+            if name == "output":
+                self.written += count
+            else:
+                self.read += count
 
     def _add_prompt(self, turn, anchor):
         self.own_prompts += 1

@@ -71,8 +71,11 @@ def agent_at(depth, name):
 # --- sessions -------------------------------------------------------------------------
 
 
-def parts_of(found):
-    """Yield the ReadLines and dicts of a Found; what is wrong is said, too."""
+def parts_of(found, live=()):
+    """Yield the ReadLines and dicts of a Found; what is wrong is said, too.
+
+    live: hashes of the uuids of its own records that are wanted, if not all are.
+    """
     head = {"kind": "session", **found.record, "lines": True}
     head["kind"] = "session"    # it may have been asked by a version, or a hit
     title = found.beside
@@ -84,7 +87,7 @@ def parts_of(found):
     if title:
         head["title"] = title
     yield head
-    reader = _Reader(found)
+    reader = _Reader(found, live)
     if found.transcript:
         yield from reader.talk(found.transcript, "", 0)
     else:
@@ -94,7 +97,8 @@ def parts_of(found):
 class _Reader:
     """Reads a session: what it has to remember meanwhile."""
 
-    def __init__(self, found):
+    def __init__(self, found, live):
+        self.live = live
         self.seen = set()       # hashes of uuids
         self.left = list(found.agents)      # the Subagents that have not come yet
 
@@ -109,6 +113,8 @@ class _Reader:
             record = part.record
             if not self._is_new(record.uuid):
                 continue
+            if depth == 0 and self._is_rewound(record.uuid):
+                continue
             answered = _answered(record)
             # An answer of several records is not torn apart.
             this = record.message_id or record.uuid
@@ -122,7 +128,7 @@ class _Reader:
             if answered and depth < DEEPEST:
                 due += self._started({*answered, record.answering_agent})
             part = record = None    # what is large is not held meanwhile
-        if depth == 0:
+        if depth == 0 and not self.live:
             due += self.left
             self.left = []
         yield from self.visit(due, agent, depth)
@@ -140,6 +146,10 @@ class _Reader:
         if uuid:
             self.seen.add(hash(uuid))
         return not uuid or len(self.seen) > count
+
+    def _is_rewound(self, uuid):
+        """Is it none of the records that are wanted? What has no uuid stays."""
+        return bool(self.live and uuid) and hash(uuid) not in self.live
 
     def _started(self, names):
         """The Subagents with these names, or calls; they are left no more."""

@@ -201,6 +201,17 @@ def counted(count, noun):
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
+def short_count(count):
+    """A large number in few digits: 1.2M."""
+    units = ["", "k", "M", "G"]
+    while count >= 1000 and len(units) > 1:
+        count /= 1000
+        units.pop(0)
+    if units[0] and count < 100:
+        return f"{count:.1f}{units[0]}"
+    return f"{count:.0f}{units[0]}"
+
+
 def span(seconds):
     """A length of time in its largest unit: 4 minutes."""
     names = ("year", "month", "day", "hour", "minute")

@@ -73,11 +73,22 @@ def local_time(turn, form="%Y-%m-%d %H:%M"):
     """When a turn was, as the clock on the wall shows it; "" if it does not say."""
     import time
 
+    seconds = seconds_of(turn)
+    if seconds is None:
+        return ""
+    return time.strftime(form, time.localtime(seconds))
+
+
+def seconds_of(turn):
+    """When a turn was, in seconds since 1970; None if it does not say."""
+    import time
+
     try:
         seconds = from_utc(turn["at"]) // 10**9
-        return time.strftime(form, time.localtime(seconds))
+        time.localtime(seconds)         # can the clock here show it?
+        return seconds
     except (KeyError, TypeError, ValueError, OverflowError, OSError):
-        return ""
+        return None
 
 
 # --- whose a turn is ------------------------------------------------------------------
