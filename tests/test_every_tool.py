@@ -150,7 +150,7 @@ def test_help_is_the_manual(sh, tool):
     assert "\nexamples:\n" in doc
     assert re.search("^record: " if tool != "csb" else " records", doc, re.M)
     assert not first.endswith(".") and first[0].islower()
-    assert all(len(line) <= 100 for line in done.out.split("\n"))
+    assert all(len(line) <= 80 for line in done.out.split("\n"))
 
 
 @pytest.mark.logic
