@@ -465,3 +465,10 @@ def test_what_could_not_be_stored_is_the_reason(sh, claude, home, stages):
     done = sh("csb-backup --quiet")
     assert done.err == "cannot index\ncannot store\n"
     assert backup_log(home)[0]["reason"] == "cannot store"
+
+
+def test_the_wait_holds_for_the_lock_of_the_store(sh, claude, home, put):
+    sh("csb-backup --quiet").ok()
+    put(7)
+    done = sh("exec 9>>$CSB_HOME/git/csb.lock; flock 9; csb-backup --wait 0.1 9>&-")
+    assert done.rc == 75 and "lock" in done.err

@@ -19,7 +19,9 @@ PLANTED = """.credentials.json .claude.json .claude.json.backup backups/a sessio
     session-env/a/hook-0.sh session-backup.db session-backup.db-wal csb-fts.db
     skills/x/.credentials.json settings.json.tmp.71.0f skills/x/SKILL.md.tmp.9.aBc
     .env skills/.env skills/.env.local skills/x/server.pem hooks/deep/er/a.key agents/id_rsa
-    id_rsa.old rules/id_ed25519 id_ecdsa themes/cert.p12 .netrc""".split()
+    id_rsa.old rules/id_ed25519 id_ecdsa themes/cert.p12 .netrc .Credentials.json
+    credentials.json.bak skills/_credentials.json agents/.#.credentials.json KEY.PEM
+    profiles/work/.claude.json .git-credentials rules/id_dsa""".split()
 STORED = """skills/x/cache/a skills/.env.example projects/-p/secrets/server.pem a-new-thing/b
     projects/-p/.env settings.json todos/x.json commands/backups/a skills/debug/a id_map.json
     skills/x/accounts/a projects/-p/.credentials.json projects/-p/a.tmp.1.a agents/a.tmp.1.x
@@ -568,3 +570,12 @@ def test_what_is_named_alone_takes_the_place_of_what_was(sh, home, old, new):
     (home.path / "away").rename(home.claude / "todos")
     backup(sh)
     assert stored(sh) == {f"projects/-p/{ID}.jsonl": "{}\n", old: "old"}
+
+
+def test_a_link_in_the_place_of_a_file_is_stored_as_a_link(sh, put, claude):
+    note = put("projects/-w/memory/note.md")
+    sh("csb-changes | csb-gitcommit").ok()
+    note.unlink()
+    note.symlink_to("/nowhere/at/all")
+    sh("csb-changes | csb-gitcommit").ok()
+    assert held(sh)["projects/-w/memory/note.md"] == b"/nowhere/at/all"

@@ -387,3 +387,13 @@ def test_a_relative_name_is_taken_from_where_one_is(sh, home, session):
     sh("csb-gitcommit --make --git-dir ../new.git && csb-backup --quiet --git-dir ../new.git",
        cwd=home.path / "deep").ok()
     assert len(subjects(sh, home.path / "new.git")) == 1
+
+
+@pytest.mark.parametrize("value", ["5", "[]", '{"a": 1}', "true"])
+@pytest.mark.few(1)
+def test_a_store_that_is_named_by_no_text_is_no_reason_for_another(sh, claude, home, value):
+    home.backup.mkdir()
+    (home.backup / "config.json").write_text(f'{{"git_dir": {value}}}\n')
+    done = sh("csb-backup --quiet")
+    assert done.rc == 3 and "git_dir" in done.err
+    assert not (home.backup / "git").exists()

@@ -86,6 +86,8 @@ def _name_of_tool():
 
 TOOL = _name_of_tool()
 
+LONGEST_WAIT = 366 * 86400      # seconds
+
 # ASCII, so that the locale of a hook or a cron job does not matter; lone surrogates,
 # which stand for bytes of file names, come back as they were.
 encode = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
@@ -140,7 +142,7 @@ def _help_formatter(prog):
 def seconds(text):
     """A length of time, as an option gives it."""
     number = float(text)
-    if not number >= 0:
+    if not 0 <= number <= LONGEST_WAIT:
         raise ValueError("it is no length of time")
     return number
 

@@ -595,12 +595,13 @@ def _makes_sense(said):
 def remove_leftovers(folder, keys=("",), age=0):
     """Remove what killed runs left of packs with these keys, if it is so old (seconds).
 
+    A .pack is never removed: without its .idx git can make that anew.
     Without an age call it under the store's lock: a pack that somebody is writing looks
     the same.
     """
     for path in _pack_paths(folder, keys):
         there = [end for end in ENDINGS if os.path.lexists(path + end)]
-        if ".pack" in there and len(there) > 1:
+        if ".pack" in there:
             continue
         for end in there:
             if _is_left(path + end, age):

@@ -101,8 +101,11 @@ def named_store(args):
         return NamedStore(absolute(from_environment), "CSB_GIT_DIR")
     home = csb_home(args)
     saved = read_config(args).get("git_dir")
-    if not isinstance(saved, str) or not saved:
+    if saved is None or saved == "":
         return None
+    if not isinstance(saved, str):
+        text = f"cannot tell where the store is: git_dir in '{config_path(args)}'"
+        raise Error(f"{text} is no text", ABSENT)
     if saved == os.path.join(home, "git"):
         return None         # earlier versions noted the usual place when they made it
     # Noted relative to CSB_HOME where it lies in there, so that a home that is moved

@@ -32,10 +32,11 @@ AT_THE_TOP = {
     "is a log of Claude Code's own": "debug/",
     "is made anew by another tool": "session-backup.db* csb-fts*",
 }
-# Names, at any depth outside of projects/.
+# Names, at any depth outside of projects/, in either case.
 NAMES = {
     "may hold secrets": """
-        .credentials* .env .env.* *.pem *.key id_rsa* id_ed25519* id_ecdsa* *.p12 .netrc
+        *credentials.json* .credentials* .claude.json* .git-credentials* .env .env.*
+        *.pem *.key *.p12 *.pfx .netrc id_rsa* id_dsa* id_ed25519* id_ecdsa*
     """
 }
 NO_SECRETS = [".env.example"]
@@ -111,8 +112,8 @@ def reason_by_rule(path, name, is_file):
     reason = _AT_THE_TOP.reason(path)
     if not reason and not is_file:
         reason = _AT_THE_TOP.reason(path + "/")
-    if not reason and name not in NO_SECRETS:
-        reason = _NAMES.reason(name)
+    if not reason and name.lower() not in NO_SECRETS:
+        reason = _NAMES.reason(name.lower())
     if reason:
         return reason
     if ".tmp." in name and HALF_WRITTEN.fullmatch(name):

@@ -783,14 +783,15 @@ _OTHERS_WORDS = (
     "Another Claude session sent a message:",
     "Base directory for this skill:",
     "Caveat: The ",
-    "Stop hook feedback:",
     "This session is being continued from a previous conversation",
     "Your claude.ai usage limit has reset",
 )
 # Of such an element all is a machine's, up to its end; without one, up to the text's.
 _INSERTED_AT_START = re.compile(rf"\s*<({_INSERTED})(?:\s[^>]*)?>(?:.*?</\1>|.*)", re.S)
 # Who begins so wrote all of it: "Read the output file ..." stands behind some.
-_OTHERS_AT_START = re.compile(rf"\s*<(?:{_OTHERS})(?:\s[^>]*)?>")
+_OTHERS_AT_START = re.compile(
+    rf"\s*(?:<(?:{_OTHERS})(?:\s[^>]*)?>|[A-Z][A-Za-z]+ hook feedback:)"
+)
 _REMINDER = "<system-reminder>"
 _REMINDER_END = "</system-reminder>"
 
