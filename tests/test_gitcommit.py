@@ -536,7 +536,7 @@ def test_a_ref_that_is_gone_is_no_new_start(sh, home):
 
 @pytest.mark.parametrize("line", [
     '{"kind":"change","oid":"abc"}', '{"kind":"change","path":["a"],"change":"new"}',
-    '{"kind":"change","path":"a","oid":"0123456789012345678901234567890123456789","change":"new"}',
+    '{"kind":"change","path":"a","change":[]}', '{"kind":"change","path":"a","change":{}}',
     '{"kind":"change","path":"a","oid":"-"}', '{"kind":"change","path":"a\\ud800b","change":"new"}',
     '{"kind":"change","path":"../a","change":"new","oid":"-","mode":"0700","size":0,'
     '"mtime":"2026-01-02T03:04:05Z"}'])
