@@ -86,7 +86,7 @@ def _name_of_tool():
 
 TOOL = _name_of_tool()
 
-LONGEST_WAIT = 366 * 86400      # seconds
+YEAR = 366 * 86400      # seconds: nobody waits for so long
 
 # ASCII, so that the locale of a hook or a cron job does not matter; lone surrogates,
 # which stand for bytes of file names, come back as they were.
@@ -142,7 +142,7 @@ def _help_formatter(prog):
 def seconds(text):
     """A length of time, as an option gives it."""
     number = float(text)
-    if not 0 <= number <= LONGEST_WAIT:
+    if not 0 <= number <= YEAR:
         raise ValueError("it is no length of time")
     return number
 
