@@ -15,7 +15,6 @@ class InstallMade(install_data):
     """Makes the files that are installed beside the packages."""
 
     def run(self):
-        self.make("man/man7/csb.7", "manual", "README.md")
         self.make("man/man7/csb-records.7", "manual", "--records", *TOOLS)
         self.make("bash-completion/completions/csb", "completion", "bash", *TOOLS)
         self.make("zsh/site-functions/_csb", "completion", "zsh", *TOOLS)
