@@ -171,7 +171,7 @@ def test_pip_install(sh, home, pip, tree, tmp_path):
     installed(sh, home, where)
     share = where.parent / "share"
     pages = {path.name for path in (share / "man").glob("man?/*")}
-    assert pages == {f"{tool}.1" for tool in TOOLS} | {"csb.7", "csb-records.7"}
+    assert pages == {f"{tool}.1" for tool in TOOLS} | {"csb-records.7"}
     completions = share / "bash-completion/completions"
     assert set(os.listdir(completions)) == set(TOOLS)
     done = sh(f". '{completions}/csb-list'; complete -p csb-list")
