@@ -205,6 +205,38 @@ def test_a_deletion_that_its_hook_stores_is_told_to_the_index(sh, home, agreed):
     assert one["session_id"] == name(7)
 
 
+@pytest.mark.parametrize("adopt", [
+    "csb-backup --quiet --adopt", "csb-gitcommit --adopt </dev/null"])
+def test_a_directory_that_was_renamed_is_adopted(sh, home, agreed, adopt):
+    """Until then each run says so, also where nothing else has changed."""
+    (home.claude / "projects" / SLUG / f"{name(0)}.jsonl").unlink()
+    say_more(home, 1).write_text(said(1, "rewritten"))
+    time.sleep(2.1)         # until what is read is not too young
+    sh("csb-backup --quiet").ok()
+    sh("csb-backup --quiet").ok()
+    before = sh("csb-list --all --sort started").ok().records
+    assert {one["state"] for one in before} == {"present", "deleted"}
+    assert any("rewritten_at" in one for one in before)
+
+    new = home.path / "new"
+    home.claude.rename(new)
+    home.env.update(CLAUDE_CONFIG_DIR=str(new), CSB_HOME=str(home.backup))
+    for _ in range(2):
+        done = sh("csb-backup")
+        assert done.rc == 3 and "--adopt" in done.err
+    done = sh("csb-changes | csb-gitcommit")
+    assert done.rc == 3 and "--adopt" in done.err
+
+    sh(adopt).ok()
+    sh("csb-backup --quiet").ok()
+    done = sh("csb-list --all --sort started").ok()
+    assert "disk" not in done.err + sh("csb list; csb status").err
+    moved = [one | {"root": str(new), "transcript_path": one["transcript_path"].replace(
+        str(home.claude), str(new), 1)} for one in before]
+    assert done.records == moved
+    assert the_same_made_anew(sh) == moved
+
+
 def test_where_nothing_changed_two_interpreters_are_started(sh, stages, home):
     three_backed_up(sh, home)
     for tool in ("csb-gitcommit", "csb-find", "csb-index"):
