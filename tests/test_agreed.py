@@ -171,6 +171,72 @@ def test_the_walk_is_made_once(sh, over, stages, real, home, tools, agreed, case
     assert [one["messages"] for one in found if one["session_id"] == name(1)] == [3]
 
 
+def the_same_made_anew(sh):
+    """What csb-list says, which is what it says of an index that is made anew."""
+    found = sh("csb-list --all --sort started").ok().records
+    sh("csb-index --rebuild").ok()
+    assert sh("csb-list --all --sort started").ok().records == found
+    return found
+
+
+@pytest.mark.parametrize("step", ["csb-list", "csb-changes | csb-index", "true"])
+def test_a_session_that_only_the_store_has_is_found(sh, home, agreed, step):
+    """A hook stored it and was killed before the index knew it, then it was deleted."""
+    path = say_more(home, 7, "stored, and never seen")
+    sh(f"csb-backup --quiet --session {name(7)}").ok()
+    path.unlink()
+    sh(step).ok()
+    sh("csb-backup --quiet").ok()
+    (one,) = sh("csb-list --deleted").ok().records
+    assert one["session_id"] == name(7) and one["messages"] == 1
+    assert "stored, and never seen" in sh(f"csb-show {name(7)}").ok().out
+    assert len(the_same_made_anew(sh)) == 4
+    sh("csb-list --deleted | csb-restore").ok()
+    assert path.exists()
+
+
+def test_a_deletion_that_its_hook_stores_is_told_to_the_index(sh, home, agreed):
+    """The first part of a run stored that it is gone, when the index did not know it."""
+    path = say_more(home, 7, "stored, and never seen")
+    sh(f"csb-backup --quiet --session {name(7)}").ok()
+    path.unlink()
+    sh(f"csb-backup --quiet --first {name(7)}").ok()
+    (one,) = sh("csb-list --deleted").ok().records
+    assert one["session_id"] == name(7)
+
+
+@pytest.mark.parametrize("adopt", [
+    "csb-backup --quiet --adopt", "csb-gitcommit --adopt </dev/null"])
+def test_a_directory_that_was_renamed_is_adopted(sh, home, agreed, adopt):
+    """Until then each run says so, also where nothing else has changed."""
+    (home.claude / "projects" / SLUG / f"{name(0)}.jsonl").unlink()
+    say_more(home, 1).write_text(said(1, "rewritten"))
+    time.sleep(2.1)         # until what is read is not too young
+    sh("csb-backup --quiet").ok()
+    sh("csb-backup --quiet").ok()
+    before = sh("csb-list --all --sort started").ok().records
+    assert {one["state"] for one in before} == {"present", "deleted"}
+    assert any("rewritten_at" in one for one in before)
+
+    new = home.path / "new"
+    home.claude.rename(new)
+    home.env.update(CLAUDE_CONFIG_DIR=str(new), CSB_HOME=str(home.backup))
+    for _ in range(2):
+        done = sh("csb-backup")
+        assert done.rc == 3 and "--adopt" in done.err
+    done = sh("csb-changes | csb-gitcommit")
+    assert done.rc == 3 and "--adopt" in done.err
+
+    sh(adopt).ok()
+    sh("csb-backup --quiet").ok()
+    done = sh("csb-list --all --sort started").ok()
+    assert "disk" not in done.err + sh("csb list; csb status").err
+    moved = [one | {"root": str(new), "transcript_path": one["transcript_path"].replace(
+        str(home.claude), str(new), 1)} for one in before]
+    assert done.records == moved
+    assert the_same_made_anew(sh) == moved
+
+
 def test_where_nothing_changed_two_interpreters_are_started(sh, stages, home):
     three_backed_up(sh, home)
     for tool in ("csb-gitcommit", "csb-find", "csb-index"):
