@@ -95,9 +95,47 @@ def test_where_it_comes_back(sh, home, lives, states, projects):
     assert {r["result"] for r in again.records} == ({"kept"} if projects else set())
 
 
+@pytest.mark.parametrize("states, projects", [
+    ([{"-a": A, "-b": B}, {}], ["-a", "-b"]),
+    ([{"-a": A, "-b": B}, {"-b": B}, {}], []),
+    ([{"-a": A}, {"-b": B}], []),
+    ([{"-a": A, "-b": A + B}, {"-a": A}, {}], ["-b"]),
+])
+def test_all_that_is_gone_guesses_no_more(sh, home, lives, states, projects):
+    """The same comes back as of its id; what is left to a person is said, as no refusal."""
+    lives(states)
+    done = sh("csb-restore --deleted --yes")
+    assert transcripts(home.claude) == projects, done
+    assert {r["result"] for r in done.records} == {"restored"}
+    again = sh("csb-restore --deleted --yes")
+    assert done.rc == again.rc == (0 if projects else 1)
+    if projects:
+        assert "nothing to restore" in again.err
+        return
+    for one in (done, again):
+        assert "several projects" in one.err and "one): -a -b\n" in one.err
+        assert "has it already" not in one.err and "nothing to restore" not in one.err
+    assert sh("csb-restore --deleted --project=-b").rc == 0
+    assert transcripts(home.claude) == ["-b"]
+
+
 def test_it_says_where_it_was_moved(sh, lives):
     lives([{"-a": A}, {"-b": A + B}])
     assert "moved to project -b from -a" in sh(f"csb-restore {ID} --target-dir out").err
+
+
+@pytest.mark.parametrize("words", ["--deleted --yes", ID])
+def test_what_was_deleted_in_two_places_was_not_moved(sh, home, lives, words):
+    """The fuller copy, which went first, comes back, and nobody calls that a move."""
+    lives([{"-a": A, "-b": A + B}, {"-a": A}, {}])
+    lost = [r["project"] for r in sh("csb-find --lost").records if r.get("session_id") == ID]
+    assert lost == ["-a", "-b"]
+    sh("csb-index --rebuild")
+    listed = [r["project"] for r in sh("csb-list --all").records if r["session_id"] == ID]
+    assert sorted(listed) == ["-a", "-b"]
+    done = sh(f"csb-restore {words}")
+    assert done.rc == 0 and "moved" not in done.err, done
+    assert transcripts(home.claude) == ["-b"]
 
 
 @pytest.mark.parametrize("words, project", [("--project=-a", "-a"), ("--project=-b", "-b")])

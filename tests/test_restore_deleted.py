@@ -125,6 +125,37 @@ def test_nothing_is_made_where_a_link_leads_nowhere(sh, home, three, link, words
         assert done.err.count("\n") == 1 and done.out == ""
 
 
+def test_what_is_said_of_a_disk_that_is_away_can_be_typed(sh, home, three):
+    """Whoever says it: restore elsewhere, or remove the link if the disk is gone for good."""
+    sh("csb-backup --quiet").ok()
+    link = home.claude / "projects"
+    link.rename(home.path / "away")
+    link.symlink_to(home.path / "disk")
+    for words, rc in (("backup", 1), ("backup --accept-deletions", 1), ("list", 0),
+                      ("restore --deleted", 1), (f"restore {name(1)}", 1)):
+        done = sh(f"csb {words}")
+        assert done.rc == rc, done
+        assert "its disk not mounted?" in done.err, done
+        assert "--target-dir DIR" in done.err and "remove the link" in done.err, done
+        assert "--accept-deletions" not in done.err, done
+    assert sh("csb-restore --deleted --target-dir out").rc == 0
+    assert len(list((home.path / "out/projects/-w").iterdir())) == 3
+    link.unlink()
+    assert sh("csb-restore --deleted --yes").rc == 0
+    assert there(home) == [0, 1, 2]
+
+
+def test_an_empty_disk_behind_a_link_is_accepted_without_the_link(sh, home, three):
+    """A bare mount point: --accept-deletions alone would do nothing."""
+    link = home.claude / "projects"
+    link.rename(home.path / "away")
+    (home.path / "disk").mkdir()
+    link.symlink_to(home.path / "disk")
+    done = sh("csb-changes")
+    assert done.rc == 1 and "remove the link if they are really gone" in done.err
+    assert "--accept-deletions" not in done.err
+
+
 @pytest.mark.parametrize("words", ["--deleted --yes", name(1)])
 def test_what_cannot_be_listed_is_not_gone(sh, home, three, words):
     if not sh("chmod 0 ~/.claude/projects; ls ~/.claude/projects").rc:

@@ -93,11 +93,20 @@ def homes_of(stored, session_id, asked=None, chosen=None, on_disk=(), target=Non
         projects = [asked]
 
     gave_way = [copy for copy in copies if copy not in standing]
-    moved = [copy for copy in gave_way if copy.is_stored and copy.lines.talks]
+    moved = []
+    for copy in gave_way:
+        is_said = copy.is_stored and copy.lines.talks
+        if is_said and not any(_went_before(home, copy) for home in here):
+            moved.append(copy)
     return Homes(
         projects, [copy.project for copy in gave_way], [copy.project for copy in moved],
         in_the_way(others, projects),
     )
+
+
+def _went_before(one, other):
+    """Did a Copy, or a _Place, go before another one did, as far as the store knows?"""
+    return one.deleted and (not other.deleted or one.age > other.age)
 
 
 def _come_together(copies, path_on_disk):
@@ -276,7 +285,8 @@ class Moves:
     begins with all of its bytes, at its fullest, and if nothing that lay beside it is
     gone and not in the other project as well. One on disk goes on with those that are
     gone; of those that are gone the longest goes on with the others, else what went
-    last. A stub begins with nothing, so that it hides nothing. root is that directory.
+    last, unless it went before they did. A stub begins with nothing, so that it hides
+    nothing. root is that directory.
     """
 
     def __init__(self, held, objects, root):
@@ -323,6 +333,8 @@ class Moves:
             return None
         others = [place for place in others if _rank(place) > _rank(start)]
         for place in sorted(others, key=_rank, reverse=True):
+            if place.gone and _went_before(place, start):
+                continue        # both were there, and were deleted one by one
             if self._left_behind(session, project_of(place.path)):
                 continue
             if self._begins_with(place, start.fullest):

@@ -22,7 +22,7 @@ from itertools import chain
 
 from csb import ABSENT, FAILED, RETRY, Error, encode, say, utc_ns
 from csb.files import Changed, StableFile, has_nothing
-from csb.places import claude_dir, csb_home, is_repository, store_path
+from csb.places import claude_dir, csb_home, is_repository, link_away, store_path
 from csb.session import key_of, transcript_in, transcripts_on_disk
 
 # States of a session. missing: all of projects/ is, which nobody does on purpose.
@@ -167,10 +167,10 @@ def require_index(args):
         return path
     text = f"cannot find an index at '{path}'"
     claude = claude_dir(args)
-    is_away = has_nothing(os.path.join(claude, "projects"))
+    projects = os.path.join(claude, "projects")
+    is_away = has_nothing(projects)
     if is_away and has_backup(args):
-        text += f", nor a session in '{claude}': is a disk not mounted? If all is gone,"
-        text += " csb restore --deleted brings it back"
+        text += f", nor a session in '{claude}': {what_if_away(projects)}"
     elif is_away:
         text += f", nor a session in '{claude}': is Claude Code installed?"
     else:
@@ -340,10 +340,14 @@ def say_missing(root):
     if root in _said_missing:
         return
     _said_missing.add(root)
-    say(
-        f"cannot find anything in '{root}/projects': is a disk not mounted? If all is "
-        "gone, csb restore --deleted brings it back"
-    )
+    projects = os.path.join(root, "projects")
+    say(f"cannot find anything in '{projects}': {what_if_away(projects)}")
+
+
+def what_if_away(projects):
+    """What to do where projects is missing or empty."""
+    gone = "is a disk not mounted? If all is gone, csb restore --deleted brings it back"
+    return link_away(projects) or gone
 
 
 class Disk:

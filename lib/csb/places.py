@@ -54,6 +54,22 @@ def is_inside(path, folder):
     return path == folder or path.startswith(os.path.join(folder, ""))
 
 
+def link_away(path, elsewhere="csb restore --deleted --target-dir DIR"):
+    """What to do if a path is, or is below, a link to what is not there; else None.
+
+    elsewhere: what restores to another place.
+    """
+    while path != os.path.dirname(path):
+        if os.path.islink(path) and not os.path.exists(path):
+            return (
+                f"'{path}' is a link to '{os.readlink(path)}', which is not there. Is "
+                f"its disk not mounted? {elsewhere} restores elsewhere; if that disk "
+                "is gone for good, remove the link first"
+            )
+        path = os.path.dirname(path)
+    return None
+
+
 # --- the store ------------------------------------------------------------------------
 
 
