@@ -692,6 +692,15 @@ def test_transcripts_where_claude_code_does_not_look(sh, put, home, path):
     assert sh("csb-find --lost").ok().records == [], "somebody put it where it belongs"
 
 
+def test_another_session_s_transcript_in_a_session_s_folder(sh, put):
+    """It is the other one's alone; what else is there is the folder's."""
+    put(f"projects/-a/{name(1)}/{name(2)}.jsonl", "12")
+    put(f"projects/-a/{name(1)}/tool-results/t.txt", "12345")
+    (husk,), (odd,) = (sh(f"csb-find --session {name(n)}").ok().records for n in (1, 2))
+    assert (husk["session_id"], husk["files"], husk["bytes"]) == (name(1), 1, 5)
+    assert (odd["session_id"], odd["files"], odd["bytes"]) == (name(2), 1, 2)
+
+
 def test_what_is_no_odd_transcript(sh, put):
     """Of a session's own folder, and of other names."""
     own = put(1, line("own"))
