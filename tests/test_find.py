@@ -56,9 +56,8 @@ def test_a_session_is_one_record(sh, home, put):
 
 
 NO_SESSIONS = [
-    f"projects/{name(1)}.jsonl", f"{name(1)}.jsonl", f"projects/-a/b/c/{name(1)}.jsonl",
-    f"projects/-a/{name(1)}.jsonl.bak",
-    f"projects/-a/{name(1)}x.jsonl", "projects/-a/agent-1.jsonl", "projects/-a/memory/MEMORY.md",
+    f"projects/{name(1)}.jsonl", f"{name(1)}.jsonl", f"projects/-a/{name(1)}.jsonl.gz",
+    f"projects/-a/{name(1)}0.jsonl", "projects/-a/agent-1.jsonl", "projects/-a/memory/MEMORY.md",
     "projects/-a/sessions-index.json", f"projects/-a/{name(1)}.json", f"todos/{name(1)}.jsonl",
     f"file-history/{name(1)}/x@v1"]
 
@@ -660,6 +659,12 @@ ODD = {
     "{} (conflicted copy 2026-11-02 101500).jsonl": "copy",
     "{} 2.jsonl": "copy",
     "{} (1).jsonl": "copy",
+    "sub/er/{}.jsonl": "deeper",
+    "sub/{} (1).jsonl": "deeper",
+    f"{name(2)}/{{}}.jsonl": "deeper",
+    "Copy of {}.jsonl": "copy",
+    "old-{}.jsonl": "copy",
+    "{}.jsonl.bak": "copy",
 }
 
 
@@ -669,7 +674,7 @@ def test_transcripts_where_claude_code_does_not_look(sh, put, home, path):
     """They are listed, as what they are; deleted, the store knows them."""
     own = put(1, line("own"))
     odd = own.parent / path.format(name(1))
-    odd.parent.mkdir(exist_ok=True)
+    odd.parent.mkdir(parents=True, exist_ok=True)
     odd.write_text(line("odd") * 3)
     found = sh("csb-find").ok().records
     assert [r.get("place") for r in found[:-1]] == [ODD[path], None] or [
@@ -677,6 +682,8 @@ def test_transcripts_where_claude_code_does_not_look(sh, put, home, path):
     assert {r["transcript_path"] for r in found[:-1]} == {str(own), str(odd)}
     assert {r["session_id"] for r in found[:-1]} == {name(1)}
     assert found[-1]["count"] == 2
+    for session in sh(f"csb-find --session {name(1)}").ok().records:
+        assert session in found
     sh(STORE).ok()
     odd.unlink()
     lost = sh("csb-find --lost").ok().records
@@ -685,11 +692,21 @@ def test_transcripts_where_claude_code_does_not_look(sh, put, home, path):
     assert sh("csb-find --lost").ok().records == [], "somebody put it where it belongs"
 
 
+def test_another_session_s_transcript_in_a_session_s_folder(sh, put):
+    """It is the other one's alone; what else is there is the folder's."""
+    put(f"projects/-a/{name(1)}/{name(2)}.jsonl", "12")
+    put(f"projects/-a/{name(1)}/tool-results/t.txt", "12345")
+    (husk,), (odd,) = (sh(f"csb-find --session {name(n)}").ok().records for n in (1, 2))
+    assert (husk["session_id"], husk["files"], husk["bytes"]) == (name(1), 1, 5)
+    assert (odd["session_id"], odd["files"], odd["bytes"]) == (name(2), 1, 2)
+
+
 def test_what_is_no_odd_transcript(sh, put):
-    """Of a session's own folder, of other names, and two folders deeper."""
+    """Of a session's own folder, and of other names."""
     own = put(1, line("own"))
-    for path in (f"{name(1)}/{name(2)}.jsonl", f"{name(2)}.jsonl.bak", "a/b/x.jsonl",
-                 f"a/b/{name(2)}.jsonl", f"{name(2)}0.jsonl", f"x{name(2)}.jsonl"):
+    for path in (f"{name(1)}/{name(1)}.jsonl", f"{name(1)}/a/{name(2)}.jsonl", "a/b/x.jsonl",
+                 f"{name(1)}/agent-{name(2)}.jsonl", f"{name(1)}/tool-results/{name(2)}.jsonl",
+                 f"{name(2)}0.jsonl", f"a{name(2)}.jsonl", f"../{name(2)}.jsonl"):
         (own.parent / path).parent.mkdir(parents=True, exist_ok=True)
         (own.parent / path).write_text(line("no"))
     assert [r["session_id"] for r in sh("csb-find").ok().records[:-1]] == [name(1)]

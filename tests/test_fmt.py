@@ -71,7 +71,7 @@ def test_what_is_special(sh):
     table = [({"state": "deleted", "deleted_at": LONG_AGO}, "deleted 3 Feb 2001"),
              ({"state": "deleted"}, "deleted"), ({"rewritten_at": LONG_AGO}, "rewritten 3 Feb"),
              ({"state": "husk"}, "no transcript"), ({"state": "missing"}, "missing"),
-             ({"place": "copy"}, "a copy"), ({"place": "deeper"}, "one folder too deep"),
+             ({"place": "copy"}, "a copy"), ({"place": "deeper"}, "in a folder too deep"),
              ({"relocated_to": "/srv/x"}, "goes on in /srv/x"), ({"ended_by_model": True}, "ended"),
              ({"continued_in": OTHER}, "went on in beef9b10"),
              ({"change": "new"}, "new"), ({"change": "grew"}, "grew")]

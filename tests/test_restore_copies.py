@@ -284,3 +284,65 @@ def test_ids_of_either_case_are_one_session(sh, home, lives):
     done = sh(f"csb-restore {ID}")
     assert done.rc == 0 and "is in project -b" in done.err
     assert os.listdir(home.claude / "projects") == ["-b"]
+
+
+OTHER = name(2)
+ODD = (f"a/b/{ID}.jsonl", f"a/{ID} (1).jsonl", f"Copy of {ID}.jsonl", f"old-{ID}.jsonl",
+       f"{ID}.jsonl.bak", f"{ID}.sync-conflict-2.jsonl", f"{OTHER}/{ID}.jsonl")
+
+
+@pytest.mark.parametrize("own", ["-p", "-q", None])
+def test_transcripts_where_claude_code_does_not_look(sh, home, own):
+    """Listed, searched and read, there and gone; each comes back where it was.
+
+    Their session has its own transcript beside them, in another project, or none.
+    """
+    texts = {}
+    for number, odd in enumerate(ODD):
+        texts[f"projects/-p/{odd}"] = line(f"zebra word{number}", uuid=f"u{number}")
+    main = {f"projects/-p/{OTHER}.jsonl": line("other", sessionId=OTHER)}
+    if own:
+        main[f"projects/{own}/{ID}.jsonl"] = line("own", uuid="own")
+    for path, text in {**texts, **main}.items():
+        put_into(home, path, text.encode(), mtime=time.time())
+
+    def listed(options=""):
+        return {os.path.relpath(record["transcript_path"], record["root"]): (
+            record["session_id"], record.get("place"))
+            for record in sh(f"csb-list {options}").ok().records}
+
+    def check():
+        hits = [record for record in sh("csb-search zebra").ok().records
+                if record.get("role") == "user"]
+        assert {os.path.relpath(hit["transcript_path"], hit["root"]) for hit in hits} == {*texts}
+        for tool, records in (("csb-cat", known), ("csb-log --json", hits)):
+            done = sh(tool, "\n".join(map(json.dumps, records)).encode()).ok()
+            said = [record for record in done.records if record.get("kind") != "session"]
+            for number in range(len(ODD)):
+                assert f"zebra word{number}" in json.dumps(said), (tool, number)
+            heads = [record["session_id"] for record in done.records if record not in said]
+            assert heads == [ID] * len(heads)
+
+    places = {path: (ID, "deeper" if path.count("/") > 2 else "copy") for path in texts}
+    every = {**places, **{path: (path[-42:-6], None) for path in main}}
+    sh("csb-backup").ok()
+    known = [record for record in sh("csb-list").ok().records if "place" in record]
+    assert listed() == every
+    check()
+
+    for path in texts:
+        (home.claude / path).unlink()
+    sh("csb-backup").ok()
+    assert listed("--deleted") == places
+    assert listed() == {path: every[path] for path in main}
+    check()
+    live = sh("csb-list --all").ok().out
+    sh("csb-index --rebuild").ok()
+    assert sh("csb-list --all").ok().out == live
+
+    for command in ("csb-restore --deleted --yes", f"csb-restore --yes {ID}",
+                    "csb-find --lost | csb-restore"):
+        assert sh(command).rc == 0
+        for path, text in texts.items():
+            assert (home.claude / path).read_text() == text, (command, path)
+            (home.claude / path).unlink()

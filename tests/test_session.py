@@ -6,7 +6,16 @@ from conftest import ROOT
 
 sys.path.insert(0, f"{ROOT}/lib")
 from csb import Error
-from csb.session import Spellings, belongs, ids_in, is_id, pick, slug_of, transcript_in
+from csb.session import (
+    Spellings,
+    belongs,
+    ids_in,
+    is_id,
+    odd_transcript_in,
+    pick,
+    slug_of,
+    transcript_in,
+)
 
 pytestmark = pytest.mark.logic
 
@@ -62,6 +71,38 @@ def test_what_belongs_to_a_session(path, session_id, does):
 ])
 def test_transcripts(path, found):
     assert transcript_in(path) == found
+
+
+@pytest.mark.parametrize("path, found", [
+    (f"-w/a/{ONE}.jsonl", (ONE, "deeper")),
+    (f"-w/a/b/{LOUD}.jsonl", (LOUD, "deeper")),
+    (f"-w/a/{ONE} (1).jsonl", (ONE, "deeper")),
+    (f"-w/{TWO}/{ONE}.jsonl", (ONE, "deeper")),
+    (f"-w/a/{TWO}/{ONE}.jsonl", (ONE, "deeper")),
+    (f"-w/Copy of {ONE}.jsonl", (ONE, "copy")),
+    (f"-w/old-{ONE}.jsonl", (ONE, "copy")),
+    (f"-w/{ONE}.sync-conflict-2.jsonl", (ONE, "copy")),
+    (f"-w/{ONE}.jsonl.bak", (ONE, "copy")),
+    (f"-w/{ONE}.jsonl.bak2", (ONE, "copy")),
+    (f"-w/{ONE}.jsonl~", (ONE, "copy")),
+    (f"-w/{ONE}.jsonl", None),
+    (f"{ONE}.jsonl", None),
+    (f"-w/{LOUD}/{ONE}.jsonl", None),
+    (f"-w/{TWO}/subagents/{ONE}.jsonl", None),
+    (f"-w/{TWO}/subagents/agent-{ONE}.jsonl", None),
+    (f"-w/{TWO}/tool-results/{ONE}.jsonl", None),
+    (f"-w/{TWO}/agent-{ONE}.jsonl", None),
+    (f"-w/agent-{ONE}.jsonl.bak", None),
+    (f"-w/a{ONE}.jsonl", None),
+    (f"-w/{ONE}0.jsonl", None),
+    (f"-w/{ONE}.jsonl.gz", None),
+    (f"-w/{ONE}.json", None),
+    (f"-w/{ONE}.jsonl/x", None),
+])
+def test_transcripts_where_claude_code_does_not_look(path, found):
+    odd = odd_transcript_in(f"projects/{path}")
+    assert odd == (found and ("-w", *found))
+    assert odd_transcript_in(f"todos/{path}") is None
 
 
 def test_is_id():

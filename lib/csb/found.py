@@ -62,12 +62,16 @@ class SessionWalk:
     def below(self, path):
         """Yield the stats of all files below a directory; links count as files."""
         for entry in self.entries(path):
-            if self.is_dir(entry):
-                yield from self.below(entry.path)
-                continue
-            found = self.file_stat(entry)
-            if found:
-                yield found
+            yield from self.files_at(entry)
+
+    def files_at(self, entry):
+        """Yield the stat of an entry, or those of all files below it."""
+        if self.is_dir(entry):
+            yield from self.below(entry.path)
+            return
+        found = self.file_stat(entry)
+        if found:
+            yield found
 
     def file_stat(self, entry):
         """The stat of an entry that is a file or a link; None for what is neither.
@@ -152,14 +156,10 @@ class ProjectFolder:
         """Note what an entry is of a session."""
         stem = entry.name.removesuffix(".jsonl")
         if is_id(entry.name):
-            if self._is_wanted(self.name, entry.name) and self.walk.is_dir(entry):
-                files = list(self.walk.below(entry.path))
-                if files:
-                    self._session_of(entry.name).beside += files
-        elif stem == entry.name:
             if self.walk.is_dir(entry):
-                for inner in self.walk.entries(entry.path):
-                    self._add_odd(inner, f"{self.name}/{entry.name}/{inner.name}")
+                self._add_own_folder(entry)
+        elif stem == entry.name:
+            self._add_deeper(entry, f"{self.name}/{entry.name}")
         elif is_id(stem):
             found = None
             if self._is_wanted(self.name, stem):
@@ -177,6 +177,27 @@ class ProjectFolder:
                 self._session_of(owner).agents.append(found)
         else:
             self._add_odd(entry, f"{self.name}/{entry.name}")
+
+    def _add_own_folder(self, folder):
+        """Note what lies in a session's own folder: another one's may be there, too."""
+        is_wanted = self._is_wanted(self.name, folder.name)
+        files = []
+        for entry in self.walk.entries(folder.path):
+            name = f"{self.name}/{folder.name}/{entry.name}"
+            if odd_transcript_in(f"projects/{name}") and entry.is_file():
+                self._add_odd(entry, name)
+            elif is_wanted:
+                files += self.walk.files_at(entry)
+        if files:
+            self._session_of(folder.name).beside += files
+
+    def _add_deeper(self, entry, name):
+        """Note the transcripts at or below an entry."""
+        if not self.walk.is_dir(entry):
+            self._add_odd(entry, name)
+            return
+        for inner in self.walk.entries(entry.path):
+            self._add_deeper(inner, f"{name}/{inner.name}")
 
     def _add_odd(self, entry, name):
         """Note a transcript that is not where Claude Code looks."""

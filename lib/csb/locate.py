@@ -26,6 +26,7 @@ from csb.session import (
     is_id,
     key_of,
     odd_transcript_in,
+    odd_transcripts_on_disk,
     pick,
     project_of,
     transcript_in,
@@ -85,7 +86,9 @@ class Finder:
 
     def _find_now(self, word, project, record):
         """On disk, else in the store, else what is left of it on disk."""
-        path = self.disk.find(word, project)
+        path = ""
+        if not _odd_path_in(record, self.disk.root):
+            path = self.disk.find(word, project)
         if path and _has_messages(self.disk.file(path)):
             return _found_at(self.disk, path, record)
         try:
@@ -143,11 +146,15 @@ def _found_at(files, path, record):
     folder = path.removesuffix(".jsonl")
     root = os.path.dirname(os.path.dirname(os.path.dirname(path)))
     session_id = os.path.basename(folder)
+    project = os.path.basename(os.path.dirname(path))
+    odd = odd_transcript_in(_inner(path, record, files.root))
+    if odd:
+        project, session_id, _ = odd
     transcript = files.file(path)
     found = {
         **record,
         "session_id": session_id,
-        "project": os.path.basename(os.path.dirname(path)),
+        "project": project,
         "transcript_path": os.path.join(files.root, path),
     }
     if transcript is None:
@@ -174,6 +181,17 @@ def _found_at(files, path, record):
         return files.file(f"{folder}/tool-results/{name}")
 
     return Found(found, transcript, agents, beside, output)
+
+
+def _inner(path, record, root):
+    """The path of a record below its Claude directory, or below root."""
+    return path.removeprefix(os.path.join(record.get("root") or root, ""))
+
+
+def _odd_path_in(record, root):
+    """The path, below its root, of a record's odd transcript, else None."""
+    path = _inner(str(record.get("transcript_path") or ""), record, root)
+    return path if odd_transcript_in(path) else None
 
 
 def _value_in(file):
@@ -244,24 +262,23 @@ class _Disk:
         return _the_one(session_id, paths)
 
     def _listed(self):
-        """{id: [paths]}. One a folder deeper than Claude Code looks counts if there is
-        no other, and where one would be whose session has just a folder."""
+        """{id: [paths]}. One where Claude Code does not look counts if there is no
+        other, and where one would be whose session has just a folder."""
         import glob
 
         found = {}
         deeper = {}
         left = {}
         place = os.path.join(glob.escape(self.root), "projects")
-        for path in glob.glob(f"{place}/*/*") + glob.glob(f"{place}/*/*/*.jsonl"):
-            inner = path[len(os.path.join(self.root, "")):]
-            transcript = transcript_in(inner)
-            odd = odd_transcript_in(inner)
+        for path in glob.glob(f"{place}/*/*"):
+            transcript = transcript_in(path[len(os.path.join(self.root, "")):])
             if transcript:
                 found.setdefault(transcript[1], []).append(path)
-            elif odd:
-                deeper.setdefault(odd.session_id, []).append(path)
             elif is_id(os.path.basename(path)):
                 left.setdefault(os.path.basename(path), []).append(path + ".jsonl")
+        for path, odd in odd_transcripts_on_disk(self.root):
+            path = os.path.join(self.root, path)
+            deeper.setdefault(odd.session_id, []).append(path)
         return {**left, **deeper, **found}
 
     def file(self, path):
@@ -302,7 +319,7 @@ def _is_read(path):
         return False
     if path.endswith((".jsonl", ".meta.json", "/custom-title.json")):
         return True
-    return "/tool-results/" in path
+    return "/tool-results/" in path or odd_transcript_in(path) is not None
 
 
 class _Store(StoredSessions):
@@ -315,7 +332,9 @@ class _Store(StoredSessions):
     def find(self, word, project, record):
         """The Found of the session that a word means; else Error."""
         session_id = pick(word, self.sessions)
-        path = self._home(session_id, project)
+        path = _odd_path_in(record, self.root)
+        if path not in self.held:
+            path = self._home(session_id, project)
         found = _found_at(self, path, record)
         found.record["session_id"] = session_id
         found.record["project"] = project_of(path)
@@ -374,7 +393,7 @@ class _Store(StoredSessions):
         """The paths of what the subagents of a session said."""
         below = os.path.dirname(path) + "/"
         found = []
-        for one in self.sessions[session_id]:
+        for one in self.sessions.get(session_id, ()):
             is_agent = _AGENT.fullmatch(os.path.basename(one))
             if one.startswith(below) and is_agent and self.held.is_file(one):
                 found.append(one)

@@ -27,10 +27,12 @@ ID = re.compile(f"{_HEX}{{8}}-{_HEX}{{4}}-{_HEX}{{4}}-{_HEX}{{4}}-{_HEX}{{12}}")
 # An id within a component: what is beside it is no hex digit.
 _ID_WITHIN = re.compile(f"(?<!{_HEX}){ID.pattern}(?!{_HEX})")
 _TRANSCRIPT = re.compile(rf"projects/([^/]+)/({ID.pattern})\.jsonl")
-# Of a transcript that is not where Claude Code looks: a folder deeper, or a copy that a
-# program which keeps folders in step made of one ("ID.sync-conflict-...", "ID (1)").
-_DEEPER = re.compile(rf"projects/([^/]+)/([^/]+)/({ID.pattern})\.jsonl")
-_COPY = re.compile(rf"projects/([^/]+)/({ID.pattern})[^0-9A-Za-z/][^/]*\.jsonl")
+# The name of a transcript, or of a copy that a person made of one, or a program which
+# keeps folders in step: "Copy of ID", "ID.sync-conflict-...", "ID (1)", "ID.jsonl.bak".
+_COPY = re.compile(
+    rf"(?!agent-).*?{_ID_WITHIN.pattern}.*\.jsonl"
+    r"(?:~|\.(?:backup|bak|copy|old|orig|save)[0-9]*)?", re.S
+)
 _FLAT_AGENT = re.compile(r"projects/[^/]+/agent-[^/]*\.jsonl")
 
 FIRST_LINE = 1 << 20            # bytes; a subagent's first record is short
@@ -104,15 +106,25 @@ OddTranscript = namedtuple("OddTranscript", "project session_id place")
 def odd_transcript_in(path):
     """The OddTranscript at a path where Claude Code does not look, else None.
 
-    place: "deeper", a folder below the project, or "copy", beside the transcript.
+    place: "deeper", below a folder of the project, or "copy", beside the transcript.
     """
-    match = _DEEPER.fullmatch(path)
-    if match and not is_id(match[2]):
-        return OddTranscript(match[1], match[3], "deeper")
-    match = _COPY.fullmatch(path)
-    if match:
-        return OddTranscript(match[1], match[2], "copy")
-    return None
+    if not path.startswith("projects/") or ".jsonl" not in path:
+        return None
+    _, *above, name = path.split("/")
+    if not above or not _COPY.fullmatch(name):
+        return None
+    project, *folders = above
+    session_id = _ID_WITHIN.search(name)[0]
+    # What lies in a session's own folder is its own, but for another one's transcript.
+    if any(map(is_id, folders[:-1])):
+        return None
+    if folders and is_id(folders[-1]) and key_of(folders[-1]) == key_of(session_id):
+        return None
+    if folders:
+        return OddTranscript(project, session_id, "deeper")
+    if name == f"{session_id}.jsonl":
+        return None
+    return OddTranscript(project, session_id, "copy")
 
 
 def is_flat_agent(path):
@@ -155,6 +167,27 @@ def transcripts_on_disk(root):
             if transcript:
                 found.setdefault(key_of(transcript[1]), []).append(path)
     return found
+
+
+def odd_transcripts_on_disk(root):
+    """Yield (path below root, OddTranscript) of those in a Claude directory."""
+    links = ProjectLinks(root)
+    top = os.path.join(root, "projects")
+    for folder, folders, names in os.walk(top, followlinks=True):
+        inner = folder[len(os.path.join(root, "")):]
+        for name in names:
+            path = f"{inner}/{name}"
+            odd = odd_transcript_in(path)
+            if odd:
+                yield path, odd
+
+        kept = []
+        for name in folders:
+            full = os.path.join(folder, name)
+            if not os.path.islink(full) or links.leads_out(full):
+                kept.append(name)
+        # What is below a session's own folder is no other one's.
+        folders[:] = [] if is_id(os.path.basename(folder)) else kept
 
 
 def _names_in(folder):
