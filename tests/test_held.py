@@ -160,7 +160,8 @@ MOVES = [
     ([{"-a": A}], {"-b": B}, {}, None),
     ([{"-a": A + B}], {"-b": A}, {}, None),
     ([{"-a": A + C}, {"-a": A}, {"-b": A + B}], {}, {}, None),
-    ([{"-a": A + B}, {"-b": A + B + C}], {"-b": ""}, {}, None),
+    # It was moved, and truncated since: what is stored of it begins so.
+    ([{"-a": A + B}, {"-b": A + B + C}], {"-b": ""}, {"-a": "-b"}, "-b"),
     ([{"-a": A, "-b": B}], {"-b": B + A}, {}, None),
     ([{"-a": ""}], {"-b": A}, {"-a": "-b"}, "-b"),
 ]
