@@ -90,12 +90,13 @@ def test_what_else_is_gone_is_named(sh, home, three):
 
 def test_the_last_line_leads_on(sh, home, three):
     """What came back is to be backed up; not what was put elsewhere, or was not put."""
+    lose(home, 1, 2)
+    lead = "\nBack up what came back: csb backup\n"
+    assert lead not in sh("csb restore --deleted --dry-run").out
+    assert lead not in sh("csb restore --deleted --yes --target-dir out").out
+    assert sh("csb restore --deleted --yes").out.endswith(lead)
     lose(home, 1)
-    lead = "csb-restore: now back up what came back: csb backup\n"
-    assert lead not in on_terminal(sh, home, "csb-restore --deleted --dry-run")
-    assert lead not in on_terminal(sh, home, "csb-restore --deleted --yes --target-dir out")
-    assert on_terminal(sh, home, "csb-restore --deleted --yes").endswith(lead)
-    assert lead not in on_terminal(sh, home, f"csb-restore {name(1)}"), "it is there"
+    assert "csb resume" in sh("csb restore --deleted --yes").out, "of one there is more to say"
 
 
 def test_without_a_loss_it_says_so(sh, three):
