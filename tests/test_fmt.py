@@ -256,7 +256,6 @@ SAME, DIFFERENT, DRY = ({"reason": "it is there"}, {"reason": "another file is t
     ([file("restored", None)] * 2, 0, "Restored 2 files, each read back."),
     ([file("restored"), file("refused", None)], 1,
      "Restored 1 session and other files: 1 file, each read back. Refused: 1 file."),
-    ([file("restored", torn=True)], 1, "Restored 1 session: 1 file, each read back."),
     ([file("restored", session_id=number, path=number) for number in (7, [], None)], 0,
      "Restored 3 files, each read back.")])
 @pytest.mark.few(5)
@@ -265,6 +264,13 @@ def test_what_became_of_files_is_said_in_a_sentence(sh, records, rows, said):
     *shown, last = sh("csb-fmt", lines(*records)).ok().out.splitlines()
     assert (len(shown), last) == (rows, said)
     assert len(sh("csb-fmt --verbose", lines(*records)).ok().out.splitlines()) == len(records) + 1
+
+
+def test_lines_that_are_cut_off_are_counted(sh):
+    records = [file("restored", torn=True)] * 2
+    assert sh("csb-fmt", lines(*records)).ok().out.splitlines() == [
+        "Restored 1 session: 2 files, each read back.",
+        "2 transcripts with a last line that was cut off came back as stored."]
 
 
 def test_files_of_which_nobody_knows_what_became(sh):

@@ -332,6 +332,10 @@ def test_without_anything(sh, home):
                             "Another place: --claude-dir\n")
         assert not home.backup.exists()
     assert sh("csb").ok().out.splitlines()[2].startswith("'~/.claude' is not there.")
+    done = sh("csb backup")
+    assert (done.rc, done.out) == (1, "")
+    assert done.err == (f"csb backup: '{home.claude}' is not there. Is Claude Code installed? "
+                        "Another place: --claude-dir\n")
 
 
 @pytest.mark.logic

@@ -178,6 +178,7 @@ def test_an_interpreter_can_be_named(machine, tmp_path):
 def test_the_hook_prints_nothing(sh, home, payload):
     (home.claude / "projects/-p").mkdir(parents=True)
     (home.claude / f"projects/-p/{SESSION}.jsonl").write_text('{"type":"user"}\n')
+    (home.claude / "settings.json").write_text('{"enabledPlugins": {"csb@csb-tools": true}}')
     line = f"sh '{PLUGIN}/run' csb-hook --foreground"
     done = sh(line, stdin=payload.encode())
     assert (done.rc, done.out) == (0, ""), done

@@ -146,6 +146,8 @@ def test_secrets_stay(sh, home, claude, remote):
         assert found == [(f"projects/-srv-app/{name(0)}.jsonl", 2, name(0)),
                          (f"projects/-srv-app/{name(1)}/out.txt", 3, name(1)),
                          ("settings.json", 2, None)]
+        words = " ".join(f"csb-push --allow-secrets {options} remote.git".split())
+        assert done.err.endswith(f". To push all the same: {words}\n")
     only_push(sh("csb-push --allow-secrets remote.git"))
     (claude / f"{name(0)}.jsonl").write_text(line("a") + line(f"key {GITHUB}") + "x" * 99
                                              + "y\n" + line(f"{GITHUB}"))
@@ -354,6 +356,7 @@ def test_each_secret_once(sh, home, claude, remote):
     done = sh("csb push remote.git 2>&1")
     first, *rows = done.out.splitlines()
     assert done.rc == 1 and "nothing is pushed: there are secrets in what is new" in first
+    assert first.endswith(" To push all the same: csb push --allow-secrets remote.git")
     assert len(rows) == len(set(rows)) == 6 and all("[REDACTED" in row for row in rows)
 
 

@@ -84,6 +84,8 @@ PLAIN = [
     "Authorization: Bearer YOUR_TOKEN", "the bearer of bad news", "Bearer authentication", "eyJ",
     "-----BEGIN PUBLIC KEY-----\n" + some(64) + "\n-----END PUBLIC KEY-----", "xoxb-your-token",
     "-----BEGIN RSA PRIVATE KEY-----\n...\n-----END RSA PRIVATE KEY-----", "AKIAshort",
+    "-----BEGIN PRIVATE KEY-----\n[REDACTED by " + some(40) + "]\n-----END PRIVATE KEY-----",
+    "-----BEGIN PRIVATE KEY-----[REDACTED]\nsaid " + some(64),
     "[REDACTED:github-token:1a2b3c4d]", "https://u:[REDACTED:password]@h", "my_live_data",
 ]
 

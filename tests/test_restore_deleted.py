@@ -67,6 +67,38 @@ def test_what_is_gone_comes_back(sh, home, listing, three, gone, stored):
     assert done.rc == 0 and done.out == "" and "nothing to restore" in done.err
 
 
+def test_what_else_is_gone_is_named(sh, home, three):
+    """Which files are of no session, and the line that brings them back, and no more."""
+    for path in ("skills/a/SKILL.md", "skills/b c/SKILL.md", "old skills/x", "projects/-w/memory/MEMORY.md"):
+        put_into(home, path, "x", mtime=time.time())
+    backup(sh)
+    (home.claude / "old skills/x").unlink()
+    sh("csb-backup").ok()
+    sh("rm -r ~/.claude").ok()
+    done = sh("csb-restore --deleted --yes")
+    *_, last = done.err.splitlines()
+    assert last == ("csb-restore: 4 files of no session are gone, too: csb restore --in-place --path "
+                    "projects/-w/memory --path settings.json --path skills")
+    assert not (home.claude / "settings.json").exists()
+    assert sh(last.partition("too: ")[2].replace(" ", "-", 1)).rc == 0
+    assert (home.claude / "settings.json").exists() and (home.claude / "skills/b c/SKILL.md").exists()
+    assert not (home.claude / "old skills/x").exists()
+    lose(home, 1)
+    done = sh("csb-restore --deleted --yes")
+    assert there(home) == [0, 1, 2] and "gone, too" not in done.err
+
+
+def test_the_last_line_leads_on(sh, home, three):
+    """What came back is to be backed up; not what was put elsewhere, or was not put."""
+    lose(home, 1, 2)
+    lead = "\nBack up what came back: csb backup\n"
+    assert lead not in sh("csb restore --deleted --dry-run").out
+    assert lead not in sh("csb restore --deleted --yes --target-dir out").out
+    assert sh("csb restore --deleted --yes").out.endswith(lead)
+    lose(home, 1)
+    assert "csb resume" in sh("csb restore --deleted --yes").out, "of one there is more to say"
+
+
 def test_without_a_loss_it_says_so(sh, three):
     done = sh("csb-restore --deleted")
     assert (done.rc, done.out) == (0, "") and done.err.count("\n") == 1

@@ -125,10 +125,11 @@ def test_a_crontab_that_cannot_be_had(sh, system, flaw, said):
     (("systemd", "cron"), True, "running", "--kind cron", "cron"),
     (("launchd", "cron"), True, "", "", "cron"),
     (("launchd", "cron"), True, "", "--kind launchd", "launchd"),
-    (("systemd", "cron"), False, "offline", "", "no cron daemon is at work"),
+    (("systemd", "cron"), False, "offline", "",
+     "csb-schedule: no timer runs here: install cron or start it, then csb schedule\n"),
     (("cron",), False, "", "--kind cron", "no cron daemon is at work"),
     (("systemd", "cron"), True, "offline", "--kind systemd", "(offline)"),
-    ((), True, "", "--kind launchd", "launchd: you are not logged in")])
+    ((), True, "", "--kind launchd", "launchd runs here: you are not logged in")])
 @pytest.mark.few(4)
 def test_which_timer(sh, system, kinds, daemon, state, options, expected):
     """The first that runs, or none: nothing is put where nothing would run it."""
@@ -209,6 +210,18 @@ def test_the_first_run(sh, home, system, stages):
     assert done.records[0]["installed"]
     stages("csb-backup", "sys.exit(75)")
     sh("csb-schedule").ok()
+
+
+def test_print_where_no_timer_runs(sh, home, system):
+    """The units and the line of cron: someone may want to install them elsewhere."""
+    machine = system("cron", "systemd")
+    (machine.path / "state").write_text("offline\n")
+    (machine.path / "daemon").unlink()
+    done = sh("csb-schedule --print")
+    assert done.rc == 0 and done.err.count("\n") == 1 and "no timer runs here" in done.err
+    for kind in ("systemd", "cron"):
+        alone = sh(f"csb-schedule --print --kind {kind}").ok().out
+        assert "csb-backup" in alone and alone in done.out
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -226,7 +226,6 @@ def test_states_of_sessions(sh, put, status, home):
     assert record["rewritten"] == [name(6)] and name(6) in record["notes"][0]
     assert (rc, record["purge_soon"], record["cleanup_days"]) == (0, 3, 30)
     assert at(-11 * DAY) < record["purge_next_at"] < at(-9 * DAY), "the client is late"
-    assert "3 sessions" in record["notes"][1]
 
 
 def test_other_claude_directories_are_not_counted(sh, put, status, home, tmp_path):
@@ -356,15 +355,39 @@ def test_what_backs_up_by_itself(sh, backed_up, home, settings, found):
     assert done.rc == (0 if found else 1)
 
 
-@pytest.mark.parametrize("runs, found", [
-    ([(1, "timer")], ["timer"]), ([(1, "hand"), (1.5, "SessionEnd")], ["runs"]),
-    ([(9, "hand"), (10, "timer")], ["timer"]), ([(1, "hand"), (4, "timer")], [])])
-def test_a_run_that_nobody_typed_is_a_sign(sh, backed_up, home, runs, found):
-    """If it was lately, by when this machine was on."""
-    text = [json.dumps({"kind": "backup", "at": at(-days * DAY), "event": event,
-                        "outcome": "ok"}) + "\n" for days, event in reversed(runs)]
+def log_runs(home, *runs):
+    """Have backup.log tell of runs: (hours ago, event), the oldest last."""
+    text = [json.dumps({"kind": "backup", "at": at(-hours * 3600), "event": event,
+                        "outcome": "ok"}) + "\n" for hours, event in reversed(runs)]
     (home.backup / "backup.log").write_text("".join(text))
+
+
+SAYS_NOTHING = "sys.exit(3)"
+A_TIMER = """print('{"kind":"timer","installed":true}')"""
+NO_TIMER = """print('{"kind":"timer","installed":false}'); sys.exit(1)"""
+
+
+@pytest.mark.parametrize("schedule, runs, found", [
+    (A_TIMER, [], ["timer"]),
+    (NO_TIMER, [(0, "hand"), (1, "timer"), (2, "SessionEnd"), (2, "setup")], []),
+    (SAYS_NOTHING, [(0, "hand"), (1, "timer")], ["timer"]),
+    (SAYS_NOTHING, [(0, "hand"), (9, "timer")], []),
+    (SAYS_NOTHING, [(0, "setup"), (0, "hand"), (1, "SessionEnd")], []),
+    (None, [(1, "timer")], ["timer"])])
+@pytest.mark.few(3)
+def test_a_timer_counts_if_it_is_there(sh, backed_up, home, stages, schedule, runs, found):
+    """Old runs are no sign: what began them may be gone. Where nobody can tell, new ones are."""
+    stages("csb-schedule", schedule)
+    log_runs(home, *runs)
     assert sh("csb-status").records[0]["automatic"] == found
+
+
+def test_after_an_undo_nothing_backs_up(sh, backed_up, home):
+    sh("csb-setup --yes")
+    assert sh("csb-status").records[0]["automatic"]
+    sh("csb-setup --undo; csb-backup")
+    record = sh("csb-status").records[0]
+    assert record["automatic"] == [] and ALONE in record["warnings"]
 
 
 def test_where_the_sessions_of_ones_own_repository_are(sh, put, status, home):

@@ -52,7 +52,7 @@ import json
 import re
 import time
 
-VERSION = "0.2.0"
+VERSION = "0.3.0"
 
 # Exit statuses. In a Claude Code hook 2 blocks the client.
 DONE = 0

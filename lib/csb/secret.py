@@ -73,6 +73,7 @@ class Shape:
 
 _PRIVATE_KEY = Shape(PRIVATE_KEY, "-----BEGIN", r"""
     [ ] [A-Z0-9 ]{0,30} PRIVATE[ ]KEY (?:[ ]BLOCK)? -----
+    (?! [\s\\nr"',]* \[REDACTED )                # it is masked already
     (?= (?s:.){0,400}? [\w+/]{30} )             # it is not just "..."
     (?P<secret>
         # Up to its end. Two dashes are no part of it, but where a diff has its columns:
