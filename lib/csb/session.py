@@ -243,8 +243,8 @@ def pick(word, ids):
         raise Error(f"'{word}' names no session: {SHORTEST} digits are needed", FAILED)
     if not found:
         raise Error(
-            f"cannot find session '{word}': csb list shows them, csb search WORDS looks "
-            "in what was said"
+            f"cannot find session '{word}': csb list shows them, csb search WORDS "
+            "looks in what was said"
         )
     text = f"'{word}' names {len(found)} sessions, which of them?"
     raise Error(text, MISUSE, found[:NAMED_AT_MOST])
