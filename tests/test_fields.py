@@ -400,7 +400,7 @@ csb-find
 csb-find --lost
 csb-find | csb-index
 csb-find --lost | csb-index
-csb-list --all
+csb-list --all --end
 csb-scan ~/code --all
 csb-tree --all
 csb-show 3f4a9b2c 99999999

@@ -281,7 +281,8 @@ def test_files_of_which_nobody_knows_what_became(sh):
 def test_a_backup_ends_with_what_it_did(sh):
     sessions = [session(change="new", title="a"), session(change="grew"), session(change="shrunk"),
                 session(change="deleted"), session(change="same")]
-    commit = {"kind": "commit", "commit": COMMIT, "class": "user", "files": 4, "bytes": 3_100_000}
+    commit = {"kind": "commit", "commit": COMMIT, "class": "user", "files": 6, "bytes": 3_100_000,
+              "stored": 4, "deleted": 2, "sessions": {"new": 1, "changed": 2, "deleted": 1}}
     said = ("Backed up 1 new session and 2 changed sessions: 4 files (3.1 MB), read back and\n"
             "verified. 1 session gone from disk: kept in the backup.\n")
     for records in ([commit, *sessions], [*sessions, commit]):
@@ -289,7 +290,15 @@ def test_a_backup_ends_with_what_it_did(sh):
         out = sh("csb-fmt --oneline", lines(*records)).ok().out
         assert out.endswith(said) and "stored a1b2c3d4  4 files  3.1 MB  your files\n" in out
         assert out.count("3f4a9b10") == 5 and "[shrunk]" in out
+    assert sh("csb-fmt --brief", lines(commit)).ok().out == said, "whatever the index knew"
     assert "Backed up" not in sh("csb-fmt", lines(*sessions)).ok().out, "nothing was stored"
+    gone = {**commit, "bytes": 0, "stored": 0, "sessions": {"deleted": 104}}
+    assert " ".join(sh("csb-fmt --brief", lines(gone, sessions[3])).ok().out.split()) == (
+        "Recorded: 104 sessions are gone from disk, and kept in the backup "
+        "(csb restore --deleted).")
+    gone["sessions"] = {}
+    assert sh("csb-fmt --brief", lines(gone)).ok().out == (
+        "Recorded: 2 files are gone from disk, and kept in the backup.\n")
 
 
 def test_oneline_is_made_for_choosing(sh, home):

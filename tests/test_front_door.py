@@ -53,6 +53,20 @@ def test_the_first_screen_begins_with_the_state_of_the_backup(sh, home):
     write(home, 3)
     assert state().startswith("Not everything is backed up: 1 file (")
     assert state().endswith("Type: csb backup")
+    sh("csb backup").ok()
+    for number in 1, 2, 3:
+        (home.claude / "projects" / SLUG / f"{name(number)}.jsonl").unlink()
+    write(home, 4)
+    sh("csb backup").ok()
+    gone = "3 sessions are gone from disk, the backup has them. Get them back: csb restore --deleted"
+    assert gone in " ".join(sh("csb").ok().out.split())
+    assert f"! {gone}" in " ".join(sh("csb status").out.split()), "fewer are there than went"
+    assert sh("csb list").ok().out.endswith("3 deleted ones: csb list --deleted\n")
+    assert "deleted ones" not in sh("csb list --oneline; csb list --json; csb list question").ok().out
+    assert sh("csb restore --deleted").rc == 0
+    sh("csb backup").ok()
+    assert state() == "Backed up just now: 4 sessions, all of them."
+    assert "deleted ones" not in sh("csb list").ok().out
     shutil.rmtree(home.claude / "projects")
     assert state().startswith("Nothing is in projects/, and the backup knows sessions.")
 
@@ -136,7 +150,8 @@ def test_words_that_hands_expect(sh, stages, typed, meant):
     for one in ("csb-list", "csb-search", "csb-restore", "csb-index", "csb-backup"):
         stages(one, say)
     said = [line for line in sh(f"csb {typed}").err.splitlines() if line.startswith("SAID")]
-    assert said[-1] == " ".join(["SAID", *words, "csb", tool])
+    said = said[-1].replace(" --end ", " ")     # what csb adds to see how a list ends
+    assert said == " ".join(["SAID", *words, "csb", tool])
 
 
 @pytest.mark.parametrize("typed, instead", [
@@ -189,6 +204,9 @@ def test_list_shows_twenty_and_says_how_many_more(sh, home):
     newest_first = [name(n) for n in range(23, 0, -1)]
     assert ids("csb list") == newest_first[:20]
     assert sh("csb list -n5").ok().out.endswith("5 of 23. For all of them: csb list -n 0\n")
+    typed = "csb list -n5 --all question --oneline"
+    assert sh(typed).ok().out.endswith(
+        "5 of 23. For all of them: csb list --all question --oneline -n 0\n")
     assert ids("csb list -n 5") == newest_first[:5]
     assert ids("csb list -n 0") == newest_first
     assert ids("csb list --oneline") == newest_first, "a menu shows everything"

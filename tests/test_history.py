@@ -69,6 +69,8 @@ def test_a_line_of_it_is_restored(sh, lived, home):
     lived("one\n", "one\ntwo\n", "stub\n")
     main = home.claude / path(1)
     main.unlink()
+    typed = sh(f"csb history {name(1)}").ok().out.rpartition("Bring one back: ")[2]
+    assert "| csb-restore --target-dir DIR" in " ".join(typed.split())
     sh(f"csb-history {name(1)} | sed -n 2p | csb-restore").ok()
     assert main.read_text() == "one\ntwo\n"
     for number, text in ((1, "stub\n"), (3, "one\n")):

@@ -606,7 +606,12 @@ def test_turns_can_be_piped_into_it(sh, put):
     assert sh(line).ok().out.count("\nYou  ") == 2
 
 
-MISUSE = [("csb-log 3f4a9b1", 2, "names 2 sessions"), ("csb-log ffff", 1, "cannot find session"),
+MISUSE = [("csb-log 3f4a9b1", 2, "names 2 sessions"), ("csb-log 3f4a9b1", 2, f"csb-log:   {ID}\n"),
+          ("csb log 3f4a9b1", 2, f"csb log:   {OTHER}\n"),
+          ("csb log <&-", 2, "csb log: which session? csb log 3f4a"),
+          ("csb-log <&-", 2, "such as: csb-list --deleted | csb-log"),
+          ("csb log ffff", 1, "csb list shows them, csb search WORDS looks in what was said"),
+          ("csb-log ffff", 1, "cannot find session"),
           ("echo 3f4a9b1 | csb-log", 1, "names 2 sessions"),
           ("echo 3f4a9b1 | csb-log --json", 1, "names 2 sessions"),
           ("csb-log none.jsonl", 1, "No such file"), ("csb-log ./", 1, "Is a directory"),
@@ -624,7 +629,9 @@ def test_status(sh, put, line, rc, words):
     put(lines(GOOD), OTHER)
     sh("csb-backup").ok()
     done = sh(line)
-    assert (done.rc, done.err.count("\n")) == (rc, 1) and words in done.err, done
+    candidates = 2 * ("names 2 sessions" in done.err)       # below it, an id a line
+    assert (done.rc, done.err.count("\n")) == (rc, 1 + candidates), done
+    assert words in done.err, done
 
 
 def test_one_id_in_two_projects(sh, put):

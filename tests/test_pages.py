@@ -142,6 +142,9 @@ def test_where_a_session_was_found_by_its_title_or_folder(sh):
                           + "/srv/deep/parser/er\n")):
         out = sh("csb-fmt", lines({**hit, "match": match})).ok().out
         assert shown in out and out.count("Mend") == 1 and "-srv-x" not in out
+    said = {**HIT, "title": "Mend the parser"}
+    out = sh("csb-fmt", lines({**hit, "total": 2}, {**said, "total": 2})).ok().out
+    assert "in the title" not in out and out.endswith("\n1 place in 1 session.\n")
 
 
 @pytest.mark.parametrize("before, match, after, shown", [

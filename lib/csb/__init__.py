@@ -105,11 +105,15 @@ _worst_status = DONE
 
 
 class Error(Exception):
-    """Stops the tool: the text is its one line on stderr, the status its status."""
+    """Stops the tool: the text is its one line on stderr, the status its status.
 
-    def __init__(self, text, status=FAILED):
+    below: more lines, of what there is to choose from.
+    """
+
+    def __init__(self, text, status=FAILED, below=()):
         super().__init__(text)
         self.status = status
+        self.below = below
 
 
 # --- the command line -----------------------------------------------------------------
@@ -159,14 +163,20 @@ def operands(options, words, bare="session_id"):
 
 
 def require_input(options):
-    """Error when nothing is piped in; it shows the pipeline that was meant."""
+    """Error when nothing is piped in; it shows what was meant."""
     if sys.stdin is not None and not sys.stdin.isatty():
         return
+    name = TOOL.replace(" ", "-")
     hint = ""
     for example in options.examples:
-        if "|" in example:
-            hint = f", such as: {example.split('   ')[0].rstrip()}"
-            break
+        line = example.split("   ")[0].rstrip()
+        if TOOL != name and line.startswith(f"{name} 3f4a9b2c"):
+            # A person typed "csb log", and may not care for pipes.
+            raise Error(
+                f"which session? {TOOL} 3f4a9b2c, for one (csb list shows them)", MISUSE
+            )
+        if not hint and f"| {name}" in line:
+            hint = f", such as: {line}"
     raise Error(f"what should it work on? Name it, or pipe it in{hint}", MISUSE)
 
 
@@ -228,10 +238,12 @@ def _json_record(line, number):
 
 
 def say(text):
-    """One line of news on stderr. The exit status stays as it is."""
-    line = f"{TOOL}: {printable(text)}\n"
+    """One line of news on stderr; all of an Error. The exit status stays as it is."""
+    news = f"{TOOL}: {printable(str(text))}\n"
+    for line in getattr(text, "below", ()):
+        news += f"{TOOL}:   {printable(line)}\n"
     try:
-        os.write(sys.stderr.fileno(), line.encode())    # one write: lines stay whole
+        os.write(sys.stderr.fileno(), news.encode())    # one write: lines stay whole
     except (OSError, AttributeError, ValueError):
         pass                                            # nobody listens
 
@@ -315,7 +327,7 @@ def run(main):
     except BrokenPipeError:
         status = BROKEN_PIPE
     except Error as error:
-        say(str(error))
+        say(error)
         status = error.status
     except OSError as error:    # one that nobody expected where it came up
         name = "the output"

@@ -127,7 +127,7 @@ def each_found(finder, wanted, are_typed):
         try:
             found = finder.find(record)
         except Error as error:
-            warn(str(error), error.status if are_typed else FAILED)
+            warn(error, error.status if are_typed else FAILED)
             continue
         except OSError as error:
             warn(f"cannot read '{error.filename}': {why(error)}")

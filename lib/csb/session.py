@@ -275,9 +275,12 @@ def pick(word, ids):
     if not found and len(word) < SHORTEST:
         raise Error(f"'{word}' names no session: {SHORTEST} digits are needed", FAILED)
     if not found:
-        raise Error(f"cannot find session '{word}'", FAILED)
-    names = " ".join(found[:NAMED_AT_MOST])
-    raise Error(f"'{word}' names {len(found)} sessions: {names}", MISUSE)
+        raise Error(
+            f"cannot find session '{word}': csb list shows them, csb search WORDS "
+            "looks in what was said"
+        )
+    text = f"'{word}' names {len(found)} sessions, which of them?"
+    raise Error(text, MISUSE, found[:NAMED_AT_MOST])
 
 
 # --- folders and their projects -------------------------------------------------------
