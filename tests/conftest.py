@@ -67,6 +67,11 @@ def lines(*records):
     return b"".join(json.dumps(record).encode() + b"\n" for record in records)
 
 
+def problems(err):
+    """The lines of stderr that name a problem: candidates for an id stand below it."""
+    return [text for text in err.splitlines() if ":   " not in text]
+
+
 def width(text):
     """Columns of a terminal, counted independently of the tools."""
     columns = 0

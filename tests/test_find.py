@@ -7,7 +7,7 @@ import shutil
 import tarfile
 
 import pytest
-from conftest import SHARED, line, name
+from conftest import SHARED, line, name, problems
 
 pytestmark = pytest.mark.logic
 
@@ -225,7 +225,7 @@ def test_one_session(sh, put):
     for word, rc in (("3f4a", 2), ("0001", 2), ("bbbb", 1), ("3f4", 1),
                      ("''", 1), ("'*'", 1), (name(3), 1)):
         done = sh(f"csb-find --session {word}")
-        assert (done.rc, done.out, done.err.count("\n")) == (rc, "", 1), (word, done)
+        assert (done.rc, done.out, len(problems(done.err))) == (rc, "", 1), (word, done)
     assert all(name(n) in sh("csb-find --session 3f4a").err for n in (1, 12))
 
 
@@ -546,7 +546,7 @@ def test_one_that_is_lost(sh, put):
         assert record["transcript_path"].endswith(f"/{loud}.jsonl")
     for word, status in (("3f4a", 2), ("ffff", 1)):
         done = sh(f"csb-find --lost --session {word}")
-        assert (done.rc, done.out, done.err.count("\n")) == (status, "", 1)
+        assert (done.rc, done.out, len(problems(done.err))) == (status, "", 1)
     assert sh("csb-find --lost ~/.claude").rc == 2
 
 

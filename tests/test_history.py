@@ -3,7 +3,7 @@ import json
 import time
 
 import pytest
-from conftest import line, name
+from conftest import line, name, problems
 
 pytestmark = pytest.mark.logic
 
@@ -108,9 +108,9 @@ def test_what_cannot_be_found(sh, lived, home):
     lived("2\n", where=path(2))
     for words, status in ((name(3), 1), ("3f4a", 2), ("1", 1), ("--path x", 1), ("--no", 2)):
         done = sh(f"csb-history {words}")
-        assert (done.rc, done.out, done.err.count("\n")) == (status, "", 1), done
+        assert (done.rc, done.out, len(problems(done.err))) == (status, "", 1), done
     done = sh("csb-history", f"{name(3)}\n3f4a\nrubbish\n{name(1)}\n".encode())
-    assert done.rc == 1 and done.err.count("\n") == 3 and len(done.records) == 1
+    assert done.rc == 1 and len(problems(done.err)) == 3 and len(done.records) == 1
 
 
 def test_a_session_without_a_transcript_and_odd_names(sh, lived, put):

@@ -5,7 +5,7 @@ import sqlite3
 import time
 
 import pytest
-from conftest import INDEX, line, name, put_into
+from conftest import INDEX, line, name, problems, put_into
 
 pytestmark = pytest.mark.logic
 
@@ -160,10 +160,10 @@ def test_without_a_store_and_without_an_index(sh, indexed, home):
 def test_ids_and_other_records(sh, stored):
     for words, status in (("abcd", 1), ("3f4a", 2), ("--no", 2)):
         done = sh(f"csb-show {words}")
-        assert (done.rc, done.out, done.err.count("\n")) == (status, "", 1), done
+        assert (done.rc, done.out, len(problems(done.err))) == (status, "", 1), done
     given = f'abcd\n3f4a\n{name(1)}\n{{"kind":"end"}}\n0002\n{name(1)[-6:]}\n'.encode()
     done = sh("csb-show", given)
-    assert done.rc == 1 and done.err.count("\n") == 2, done
+    assert done.rc == 1 and len(problems(done.err)) == 2, done
     assert [(r["kind"], r.get("session_id"), r.get("project")) for r in done.records] == [
         ("end", None, None), ("session", name(1), "-w"), ("session", name(2), "-w"),
         ("session", name(2), "-x")]
