@@ -73,6 +73,12 @@ class Old:
         return {path: sha256(data) for path, data in on_disk(self.home.claude).items()}
 
 
+def keep_for_ever(claude):
+    """Whatever day it is, nothing in this Claude directory is too old for Claude Code."""
+    claude.mkdir(exist_ok=True)
+    (claude / "settings.json").write_text('{"cleanupPeriodDays": 100000}')
+
+
 @pytest.fixture(params=["own", "theirs", "moved"])
 def any_old(sh, home, request):
     return Old(sh, home, request.param).at_home()
@@ -122,6 +128,7 @@ def test_sessions_come_back(sh, home, any_old):
               if LARGE in path or SMALL in path}
     assert {path: sha256(data) for path, data in on_disk(home.path / "out").items()} == wanted
     assert os.stat(home.path / "out" / any_old.large).st_mode & 0o777 == 0o640
+    keep_for_ever(home.claude)
     sh(f"csb-restore {GONE}").ok()
     gone = any_old.known["gone"]
     assert len(gone) == 2 and gone.items() <= any_old.disk().items()
@@ -134,6 +141,7 @@ def test_every_version_of_the_large_one_comes_back(sh, home, any_old):
     found = []
     for record in reversed(records):
         shutil.rmtree(home.path / "out", ignore_errors=True)
+        keep_for_ever(home.path / "out")
         done = sh("csb-restore --target-dir ~/out", json.dumps(record).encode())
         assert done.rc == 0 and (not done.err or "was moved to project" in done.err), done
         found += [sha256(data) for path, data in on_disk(home.path / "out").items()
