@@ -4,6 +4,7 @@ Each place has an option, an environment variable and a default. Nothing is made
 """
 import json
 import os
+import re
 from collections import namedtuple
 
 from csb import ABSENT, Error, why
@@ -12,6 +13,7 @@ from csb.files import Changed, StableFile, absolute
 SETTINGS_LIMIT = 1 << 20        # bytes; no file of settings is larger
 CLEANUP_DAYS = 30               # Claude Code's own, where settings.json says nothing
 INTERVAL = 15                   # minutes between two backups of the timer
+INTERVALS = "1 to 60 that divide 60, or whole hours that divide a day"
 
 # A file in CSB_HOME that csb-gitcommit leaves there when it makes a store where there
 # was one, until csb-status --seen.
@@ -211,6 +213,13 @@ def read_config(args):
         return {}
     except (OSError, ValueError) as error:
         raise Error(f"cannot read '{path}': {why(error)}") from None
+
+
+def minutes_in(word):
+    """The interval that a word on the command line stands for; None if it is none."""
+    if re.fullmatch("[0-9]{1,4}", word) and is_interval(int(word)):
+        return int(word)
+    return None
 
 
 def is_interval(minutes):

@@ -230,6 +230,15 @@ def short_span(seconds):
     return f"{int(seconds // _DAY)} d"
 
 
+def every(minutes):
+    """How often what comes again after so many minutes does: every 15 minutes."""
+    if minutes == 60:
+        return "every hour"
+    if minutes % 60 == 0:
+        return f"every {counted(minutes // 60, 'hour')}"
+    return f"every {counted(minutes, 'minute')}"
+
+
 def from_now(seconds, now):
     """A time as seen from now: 3 hours ago, in 2 days, just now."""
     if abs(now - seconds) < _MINUTE:
