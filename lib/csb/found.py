@@ -32,7 +32,6 @@ class SessionWalk:
     """The walk through one Claude directory: what it has to remember."""
 
     def __init__(self, root):
-        self.root = root
         self.projects = os.path.join(root, "projects")
         self.links = ProjectLinks(root)
         self.complete = True    # was everything listed?

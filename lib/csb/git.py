@@ -249,13 +249,10 @@ class Objects:
         longer = self.info(base)
         if not longer or longer.size < info.size:
             return False
-        digest = object_hash(info)
         try:
-            for block in self._read(base, info.size):
-                digest.update(block)
+            return id_of(self._read(base, info.size), info) == info.oid
         except GitError:
             return False
-        return digest.hexdigest() == info.oid
 
     def _tell(self, names):
         """(Info, id of its delta's base or None) of each object, None of a lost one."""
@@ -354,6 +351,14 @@ def object_hash(info):
     digest = hashlib.sha1() if len(info.oid) == 40 else hashlib.sha256()
     digest.update(f"{info.type} {info.size}\0".encode())
     return digest
+
+
+def id_of(blocks, info):
+    """The id that blocks of bytes have as an object like info."""
+    digest = object_hash(info)
+    for block in blocks:
+        digest.update(block)
+    return digest.hexdigest()
 
 
 def all_commits(store):
