@@ -408,15 +408,6 @@ def commits_then(store, word, status=FAILED):
 # --- what git forgets -----------------------------------------------------------------
 
 
-def journal_of(commit):
-    """The ids of the journals that a commit brings: one, or none."""
-    return [
-        change.new_oid
-        for change in commit.changes
-        if change.path == JOURNAL and change.status != "D"
-    ]
-
-
 def notes(objects, journals, wanted=None):
     """Yield what journals (object ids, newest first) say: a Noted for each change.
 
