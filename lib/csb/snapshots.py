@@ -123,8 +123,8 @@ class Shelf:
         """Where a snapshot, or a restored file, of the one at path goes without DIR."""
         raise NotImplementedError
 
-    def packed(self, blocks, size):
-        """Yield the bytes of a snapshot of blocks, which have size bytes."""
+    def packed(self, blocks):
+        """Yield the bytes of a snapshot of blocks."""
         return blocks
 
     def unpacked(self, path):
@@ -231,7 +231,7 @@ class Shelf:
         with StableFile(source) as file:
             taken = time.time()
             size = file.stat.st_size
-            write_new(aside, self.packed(hashed(file.blocks(), digest), size))
+            write_new(aside, self.packed(hashed(file.blocks(), digest)))
         if sha256_of(self.unpacked(aside)) != digest.hexdigest():
             raise Damaged
         facts = {"size": size, "raw_sha256": digest.hexdigest()}
