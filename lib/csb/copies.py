@@ -32,8 +32,8 @@ from csb.session import (
 Homes = namedtuple("Homes", "projects gave_way moved refusal")
 
 # A copy of a session: lines, its CopyLines, tell it apart; None if it cannot be read.
-# size and age are the stored transcript's. is_there: is it on disk, now or elsewhere?
-# deleted: does the store know that it is gone?
+# size and age are the stored transcript's. is_there: is it on disk, where it was or
+# where sessions are restored to? deleted: does the store know that it is gone?
 Copy = namedtuple("Copy", "project lines size age is_stored is_there deleted")
 
 # What a transcript consists of, as sets of hashes: its messages, by their uuids or by
@@ -169,16 +169,27 @@ def those_that_count(copies):
     if talking or unread:
         read = talking
 
-    # Of several that hold the same the first stays: one that is on disk, else in the
-    # last backup, else the longest, else what went last.
-    read.sort(key=lambda copy: (
-        -len(_compared(copy)), not copy.is_there, not copy.is_stored, copy.deleted,
-        -copy.size, copy.age))
+    read.sort(key=_rank_of_copy, reverse=True)
     standing = []
     for copy in read:
         if not any(_compared(copy) <= _compared(other) for other in standing):
             standing.append(copy)
     return standing + unread
+
+
+def _rank_of_copy(copy):
+    """What orders copies: of several that hold the same the highest stays.
+
+    That is one on disk, else in the last backup, else the longest, else what went last.
+    """
+    return (
+        len(_compared(copy)),
+        copy.is_there,
+        copy.is_stored,
+        not copy.deleted,
+        copy.size,
+        -copy.age,
+    )
 
 
 def _compared(copy):
@@ -408,4 +419,5 @@ def _is_odd(session):
 
 
 def _rank(place):
+    """What orders _Places: a transcript goes on in one with a higher rank."""
     return not place.gone, place.size, -place.age, not place.deleted

@@ -21,6 +21,7 @@ import os
 import re
 import stat
 import struct
+import time
 from collections import namedtuple
 
 from csb import FAILED, Error, from_utc, records, say, utc, warn
@@ -368,7 +369,6 @@ def moment(word):
 
     7d and 12h: so long ago. 2026-01-31, 2026-01-31T12:00: the clock here, or with Z.
     """
-    import time
     from datetime import datetime
 
     age = _AGE.fullmatch(word)
@@ -406,15 +406,6 @@ def commits_then(store, word, status=FAILED):
 
 
 # --- what git forgets -----------------------------------------------------------------
-
-
-def journal_of(commit):
-    """The ids of the journals that a commit brings: one, or none."""
-    return [
-        change.new_oid
-        for change in commit.changes
-        if change.path == JOURNAL and change.status != "D"
-    ]
 
 
 def notes(objects, journals, wanted=None):

@@ -15,7 +15,7 @@ LONGEST_MARKED = 10_000         # characters of a text in which marks are looked
 
 Paragraph = namedtuple("Paragraph", "lines")
 Heading = namedtuple("Heading", "level text")
-Code = namedtuple("Code", "language lines")
+Code = namedtuple("Code", "lines")
 Quote = namedtuple("Quote", "blocks")
 Listing = namedtuple("Listing", "items")
 Item = namedtuple("Item", "mark blocks")        # mark: "-", "*", "+" or "1."
@@ -102,9 +102,9 @@ def _code_at(lines, at):
     """
     opening = _FENCE.fullmatch(lines[at])
     mark = opening[2] or opening[4]
-    language = (opening[3] or opening[5] or "").strip()
+    language = (opening[3] or opening[5] or "").strip().lower()
     indent = len(opening[1])
-    has_inner = language.lower() in ("markdown", "md")
+    has_inner = language in ("markdown", "md")
     inner = 0
     found = []
     for end in range(at + 1, len(lines)):
@@ -112,13 +112,13 @@ def _code_at(lines, at):
         fence = _FENCE.fullmatch(line)
         is_end = fence and _ends(fence, mark)
         if is_end and not inner:
-            return Code(language, found), end + 1
+            return Code(found), end + 1
         if is_end:
             inner -= 1
         elif fence and has_inner and (fence[3] or fence[5] or "").strip():
             inner += 1
         found.append(_without_indent(line, indent))
-    return Code(language, found), len(lines)
+    return Code(found), len(lines)
 
 
 def _ends(fence, mark):

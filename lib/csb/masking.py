@@ -69,9 +69,9 @@ class Masker:
 
     # --- streams ---
 
-    def read(self, blocks, line=1):
-        """Mask a stream, blocks of bytes, that begins with that line of its file."""
-        self.line = line
+    def read(self, blocks):
+        """Mask a stream, the blocks of bytes of a file."""
+        self.line = 1
         blocks = iter(blocks)
         rest = b""
         for block in blocks:

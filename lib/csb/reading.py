@@ -20,6 +20,9 @@ DEEPEST = 20                    # levels of subagents that start each other
 MOST_TEXT = LONG_LINE - 1024    # bytes of all long texts in a long line
 LONG_TEXT = 64                  # bytes; a shorter one is left alone
 
+_TEXT = re.compile(b'"([^"]*)"')
+_BEFORE_PICTURE = (b'"data":"', b'"data": "')
+
 # The kinds of the records that our own tools write between the lines of transcripts.
 OUR_KINDS = ("session", "agent", "gap", "turn", "version", "hit", "end")
 
@@ -142,10 +145,12 @@ class _Reader:
 
     def _is_new(self, uuid):
         """Is it the first record with this uuid? What has none is new."""
-        count = len(self.seen)
-        if uuid:
-            self.seen.add(hash(uuid))
-        return not uuid or len(self.seen) > count
+        if not uuid:
+            return True
+        if hash(uuid) in self.seen:
+            return False
+        self.seen.add(hash(uuid))
+        return True
 
     def _is_rewound(self, uuid):
         """Is it none of the records that are wanted? What has no uuid stays."""
@@ -247,15 +252,18 @@ def _with_less_text(line):
     """
     if line is None or len(line) <= LONG_LINE:
         return line
+    # As long as it, and its quotes all begin or end a text.
+    flat = line.replace(b"\\\\", b"\\_").replace(b'\\"', b"\\_")
     kept = []
     at = 0
     room = MOST_TEXT
-    for start, end in _string_spans_in(line):
+    for text in _TEXT.finditer(flat):
+        start, end = text.span(1)
         size = end - start
-        if size <= LONG_TEXT or line[start - 9:start - 1].rstrip().endswith(b'"data":'):
+        if size <= LONG_TEXT or line.endswith(_BEFORE_PICTURE, 0, start):
             continue
         if size > room:
-            cut = _end_of_character(line, start, start + room)
+            cut = _end_of_character(flat, start, start + room)
             kept.append(line[at:cut])
             kept.append(b" [%d bytes more]" % (end - cut))
             at = end
@@ -264,31 +272,9 @@ def _with_less_text(line):
     return b"".join(kept)
 
 
-def _string_spans_in(line):
-    """Yield (start, end) of each text in a line of JSON, without its quotes."""
-    start = None
-    for quote in re.finditer(b'"', line):
-        at = quote.start()
-        if start is None:
-            start = at + 1
-        elif (at - _start_of_backslashes(line, at)) % 2 == 0:
-            yield start, at
-            start = None
-
-
-def _start_of_backslashes(line, at):
-    """Where those begin that stand before a place; the place itself if there are none.
-    """
-    while line[at - 1:at] == b"\\":
-        at -= 1
-    return at
-
-
-def _end_of_character(line, start, cut):
+def _end_of_character(flat, start, cut):
     """The place at or before cut where no character, or escape, of a text is torn."""
-    while line[cut] & 0xC0 == 0x80:
+    while flat[cut] & 0xC0 == 0x80:
         cut -= 1
-    escape = line.rfind(b"\\", max(cut - 6, start), cut)
-    if escape >= 0:
-        return _start_of_backslashes(line, escape)
-    return cut
+    escape = flat.rfind(b"\\", max(cut - 6, start), cut)
+    return cut if escape < 0 else escape

@@ -36,7 +36,8 @@ _NAME = re.compile(
     r"(?:\.([1-9][0-9]*))?__(.+)", re.S
 )
 
-Snapshot = namedtuple("Snapshot", "stamp number name")
+# What the name of a snapshot tells. base: the name of its source.
+Snapshot = namedtuple("Snapshot", "stamp number base")
 
 
 # --- the command line -----------------------------------------------------------------
@@ -114,7 +115,7 @@ class Shelf:
     def __init__(self, args):
         self.args = args
         self.folder = args.folder   # None until it is known which is the usual one
-        self.ours = set()           # names that this run made or planned
+        self.ours = set()           # Snapshots that this run made or planned
         self.purged = set()         # names of sources of which one went in this run
 
     # What a tool's own shelf does in its own way.
@@ -123,8 +124,8 @@ class Shelf:
         """Where a snapshot, or a restored file, of the one at path goes without DIR."""
         raise NotImplementedError
 
-    def packed(self, blocks, size):
-        """Yield the bytes of a snapshot of blocks, which have size bytes."""
+    def packed(self, blocks):
+        """Yield the bytes of a snapshot of blocks."""
         return blocks
 
     def unpacked(self, path):
@@ -152,7 +153,7 @@ class Shelf:
         snapshot = parse_name(os.path.basename(path), self.ending)
         if not snapshot:
             raise Error("it is not named <stamp>__<name>")
-        return snapshot.name
+        return snapshot.base
 
     def examine(self, path):
         """(SHA-256 of what a snapshot holds, fields of its record); Error if damaged.
@@ -231,7 +232,7 @@ class Shelf:
         with StableFile(source) as file:
             taken = time.time()
             size = file.stat.st_size
-            write_new(aside, self.packed(hashed(file.blocks(), digest), size))
+            write_new(aside, self.packed(hashed(file.blocks(), digest)))
         if sha256_of(self.unpacked(aside)) != digest.hexdigest():
             raise Damaged
         facts = {"size": size, "raw_sha256": digest.hexdigest()}
@@ -246,35 +247,34 @@ class Shelf:
         numbers = [one.number for one in self._of(base) if one.stamp == stamp]
         number = max(numbers, default=-1) + 1
         while True:
-            extra = f".{number}" if number else ""
-            name = f"{stamp}{extra}__{base}{self.ending}"
+            new = Snapshot(stamp, number, base)
             try:
-                place(os.path.join(self.folder, name))
+                place(self._path(new))
             except FileExistsError:
                 number += 1
                 continue
-            self.ours.add(name)
-            return Snapshot(stamp, number, name)
+            self.ours.add(new)
+            return new
 
     def _of(self, base):
         """The snapshots of the sources with a name, in order of time."""
-        names = set(self.ours)
+        found = {one for one in self.ours if one.base == base}
         try:
             with os.scandir(self.folder) as entries:
                 for entry in entries:
+                    snapshot = parse_name(entry.name, self.ending)
+                    if not snapshot or snapshot.base != base:
+                        continue
                     if entry.is_file(follow_symlinks=False):
-                        names.add(entry.name)
+                        found.add(snapshot)
         except FileNotFoundError:
             pass
-        found = []
-        for name in names:
-            parsed = parse_name(name, self.ending)
-            if parsed and parsed.name == base:
-                found.append(parsed._replace(name=name))
         return sorted(found)
 
     def _path(self, snapshot):
-        return os.path.join(self.folder, snapshot.name)
+        extra = f".{snapshot.number}" if snapshot.number else ""
+        name = f"{snapshot.stamp}{extra}__{snapshot.base}{self.ending}"
+        return os.path.join(self.folder, name)
 
     def _thin_out(self, base, new):
         """Delete the oldest snapshot if there are too many; the list of what went."""
@@ -305,10 +305,11 @@ class Shelf:
         # A later one than ours is another run's new one, unless its time is still to
         # come: then the clock was set back.
         now = time.strftime(STAMP, time.gmtime())
-        older = [
-            self._path(one) for one in group
-            if one.name not in self.ours and (one < new or one.stamp > now)
-        ]
+        older = []
+        for one in group:
+            is_older = one < new or one.stamp > now
+            if is_older and one not in self.ours:
+                older.append(self._path(one))
         if not older:
             return None
         oldest, *others = older
@@ -372,7 +373,7 @@ class Shelf:
 
 
 def parse_name(name, ending):
-    """The Snapshot that a file name tells of, with its source's name; else None."""
+    """The Snapshot that the name of a file tells of, else None."""
     if not name.endswith(ending):
         return None
     match = _NAME.fullmatch(name[:len(name) - len(ending)])

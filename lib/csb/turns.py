@@ -5,6 +5,7 @@ of them. Its fields may be anything: it came out of a file, or through a pipe.
 """
 import json
 import re
+import time
 
 from csb import from_utc, printable, warn
 from csb.session import is_id
@@ -71,8 +72,6 @@ def line_of(text, width=SHORT):
 
 def local_time(turn, form="%Y-%m-%d %H:%M"):
     """When a turn was, as the clock on the wall shows it; "" if it does not say."""
-    import time
-
     seconds = seconds_of(turn)
     if seconds is None:
         return ""
@@ -81,8 +80,6 @@ def local_time(turn, form="%Y-%m-%d %H:%M"):
 
 def seconds_of(turn):
     """When a turn was, in seconds since 1970; None if it does not say."""
-    import time
-
     try:
         seconds = from_utc(turn["at"]) // 10**9
         time.localtime(seconds)         # can the clock here show it?
