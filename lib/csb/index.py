@@ -144,13 +144,6 @@ def sessions(path, words=(), project=None, session_id=None, order="-last_active"
     return _as_they_are(copy)
 
 
-def session_ids(path):
-    """The ids of all sessions of the index at a path, for pick(). Error as above."""
-    copy = _copy(path, "SELECT DISTINCT session_id FROM filed.session", [])
-    rows = copy.execute("SELECT session_id FROM found")
-    return [json.loads(session_id) for (session_id,) in rows]
-
-
 def folded(text):
     """A text in the form in which words are looked for: no case, one spelling."""
     if not text.isascii():
