@@ -144,13 +144,18 @@ def sessions(path, words=(), project=None, session_id=None, order="-last_active"
     return _as_they_are(copy)
 
 
+def nfc(text):
+    """A text in the one spelling in which all texts are compared."""
+    if text.isascii():
+        return text
+    from unicodedata import normalize
+
+    return normalize("NFC", text)
+
+
 def folded(text):
     """A text in the form in which words are looked for: no case, one spelling."""
-    if not text.isascii():
-        import unicodedata
-
-        text = unicodedata.normalize("NFC", text)
-    return text.casefold().encode("utf-8", "replace").decode()
+    return nfc(text).casefold().encode("utf-8", "replace").decode()
 
 
 def require_index(args):
