@@ -21,7 +21,7 @@ from collections import namedtuple
 from itertools import chain
 
 from csb import ABSENT, FAILED, RETRY, Error, encode, say, utc_ns
-from csb.files import Changed, StableFile, has_nothing
+from csb.files import Changed, StableFile, has_nothing, move_over, remove_file
 from csb.places import claude_dir, csb_home, is_repository, link_away, store_path
 from csb.session import key_of, transcript_in, transcripts_on_disk
 
@@ -50,6 +50,7 @@ SESSION_VERSION = 0x63736205    # the last byte counts
 OTHER_VERSION = "not an index of this version"
 
 INDEX_WAIT = 10                 # seconds for whoever writes
+_JOURNAL_END = "-journal"       # of the name of what SQLite keeps beside a database
 SEEN_GONE = "gone"
 
 
@@ -144,20 +145,18 @@ def sessions(path, words=(), project=None, session_id=None, order="-last_active"
     return _as_they_are(copy)
 
 
-def session_ids(path):
-    """The ids of all sessions of the index at a path, for pick(). Error as above."""
-    copy = _copy(path, "SELECT DISTINCT session_id FROM filed.session", [])
-    rows = copy.execute("SELECT session_id FROM found")
-    return [json.loads(session_id) for (session_id,) in rows]
+def nfc(text):
+    """A text in the one spelling in which all texts are compared."""
+    if text.isascii():
+        return text
+    from unicodedata import normalize
+
+    return normalize("NFC", text)
 
 
 def folded(text):
     """A text in the form in which words are looked for: no case, one spelling."""
-    if not text.isascii():
-        import unicodedata
-
-        text = unicodedata.normalize("NFC", text)
-    return text.casefold().encode("utf-8", "replace").decode()
+    return nfc(text).casefold().encode("utf-8", "replace").decode()
 
 
 def require_index(args):
@@ -186,17 +185,6 @@ def has_backup(args):
         return True             # one is named, and is away
 
 
-def database_uri(path):
-    """A file's name as SQLite opens it without making it."""
-    # Not read-only: what a killed writer left has to be rolled back first.
-    name = re.sub(rb"[^\w/.-]", _percent, os.fsencode(path)).decode()
-    return f"file:{name}?mode=rw"
-
-
-def _percent(match):
-    return b"%%%02x" % match[0][0]
-
-
 def check_version(database, schema):
     """DatabaseError if a database has not exactly our table in it."""
     (version,) = database.execute(f"PRAGMA {schema}.user_version").fetchone()
@@ -204,16 +192,6 @@ def check_version(database, schema):
     tables = database.execute(f"SELECT sql FROM {master} WHERE type = 'table'")
     if version != SESSION_VERSION or tables.fetchall() != [(SESSION_TABLE,)]:
         raise database.DatabaseError(OTHER_VERSION)
-
-
-def is_damage(error):
-    """Does an error of SQLite's mean that the index has to be made anew?"""
-    import sqlite3
-
-    text = str(error)
-    if isinstance(error, sqlite3.OperationalError):
-        return "no such" in text or "decode" in text
-    return True
 
 
 def _condition(words, project, session_id):
@@ -267,12 +245,63 @@ def _copy(path, select, values):
 
 def _unreadable(path, error):
     """The Error for an index that SQLite cannot read."""
-    if "locked" in str(error):
+    if is_busy(error):
         return Error(f"cannot read the index '{path}': another run is at it", RETRY)
     text = f"cannot read the index '{path}': {error}"
     if is_damage(error):
         text += ": csb-index --rebuild makes it anew"
     return Error(text, FAILED)
+
+
+# --- databases, this one and that of csb-search ---------------------------------------
+
+
+def database_uri(path):
+    """A file's name as SQLite opens it without making it."""
+    # Not read-only: what a killed writer left has to be rolled back first.
+    name = re.sub(rb"[^\w/.-]", _percent, os.fsencode(path)).decode()
+    return f"file:{name}?mode=rw"
+
+
+def _percent(match):
+    return b"%%%02x" % match[0][0]
+
+
+def is_busy(error):
+    """Does an error of SQLite's mean that another run is at the database?"""
+    return "locked" in str(error)
+
+
+def is_damage(error):
+    """Does an error of SQLite's mean that the database has to be made anew?"""
+    import sqlite3
+
+    text = str(error)
+    if isinstance(error, sqlite3.OperationalError):
+        return "no such" in text or "decode" in text
+    return True
+
+
+def unusable(name, error):
+    """The Error for a database that is busy, or that cannot be used.
+
+    name: what people are to read for it.
+    """
+    status = RETRY if is_busy(error) else FAILED
+    return Error(f"cannot use {name}: {error}", status)
+
+
+def keep_aside(path):
+    """Give a damaged database another name (.bad), so that a new one can be made."""
+    for end in (_JOURNAL_END, ""):      # a journal alone would spoil the new one
+        if os.path.lexists(path + end):
+            move_over(path + end, path + ".bad" + end)
+
+
+def remove_database(path):
+    """Remove a database if it is there."""
+    for end in (_JOURNAL_END, ""):
+        remove_file(path + end)
 
 
 # --- what is there --------------------------------------------------------------------
