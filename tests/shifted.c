@@ -94,6 +94,16 @@ static long shift_of(const char *path)
 STAT(stat, stat, lstat, fstat, fstatat)
 STAT(stat64, stat64, lstat64, fstat64, fstatat64)
 
+/* What a program calls that was linked with a C library before 2.33. */
+int __xstat(int version, const char *path, struct stat *found)
+{ (void) version; return stat(path, found); }
+
+int __lxstat(int version, const char *path, struct stat *found)
+{ (void) version; return lstat(path, found); }
+
+int __fxstat(int version, int fd, struct stat *found)
+{ (void) version; return fstat(fd, found); }
+
 int statx(int fd, const char *path, int flags, unsigned mask,
           struct statx *found)
 {

@@ -11,6 +11,7 @@ import subprocess
 import sys
 
 import pytest
+import shifted
 from conftest import FORM, PYTHON, ROOT, SAMPLE, START, TOOLS, name
 
 if FORM == "dist":
@@ -131,7 +132,8 @@ def alone(sh, tools, home):
     path = home.env["PATH"].removeprefix(tools.bin + ":")
 
     def run(line, there, **more):
-        clean = {"PATH": path, "HOME": home.path, "GIT_CONFIG_SYSTEM": os.devnull}
+        clean = {"PATH": path, "HOME": home.path, "GIT_CONFIG_SYSTEM": os.devnull,
+                 **shifted.environment()}
         words = " ".join(f"'{key}={value}'" for key, value in {**clean, **more}.items())
         return sh(f"exec env -i {words} bash -c '{line}'", cwd=there)
     return run
