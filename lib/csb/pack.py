@@ -60,7 +60,6 @@ HUGE = 1 << 31                  # bytes; such a file has no pack that grows
 LARGE_OFFSET = 1 << 31          # in an .idx; from there on it stands in a second table
 FEW_IDS = 1 << 14               # ids that are read from an .idx at once
 WINDOW = 1 << 15                # bytes that deflate looks back
-PIECE = 1 << 19                 # bytes that are compressed at a time
 FAST, GOOD = 1, 6               # levels of compression: of much, of little
 ADLER_START = 1                 # the Adler-32 of nothing
 ZLIB_HEAD = b"\x78\x01"         # a stream with the largest window
@@ -417,7 +416,7 @@ def deflated_pieces(text):
         for piece in text.pieces:
             text.adler = zlib.adler32(piece, text.adler)
             yield deflate_open(piece, GOOD, window)
-            window = (window + piece)[-WINDOW:]
+            window = window_after(window, piece)
         return
     from concurrent.futures import ThreadPoolExecutor  # 12 ms
 
@@ -427,11 +426,16 @@ def deflated_pieces(text):
         for piece in text.pieces:
             text.adler = zlib.adler32(piece, text.adler)
             jobs.append(pool.submit(deflate_open, piece, FAST, window))
-            window = (window + piece)[-WINDOW:]
-            if len(jobs) > 4 * cores:
+            window = window_after(window, piece)
+            if len(jobs) > 2 * cores:
                 yield jobs.pop(0).result()
         for job in jobs:
             yield job.result()
+
+
+def window_after(window, piece):
+    """What deflate may refer to behind a piece; window: before it."""
+    return (window + piece[-WINDOW:])[-WINDOW:]
 
 
 class Text:
@@ -452,25 +456,23 @@ class Text:
 
     def _pieces(self, file):
         """Yield the bytes in pieces, of which one ends where the start does."""
-        for block in file.blocks():
-            while block:
-                length = PIECE
-                is_start = self.at < self._start_size
-                if is_start:
-                    length = min(PIECE, self._start_size - self.at)
-                piece = block[:length]
-                block = block[length:]
-                if is_start:
-                    self._start_digest.update(piece)
-                self.digest.update(piece)
+        for block in file.blocks(self.digest):
+            rest = self._start_size - self.at
+            if rest > 0:
+                piece = block[:rest]
+                block = block[rest:]
+                self._start_digest.update(piece)
                 self.at += len(piece)
                 yield piece
+            if block:
+                self.at += len(block)
+                yield block
 
     def pass_start(self, adler):
         """Read on until the start is over, whose Adler-32 is known."""
         self.adler = adler
         for piece in self.pieces:
-            self.window = (self.window + piece)[-WINDOW:]
+            self.window = window_after(self.window, piece)
             if self.at == self._start_size:
                 return
 
