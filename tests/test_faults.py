@@ -219,6 +219,15 @@ class Many(Store):
         return super().prepare(box)
 
 
+class Mixed(Many):
+    """The same beside a large transcript, which is stored at the same time."""
+
+    def prepare(self, box):
+        put(box.claude, f"projects/-p/{TWO}.jsonl", "".join(
+            LINE % (TWO, 5, n, "x" * 900) for n in range(1100)))
+        return super().prepare(box)
+
+
 class Index(Store):
     """csb-find | csb-index, and --rebuild, on an index that is there."""
 
@@ -343,6 +352,7 @@ SITUATIONS = {
     "csb-gitcommit": lambda: Store("csb-gitcommit"),
     "csb-gitcommit, first": lambda: Store("csb-gitcommit", first=True),
     "csb-gitcommit, many files": lambda: Many("csb-gitcommit", first=True),
+    "csb-gitcommit, many files and a large one": lambda: Mixed("csb-gitcommit", first=True),
     "csb-gitcommit, portions": lambda: Store("csb-gitcommit", "--portion=300"),
     "csb-gitcommit, a pack that grows": lambda: Pack("csb-gitcommit"),
     "csb-index": lambda: Index("csb-index"),
