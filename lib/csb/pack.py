@@ -33,7 +33,7 @@ import struct
 import time
 import zlib
 from bisect import bisect
-from collections import namedtuple
+from collections import deque, namedtuple
 
 from csb import Error, encode, why
 from csb.files import (
@@ -410,27 +410,36 @@ def deflated_pieces(text):
 
     If there is much, on all cores.
     """
-    rest = text.size - text.at
-    window = text.window
-    if rest < BLOCK:
-        for piece in text.pieces:
-            text.adler = zlib.adler32(piece, text.adler)
+    if text.size - text.at < BLOCK:
+        for piece, window in with_windows(text):
             yield deflate_open(piece, GOOD, window)
-            window = window_after(window, piece)
-        return
+    else:
+        pieces = ((piece, FAST, window) for piece, window in with_windows(text))
+        for job in on_all_cores(deflate_open, pieces):
+            yield job.result()
+
+
+def with_windows(text):
+    """Yield (piece, the text before it that it may refer to) of the rest of a Text."""
+    window = text.window
+    for piece in text.pieces:
+        text.adler = zlib.adler32(piece, text.adler)
+        yield piece, window
+        window = window_after(window, piece)
+
+
+def on_all_cores(work, inputs):
+    """Yield, in order, a future of work(*input) for each of the inputs."""
     from concurrent.futures import ThreadPoolExecutor  # 12 ms
 
-    cores = min(os.cpu_count() or 1, 4)     # each holds some pieces in memory
-    jobs = []
+    cores = min(os.cpu_count() or 1, 4)     # each holds some inputs in memory
+    due = deque()
     with ThreadPoolExecutor(cores) as pool:
-        for piece in text.pieces:
-            text.adler = zlib.adler32(piece, text.adler)
-            jobs.append(pool.submit(deflate_open, piece, FAST, window))
-            window = window_after(window, piece)
-            if len(jobs) > 2 * cores:
-                yield jobs.pop(0).result()
-        for job in jobs:
-            yield job.result()
+        for words in inputs:
+            due.append(pool.submit(work, *words))
+            if len(due) > 2 * cores:
+                yield due.popleft()
+        yield from due
 
 
 def window_after(window, piece):
