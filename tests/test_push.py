@@ -5,7 +5,7 @@ import re
 import subprocess
 
 import pytest
-from conftest import ROOT, line, name
+from conftest import ROOT, line, name, typed
 
 pytestmark = pytest.mark.logic
 
@@ -309,6 +309,27 @@ def test_no_backup(sh, home, claude):
     done = sh("csb-push x")
     assert done.rc == 3 and "there is no backup in it" in done.err
     assert sh("csb-push").rc == 2
+
+
+@pytest.mark.long
+def test_a_person_reads_our_words(sh, home, claude, remote, before_push):
+    """How far it has come in a line of ours, then one sentence; git's reason if it fails."""
+    store(sh)
+    before_push("for i in 1 2 3; do printf 'Writing objects:  50%% (1/2)\\r' >&2; sleep .6; done")
+    status, screen = typed(home, "csb push remote.git", TERM="xterm")
+    assert status == 0 and "pushing " in screen and " 1 of 2" in screen
+    last = screen.rpartition("\x1b[K")[2]
+    assert last.count("\n") == 1 and last.startswith("Pushed 1 commit with ")
+    assert "objects" not in screen and "remote:" not in screen
+    hook = remote / "hooks/pre-receive"
+    hook.write_text("#!/bin/sh\necho too large >&2\nexit 1\n")
+    hook.chmod(0o755)
+    (claude / f"{name(0)}.jsonl").write_text(line("new"))
+    store(sh)
+    status, screen = typed(home, "csb-push remote.git", TERM="xterm")
+    said = screen.rpartition("\x1b[K")[2]
+    assert status == 1 and said.count("\n") == 1
+    assert "(pre-receive hook declined); remote: too large" in said and "objects" not in screen
 
 
 def test_a_race(sh, home, claude, remote, before_push):
