@@ -222,3 +222,21 @@ def test_a_person_is_asked_before_an_empty_place_is_filled(home, both, words):
         assert status == 0 and "mounted?" in screen
         assert (1 in transcripts(home)) == there
         assert there or "nothing was restored" in screen
+
+
+@pytest.mark.parametrize("gone", [False, True])
+@pytest.mark.parametrize("tool", [
+    "csb-cat", "csb-log", "csb-history", "csb-restore", "csb-show", "csb-tree"])
+@pytest.mark.few(6)
+def test_what_an_id_may_mean_is_told_apart(sh, home, both, tool, gone):
+    """By date and title, from the disk or from the store; an index is just for its readers."""
+    sh("csb-index --rebuild").ok()
+    if gone:
+        for number in (1, 2):
+            (home.claude / f"projects/-w/{name(number)}.jsonl").unlink()
+    if tool not in ("csb-show", "csb-tree"):
+        (home.backup / "session-backup.db").unlink()
+    done = sh(f"{tool} {FIRST[:8]}")
+    assert (done.rc, done.out) == (2, "")
+    assert done.err.splitlines()[1:] == [
+        f"{tool}:   {name(number)}  2026-01-02 03:04  question {number}" for number in (1, 2)]
