@@ -606,8 +606,8 @@ def test_turns_can_be_piped_into_it(sh, put):
     assert sh(line).ok().out.count("\nYou  ") == 2
 
 
-MISUSE = [("csb-log 3f4a9b1", 2, "names 2 sessions"), ("csb-log 3f4a9b1", 2, f"csb-log:   {ID}\n"),
-          ("csb log 3f4a9b1", 2, f"csb log:   {OTHER}\n"),
+MISUSE = [("csb-log 3f4a9b1", 2, "names 2 sessions"), ("csb-log 3f4a9b1", 2, f"csb-log:   {ID}  "),
+          ("csb log 3f4a9b1", 2, f"csb log:   {OTHER}  "),
           ("csb log <&-", 2, "csb log: which session? csb log 3f4a"),
           ("csb-log <&-", 2, "such as: csb-list --deleted | csb-log"),
           ("csb log ffff", 1, "csb list shows them, csb search WORDS looks in what was said"),

@@ -471,10 +471,26 @@ def test_one_is_picked_from_the_last(sh, app, ran, home):
     assert all(width(row) <= 80 for row in screen.splitlines())
 
     assert pick(home, [b"\n"])[0] == 1 and ran() is None
-    rc, screen = pick(home, [b"0\n", b"11\n", b"talk 1\n", b"10\n"])
+    rc, screen = pick(home, [b"0\n", b"11\n", b"10\n"])
     assert rc == 0 and "there is no 11" in screen and ran()["args"][1] == name(2)
     rc, screen = pick(home, [b"\x04"])
     assert (rc, ran()) == (1, None) and "nothing was picked" in screen
+
+
+def test_one_is_picked_by_words(sh, app, ran, home):
+    """Words of a title or a folder, and digits of an id, of all sessions, not just the last."""
+    make_some(app)
+    app(1001, "the lexer", "code/parser", timestamp="2025-01-01T03:04:05Z")
+    for keys, number in ((b"LEXER the\n", 1001), (b"talk 1\n", 1), (b"code parser\n", 1001),
+                         (b"1001\n", 1001)):
+        assert pick(home, [keys])[0] == 0 and ran()["args"][1] == name(number)
+    rc, screen = pick(home, [b"nothing\n", b"talk\n", b"1\n"])
+    assert rc == 0 and "there is no session of 'nothing'" in screen
+    assert "'talk' means 13 sessions" in screen and ran()["args"][1] == name(13)
+    sh("csb-resume code parser").ok()
+    assert ran()["args"][1] == name(1001)
+    done = sh("csb-resume code app")
+    assert done.rc == 2 and "means 13 sessions" in done.err, "no guess by a folder either"
 
 
 def test_of_several_one_is_picked(sh, app, ran, home):

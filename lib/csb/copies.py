@@ -1,5 +1,6 @@
 """a session in several projects: which copy counts, and which one was just moved
 
+    session_id = pick_stored(word, stored)
     homes = homes_of(stored, session_id, asked, chosen, on_disk)
     homes.projects                          where it is, or comes back
     lost_sessions(held, objects, root)      the sessions that are gone
@@ -22,6 +23,7 @@ from csb.session import (
     is_id,
     key_of,
     odd_transcript_in,
+    pick,
     project_of,
     transcript_in,
     transcripts_on_disk,
@@ -52,7 +54,23 @@ _Place = namedtuple("_Place", "path gone fullest size age deleted")
 _LOST = Info("", "blob", 1 << 62)       # what is lost may have been the longest
 
 
-# --- which copy counts ----------------------------------------------------------------
+# --- which session, and which copy ----------------------------------------------------
+
+
+def pick_stored(word, stored):
+    """The one id of a StoredSessions that a word names, as csb.session.pick() does."""
+    from csb.transcript import when_and_title_in
+
+    def about(session_id):
+        for path in stored.transcripts(session_id).values():
+            for version in stored.versions(path):
+                try:
+                    return when_and_title_in(stored.objects.blocks(version.oid))
+                except GitError:
+                    continue            # it is lost
+        return ""
+
+    return pick(word, stored.sessions, about)
 
 
 def homes_of(stored, session_id, asked=None, chosen=None, on_disk=(), target=None):

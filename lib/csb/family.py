@@ -5,7 +5,9 @@
     member.forks                                Members, in the order of their start
     for text in forest.texts(member): ...       the JSON of its records
 """
-from csb.session import is_id, key_of, pick
+import json
+
+from csb.session import is_id, key_of, pick, when_and_title
 
 LAST = "~"                      # sorts behind every time
 
@@ -95,7 +97,13 @@ class Forest:
 
     def pick(self, word):
         """The id that a word means, as it is spelled; Error if none, or several."""
-        return pick(word, self._ids)
+        return pick(word, self._ids, self._about)
+
+    def _about(self, session_id):
+        for text in self.texts(self.members[key_of(session_id)]):
+            record = json.loads(text)
+            return when_and_title(record.get("last_active"), record.get("title"))
+        return ""               # it is just named by others
 
     def texts(self, member):
         """Yield the JSON of the records of a Member."""

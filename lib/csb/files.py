@@ -164,6 +164,16 @@ def blocks_of(stream):
         yield block
 
 
+def widen(pipe):
+    """Let a pipe hold a block, where the system can: by itself it holds 64 KB."""
+    try:
+        from fcntl import F_SETPIPE_SZ, fcntl
+
+        fcntl(pipe, F_SETPIPE_SZ, BLOCK)
+    except (ImportError, OSError):
+        pass
+
+
 def lines(blocks, end=b"\n", limit=LINE_LIMIT):
     """Yield the lines of a stream of blocks, without their ends.
 

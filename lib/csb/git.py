@@ -8,7 +8,7 @@ import stat
 from collections import namedtuple
 
 from csb import ABSENT, Error, warn
-from csb.files import BLOCK, blocks_of, lines
+from csb.files import BLOCK, blocks_of, lines, widen
 
 LARGE = 1 << 20             # bytes; a delta above this is not left to git (see blocks)
 MOST_ASKED = 200            # ids, whose answers fit into a pipe
@@ -194,11 +194,12 @@ class Objects:
         self.repository = repository
         self.teller = None
         self.reader = None
+        self.told = {}          # {id: what was told of it}, of those asked for last
         self.unread = 0         # bytes of the last object, and its newline, in the pipe
 
     def info(self, name):
         """Info of an object by its id or by COMMIT:PATH; None if it is not there."""
-        found, = self._tell([name])
+        found = self._tell_of(name)
         return found and found[0]
 
     def infos(self, oids):
@@ -217,7 +218,7 @@ class Objects:
 
     def blocks(self, name):
         """Yield the bytes of an object in blocks. GitError if it is lost or damaged."""
-        found, = self._tell([name])
+        found = self._tell_of(name)
         if not found:
             raise GitError(f"cannot find object '{name}' in the store")
         info, base = found
@@ -254,6 +255,20 @@ class Objects:
         except GitError:
             return False
 
+    def _tell_of(self, name):
+        """What _tell() says of one object."""
+        if name in self.told:
+            return self.told[name]
+        found, = self._tell([name])
+        if found:
+            self.told = {found[0].oid: found}
+        return found
+
+    def expect(self, oids):
+        """Ask at once for what will be asked for one by one: MOST_ASKED ids or less."""
+        found = self._tell(oids)
+        self.told = {one[0].oid: one for one in found if one}
+
     def _tell(self, names):
         """(Info, id of its delta's base or None) of each object, None of a lost one."""
         if self.teller is None:
@@ -274,6 +289,7 @@ class Objects:
         """Yield the first size bytes of an object."""
         if self.reader is None:
             self.reader = self._start("--batch")
+            widen(self.reader.stdout)       # git works on while we work on a block
             self.unread = 0
         self._skip_unread()
         answer = b""

@@ -317,6 +317,8 @@ class StoredSessions:
             return [last]
         versions = self.held.versions(path)
         files = [version for version in versions if version.mode.startswith("100")]
+        if len(files) == 1:
+            return files
         return fullest_first(files, self.sizes(files))
 
     def plans_named_in(self, paths):

@@ -15,7 +15,7 @@ import re
 from collections import namedtuple
 
 from csb import ABSENT, FAILED, MISUSE, Error, warn, why
-from csb.copies import homes_of
+from csb.copies import homes_of, pick_stored
 from csb.files import StableFile, absolute
 from csb.git import Objects
 from csb.held import StoredSessions, commits_then
@@ -31,7 +31,7 @@ from csb.session import (
     project_of,
     transcript_in,
 )
-from csb.transcript import call_of_agent, title_in
+from csb.transcript import call_of_agent, title_in, when_and_title_in
 
 _AGENT = re.compile(r"agent-([^/]*)\.jsonl")
 
@@ -247,7 +247,7 @@ class _Disk:
         if self._sessions is None:
             self._sessions = self._listed()
         try:
-            session_id = pick(word, self._sessions)
+            session_id = pick(word, self._sessions, self._about)
         except Error as error:
             if error.status == MISUSE:
                 raise
@@ -260,6 +260,16 @@ class _Disk:
             if len(paths) > 1:
                 paths = list(filter(choose, paths)) or paths
         return _the_one(session_id, paths)
+
+    def _about(self, session_id):
+        for path in self._sessions[session_id]:
+            file = self.file(path)
+            try:
+                if file:
+                    return when_and_title_in(file.blocks())
+            except (OSError, Error):
+                continue            # whoever reads it says so
+        return ""
 
     def _listed(self):
         """{id: [paths]}. One where Claude Code does not look counts if there is no
@@ -331,7 +341,7 @@ class _Store(StoredSessions):
 
     def find(self, word, project, record):
         """The Found of the session that a word means; else Error."""
-        session_id = pick(word, self.sessions)
+        session_id = pick_stored(word, self)
         path = _odd_path_in(record, self.root)
         if path not in self.held:
             path = self._home(session_id, project)

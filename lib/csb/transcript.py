@@ -20,7 +20,7 @@ from collections import namedtuple
 
 from csb import utc
 from csb.places import read_json
-from csb.session import is_id, key_of
+from csb.session import is_id, key_of, when_and_title
 
 LONGEST_LINE = 8 << 20          # bytes held of one line; see TranscriptLines
 LONG_LINE = 1 << 20             # bytes; of a longer line only so much text is parsed:
@@ -999,6 +999,27 @@ def given_title(open_blocks, beside=""):
     if title is None or title.source in _SOURCES.values():
         return ""
     return title.text
+
+
+_TIMESTAMP = re.compile(rb'"timestamp": ?"([^"]{1,100})"')
+
+
+def when_and_title_in(blocks):
+    """when_and_title() of a transcript, for a person who has to choose one."""
+    titles = Titles()
+    last = None
+    for line in TranscriptLines(blocks):
+        if line is None or len(line) > LONG_LINE:
+            continue
+        has_begun = "prompt" in titles.known
+        if not has_begun or _NAMING.search(line) or titles.awaits(_UUID.findall(line)):
+            for record in load(line).records:
+                titles.take(record)
+        times = _TIMESTAMP.findall(line)
+        if times:
+            last = times[-1].decode("utf-8", "replace")
+    title = titles.best()
+    return when_and_title(last, title and title.text)
 
 
 def title_beside(root, transcript_path, session_id):

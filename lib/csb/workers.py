@@ -10,10 +10,10 @@ numbers, texts, bytes, tuples, lists, dicts. Where there is no fork all is done 
 import os
 
 from csb import DONE, FAILED, Error, why
+from csb.files import widen
 
 _SMALL_WORK = 4 << 20           # bytes; for less another process is not worth it
 _MOST_PROCESSES = 4
-_PIPE_SIZE = 1 << 20            # bytes that may wait: its process goes on meanwhile
 _BUFFER_SIZE = 1 << 16          # bytes
 _LENGTH_SIZE = 4                # bytes of the length in front of what is handed over
 
@@ -74,7 +74,7 @@ class _Worker:
             with open(writer, "wb", _BUFFER_SIZE) as pipe:
                 os._exit(_work_on(tasks, work, pipe))   # what else is open is not ours
         os.close(writer)
-        _widen(reader)
+        widen(reader)
         self.pipe = open(reader, "rb", _BUFFER_SIZE)
 
     def items(self):
@@ -124,13 +124,3 @@ def _work_on(tasks, work, pipe):
     except (BrokenPipeError, KeyboardInterrupt):
         return FAILED           # nobody reads any more
     return DONE
-
-
-def _widen(pipe):
-    """Let a pipe hold more, where the system can."""
-    try:
-        from fcntl import F_SETPIPE_SZ, fcntl
-
-        fcntl(pipe, F_SETPIPE_SZ, _PIPE_SIZE)
-    except (ImportError, OSError):
-        pass
