@@ -47,7 +47,8 @@ def test_the_first_screen_has_what_people_use(sh, tools, line):
 def test_the_first_screen_begins_with_the_state_of_the_backup(sh, home):
     state = lambda: sh("csb").ok().out.splitlines()[2]
     write(home, 1, 2)
-    assert re.fullmatch(r"Not backed up yet: 2 files \(.*\)\. Type: csb setup", state())
+    (home.claude / "settings.json").write_text("{}")
+    assert re.fullmatch(r"Not backed up yet: 3 files \(.*\)\. Type: csb setup", state())
     sh("csb backup").ok()
     assert state() == "Backed up just now: 2 sessions, all of them."
     write(home, 3)
@@ -69,6 +70,8 @@ def test_the_first_screen_begins_with_the_state_of_the_backup(sh, home):
     assert "deleted ones" not in sh("csb list").ok().out
     shutil.rmtree(home.claude / "projects")
     assert state().startswith("Nothing is in projects/, and the backup knows sessions.")
+    sh("csb backup --accept-deletions").ok()
+    assert state() == "Backed up just now.", "that is said already"
 
 
 @pytest.mark.logic
