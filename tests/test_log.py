@@ -223,7 +223,7 @@ def test_a_bad_line_costs_itself(sh, put, name):
         ("user", "fine"), ("system", notes[0]), ("user", "fine"), ("system", notes[1])]
     assert (done.rc, done.err.count("\n")) == (0, 1)
     assert re.search(r"2 bad lines of '.*' left out, the first is line 2\n", done.err)
-    assert "title" not in done.records[0]
+    assert done.records[0]["title"] == "fine"
 
 
 @pytest.mark.parametrize("name", ODD)
@@ -725,6 +725,39 @@ def test_the_title_is_the_last_one_given(sh, put):
     assert sh(f"csb-log {path}").ok().out.startswith('# The "new" one\n')
     sh("csb-find | csb-index >/dev/null").ok()
     assert sh("csb-list | csb-log").ok().out.startswith('# The "new" one\n')
+
+
+def test_a_session_that_nobody_named_is_called_by_its_first_prompt(sh, put, home):
+    """As in the list, whatever stands before it; piped and redacted, too."""
+    chat = Chat()
+    chat.user("Caveat: not typed", isMeta=True)
+    chat.user("<command-name>/clear</command-name>")
+    chat.says("Ready.", "m1")
+    chat.user("Where does AKIAQ3EGPXUTBLVKR7ZM\ngo?")
+    chat.says("Nowhere.", "m2")
+    put(chat)
+    sh("csb-find | csb-index >/dev/null").ok()
+    listed, = sh("csb-list").ok().records
+    assert listed["title"] == "Where does AKIAQ3EGPXUTBLVKR7ZM go?"
+    for line in (f"csb-log {ID}", f"csb-cat {ID} | csb-log", f"csb-log --json {ID} | csb-log"):
+        assert sh(line).ok().out.startswith(f"# {listed['title']}\n"), line
+    redacted = sh(f"csb-cat {ID} | csb-redact | csb-log")
+    assert redacted.out.startswith("# Where does ") and "AKIAQ3" not in redacted.out
+    put(lines(*chat.records[:3]))
+    assert sh(f"csb-log {ID}").ok().out.startswith("# /clear\n"), "a command is better than nothing"
+
+
+def test_the_head_on_a_terminal_has_the_last_branch(sh, put):
+    """As the index knows it."""
+    chat = Chat()
+    chat.user("Why?", gitBranch="main")
+    chat.says("So.", "m1", gitBranch="mend-it")
+    chat.user("Thanks", gitBranch="HEAD")
+    put(chat)
+    sh("csb-find | csb-index >/dev/null").ok()
+    listed, = sh("csb-list").ok().records
+    assert listed["git_branch"] == "mend-it"
+    assert "/w \u00b7 mend-it \u00b7 " in sh(f"csb-log --text {ID}").ok().out
 
 
 def peak(sh, line):
