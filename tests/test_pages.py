@@ -133,6 +133,22 @@ T  {ID}
     assert "\n3 of 40 places in 2 sessions.\n" in sh("csb-fmt", lines(*hits)).ok().out
 
 
+def test_titles_without_the_marks_of_markdown(sh):
+    title = "Do this: # The `parser` ## Why **not**?"
+    for record in (HIT, {"kind": "session", "session_id": ID}):
+        out = sh("csb-fmt", lines({**record, "title": title})).ok().out
+        assert out.startswith("Do this: The parser Why not?")
+
+
+def test_where_to_look_for_more(sh, put):
+    """In tool output, unless that was looked at."""
+    result = {"type": "tool_result", "tool_use_id": "t", "content": "it retries"}
+    put(1, line("retry it") + line(message={"role": "user", "content": [result]}, uuid="b"))
+    more = "More around each: -C 3."
+    assert sh("csb search it").ok().out.endswith(f"{more} In tool output too: --tools\n")
+    assert sh("csb search --tools it").ok().out.endswith(f"{more}\n")
+
+
 def test_where_a_session_was_found_by_its_title_or_folder(sh):
     """The title is said above, and of the folders only what matched."""
     hit = {**HIT, "role": "meta", "agent": None, "title": "Mend the parser",
@@ -150,6 +166,7 @@ def test_where_a_session_was_found_by_its_title_or_folder(sh):
 @pytest.mark.parametrize("before, match, after, shown", [
     ("One. Two three ", "here", " and on.", "\u2026 Two three here and on."),
     ("short ", "here", "", "short here"), ("**bold** ```sh\nx ", "here", "", "bold x here"), ("A title: ", "here", "", "A title: here"),
+    ("### Do `make", "here", "`: # now", "Do make here: now"), ("#1 a#", "here", " #x", "#1 a# here #x"),
     ("x" * 400 + " ", "here", " end", "\u2026" + "x" * 78 + " here end"),
     ("- a list\n- item ", "here", "", "- a list\n- item here"),
     ("", "here", " " + "y" * 400, "here " + "y" * 154 + "\u2026")])
