@@ -136,10 +136,8 @@ def test_text_in_local_time(sh, put):
 
 Claude  2026-01-02 08:05
     Read  src/a_b.py                                        failed: no such file
-      file_path:
-      \u2502 /w/src/a_b.py
-      error:
-      \u2502 no such file
+      file_path: /w/src/a_b.py
+      error: no such file
 
   Done:
 
