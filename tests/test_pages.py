@@ -3,7 +3,7 @@ import random
 import re
 
 import pytest
-from conftest import at, lines, on_terminal, width
+from conftest import at, line, lines, on_terminal, width
 
 pytestmark = pytest.mark.logic
 
@@ -60,8 +60,9 @@ def test_a_bad_status(sh):
     head, *rest = out.splitlines()
     assert head == "NOT everything is backed up."
     assert rest[0] == "! 2 w" and rest[1].startswith("! B b b") and rest[2].startswith("  b b")
-    assert rest[3].startswith("    grew    12.3 KB  \u2026xx") and rest[3].endswith("xxEND")
-    assert rest[4:6] == ["    new  a\\x1b[2J", "    and 10 more (csb changes lists them)"]
+    assert rest[3:5] == ["", "  not backed up"]
+    assert rest[5].startswith("    grew    12.3 KB  \u2026xx") and rest[5].endswith("xxEND")
+    assert rest[6:8] == ["    new  a\\x1b[2J", "    and 10 more (csb changes lists them)"]
     assert "after 30 days. Next: 3 of them on " in out
     assert "csb config settings:cleanupPeriodDays 365\n" in out
     assert re.search("last backup  FAILED 1 hour ago, .*: the disk is full\n", out)
@@ -158,6 +159,8 @@ def test_where_a_session_was_found_by_its_title_or_folder(sh):
                           + "/srv/deep/parser/er\n")):
         out = sh("csb-fmt", lines({**hit, "match": match})).ok().out
         assert shown in out and out.count("Mend") == 1 and "-srv-x" not in out
+    middle = {"snippet": "\u2026the parser -srv-x /srv/x", "match": [[5, 11]]}
+    assert "in the title, " in sh("csb-fmt", lines({**hit, **middle})).ok().out
     said = {**HIT, "title": "Mend the parser"}
     out = sh("csb-fmt", lines({**hit, "total": 2}, {**said, "total": 2})).ok().out
     assert "in the title" not in out and out.endswith("\n1 place in 1 session.\n")
