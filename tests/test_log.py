@@ -1166,6 +1166,14 @@ def test_a_terminal_shows_a_conversation(sh, put, home):
     assert "Claude Code: Caveat: not typed\n" in out and "**" not in out and "\x1b" not in out
 
 
+def test_notes_in_a_row_stand_together(sh, put):
+    put(lines(GOOD) + b"torn\n" * 3 + lines({**GOOD, "uuid": "b"}))
+    out = sh(f"csb-log --text {ID}").out
+    notes = "".join(f"  Note: Line {number} of the transcript is damaged: it is left out.\n"
+                    for number in (2, 3, 4))
+    assert f"fine\n\n{notes}\nYou\n" in out
+
+
 def test_the_head_says_from_when_to_when(sh, put, home):
     """With the model and the index's number of messages; the day of the end if it differs."""
     def day(number):
