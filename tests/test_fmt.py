@@ -161,7 +161,7 @@ KINDS = [
      "  last backup  LONG AGO, 3 Feb 2001\n  next one     3 Feb 2001\n"),
     ({"kind": "timer", "timer": "cron", "installed": False, "running": False,
       "reason": "there is no crontab"},
-     "  timer        cron, not installed, there is no crontab\n"),
+     "  timer        cron, not installed\n  reason       there is no crontab\n"),
     ({"kind": "backup", "at": LONG_AGO, "event": "timer", "outcome": "ok", "seconds": 0.31,
       "bytes": 2000}, "3 Feb 2001       by the timer      0.3 s  2.0 KB stored\n"),
     ({"kind": "backup", "at": LONG_AGO, "event": "hand", "outcome": "failed", "reason": "full"},

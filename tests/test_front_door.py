@@ -5,7 +5,7 @@ import re
 import shutil
 
 import pytest
-from conftest import PYTHON, name, on_terminal
+from conftest import PYTHON, name, on_terminal, typed
 
 SLUG = "-srv-app"
 
@@ -47,7 +47,8 @@ def test_the_first_screen_has_what_people_use(sh, tools, line):
 def test_the_first_screen_begins_with_the_state_of_the_backup(sh, home):
     state = lambda: sh("csb").ok().out.splitlines()[2]
     write(home, 1, 2)
-    assert re.fullmatch(r"Not backed up yet: 2 files \(.*\)\. Type: csb setup", state())
+    (home.claude / "settings.json").write_text("{}")
+    assert re.fullmatch(r"Not backed up yet: 3 files \(.*\)\. Type: csb setup", state())
     sh("csb backup").ok()
     assert state() == "Backed up just now: 2 sessions, all of them."
     write(home, 3)
@@ -69,6 +70,8 @@ def test_the_first_screen_begins_with_the_state_of_the_backup(sh, home):
     assert "deleted ones" not in sh("csb list").ok().out
     shutil.rmtree(home.claude / "projects")
     assert state().startswith("Nothing is in projects/, and the backup knows sessions.")
+    sh("csb backup --accept-deletions").ok()
+    assert state() == "Backed up just now.", "that is said already"
 
 
 @pytest.mark.logic
@@ -272,6 +275,22 @@ def test_tools_without_records_are_run_as_they_are(sh, home):
     assert sh("csb fmt --oneline", record).ok().out == sh("csb-fmt --oneline", record).ok().out
 
 
+def test_messages_fit_the_terminal(sh, home):
+    """They are broken between words; a long path stays whole, and a pipe gets a line."""
+    message = sh("csb lst").err
+    assert message.count("\n") == 1 and len(message) > 60
+    _, screen = typed(home, "stty cols 40; csb lst")
+    rows = screen.replace("\r", "").splitlines()
+    assert len(rows) > 1 and max(map(len, rows)) <= 40
+    assert all(row.startswith("  ") for row in rows[1:]), "where the next one begins is seen"
+    assert " ".join(screen.split()) == message.rstrip()
+    path = "/nowhere" * 9
+    _, screen = typed(home, f"stty cols 40; csb-changes --claude-dir {path}")
+    assert path in screen
+    _, screen = typed(home, f"stty cols 40; csb list --claude-dir {path}")
+    assert path in screen
+
+
 def test_records_come_as_text(sh, home):
     write(home, 1)
     write(home, 2)
@@ -467,8 +486,8 @@ def test_only_csb_is_believed(sh, home, tmp_path):
     tool = home.path / "csb-stage"
     tool.write_text(SPEAKER.format(lib=lib))
     run = f"{PYTHON} -I {tool}"
-    for typed in ("", "csb list", "1 csb list", "$$ list", "$$ csb l$(printf '\\033')", "$$ csb "):
-        assert sh(f'CSB_TYPED="{typed}" {run}; :').ok().out == "csb-stage\n", typed
+    for words in ("", "csb list", "1 csb list", "$$ list", "$$ csb l$(printf '\\033')", "$$ csb "):
+        assert sh(f'CSB_TYPED="{words}" {run}; :').ok().out == "csb-stage\n", words
     assert sh(f'CSB_TYPED="$$ csb list" {run} stage; :').ok().out == "csb list\ncsb list\n"
     assert sh(f'export CSB_TYPED="$$ csb list"; exec {run} stage').ok().out == (
         "csb list\ncsb-stage\n")

@@ -114,6 +114,7 @@ def test_a_page_has_it_all(sh):
 def test_prompts_are_listed(sh):
     found = page(sh, *(turn(f"prompt {n}") for n in range(5)))
     assert found.count("nav") == 1 and found.text().count("prompt 3") == 2
+    assert found.text().count("prompt 0") == 4, "in head and title, listed, said; not above the list"
     assert page(sh, turn("a")).count("nav") == 0
 
 

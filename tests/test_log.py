@@ -136,10 +136,8 @@ def test_text_in_local_time(sh, put):
 
 Claude  2026-01-02 08:05
     Read  src/a_b.py                                        failed: no such file
-      file_path:
-      \u2502 /w/src/a_b.py
-      error:
-      \u2502 no such file
+      file_path: /w/src/a_b.py
+      error: no such file
 
   Done:
 
@@ -223,7 +221,7 @@ def test_a_bad_line_costs_itself(sh, put, name):
         ("user", "fine"), ("system", notes[0]), ("user", "fine"), ("system", notes[1])]
     assert (done.rc, done.err.count("\n")) == (0, 1)
     assert re.search(r"2 bad lines of '.*' left out, the first is line 2\n", done.err)
-    assert "title" not in done.records[0]
+    assert done.records[0]["title"] == "fine"
 
 
 @pytest.mark.parametrize("name", ODD)
@@ -727,6 +725,39 @@ def test_the_title_is_the_last_one_given(sh, put):
     assert sh("csb-list | csb-log").ok().out.startswith('# The "new" one\n')
 
 
+def test_a_session_that_nobody_named_is_called_by_its_first_prompt(sh, put, home):
+    """As in the list, whatever stands before it; piped and redacted, too."""
+    chat = Chat()
+    chat.user("Caveat: not typed", isMeta=True)
+    chat.user("<command-name>/clear</command-name>")
+    chat.says("Ready.", "m1")
+    chat.user("Where does AKIAQ3EGPXUTBLVKR7ZM\ngo?")
+    chat.says("Nowhere.", "m2")
+    put(chat)
+    sh("csb-find | csb-index >/dev/null").ok()
+    listed, = sh("csb-list").ok().records
+    assert listed["title"] == "Where does AKIAQ3EGPXUTBLVKR7ZM go?"
+    for line in (f"csb-log {ID}", f"csb-cat {ID} | csb-log", f"csb-log --json {ID} | csb-log"):
+        assert sh(line).ok().out.startswith(f"# {listed['title']}\n"), line
+    redacted = sh(f"csb-cat {ID} | csb-redact | csb-log")
+    assert redacted.out.startswith("# Where does ") and "AKIAQ3" not in redacted.out
+    put(lines(*chat.records[:3]))
+    assert sh(f"csb-log {ID}").ok().out.startswith("# /clear\n"), "a command is better than nothing"
+
+
+def test_the_head_on_a_terminal_has_the_last_branch(sh, put):
+    """As the index knows it."""
+    chat = Chat()
+    chat.user("Why?", gitBranch="main")
+    chat.says("So.", "m1", gitBranch="mend-it")
+    chat.user("Thanks", gitBranch="HEAD")
+    put(chat)
+    sh("csb-find | csb-index >/dev/null").ok()
+    listed, = sh("csb-list").ok().records
+    assert listed["git_branch"] == "mend-it"
+    assert "/w \u00b7 mend-it \u00b7 " in sh(f"csb-log --text {ID}").ok().out
+
+
 def peak(sh, line):
     """(done, the most memory that any process of the line took, in MB)."""
     done = sh(f"python3 -c '{PEAK}' {line}", timeout=300)
@@ -1133,6 +1164,14 @@ def test_a_terminal_shows_a_conversation(sh, put, home):
         "\u2611 look", "\u2610 mend", "Bash ls failed: no such file"]
     assert out.count("Claude  ") == 1 and out.count("You  ") == 2
     assert "Claude Code: Caveat: not typed\n" in out and "**" not in out and "\x1b" not in out
+
+
+def test_notes_in_a_row_stand_together(sh, put):
+    put(lines(GOOD) + b"torn\n" * 3 + lines({**GOOD, "uuid": "b"}))
+    out = sh(f"csb-log --text {ID}").out
+    notes = "".join(f"  Note: Line {number} of the transcript is damaged: it is left out.\n"
+                    for number in (2, 3, 4))
+    assert f"fine\n\n{notes}\nYou\n" in out
 
 
 def test_the_head_says_from_when_to_when(sh, put, home):

@@ -116,11 +116,12 @@ def test_a_page_says_what_help_says(sh, pages, tool):
 
 
 def test_csb_1_lists_every_program(pages):
-    """With its first line, in groups; and each status, file and variable."""
+    """With what it does in one line, in groups; and each status, file and variable."""
     page = (pages / "csb.1").read_text()
     text = plain(page)
     for tool in TOOLS[1:]:
-        about = made_of(tool).partition("\n")[0]
+        about = made_of(tool).partition("\n\n")[0]
+        assert "\n" not in about
         assert f"\n{tool}\n{about}\n" in text
     groups = re.findall(r"(?m)^\.SS (.*)", page)
     assert groups == ["every day", "set up", "in pipes", "plain files, no store"]

@@ -3,7 +3,7 @@ import random
 import re
 
 import pytest
-from conftest import at, lines, on_terminal, width
+from conftest import at, line, lines, on_terminal, width
 
 pytestmark = pytest.mark.logic
 
@@ -60,8 +60,9 @@ def test_a_bad_status(sh):
     head, *rest = out.splitlines()
     assert head == "NOT everything is backed up."
     assert rest[0] == "! 2 w" and rest[1].startswith("! B b b") and rest[2].startswith("  b b")
-    assert rest[3].startswith("    grew    12.3 KB  \u2026xx") and rest[3].endswith("xxEND")
-    assert rest[4:6] == ["    new  a\\x1b[2J", "    and 10 more (csb changes lists them)"]
+    assert rest[3:5] == ["", "  not backed up"]
+    assert rest[5].startswith("    grew    12.3 KB  \u2026xx") and rest[5].endswith("xxEND")
+    assert rest[6:8] == ["    new  a\\x1b[2J", "    and 10 more (csb changes lists them)"]
     assert "after 30 days. Next: 3 of them on " in out
     assert "csb config settings:cleanupPeriodDays 365\n" in out
     assert re.search("last backup  FAILED 1 hour ago, .*: the disk is full\n", out)
@@ -133,6 +134,22 @@ T  {ID}
     assert "\n3 of 40 places in 2 sessions.\n" in sh("csb-fmt", lines(*hits)).ok().out
 
 
+def test_titles_without_the_marks_of_markdown(sh):
+    title = "Do this: # The `parser` ## Why **not**?"
+    for record in (HIT, {"kind": "session", "session_id": ID}):
+        out = sh("csb-fmt", lines({**record, "title": title})).ok().out
+        assert out.startswith("Do this: The parser Why not?")
+
+
+def test_where_to_look_for_more(sh, put):
+    """In tool output, unless that was looked at."""
+    result = {"type": "tool_result", "tool_use_id": "t", "content": "it retries"}
+    put(1, line("retry it") + line(message={"role": "user", "content": [result]}, uuid="b"))
+    more = "More around each: -C 3."
+    assert sh("csb search it").ok().out.endswith(f"{more} In tool output too: --tools\n")
+    assert sh("csb search --tools it").ok().out.endswith(f"{more}\n")
+
+
 def test_where_a_session_was_found_by_its_title_or_folder(sh):
     """The title is said above, and of the folders only what matched."""
     hit = {**HIT, "role": "meta", "agent": None, "title": "Mend the parser",
@@ -142,6 +159,8 @@ def test_where_a_session_was_found_by_its_title_or_folder(sh):
                           + "/srv/deep/parser/er\n")):
         out = sh("csb-fmt", lines({**hit, "match": match})).ok().out
         assert shown in out and out.count("Mend") == 1 and "-srv-x" not in out
+    middle = {"snippet": "\u2026the parser -srv-x /srv/x", "match": [[5, 11]]}
+    assert "in the title, " in sh("csb-fmt", lines({**hit, **middle})).ok().out
     said = {**HIT, "title": "Mend the parser"}
     out = sh("csb-fmt", lines({**hit, "total": 2}, {**said, "total": 2})).ok().out
     assert "in the title" not in out and out.endswith("\n1 place in 1 session.\n")
@@ -150,6 +169,7 @@ def test_where_a_session_was_found_by_its_title_or_folder(sh):
 @pytest.mark.parametrize("before, match, after, shown", [
     ("One. Two three ", "here", " and on.", "\u2026 Two three here and on."),
     ("short ", "here", "", "short here"), ("**bold** ```sh\nx ", "here", "", "bold x here"), ("A title: ", "here", "", "A title: here"),
+    ("### Do `make", "here", "`: # now", "Do make here: now"), ("#1 a#", "here", " #x", "#1 a# here #x"),
     ("x" * 400 + " ", "here", " end", "\u2026" + "x" * 78 + " here end"),
     ("- a list\n- item ", "here", "", "- a list\n- item here"),
     ("", "here", " " + "y" * 400, "here " + "y" * 154 + "\u2026")])

@@ -194,7 +194,7 @@ def test_the_start_is_as_printed(sh, home, tools):
     commands = [line.split("#")[0].strip() for line in
                 re.findall(r"(?m)^    (\S.*)", SECTIONS["Start"])]
     assert commands == [
-        "git clone https://github.com/OWNER/REPO csb && cd csb", "bin/csb backup",
+        "git clone ADDRESS-OF-THIS-REPOSITORY csb && cd csb", "bin/csb backup",
         "make install PREFIX=$HOME/.local", "csb setup"]
     sh(f"{tools.bin}/csb backup").ok()
     sh(f"{tools.bin}/csb setup --dry-run").ok()

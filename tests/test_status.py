@@ -324,6 +324,34 @@ def test_a_comparison_that_failed_is_no_proof(sh, backed_up, stages, status, sta
     assert rc == 1 and record.get("covered") is not True and words in record["warnings"][0]
 
 
+def test_sessions_that_may_be_gone_are_news_until_that_is_said(sh, put, status, home):
+    """All of them: until --seen; one that goes later is news again."""
+    path = put(1)
+    put(2)
+    sh("csb-backup").ok()
+    path.unlink()
+    sh("csb-backup").ok()
+    assert status() == status()
+    assert status()[0] == 0, "another one is there"
+    (home.claude / f"projects/-w/{name(2)}.jsonl").unlink()
+    put_into(home, "projects/-w/memory/a.md", "a")
+    sh("csb-backup").ok()
+    rc, record = status()
+    assert (rc, record["lost"]) == (1, 2)
+    assert record["warnings"][0].endswith(
+        "csb restore --deleted. To hear no more of them: csb status --seen")
+    rc, record = status("--seen")
+    assert rc == 0 and "lost" not in record
+    assert status() == (0, record)
+    put(3)
+    sh("csb-backup").ok()
+    time.sleep(1.1)         # times of deletions have whole seconds
+    (home.claude / f"projects/-w/{name(3)}.jsonl").unlink()
+    sh("csb-backup").ok()
+    rc, record = status()
+    assert (rc, record["lost"]) == (1, 1)
+
+
 def test_a_missing_tool_is_status_3(sh, put, stages):
     put(1)
     stages("csb-changes", None)

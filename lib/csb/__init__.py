@@ -237,15 +237,32 @@ def _json_record(line, number):
 # --- messages -------------------------------------------------------------------------
 
 
-def say(text):
-    """One line of news on stderr; all of an Error. The exit status stays as it is."""
-    news = f"{TOOL}: {printable(str(text))}\n"
+def say(text, tool=TOOL):
+    """News on stderr, in a line; all of an Error. The exit status stays as it is."""
+    news = _folded(f"{tool}: {printable(str(text))}\n")
     for line in getattr(text, "below", ()):
-        news += f"{TOOL}:   {printable(line)}\n"
+        news += _folded(f"{tool}:   {printable(line)}\n")
     try:
         os.write(sys.stderr.fileno(), news.encode())    # one write: lines stay whole
     except (OSError, AttributeError, ValueError):
         pass                                            # nobody listens
+
+
+def _folded(line):
+    """A line of news; on a terminal where it is too long in several, between words."""
+    try:
+        width = os.get_terminal_size(sys.stderr.fileno()).columns
+    except (OSError, AttributeError, ValueError):
+        return line                                     # it is no terminal
+    if not 0 < width < len(line) - 1:
+        return line
+    import textwrap
+
+    parts = textwrap.wrap(
+        line, width, subsequent_indent="  ", break_long_words=False,
+        break_on_hyphens=False,
+    )
+    return "\n".join(parts) + "\n"
 
 
 def warn(text, status=FAILED):

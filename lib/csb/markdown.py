@@ -280,6 +280,15 @@ def _marked(text, style):
     return found
 
 
+# Not those that may be part of a name.
+_MARKS = re.compile(r"\*\*|```\w*\s*|`|(?<!\S)#{1,6} ")
+
+
+def without_marks(text):
+    """A text that stands in one line, without the marks that say nothing there."""
+    return _MARKS.sub("", text)
+
+
 def plain(text):
     """A text without its marks."""
     return "".join(span.text for span in spans_in(text))

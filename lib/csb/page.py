@@ -350,6 +350,8 @@ class Page:
             self._head({})
             self.put("<p>There are no turns.</p>\n")
         self._end_session()
+        if self.sessions == 1:
+            del self.contents[0]        # it stands above
         if self.prompts > 2 or self.sessions > 1:
             self.put("<nav>\n", *self.contents, "</ol></nav>\n")
         self.put(f"</main>\n<script>{SCRIPT}</script></body></html>\n")
@@ -366,7 +368,8 @@ class Page:
             self.put(f"<p class=facts>{safe(fact)}</p>\n")
         if self.contents:
             self.contents.append("</ol>\n")
-        self.contents.append(f'<b><a href="#{anchor}">{title}</a></b><ol>\n')
+        self.contents.append(f'<b><a href="#{anchor}">{title}</a></b>')
+        self.contents.append("<ol>\n")
         self.own_prompts = self.calls = 0
         self.models = {}
         self.last_time = ""

@@ -134,7 +134,8 @@ def wrap_spans(text, width):
     """
     start = 0
     while start < len(text):
-        end = start + max(fitting(text[start:], width), 1)
+        # A line has few characters that take no column: not all of the rest is copied.
+        end = start + max(fitting(text[start:start + 4 * width], width), 1)
         if end < len(text) and text[end] != " ":
             space = text.rfind(" ", start, end)
             if space > (start + end) // 2:
@@ -149,6 +150,21 @@ def wrap_text(text, width):
     """The lines of at most width columns that a text becomes; one at least."""
     lines = [text[start:end] for start, end in wrap_spans(text, width)]
     return lines or [""]
+
+
+def wrap_painted(parts, width, paint):
+    """Yield the lines that texts in their colours become together: [(text, code)].
+
+    paint: that of a Screen.
+    """
+    whole = "".join(text for text, _ in parts)
+    for start, end in wrap_spans(whole, width):
+        line = ""
+        at = 0
+        for text, code in parts:
+            line += paint(code, text[max(start - at, 0):max(end - at, 0)])
+            at += len(text)
+        yield line
 
 
 # --- folders --------------------------------------------------------------------------

@@ -8,11 +8,13 @@ import re
 import time
 
 from csb import from_utc, printable, warn
+from csb.markdown import without_marks
 from csb.session import is_id
 from csb.terminal import counted, with_tilde
 from csb.transcript import edits_in, tasks_in
 
 SHORT = 100                     # characters of a line
+LONGEST_TITLE = 120
 LONG_LINE_READ = 2000           # characters that are looked at for one line
 MOST_COMPARED = 2000            # lines; to compare more takes long
 
@@ -103,9 +105,13 @@ def agent_of(turn):
 
 def title_of(turn):
     """What the session is called that a turn begins, or its prompt, else its id."""
-    title = line_of(turn.get("title"), 200)
+    title = turn.get("title")
     if not title and turn.get("role") == "user":
-        title = line_of(turn.get("text"), 200)
+        title = turn.get("text")
+    if isinstance(title, str):
+        title = line_of(without_marks(title[:LONG_LINE_READ]), LONGEST_TITLE)
+    else:
+        title = ""
     return title or f"Session {short_id(turn.get('session_id'))}".strip()
 
 
