@@ -209,10 +209,13 @@ print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
 sys.exit(status)' <~/in"""
 
 
-@pytest.mark.parametrize("count, size", [
-    (70, MB), pytest.param(31_000, 100, marks=pytest.mark.long)])
-def test_its_memory_is_bounded(sh, home, seeded, count, size):
-    """64 MB, git included, for files that do not compress and for very many."""
+@pytest.mark.parametrize("count, size, large", [
+    (70, MB, 0), (70, 600_000, 20 * MB),
+    pytest.param(31_000, 100, 0, marks=pytest.mark.long)])
+def test_its_memory_is_bounded(sh, home, seeded, count, size, large):
+    """64 MB, git included, for files that do not compress, beside a large one, and for very many.
+    """
+    put(home, f"file-history/{name(1)}/large", seeded.randbytes(large))
     for number in range(count):
         put(home, f"projects/-p{number % 50}/{name(number)}.jsonl", seeded.randbytes(size))
     sh("csb-changes >~/in").ok()

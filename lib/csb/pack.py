@@ -437,7 +437,7 @@ def on_all_cores(work, inputs):
     with ThreadPoolExecutor(cores) as pool:
         for words in inputs:
             due.append(pool.submit(work, *words))
-            if len(due) > 2 * cores:
+            if len(due) > cores:
                 yield due.popleft()
         yield from due
 
