@@ -127,19 +127,22 @@ class _Shortener:
     """Cuts the texts in a line of JSON, which may come in parts.
 
     most_data: bytes kept of a text that has nothing but the characters of base64.
+    is_noted: does a text that was cut say so at its end?
     """
 
     _TOKEN = re.compile(rb'"|[^"]+')
     _ENCODED = re.compile(rb"[A-Za-z0-9+/=_-]*")
     _HALF_AN_ESCAPE = re.compile(rb"\\(?:u[0-9a-fA-F]{0,3})?\Z")
 
-    def __init__(self, most_data):
+    def __init__(self, most_data, is_noted=False):
         self._most_data = most_data
+        self._is_noted = is_noted
         self._room = TEXT_PARSED
         self._values = 0
         self._rest = b""            # half an escape, at the end of the last part
         self._inside = False        # are we in a text?
         self._size = 0              # of that text, so far
+        self._cut = 0               # bytes of it that are left out
         self._is_data = True
 
     def has_too_many_values(self):
@@ -158,8 +161,11 @@ class _Shortener:
         for match in self._TOKEN.finditer(flat, 0, whole):
             start, end = match.span()
             if match[0] == b'"':
+                if self._cut and self._is_noted:
+                    kept += b" [%d bytes more]" % self._cut
                 self._inside = not self._inside
                 self._size = 0
+                self._cut = 0
                 self._is_data = True
             elif self._inside:
                 end = self._end_of_kept(flat, start, end)
@@ -188,7 +194,10 @@ class _Shortener:
         while flat[cut] & 0xC0 == 0x80:
             cut -= 1                # no part of a character
         escape = flat.rfind(b"\\", max(start, cut - 5), cut)
-        return cut if escape < 0 else escape
+        if escape >= 0:
+            cut = escape
+        self._cut += end - cut
+        return cut
 
 
 def may_be_talk(line):
@@ -222,16 +231,17 @@ _decode = json.JSONDecoder().raw_decode
 _decode_leniently = json.JSONDecoder(strict=False, parse_int=_whole_number).raw_decode
 
 
-def load(line):
+def load(line, is_noted=False):
     """The records in a line, and whether the line is damaged: Loaded.
 
     A line is one record; but a whole record that follows a cut one, or NULs, is found
     as well. None, as a line that is too large: no record. Blank: none, and no damage.
+    is_noted: does a text of a long line, where it is cut, say how much is left out?
     """
     if line is None:
         return Loaded([], True)
     if len(line) > LONG_LINE:
-        line = _bearable(line)
+        line = _bearable(line, is_noted)
     try:
         text = line.decode()
         value, end = _decode(text)
@@ -242,11 +252,11 @@ def load(line):
     return _salvaged(line)
 
 
-def _bearable(line):
+def _bearable(line, is_noted):
     """A long line with as much text as little memory can hold, and in ASCII: one emoji
     would make all of it four times as large.
     """
-    shortener = _Shortener(LONGEST_LINE)
+    shortener = _Shortener(LONGEST_LINE, is_noted)
     line = shortener.shortened(line)
     if shortener.has_too_many_values():
         return b"?"                 # no record
