@@ -360,18 +360,18 @@ class Record:
     attachment, custom-title ...
     """
 
-    __slots__ = ("fields", "type", "uuid")
+    __slots__ = ("fields", "type", "uuid", "cwd")
 
     def __init__(self, fields):
         self.fields = fields
         self.type = _text(fields.get("type"))
         self.uuid = _text(fields.get("uuid"))
+        self.cwd = _text(fields.get("cwd"))
 
     parent_uuid = _field("parentUuid")
     # The session that it was written in. A fork's copies may name another one.
     session_id = _field("sessionId")
     agent_id = _field("agentId")            # the subagent that it belongs to
-    cwd = _field("cwd")
     version = _field("version")             # of Claude Code
     # The answer that it is a part of: one is written as several records.
     message_id = _field_in("message", "id")
@@ -409,6 +409,12 @@ class Record:
         return utc_of(self.fields.get("timestamp"))
 
     @property
+    def setting(self):
+        """What says where it was written, and by what: of a value to be compared."""
+        fields = self.fields
+        return self.cwd, fields.get("version"), fields.get("gitBranch")
+
+    @property
     def git_branch(self):
         branch = self._branch
         return "" if branch == "HEAD" else branch
@@ -439,7 +445,8 @@ class Record:
         """Is it part of the talk of the user, or of a tool, with the model?"""
         if self.type not in ("user", "assistant"):
             return False
-        return not (self.is_meta or self.is_sidechain)
+        fields = self.fields
+        return not (fields.get("isMeta") or fields.get("isSidechain"))
 
     @property
     def usage(self):
@@ -448,8 +455,10 @@ class Record:
         tokens: {input output cache_read cache_write}. The last record of an answer
         counts, not the sum of them.
         """
+        if self.type != "assistant":
+            return None
         usage = _table(self.fields.get("message")).get("usage")
-        if self.type != "assistant" or not isinstance(usage, dict):
+        if not isinstance(usage, dict):
             return None
         tokens = {}
         for name, field in _TOKENS:
@@ -484,10 +493,10 @@ class Record:
     @property
     def pr_link(self):
         """The URL of a pull request that the session made."""
+        if self.type != "pr-link":
+            return ""
         url = _text(self.fields.get("prUrl"))
-        if self.type == "pr-link" and url.startswith("http"):
-            return one_line(url)
-        return ""
+        return one_line(url) if url.startswith("http") else ""
 
     @property
     def continued_in(self):
@@ -1077,7 +1086,8 @@ class Lineage:
         # began with records of the session before.
         known = self.known
         fields = record.fields
-        if known.get("own") and not {"forkedFrom", "requestSessionId"} & fields.keys():
+        is_copy = "forkedFrom" in fields or "requestSessionId" in fields
+        if known.get("own") and not is_copy:
             return                  # as nearly all
         asker = record.requested_by
         if asker and record.type == "assistant" and self._is_other(asker):
