@@ -24,7 +24,8 @@ from csb.session import is_id, key_of
 
 LONGEST_LINE = 8 << 20          # bytes held of one line; see TranscriptLines
 LONG_LINE = 1 << 20             # bytes; of a longer line only so much text is parsed:
-TEXT_PARSED = 2 << 20           # bytes of all its texts together
+TEXT_PARSED = 2 << 20           # bytes of all its texts together; and if it is shown,
+TEXT_SHOWN = LONG_LINE - 1024   # which takes more memory
 SHORT_TEXT = 64                 # bytes that are kept of each text in any case
 SHORT_DATA = 4096               # bytes of an encoded picture, above LONGEST_LINE
 MOST_VALUES = 1 << 18           # in a long line: a value of two bytes takes 80
@@ -127,17 +128,17 @@ class _Shortener:
     """Cuts the texts in a line of JSON, which may come in parts.
 
     most_data: bytes kept of a text that has nothing but the characters of base64.
-    is_noted: does a text that was cut say so at its end?
+    is_shown: then less is kept, and a text that was cut says so at its end.
     """
 
     _TOKEN = re.compile(rb'"|[^"]+')
     _ENCODED = re.compile(rb"[A-Za-z0-9+/=_-]*")
     _HALF_AN_ESCAPE = re.compile(rb"\\(?:u[0-9a-fA-F]{0,3})?\Z")
 
-    def __init__(self, most_data, is_noted=False):
+    def __init__(self, most_data, is_shown=False):
         self._most_data = most_data
-        self._is_noted = is_noted
-        self._room = TEXT_PARSED
+        self._is_shown = is_shown
+        self._room = TEXT_SHOWN if is_shown else TEXT_PARSED
         self._values = 0
         self._rest = b""            # half an escape, at the end of the last part
         self._inside = False        # are we in a text?
@@ -161,7 +162,7 @@ class _Shortener:
         for match in self._TOKEN.finditer(flat, 0, whole):
             start, end = match.span()
             if match[0] == b'"':
-                if self._cut and self._is_noted:
+                if self._cut and self._is_shown:
                     kept += b" [%d bytes more]" % self._cut
                 self._inside = not self._inside
                 self._size = 0
@@ -231,17 +232,17 @@ _decode = json.JSONDecoder().raw_decode
 _decode_leniently = json.JSONDecoder(strict=False, parse_int=_whole_number).raw_decode
 
 
-def load(line, is_noted=False):
+def load(line, is_shown=False):
     """The records in a line, and whether the line is damaged: Loaded.
 
     A line is one record; but a whole record that follows a cut one, or NULs, is found
     as well. None, as a line that is too large: no record. Blank: none, and no damage.
-    is_noted: does a text of a long line, where it is cut, say how much is left out?
+    is_shown: where a text of a long line is cut it says how much is left out.
     """
     if line is None:
         return Loaded([], True)
     if len(line) > LONG_LINE:
-        line = _bearable(line, is_noted)
+        line = _bearable(line, is_shown)
     try:
         text = line.decode()
         value, end = _decode(text)
@@ -252,11 +253,11 @@ def load(line, is_noted=False):
     return _salvaged(line)
 
 
-def _bearable(line, is_noted):
+def _bearable(line, is_shown):
     """A long line with as much text as little memory can hold, and in ASCII: one emoji
     would make all of it four times as large.
     """
-    shortener = _Shortener(LONGEST_LINE, is_noted)
+    shortener = _Shortener(LONGEST_LINE, is_shown)
     line = shortener.shortened(line)
     if shortener.has_too_many_values():
         return b"?"                 # no record
