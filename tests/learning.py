@@ -59,7 +59,7 @@ class Learning:
             return
         tables, version, _ = rows[0]
         db = sqlite3.connect(self.database)
-        db.execute(tables)
+        db.executescript(tables)
         db.execute(f"PRAGMA user_version = {version}")
         for _, _, values in rows:
             marks = ", ".join("?" * len(values))
@@ -82,7 +82,8 @@ class Learning:
         row = db.execute("SELECT * FROM session WHERE path = ?", [key]).fetchone()
         names = [column[1] for column in db.execute("PRAGMA table_info(session)")]
         self.columns = names
-        (tables,) = db.execute("SELECT sql FROM sqlite_master").fetchone()
+        made = db.execute("SELECT sql FROM sqlite_master WHERE type = 'table'")
+        tables = ";".join(sql for (sql,) in made)
         (version,) = db.execute("PRAGMA user_version").fetchone()
         db.close()
         values = dict(zip(names, row, strict=True))

@@ -162,6 +162,8 @@ MOVES = [
     ([{"-a": A + C}, {"-a": A}, {"-b": A + B}], {}, {}, None),
     # It was moved, and truncated since: what is stored of it begins so.
     ([{"-a": A + B}, {"-b": A + B + C}], {"-b": ""}, {"-a": "-b"}, "-b"),
+    # It was moved, and rewritten since.
+    ([{"-a": A}, {"-b": A + B}, {"-b": C * 9}], {"-b": C * 9}, {"-a": "-b"}, "-b"),
     ([{"-a": A, "-b": B}], {"-b": B + A}, {}, None),
     ([{"-a": ""}], {"-b": A}, {"-a": "-b"}, "-b"),
 ]

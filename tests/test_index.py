@@ -816,6 +816,33 @@ def test_changes_of_what_lies_beside_a_transcript(sh, put, home):
     the_same_made_anew(sh, home)
 
 
+def test_what_is_left_of_a_session_that_the_index_never_knew(sh, put, home):
+    """Files beside a transcript that nobody has seen: they were stored, and deleted."""
+    put(1, line("title"))
+    sh(f"{STORE}; {INDEX}").ok()
+    left = put(f"projects/-w/{name(2)}/x", "x")
+    sh(STORE).ok()
+    left.unlink()
+    assert changes(sh(CHANGES).ok())[2] == "deleted"
+    assert get(sh, 2)["state"] == "deleted"
+    sh(STORE).ok()
+    the_same_made_anew(sh, home)
+
+
+def test_a_deletion_that_was_stored_while_csb_index_was_killed(sh, put, home):
+    """Neither csb-find nor csb-changes tells of it any more: the store is asked."""
+    put(1, line("title"))
+    sh(f"{STORE}; {INDEX}").ok()
+    path = put(2, line("never seen"))
+    sh(STORE).ok()
+    path.unlink()
+    sh(STORE).ok()
+    assert changes(sh(INDEX).ok()) == {1: "same", 2: "deleted"}
+    assert get(sh, 2)["title"] == "never seen"
+    the_same_made_anew(sh, home)
+    assert changes(sh(INDEX).ok()) == {1: "same"}, "it is asked once"
+
+
 def test_changes_when_projects_is_away(sh, put, home):
     put(1, line("title"))
     (home.claude / "settings.json").write_text("{}")
@@ -907,6 +934,22 @@ LATER = {
         lambda put, home: move(home, 1, "-w", "-v")],
     "truncated, then deleted": [
         lambda put, home: put(1, facts_that_go()[0]), lambda put, home: put(1, "").unlink()],
+    "emptied, then moved": [
+        lambda put, home: put(1, ""), lambda put, home: move(home, 1, "-w", "-v")],
+    "moved, then rewritten": [
+        lambda put, home: move(home, 1, "-w", "-v"),
+        lambda put, home: put(1, line("other") * 40, "-v")],
+    "truncated, moved, deleted": [
+        lambda put, home: put(1, facts_that_go()[0]),
+        lambda put, home: move(home, 1, "-w", "-v"),
+        lambda put, home: put(1, "", "-v").unlink()],
+    "truncated, moved, rewritten": [
+        lambda put, home: put(1, facts_that_go()[0]),
+        lambda put, home: move(home, 1, "-w", "-v"),
+        lambda put, home: put(1, line("other") * 40, "-v")],
+    "deleted, and a stub that came is deleted, too": [
+        lambda put, home: put(1, "").unlink(), lambda put, home: put(1, "garbage\n"),
+        lambda put, home: put(1, "").unlink()],
 }
 
 

@@ -46,10 +46,10 @@ CopyLines = namedtuple("CopyLines", "talks messages others")
 # flat agent files. Where Claude Code does not look it is a transcript alone.
 Stored = namedtuple("Stored", "project session_id transcript beside agents")
 
-# Where a transcript lies: fullest is the Info of its longest stored version, None if
-# none is stored; size, in bytes, is that on disk, else that of the fullest; age counts
-# the commits since it changed; deleted says whether the store knows that it is gone.
-_Place = namedtuple("_Place", "path gone fullest size age deleted")
+# Where a transcript lies: stored are the Infos of its stored versions, the longest one
+# first; size, in bytes, is that on disk, else that of the longest; age counts the
+# commits since it changed; deleted says whether the store knows that it is gone.
+_Place = namedtuple("_Place", "path gone stored size age deleted")
 
 _LOST = Info("", "blob", 1 << 62)       # what is lost may have been the longest
 
@@ -311,11 +311,11 @@ class Moves:
 
     Claude Code moves a transcript to another project when a worktree is left, and on
     /cd. A transcript that is gone was moved if one of the same id in another project
-    begins with all of its bytes, at its fullest, and if nothing that lay beside it is
-    gone and not in the other project as well. One on disk goes on with those that are
-    gone; of those that are gone the longest goes on with the others, else what went
-    last, unless it went before they did. A stub begins with nothing, so that it hides
-    nothing. root is that directory.
+    begins, or once began, with all of its bytes, at its fullest, and if nothing that
+    lay beside it is gone and not in the other project as well. One on disk goes on with
+    those that are gone; of those that are gone the longest goes on with the others,
+    else what went last, unless it went before they did. A stub begins with nothing, so
+    that it hides nothing. root is that directory.
     """
 
     def __init__(self, held, objects, root):
@@ -366,7 +366,7 @@ class Moves:
                 continue        # both were there, and were deleted one by one
             if self._left_behind(session, project_of(place.path)):
                 continue
-            if self._begins_with(place, start.fullest):
+            if self._begins_with(place, start.stored[0]):
                 return place.path
         return None
 
@@ -384,20 +384,20 @@ class Moves:
 
     def _place(self, path):
         if path not in self._places:
-            fullest = None
+            stored = []
             age = 0
             deleted = False
             if path in self._held:
                 versions = self._held.versions(path)
-                infos = [self._objects.info(one.oid) or _LOST for one in versions]
-                fullest = max(infos, key=lambda info: info.size)
+                stored = [self._objects.info(one.oid) or _LOST for one in versions]
+                stored.sort(key=lambda info: -info.size)
                 age = self._held.age(path)
                 deleted = versions[0].deleted_at is not None
-            size = fullest.size if fullest else 0
+            size = stored[0].size if stored else 0
             gone = is_gone(self._root, path)
             if not gone:
                 size = self._size_on_disk(path, size)
-            self._places[path] = _Place(path, gone, fullest, size, age, deleted)
+            self._places[path] = _Place(path, gone, stored, size, age, deleted)
         return self._places[path]
 
     def _size_on_disk(self, path, stored_size):
@@ -415,10 +415,8 @@ class Moves:
                         return True
             except (OSError, Changed):
                 pass
-        # It may be truncated since: what is stored of it has to do.
-        return place.fullest is not None and begins_with(
-            self._objects, place.fullest, start
-        )
+        # It may be truncated, or rewritten, since: what is stored of it has to do.
+        return any(begins_with(self._objects, info, start) for info in place.stored)
 
     def _left_behind(self, session, project):
         """Is something gone that lay beside a transcript, and not in that project?"""

@@ -10,7 +10,7 @@ from csb import Error, utc, utc_ns, warn, why
 from csb.copies import lost_sessions
 from csb.files import has_nothing
 from csb.git import Objects, all_history, sizes_of
-from csb.held import Held, notes
+from csb.held import Held, written_at
 from csb.places import cleanup_days
 from csb.refused import Refused
 from csb.session import (
@@ -296,24 +296,119 @@ def check_claude_dir(root):
 # --- in the store ---------------------------------------------------------------------
 
 
-def lost_records(store, root):
-    """Yield the records of the sessions that a store knows and the disk does not."""
-    held = Held(all_history(store), wanted=is_in_projects)
-    objects = Objects(store)
-    sessions = lost_sessions(held, objects, root)
-    main = set()
-    files = set()
-    for session in sessions:
-        main.update(main_paths(session))
-        files.update(files_of(session))
-    oids = {path: held.last(path).oid for path in files}
-    known = sizes_of(store, set(oids.values()))
-    sizes = {path: known.get(oid, 0) for path, oid in oids.items()}
-    mtimes, refused = read_journals(objects, held, main)
-    for session in sessions:
-        if all(path in refused for path in main_paths(session)):
-            continue            # it is no loss: csb stores it no more
-        yield lost_record(root, session, held, objects, sizes, mtimes)
+class LostSessions:
+    """The sessions that a store knows and a Claude directory does not hold."""
+
+    def __init__(self, store, root):
+        self.root = root
+        self.held = Held(all_history(store), wanted=is_in_projects)
+        self._store = store
+        self._objects = Objects(store)
+
+    def records(self):
+        """Yield their records, sorted by project and id."""
+        versions = {}           # {path: the version that counts}
+        main = {}               # {path: its object}, of those whose fate is a session's
+        sessions = lost_sessions(self.held, self._objects, self.root)
+        for session in sessions:
+            for path in files_of(session):
+                versions[path] = self.held.last(path)
+            if session.transcript:
+                versions[session.transcript] = self._last_good(session.transcript)
+            for path in main_paths(session):
+                versions.setdefault(path, self.held.last(path))
+                main[path] = versions[path].oid
+        sizes = sizes_of(self._store, {version.oid for version in versions.values()})
+        refused = Refused()
+        times = written_at(self.held, self._objects, main, refused)
+        for session in sessions:
+            if all(path in refused for path in main_paths(session)):
+                continue        # it is no loss: csb stores it no more
+            yield self._record(session, versions, sizes, times)
+
+    def _last_good(self, path):
+        """The last version of a transcript, but for stubs that came when it was gone.
+
+        Of each life, which ends with a deletion, the last version counts, but it is
+        the life of a stub if there never was a record in it.
+        """
+        lives = [[]]
+        for version in self.held.versions(path):
+            if version.deleted_at is not None and lives[-1]:
+                lives.append([])
+            lives[-1].append(version)
+        if len(lives) == 1:
+            return self.held.last(path)     # as of nearly all
+        for life in lives[:-1]:
+            if any(map(self._has_record, life)):
+                return life[0]
+        return lives[-1][0]
+
+    def _has_record(self, version):
+        """Has a version of a transcript a record in it?"""
+        from csb.transcript import TranscriptLines, load
+
+        try:
+            for line in TranscriptLines(self._objects.blocks(version.oid)):
+                if any(record.is_sound for record in load(line).records):
+                    return True
+        except Error:
+            return True         # it is lost, and may have held anything
+        return False
+
+    def _record(self, session, versions, sizes, times):
+        """The record of a session that is gone from disk."""
+        own = session.transcript
+        main = [versions[path] for path in main_paths(session)]
+        deletions = [version.deleted_at for version in main]
+        mtimes = []
+        for path in main_paths(session):
+            mtimes.append(times.get(path) or versions[path].seconds * 10**9)
+        files = [versions[path] for path in files_of(session)]
+        name = own or f"projects/{session.project}/{session.session_id}.jsonl"
+        odd = odd_transcript_in(name)
+        record = {
+            "kind": "session",
+            "session_id": session.session_id,
+            "project": session.project,
+            "root": self.root,
+            "transcript_path": f"{self.root}/{name}",
+            "size": sizes.get(versions[own].oid, 0) if own else 0,
+            "mtime": utc_ns(max(mtimes)),
+            "files": len(files),
+            "bytes": sum(sizes.get(version.oid, 0) for version in files),
+        }
+        if odd:
+            record["place"] = odd.place
+        title = self._title(session)
+        if title:
+            record["title"] = title
+            record["title_from"] = "file"
+        if None not in deletions:
+            record["state"] = "deleted"
+            record["deleted_at"] = utc(max(deletions))
+        elif own:
+            record["state"] = "present"
+        else:
+            record["state"] = "husk"
+        if own:
+            record["oid"] = versions[own].oid
+        return record
+
+    def _title(self, session):
+        """The title of a session's custom-title.json, "" if there is none."""
+        for path in session.beside:
+            if path.split("/")[3:] != ["custom-title.json"]:
+                continue
+            try:
+                value = json.loads(self._objects.read(self.held.last(path).oid))
+            except (Error, ValueError, RecursionError):
+                return ""
+            title = value.get("customTitle") if isinstance(value, dict) else None
+            if isinstance(title, str):
+                text = " ".join(title.split())[:STORED_TITLE]
+                return text.encode("utf-8", "replace").decode()
+        return ""
 
 
 def is_in_projects(path):
@@ -333,79 +428,3 @@ def files_of(session):
     if session.transcript:
         return [*session.beside, session.transcript]
     return session.beside
-
-
-def read_journals(objects, held, wanted):
-    """What the newest journals that name some paths say of these.
-
-    {path: mtime in nanoseconds, before it was deleted}, and the Refused among them.
-    """
-    mtimes = {}
-    refused = Refused()
-    missing = set(wanted)
-    if not missing:
-        return mtimes, refused
-    for noted in notes(objects, held.journals, missing):
-        refused.note(noted)
-        if noted.mtime is not None:
-            mtimes[noted.path] = noted.mtime
-            missing.remove(noted.path)
-            if not missing:
-                break
-    return mtimes, refused
-
-
-def lost_record(root, session, held, objects, sizes, mtimes):
-    """The record of a session that is gone from disk."""
-    def mtime_of(path):
-        return mtimes.get(path) or held.last(path).seconds * 10**9
-
-    own = session.transcript
-    main = main_paths(session)
-    deletions = [held.last(path).deleted_at for path in main]
-    files = files_of(session)
-    name = own or f"projects/{session.project}/{session.session_id}.jsonl"
-    odd = odd_transcript_in(name)
-    record = {
-        "kind": "session",
-        "session_id": session.session_id,
-        "project": session.project,
-        "root": root,
-        "transcript_path": f"{root}/{name}",
-        "size": sizes[own] if own else 0,
-        "mtime": utc_ns(max(mtime_of(path) for path in main)),
-        "files": len(files),
-        "bytes": sum(sizes[path] for path in files),
-    }
-    if odd:
-        record["place"] = odd.place
-    title = stored_title(session, held, objects)
-    if title:
-        record["title"] = title
-        record["title_from"] = "file"
-    if None not in deletions:
-        record["state"] = "deleted"
-        record["deleted_at"] = utc(max(deletions))
-    elif own:
-        record["state"] = "present"
-    else:
-        record["state"] = "husk"
-    if own:
-        record["oid"] = held.last(own).oid
-    return record
-
-
-def stored_title(session, held, objects):
-    """The title of a session's custom-title.json in the store, "" if there is none."""
-    for path in session.beside:
-        if path.split("/")[3:] != ["custom-title.json"]:
-            continue
-        try:
-            value = json.loads(objects.read(held.last(path).oid))
-        except (Error, ValueError, RecursionError):
-            return ""
-        title = value.get("customTitle") if isinstance(value, dict) else None
-        if isinstance(title, str):
-            text = " ".join(title.split())[:STORED_TITLE]
-            return text.encode("utf-8", "replace").decode()
-    return ""

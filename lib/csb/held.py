@@ -430,6 +430,26 @@ def notes(objects, journals, wanted=None):
             warn(f"cannot read the times and modes of a backup: {error}")
 
 
+def written_at(held, objects, oids, refused=None):
+    """{path: nanoseconds}: when versions of paths were written, as far as journals say.
+
+    oids: {path: the version's}. refused: a csb.refused.Refused, which learns of these.
+    """
+    times = {}
+    missing = set(oids)
+    if not missing:
+        return times
+    for noted in notes(objects, held.journals, missing):
+        if refused is not None:
+            refused.note(noted)
+        if noted.oid == oids[noted.path] and noted.mtime is not None:
+            times[noted.path] = noted.mtime
+            missing.remove(noted.path)
+            if not missing:
+                break
+    return times
+
+
 def _noted(path, record):
     """The Noted of a journal's record."""
     oid = record.get("oid")

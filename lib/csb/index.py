@@ -46,7 +46,10 @@ SESSION_COLUMNS = """
 SESSION_TABLE = (
     f"CREATE TABLE session ({', '.join(SESSION_COLUMNS)}, PRIMARY KEY (path))"
 )
-SESSION_VERSION = 0x63736205    # the last byte counts
+# The commit of the store up to which all of its sessions are known.
+HEARD_TABLE = "CREATE TABLE heard (commit_id)"
+INDEX_TABLES = [SESSION_TABLE, HEARD_TABLE]
+INDEX_VERSION = 0x63736206      # the last byte counts
 OTHER_VERSION = "not an index of this version"
 
 INDEX_WAIT = 10                 # seconds for whoever writes
@@ -186,11 +189,11 @@ def has_backup(args):
 
 
 def check_version(database, schema):
-    """DatabaseError if a database has not exactly our table in it."""
+    """DatabaseError if a database has not exactly our tables in it."""
     (version,) = database.execute(f"PRAGMA {schema}.user_version").fetchone()
     master = f"{schema}.sqlite_master"
-    tables = database.execute(f"SELECT sql FROM {master} WHERE type = 'table'")
-    if version != SESSION_VERSION or tables.fetchall() != [(SESSION_TABLE,)]:
+    rows = database.execute(f"SELECT sql FROM {master} WHERE type = 'table'")
+    if version != INDEX_VERSION or [sql for (sql,) in rows] != INDEX_TABLES:
         raise database.DatabaseError(OTHER_VERSION)
 
 
@@ -419,13 +422,21 @@ class Disk:
         """
         if not row.parsed:
             return None
-        if self._transcripts is None:
-            self._transcripts = transcripts_on_disk(self.root)
-        for name in self._transcripts.get(key_of(row.session_id), ()):
-            path = os.path.join(self.root, name)
-            if path != row.path and begins_with_parsed(path, row.parsed, row.prefix):
+        for path in self.others(row):
+            if begins_with_parsed(path, row.parsed, row.prefix):
                 return path
         return None
+
+    def others(self, row):
+        """The paths of the transcripts of the same id in other projects."""
+        if self._transcripts is None:
+            self._transcripts = transcripts_on_disk(self.root)
+        found = []
+        for name in self._transcripts.get(key_of(row.session_id), ()):
+            path = os.path.join(self.root, name)
+            if path != row.path:
+                found.append(path)
+        return found
 
     def is_gone(self, path):
         """Is nothing at a path, for sure?"""

@@ -11,17 +11,11 @@ What a subagent said follows the message whose tool call started it. What stands
 session twice, by uuid, comes once.
 """
 import json
-import re
 
 from csb import Error, say, warn, why
-from csb.transcript import BOM, LONG_LINE, TranscriptLines, given_title, load
+from csb.transcript import BOM, TranscriptLines, given_title, load
 
 DEEPEST = 20                    # levels of subagents that start each other
-MOST_TEXT = LONG_LINE - 1024    # bytes of all long texts in a long line
-LONG_TEXT = 64                  # bytes; a shorter one is left alone
-
-_TEXT = re.compile(b'"([^"]*)"')
-_BEFORE_PICTURE = (b'"data":"', b'"data": "')
 
 # The kinds of the records that our own tools write between the lines of transcripts.
 OUR_KINDS = ("session", "agent", "gap", "turn", "version", "hit", "end")
@@ -219,7 +213,7 @@ def read_lines(blocks, takes=None):
         if takes and line is not None and takes(line):
             continue
         size = lines.end - lines.offset - lines.complete
-        records, damaged = load(_with_less_text(line))
+        records, damaged = load(line, is_shown=True)
         what = _what_is_wrong(line, size, lines.complete, records, damaged)
         if what:
             yield gap_at(number, size, what)
@@ -245,36 +239,3 @@ def _what_is_wrong(line, size, complete, records, damaged):
     if records:
         return "torn"
     return "damaged" if complete else "cut"
-
-
-def _with_less_text(line):
-    """A line with MOST_TEXT bytes of its long texts, if it is long; with its pictures.
-    """
-    if line is None or len(line) <= LONG_LINE:
-        return line
-    # As long as it, and its quotes all begin or end a text.
-    flat = line.replace(b"\\\\", b"\\_").replace(b'\\"', b"\\_")
-    kept = []
-    at = 0
-    room = MOST_TEXT
-    for text in _TEXT.finditer(flat):
-        start, end = text.span(1)
-        size = end - start
-        if size <= LONG_TEXT or line.endswith(_BEFORE_PICTURE, 0, start):
-            continue
-        if size > room:
-            cut = _end_of_character(flat, start, start + room)
-            kept.append(line[at:cut])
-            kept.append(b" [%d bytes more]" % (end - cut))
-            at = end
-        room = max(0, room - size)
-    kept.append(line[at:])
-    return b"".join(kept)
-
-
-def _end_of_character(flat, start, cut):
-    """The place at or before cut where no character, or escape, of a text is torn."""
-    while flat[cut] & 0xC0 == 0x80:
-        cut -= 1
-    escape = flat.rfind(b"\\", max(cut - 6, start), cut)
-    return cut if escape < 0 else escape

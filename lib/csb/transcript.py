@@ -24,7 +24,8 @@ from csb.session import is_id, key_of, when_and_title
 
 LONGEST_LINE = 8 << 20          # bytes held of one line; see TranscriptLines
 LONG_LINE = 1 << 20             # bytes; of a longer line only so much text is parsed:
-TEXT_PARSED = 2 << 20           # bytes of all its texts together
+TEXT_PARSED = 2 << 20           # bytes of all its texts together; and if it is shown,
+TEXT_SHOWN = LONG_LINE - 1024   # which takes more memory
 SHORT_TEXT = 64                 # bytes that are kept of each text in any case
 SHORT_DATA = 4096               # bytes of an encoded picture, above LONGEST_LINE
 MOST_VALUES = 1 << 18           # in a long line: a value of two bytes takes 80
@@ -127,19 +128,22 @@ class _Shortener:
     """Cuts the texts in a line of JSON, which may come in parts.
 
     most_data: bytes kept of a text that has nothing but the characters of base64.
+    is_shown: then less is kept, and a text that was cut says so at its end.
     """
 
     _TOKEN = re.compile(rb'"|[^"]+')
     _ENCODED = re.compile(rb"[A-Za-z0-9+/=_-]*")
     _HALF_AN_ESCAPE = re.compile(rb"\\(?:u[0-9a-fA-F]{0,3})?\Z")
 
-    def __init__(self, most_data):
+    def __init__(self, most_data, is_shown=False):
         self._most_data = most_data
-        self._room = TEXT_PARSED
+        self._is_shown = is_shown
+        self._room = TEXT_SHOWN if is_shown else TEXT_PARSED
         self._values = 0
         self._rest = b""            # half an escape, at the end of the last part
         self._inside = False        # are we in a text?
         self._size = 0              # of that text, so far
+        self._cut = 0               # bytes of it that are left out
         self._is_data = True
 
     def has_too_many_values(self):
@@ -158,8 +162,11 @@ class _Shortener:
         for match in self._TOKEN.finditer(flat, 0, whole):
             start, end = match.span()
             if match[0] == b'"':
+                if self._cut and self._is_shown:
+                    kept += b" [%d bytes more]" % self._cut
                 self._inside = not self._inside
                 self._size = 0
+                self._cut = 0
                 self._is_data = True
             elif self._inside:
                 end = self._end_of_kept(flat, start, end)
@@ -188,7 +195,10 @@ class _Shortener:
         while flat[cut] & 0xC0 == 0x80:
             cut -= 1                # no part of a character
         escape = flat.rfind(b"\\", max(start, cut - 5), cut)
-        return cut if escape < 0 else escape
+        if escape >= 0:
+            cut = escape
+        self._cut += end - cut
+        return cut
 
 
 def may_be_talk(line):
@@ -222,16 +232,17 @@ _decode = json.JSONDecoder().raw_decode
 _decode_leniently = json.JSONDecoder(strict=False, parse_int=_whole_number).raw_decode
 
 
-def load(line):
+def load(line, is_shown=False):
     """The records in a line, and whether the line is damaged: Loaded.
 
     A line is one record; but a whole record that follows a cut one, or NULs, is found
     as well. None, as a line that is too large: no record. Blank: none, and no damage.
+    is_shown: where a text of a long line is cut it says how much is left out.
     """
     if line is None:
         return Loaded([], True)
     if len(line) > LONG_LINE:
-        line = _bearable(line)
+        line = _bearable(line, is_shown)
     try:
         text = line.decode()
         value, end = _decode(text)
@@ -242,11 +253,11 @@ def load(line):
     return _salvaged(line)
 
 
-def _bearable(line):
+def _bearable(line, is_shown):
     """A long line with as much text as little memory can hold, and in ASCII: one emoji
     would make all of it four times as large.
     """
-    shortener = _Shortener(LONGEST_LINE)
+    shortener = _Shortener(LONGEST_LINE, is_shown)
     line = shortener.shortened(line)
     if shortener.has_too_many_values():
         return b"?"                 # no record
@@ -350,18 +361,18 @@ class Record:
     attachment, custom-title ...
     """
 
-    __slots__ = ("fields", "type", "uuid")
+    __slots__ = ("fields", "type", "uuid", "cwd")
 
     def __init__(self, fields):
         self.fields = fields
         self.type = _text(fields.get("type"))
         self.uuid = _text(fields.get("uuid"))
+        self.cwd = _text(fields.get("cwd"))
 
     parent_uuid = _field("parentUuid")
     # The session that it was written in. A fork's copies may name another one.
     session_id = _field("sessionId")
     agent_id = _field("agentId")            # the subagent that it belongs to
-    cwd = _field("cwd")
     version = _field("version")             # of Claude Code
     # The answer that it is a part of: one is written as several records.
     message_id = _field_in("message", "id")
@@ -399,6 +410,12 @@ class Record:
         return utc_of(self.fields.get("timestamp"))
 
     @property
+    def setting(self):
+        """What says where it was written, and by what: of a value to be compared."""
+        fields = self.fields
+        return self.cwd, fields.get("version"), fields.get("gitBranch")
+
+    @property
     def git_branch(self):
         branch = self._branch
         return "" if branch == "HEAD" else branch
@@ -429,7 +446,8 @@ class Record:
         """Is it part of the talk of the user, or of a tool, with the model?"""
         if self.type not in ("user", "assistant"):
             return False
-        return not (self.is_meta or self.is_sidechain)
+        fields = self.fields
+        return not (fields.get("isMeta") or fields.get("isSidechain"))
 
     @property
     def usage(self):
@@ -438,8 +456,10 @@ class Record:
         tokens: {input output cache_read cache_write}. The last record of an answer
         counts, not the sum of them.
         """
+        if self.type != "assistant":
+            return None
         usage = _table(self.fields.get("message")).get("usage")
-        if self.type != "assistant" or not isinstance(usage, dict):
+        if not isinstance(usage, dict):
             return None
         tokens = {}
         for name, field in _TOKENS:
@@ -474,10 +494,10 @@ class Record:
     @property
     def pr_link(self):
         """The URL of a pull request that the session made."""
+        if self.type != "pr-link":
+            return ""
         url = _text(self.fields.get("prUrl"))
-        if self.type == "pr-link" and url.startswith("http"):
-            return one_line(url)
-        return ""
+        return one_line(url) if url.startswith("http") else ""
 
     @property
     def continued_in(self):
@@ -1088,7 +1108,8 @@ class Lineage:
         # began with records of the session before.
         known = self.known
         fields = record.fields
-        if known.get("own") and not {"forkedFrom", "requestSessionId"} & fields.keys():
+        is_copy = "forkedFrom" in fields or "requestSessionId" in fields
+        if known.get("own") and not is_copy:
             return                  # as nearly all
         asker = record.requested_by
         if asker and record.type == "assistant" and self._is_other(asker):

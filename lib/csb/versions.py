@@ -12,7 +12,7 @@ from collections import namedtuple
 
 from csb import utc, utc_ns, warn
 from csb.copies import Moves
-from csb.held import StoredSessions, measured, notes
+from csb.held import StoredSessions, measured, written_at
 from csb.session import ids_in, project_of, transcript_in
 
 # The history of one path, or of a transcript that was moved: the paths where it lay,
@@ -124,18 +124,11 @@ def own_times(history, lines):
 
     The journals of the store say so.
     """
-    paths = {path for line in lines for path in line.paths}
-    oids = {path: history.held.last(path).oid for path in paths}
-    times = {}
-    if not paths:
-        return times
-    for noted in notes(history.objects, history.held.journals, paths):
-        if noted.oid == oids[noted.path] and noted.mtime is not None:
-            times[noted.path] = noted.mtime
-            paths.discard(noted.path)
-        if not paths:
-            break
-    return times
+    oids = {}
+    for line in lines:
+        for path in line.paths:
+            oids[path] = history.held.last(path).oid
+    return written_at(history.held, history.objects, oids)
 
 
 def file_record(line, placed, times):
