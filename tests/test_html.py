@@ -111,6 +111,12 @@ def test_a_page_has_it_all(sh):
     assert hrefs == anchors
 
 
+def test_titles_and_the_list_of_prompts_have_no_marks(sh):
+    text = "Do this: # The `parser` ## Why **not**?"
+    found = page(sh, *[turn(text)] * 3)
+    assert found.text().count("Do this: The parser Why not?") == 5, "title, head, list"
+
+
 def test_prompts_are_listed(sh):
     found = page(sh, *(turn(f"prompt {n}") for n in range(5)))
     assert found.count("nav") == 1 and found.text().count("prompt 3") == 2

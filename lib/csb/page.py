@@ -40,6 +40,7 @@ from csb.turns import (
     outcome,
     place_of,
     title_of,
+    unmarked_line,
 )
 
 MOST_PROMPTS = 5000             # in the index
@@ -100,7 +101,7 @@ summary { cursor: pointer; color: var(--dim) }
 .agent { border-left: 2px solid var(--line); padding-left: 1rem; font-size: 1rem }
 nav { order: -1; border: 1px solid var(--line); border-radius: 6px; font-size: .8125rem;
   padding: .6rem .9rem; max-height: 14rem; overflow-y: auto }
-nav a { color: inherit }
+nav a { color: inherit } nav ol { margin: .2rem 0 }
 button { order: -2; align-self: end; margin: .5rem 0 }
 @media print { body { max-width: none; padding: 0; font-size: 10pt }
   main, section { display: block } nav, button, header a { display: none }
@@ -426,7 +427,7 @@ class Page:
         self.own_prompts += 1
         self.prompts += 1
         if self.prompts <= MOST_PROMPTS:
-            words = safe_line(turn.get("text"), 90) or "(a picture)"
+            words = safe(unmarked_line(turn.get("text"), 90)) or "(a picture)"
             self.contents.append(f'<li><a href="#{anchor}">{words}</a></li>\n')
 
 

@@ -72,6 +72,13 @@ def line_of(text, width=SHORT):
     return line
 
 
+def unmarked_line(text, width):
+    """As line_of(), without the marks of Markdown."""
+    if not isinstance(text, str):
+        return ""
+    return line_of(without_marks(text[:LONG_LINE_READ]), width)
+
+
 def local_time(turn, form="%Y-%m-%d %H:%M"):
     """When a turn was, as the clock on the wall shows it; "" if it does not say."""
     seconds = seconds_of(turn)
@@ -108,10 +115,7 @@ def title_of(turn):
     title = turn.get("title")
     if not title and turn.get("role") == "user":
         title = turn.get("text")
-    if isinstance(title, str):
-        title = line_of(without_marks(title[:LONG_LINE_READ]), LONGEST_TITLE)
-    else:
-        title = ""
+    title = unmarked_line(title, LONGEST_TITLE)
     return title or f"Session {short_id(turn.get('session_id'))}".strip()
 
 
