@@ -651,6 +651,36 @@ def test_a_folder_that_cannot_be_read(sh, put, home):
     assert len(sh("csb-search alpha --role user").ok().records) == 3
 
 
+def test_a_deleted_session_whose_end_nobody_stored(sh, put, home):
+    """What the store has of it is found and shown, with the commit that has it, and no more."""
+    path = put(ONE, said("the beginning"))
+    sh("csb-backup").ok()
+    put(ONE, said("the very end"), more=True)
+    assert hits(sh, "end") == [("1", "user", "the very end")]
+    path.unlink()
+    for how in ("", "-F ", "--tools "):
+        (hit,) = sh(f"csb-search {how}beginning --role user").ok().records
+        assert hit["snippet"] == "the beginning"
+        name = path.relative_to(home.claude)
+        there = sh(f"git --git-dir={home.backup}/git show {hit['commit']}:{name}").ok().out
+        assert "the beginning" in there
+        assert not hits(sh, f"{how}'very end'")
+
+
+def test_killed_before_older_versions_were_read(sh, put, home):
+    """What a run that was killed did not come to, the next one looks for."""
+    put(ONE, said("the aqueduct"), said("stays"))
+    sh("csb-backup").ok()
+    put(ONE, said("stays"))
+    assert sh("csb-backup").rc == 0
+    assert hits(sh, "aqueduct")
+    with sqlite3.connect(home.backup / "search.db") as db:
+        db.execute("DELETE FROM row WHERE version IS NOT NULL")
+        db.execute("DELETE FROM version")
+        db.execute("DELETE FROM state")
+    assert hits(sh, "aqueduct") == [("1", "user", "the aqueduct")]
+
+
 def test_a_session_that_moved_is_found_once(sh, put, home):
     path = put(ONE, said("alpha"), project="-w-tree")
     assert hits(sh, "alpha")

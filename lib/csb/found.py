@@ -29,9 +29,13 @@ STORED_TITLE = 200              # characters
 
 
 class SessionWalk:
-    """The walk through one Claude directory: what it has to remember."""
+    """The walk through one Claude directory: what it has to remember.
 
-    def __init__(self, root):
+    beside: is all that lies beside transcripts looked at, or only what has none?
+    """
+
+    def __init__(self, root, beside=True):
+        self.beside = beside
         self.projects = os.path.join(root, "projects")
         self.links = ProjectLinks(root)
         self.complete = True    # was everything listed?
@@ -136,6 +140,7 @@ class ProjectFolder:
             stem = entry.name.removesuffix(".jsonl")
             if stem != entry.name and is_id(stem):
                 transcripts.append(stem)
+        self._transcripts = set(transcripts)
         self._spellings = Spellings(transcripts)
         for entry in entries:
             self._add(entry)
@@ -180,6 +185,8 @@ class ProjectFolder:
     def _add_own_folder(self, folder):
         """Note what lies in a session's own folder: another one's may be there, too."""
         is_wanted = self._is_wanted(self.name, folder.name)
+        if not self.walk.beside and folder.name in self._transcripts:
+            is_wanted = False
         files = []
         for entry in self.walk.entries(folder.path):
             name = f"{self.name}/{folder.name}/{entry.name}"
