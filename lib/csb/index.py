@@ -22,7 +22,12 @@ from itertools import chain
 
 from csb import ABSENT, FAILED, RETRY, Error, encode, say, utc_ns
 from csb.files import (
-    Changed, StableFile, has_nothing, is_file_or_link, move_over, remove_file
+    Changed,
+    StableFile,
+    has_nothing,
+    is_file_or_link,
+    move_over,
+    remove_file,
 )
 from csb.places import claude_dir, csb_home, is_repository, link_away, store_path
 from csb.session import key_of, transcript_in, transcripts_on_disk
