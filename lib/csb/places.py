@@ -118,9 +118,21 @@ def existing_store(args):
     """The store, which is there; else Error with status 3."""
     path = store_path(args)
     if not is_repository(path):
+        check_absent(path)
         text = f"cannot find a store at '{path}': csb backup makes one"
         raise Error(text, ABSENT)
     return path
+
+
+def check_absent(path):
+    """Error if a store may be at a path, but cannot be looked at: it may be root's."""
+    try:
+        os.stat(os.path.join(path, "HEAD"))
+    except (FileNotFoundError, NotADirectoryError):
+        pass
+    except OSError as error:
+        text = f"cannot read the store '{path}': {why(error)}"
+        raise Error(text, ABSENT) from None
 
 
 def named_store(args):
