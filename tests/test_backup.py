@@ -364,6 +364,8 @@ def test_while_it_works_and_after_it_was_killed(sh, claude, home, stages, tmp_pa
 def test_misuse(sh, claude, home, options):
     done = sh(f"csb-backup {options}")
     assert (done.rc, done.out, done.err.count("\n")) == (2, "", 1)
+    # As a hook: 2 would block Claude Code.
+    assert sh(f"csb backup --quiet {options}").rc == 1
     assert not home.backup.exists()
 
 

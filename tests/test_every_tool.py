@@ -155,7 +155,7 @@ def test_help_is_the_manual(sh, tool):
 
 @pytest.mark.logic
 @each
-@pytest.mark.parametrize("word", ["-?", "--versio"])
+@pytest.mark.parametrize("word", ["-?", "--versio", "--claude-dir=", "--git-dir="])
 @pytest.mark.few(24)
 def test_misuse_is_2_and_one_line(sh, tool, word):
     """1 where 2 would block the client of a hook."""

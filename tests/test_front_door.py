@@ -386,6 +386,18 @@ def test_broken_pipes_and_full_disks(sh, home):
         assert (done.rc, done.err.count("\n")) == (1, 1), (line, done)
 
 
+@pytest.mark.logic
+@pytest.mark.parametrize("line, rc", [
+    ("csb list 2>&-", 0), ("csb search question 2>&-", 0), ("csb list <&- >&- 2>&-", 1),
+    ("csb config <&- >&- 2>&-", 1), ("csb schedule --print <&- >&- 2>&-", 1)])
+def test_streams_that_are_closed(sh, home, once, line, rc):
+    """Nobody hears what is said: the answer is the same, and a status of ours."""
+    once(one_stored)
+    done = sh(line)
+    assert done.rc == rc
+    assert ("question 1" in done.out) == (rc == 0)
+
+
 def test_where_the_others_are_found(sh, home, tools, tmp_path):
     write(home, 1)
     (tmp_path / "linked").mkdir()

@@ -342,6 +342,7 @@ def test_a_repository_of_another(sh, home, store, grown):
 def test_the_lock(sh, store, grown):
     """Held by another it is waited for, then the status is 75."""
     names = store.loose(), store.packs()
+    assert sh("csb-gc --now --wait nan").rc == 2
     done = sh(f"flock {store.path}/csb.lock csb-gc --now --wait 0.3")
     assert (done.rc, done.out, done.err.count("\n")) == (75, "", 1), done
     assert (store.loose(), store.packs()) == names

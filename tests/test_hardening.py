@@ -23,7 +23,8 @@ def transcript(home):
 
 
 def test_a_disk_that_is_really_full(sh, home, transcript):
-    """On a disk of 3 MB: said in a line, nothing of ours left to fill it, the store still works."""
+    """On a disk of 3 MB: said in a line, nothing of ours left to fill it, the store still works,
+    and has what there is room for."""
     if sh("unshare -rm mount -t tmpfs -o size=1m none /mnt").rc:
         pytest.skip("this machine lets nobody mount a tmpfs in a namespace of his own")
     big = home.claude / "projects/-p/big.jsonl"
@@ -31,6 +32,7 @@ def test_a_disk_that_is_really_full(sh, home, transcript):
     done = sh(f"""unshare -rm bash -c '
         mkdir ~/.claude-backup; mount -t tmpfs -o size=3m none ~/.claude-backup
         csb-backup; echo "first $?"
+        git --git-dir=$HOME/.claude-backup/git ls-tree -r --name-only main projects
         df --output=used -k ~/.claude-backup | tail -1
         find ~/.claude-backup -name "tmp_*" -o -name ".csb-tmp-*" -o -name "*.lock.lock"
         rm {big}; csb-backup >~/said; echo "second $?"
@@ -38,8 +40,9 @@ def test_a_disk_that_is_really_full(sh, home, transcript):
         git --git-dir=$HOME/.claude-backup/git cat-file -p main:projects/-p/{ID}.jsonl | cmp - {
             transcript} && echo same
         mv ~/.claude/projects/-p/{ID}.jsonl ~/lost; csb-restore {ID} | grep -c restored'""")
-    *_, first, used, second, sound, same, restored = [
+    *_, first, held, used, second, sound, same, restored = [
         line for line in done.out.splitlines() if not line.startswith("{")]
+    assert held == f"projects/-p/{ID}.jsonl"
     assert (first, second, sound, same, restored) == ("first 1", "second 0", "sound", "same", "1")
     assert int(used) < 1000, "what could not be stored whole fills the disk"
     lines = sorted(done.err.splitlines())

@@ -225,6 +225,19 @@ def test_a_usual_store_that_vanished_is_made_anew_and_status_says_so(
 
 
 @pytest.mark.logic
+@pytest.mark.parametrize("line, rc", [
+    ("csb-backup", 3), ("csb-restore --deleted", 3), ("csb-verify", 3), ("csb-gc", 3)])
+def test_a_store_that_may_not_be_read_is_there(sh, home, session, line, rc):
+    """As sudo csb backup would leave it: no word of making one, where one is."""
+    sh("csb-backup").ok()
+    store = home.backup / "git"
+    store.chmod(0)
+    done = sh(line)
+    store.chmod(0o700)
+    assert done.rc == rc and f"cannot read the store '{store}': Permission denied" in done.err
+    assert "make" not in done.err
+
+
 def test_a_first_store_is_nothing_to_speak_of(sh, home, session):
     """After backups that failed, and after an index without a store."""
     sh("csb-backup --no-commit --quiet").ok()

@@ -67,6 +67,25 @@ def test_what_is_gone_comes_back(sh, home, listing, three, gone, stored):
     assert done.rc == 0 and done.out == "" and "nothing to restore" in done.err
 
 
+@pytest.mark.parametrize("thing", ["mkdir {}", "mkfifo {}"])
+def test_what_is_no_file_is_no_transcript(sh, home, three, thing):
+    """Something else has its name: the session is gone, and --force brings it back."""
+    path = home.claude / f"projects/-w/{name(1)}.jsonl"
+    was = path.read_bytes()
+    lose(home, 1)
+    sh(thing.format(shlex.quote(str(path)))).ok()
+    for _ in range(2):
+        done = sh("timeout 30 csb-restore --deleted --yes")
+        assert done.rc == 1 and "another file is there (--force replaces it)" in done.err
+        sh("csb-index --on-disk")
+        assert name(1) in sh("csb-list --deleted").ok().out
+        backup(sh)
+    done = sh(f"timeout 30 csb-restore --force {name(1)}").ok()
+    assert path.read_bytes() == was
+    kept, = path.parent.glob("*.replaced")
+    assert kept.is_dir() or kept.is_fifo()
+
+
 def test_what_else_is_gone_is_named(sh, home, three):
     """Which files are of no session, and the line that brings them back, and no more."""
     for path in ("skills/a/SKILL.md", "skills/b c/SKILL.md", "old skills/x", "projects/-w/memory/MEMORY.md"):

@@ -44,6 +44,13 @@ def marks(done):
     return [(line[2:4], line[6:]) for line in lines if line.startswith("  ")]
 
 
+def test_an_age_that_was_none_comes_back_as_it_was(sh, machine):
+    machine.settings.write_text('{"cleanupPeriodDays": "7"}')
+    assert sh("csb-setup --yes --keep-days 400").rc == 0
+    done = sh("csb-setup --undo").ok()
+    assert 'cleanupPeriodDays is "7" again.' in done.out and " 0 days" not in done.out
+
+
 def test_set_up_undo_and_again(sh, machine, listing, rounds):
     """Everything is there, proven and said; again nothing changes; undone, all is as it was."""
     before = machine.settings.read_bytes()

@@ -286,6 +286,18 @@ def test_the_age_of_the_last_backup(sh, put, status, home):
             assert record["warnings"][0].startswith("no backup has succeeded for 3 days (csb ")
 
 
+def test_a_store_of_another_directory(sh, backed_up, status, home, tmp_path):
+    """The home has another name now: no backup can be made until csb is told so."""
+    old = str(home.claude)
+    sh(f"git --git-dir=$CSB_HOME/git config csb.claudeDir {tmp_path}/before").ok()
+    rc, record = status()
+    text, = record["warnings"]
+    assert rc == 1 and not record["covered"]
+    assert f"backs up '{tmp_path}/before', not '{old}' (csb backup --adopt" in text
+    sh("csb-backup --adopt")
+    assert status() == (0, {**status()[1], "covered": True, "warnings": []})
+
+
 def test_a_repository_of_ones_own(sh, put, status, home):
     put(1)
     sh("git init -q ~/.claude && csb-backup").ok()

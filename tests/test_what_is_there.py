@@ -52,7 +52,8 @@ CASES = {
     "nothing": ("true", {}),
     "a transcript is gone": (f"rm {GONE}", {1: ("-w", "deleted")}),
     "its project is gone": ("rm -r projects/-v", {3: ("-v", "deleted")}),
-    "a folder has its place": (f"rm {GONE}; mkdir {GONE}", {}),
+    "a folder has its place": (f"rm {GONE}; mkdir {GONE}", {1: ("-w", "deleted")}),
+    "a FIFO has its place": (f"rm {GONE}; mkfifo {GONE}", {1: ("-w", "deleted")}),
     "a link to nowhere has its place": (f"rm {GONE}; ln -s nowhere {GONE}", {}),
     "a file has the place of its project": (
         "rm -r projects/-v; touch projects/-v", {3: ("-v", "deleted")}),

@@ -328,13 +328,27 @@ def from_utc(text):
 # --- running --------------------------------------------------------------------------
 
 
+def replace_closed_streams():
+    """Put something in place of the streams that the caller has closed (2>&-).
+
+    Else the next files that are opened, locks and databases, would have their numbers.
+    """
+    number = 0
+    while number <= 2:
+        number = os.open(os.devnull, os.O_RDONLY)
+    os.close(number)
+    if sys.stdout is None:      # writing there has to fail
+        sys.stdout = open(1, "w")
+    if sys.stderr is None:      # nobody wants to know
+        sys.stderr = open(os.devnull, "w")
+
+
 def run(main):
     """Run a tool and exit: with what main returns, or the worst that it warned of."""
     # Python would ignore a Ctrl-C that comes while an object is deleted, and go on.
     sys.unraisablehook = lambda problem: end_on_interrupt(*problem[:3])
     os.umask(0o077)             # what we write is for its owner alone
-    if sys.stdout is None:      # closed by the caller (>&-): writing there has to fail
-        sys.stdout = open(os.open(os.devnull, os.O_RDONLY), "w")
+    replace_closed_streams()
     try:
         status = main() or DONE
     except SystemExit as stop:  # --help, --version, nobody reads our output
@@ -371,5 +385,5 @@ def _flushed(status):
             say(f"cannot write the output: {why(error)}")
             status = FAILED
     # Python flushes once more when it ends; let that go nowhere.
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return status

@@ -29,6 +29,11 @@ def absolute(path):
         ) from None
 
 
+def is_file_or_link(status):
+    """Is the stat (not followed) one of a file or link: of no directory, FIFO, ...?"""
+    return stat.S_ISREG(status.st_mode) or stat.S_ISLNK(status.st_mode)
+
+
 def has_nothing(folder):
     """Is a directory missing, or without any entry?"""
     try:

@@ -110,17 +110,23 @@ def git(repository, *arguments, stdin=b"", allowed=(0,)):
     )
     output, errors = process.communicate(stdin)
     if process.returncode not in allowed:
-        words = os.fsdecode(errors).strip().replace("\n", ": ")
+        words = ": ".join(_lines_of(errors))
         status = ABSENT if "not a git repo" in words else 1
         words = words or f"status {process.returncode}"
         raise GitError(f"cannot run git {_verb(arguments)}: {words}", status)
     return output
 
 
+def _lines_of(errors):
+    """What git has said, in lines, without what would be doubled where they join."""
+    lines = [line.strip() for line in os.fsdecode(errors).split("\n")]
+    return [line.rstrip(":") for line in lines if line]
+
+
 def _verb(arguments):
-    """The command among the arguments: settings (-c NAME=VALUE) may stand before it."""
+    """The command among the arguments: before it may stand -c NAME=VALUE or -C DIR."""
     at = 0
-    while arguments[at] == "-c":
+    while arguments[at] in ("-c", "-C"):
         at += 2
     return arguments[at]
 

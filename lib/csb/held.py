@@ -25,7 +25,7 @@ import time
 from collections import namedtuple
 
 from csb import FAILED, Error, from_utc, records, say, utc, warn
-from csb.files import lines
+from csb.files import is_file_or_link, lines
 from csb.git import (
     JOURNAL,
     GitError,
@@ -353,14 +353,17 @@ class StoredSessions:
 
 
 def is_gone(root, path):
-    """Is nothing at a path below a directory? What cannot be looked at is there."""
+    """Is nothing at a path below a directory? What cannot be looked at is there.
+
+    A directory or FIFO that has the name of a file is not that file.
+    """
     try:
-        os.lstat(os.path.join(root, path))
+        found = os.lstat(os.path.join(root, path))
     except (FileNotFoundError, NotADirectoryError):
         return True
     except (OSError, ValueError):
         return False
-    return False
+    return not (path.endswith("/") or is_file_or_link(found))
 
 
 # --- times ----------------------------------------------------------------------------

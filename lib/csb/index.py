@@ -21,7 +21,14 @@ from collections import namedtuple
 from itertools import chain
 
 from csb import ABSENT, FAILED, RETRY, Error, encode, say, utc_ns
-from csb.files import Changed, StableFile, has_nothing, move_over, remove_file
+from csb.files import (
+    Changed,
+    StableFile,
+    has_nothing,
+    is_file_or_link,
+    move_over,
+    remove_file,
+)
 from csb.places import claude_dir, csb_home, is_repository, link_away, store_path
 from csb.session import key_of, transcript_in, transcripts_on_disk
 
@@ -409,7 +416,7 @@ class Disk:
         except (OSError, ValueError):
             return row.state
         if not stat.S_ISREG(found.st_mode):
-            return row.state
+            return self._state_of_absent(row)
         if row.state == DELETED and is_stub(row, found):
             return DELETED
         return PRESENT
@@ -438,11 +445,14 @@ class Disk:
                 found.append(path)
         return found
 
-    def is_gone(self, path):
-        """Is nothing at a path, for sure?"""
+    def is_gone(self, path, is_folder=False):
+        """Is nothing at the path of a transcript, or folder, for sure?
+
+        A directory or FIFO that has the name of a transcript is none.
+        """
         try:
-            os.lstat(path)
-            return False
+            found = os.lstat(path)
+            return not (is_folder or is_file_or_link(found))
         except (FileNotFoundError, NotADirectoryError):
             return self._is_listed(os.path.dirname(path))
         except (OSError, ValueError):
@@ -450,10 +460,11 @@ class Disk:
 
     def _state_of_absent(self, row):
         """The state of a session without a transcript, or with a link to nowhere."""
-        path = row.path
-        if row.state == HUSK:
-            path = os.path.dirname(path)    # what else it has only csb-index knows
-        return DELETED if self.is_gone(path) else row.state
+        if row.state == HUSK:               # what else it has only csb-index knows
+            is_gone = self.is_gone(os.path.dirname(row.path), is_folder=True)
+        else:
+            is_gone = self.is_gone(row.path)
+        return DELETED if is_gone else row.state
 
     def _is_listed(self, folder):
         """Can a folder be listed, or is it gone while the one above can be listed?"""

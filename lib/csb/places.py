@@ -24,10 +24,23 @@ NamedStore = namedtuple("NamedStore", "path origin")    # origin: what names it
 
 def add_place_options(options):
     """The options of every tool that knows the Claude directory and the store."""
-    options.add_argument("--claude-dir", metavar="DIR", help="instead of ~/.claude")
     options.add_argument(
-        "--git-dir", metavar="DIR", help="the store, if not the usual one"
+        "--claude-dir", metavar="DIR", type=directory, help="instead of ~/.claude"
     )
+    options.add_argument(
+        "--git-dir", metavar="DIR", type=directory,
+        help="the store, if not the usual one"
+    )
+
+
+def directory(text):
+    """The name of a directory, as an option gives it.
+
+    An empty one, of a variable that is not set, must not mean the usual place.
+    """
+    if not text:
+        raise ValueError("it is no name of a directory")
+    return text
 
 
 def claude_dir(args):
@@ -105,9 +118,21 @@ def existing_store(args):
     """The store, which is there; else Error with status 3."""
     path = store_path(args)
     if not is_repository(path):
+        check_absent(path)
         text = f"cannot find a store at '{path}': csb backup makes one"
         raise Error(text, ABSENT)
     return path
+
+
+def check_absent(path):
+    """Error if a store may be at a path, but cannot be looked at: it may be root's."""
+    try:
+        os.stat(os.path.join(path, "HEAD"))
+    except (FileNotFoundError, NotADirectoryError):
+        pass
+    except OSError as error:
+        text = f"cannot read the store '{path}': {why(error)}"
+        raise Error(text, ABSENT) from None
 
 
 def named_store(args):

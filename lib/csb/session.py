@@ -21,6 +21,7 @@ import time
 from collections import namedtuple
 
 from csb import FAILED, MISUSE, Error, from_utc
+from csb.files import is_file_or_link
 from csb.places import read_json
 
 _HEX = "[0-9a-fA-F]"
@@ -163,10 +164,11 @@ def transcripts_on_disk(root):
     """{key of an id: [path below root]} of the transcripts in a Claude directory."""
     found = {}
     for project in _names_in(os.path.join(root, "projects")):
-        for name in _names_in(os.path.join(root, "projects", project)):
+        folder = os.path.join(root, "projects", project)
+        for name in _names_in(folder):
             path = f"projects/{project}/{name}"
             transcript = transcript_in(path)
-            if transcript:
+            if transcript and _may_be_read(os.path.join(folder, name)):
                 found.setdefault(key_of(transcript[1]), []).append(path)
     return found
 
@@ -197,6 +199,14 @@ def _names_in(folder):
         return sorted(os.listdir(folder))
     except OSError:
         return []               # whoever lists the sessions says so
+
+
+def _may_be_read(path):
+    """Is something at a path that is a file, or a link, as far as can be seen?"""
+    try:
+        return is_file_or_link(os.lstat(path))
+    except OSError:
+        return True
 
 
 class ProjectLinks:
