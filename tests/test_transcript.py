@@ -113,6 +113,31 @@ def test_a_text_that_is_too_long_is_cut(text, ascii_only):
     assert whole.startswith(kept) and len(kept) > 300_000
 
 
+# What stands before a question in a line above 8 MB, and takes all room if it is let.
+BEFORE = {
+    "words": "plain words " * 800_000,
+    "other letters": "\u00e9\u6f22\U0001f600" * 1_100_000,
+    "base64 with line ends": ("QUJD" * 19 + "\n") * 120_000,
+    "a picture's URL": "data:image/png;base64," + "QUJD" * 2_300_000,
+    "escapes": "\n" * 4_500_000,
+}
+
+
+@pytest.mark.parametrize("before", BEFORE)
+def test_a_question_behind_a_long_text_is_kept(before):
+    question = "what is \u00e9 wrong with this? " * 20
+    content = [{"type": "text", "text": BEFORE[before]}] * 2
+    content.append({"type": "text", "text": question})
+    line = json.dumps({"type": "user", "message": {"content": content}, "uuid": "u"},
+                      ensure_ascii=False).encode()
+    assert len(line) > LONGEST_LINE
+    short, = TranscriptLines(in_blocks(line, 1 << 20))
+    (record,), damaged = load(short)
+    assert record.said.texts[2] == question and not damaged
+    assert BEFORE[before].startswith(record.said.texts[0])
+    assert len(record.said.texts[0]) > 400_000
+
+
 @pytest.mark.long
 def test_what_is_too_large_even_then():
     line = b'{"x":[' + b'"ab",' * 2_000_000 + b"0]}"

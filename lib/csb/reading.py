@@ -14,7 +14,14 @@ import json
 import re
 
 from csb import Error, say, warn, why
-from csb.transcript import BOM, LONG_LINE, TranscriptLines, given_title, load
+from csb.transcript import (
+    BOM,
+    LONG_LINE,
+    TranscriptLines,
+    given_title,
+    load,
+    share_of,
+)
 
 DEEPEST = 20                    # levels of subagents that start each other
 MOST_TEXT = LONG_LINE - 1024    # bytes of all long texts in a long line
@@ -262,12 +269,13 @@ def _with_less_text(line):
         size = end - start
         if size <= LONG_TEXT or line.endswith(_BEFORE_PICTURE, 0, start):
             continue
-        if size > room:
-            cut = _end_of_character(flat, start, start + room)
+        most = max(LONG_TEXT, share_of(room))
+        if size > most:
+            cut = _end_of_character(flat, start, start + most)
             kept.append(line[at:cut])
             kept.append(b" [%d bytes more]" % (end - cut))
             at = end
-        room = max(0, room - size)
+        room = max(0, room - min(size, most))
     kept.append(line[at:])
     return b"".join(kept)
 

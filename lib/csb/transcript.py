@@ -26,6 +26,8 @@ LONGEST_LINE = 8 << 20          # bytes held of one line; see TranscriptLines
 LONG_LINE = 1 << 20             # bytes; of a longer line only so much text is parsed:
 TEXT_PARSED = 2 << 20           # bytes of all its texts together
 SHORT_TEXT = 64                 # bytes that are kept of each text in any case
+FOR_SHORTER = 32 << 10          # bytes that long texts leave for those behind them,
+SHORTER_TEXT = 2048             # each of which takes so many of these at most
 SHORT_DATA = 4096               # bytes of an encoded picture, above LONGEST_LINE
 MOST_VALUES = 1 << 18           # in a long line: a value of two bytes takes 80
 MOST_TRIES = 1000               # to find a whole record in a damaged line
@@ -123,6 +125,14 @@ class _HeldLine:
         return line
 
 
+def share_of(room):
+    """How many bytes one text may take of the room that is left for all texts.
+
+    What follows a long text may be what a person typed.
+    """
+    return max(room - FOR_SHORTER, min(room, SHORTER_TEXT))
+
+
 class _Shortener:
     """Cuts the texts in a line of JSON, which may come in parts.
 
@@ -131,15 +141,17 @@ class _Shortener:
 
     _TOKEN = re.compile(rb'"|[^"]+')
     _ENCODED = re.compile(rb"[A-Za-z0-9+/=_-]*")
-    _HALF_AN_ESCAPE = re.compile(rb"\\(?:u[0-9a-fA-F]{0,3})?\Z")
+    # Half an escape, or what may be a part of a character.
+    _HALF = re.compile(rb"(?:\\(?:u[0-9a-fA-F]{0,3})?|[\xc0-\xff][\x80-\xbf]{0,2})\Z")
 
     def __init__(self, most_data):
         self._most_data = most_data
         self._room = TEXT_PARSED
         self._values = 0
-        self._rest = b""            # half an escape, at the end of the last part
+        self._rest = b""            # half a character, at the end of the last part
         self._inside = False        # are we in a text?
         self._size = 0              # of that text, so far
+        self._most_text = 0         # bytes that are kept of it
         self._is_data = True
 
     def has_too_many_values(self):
@@ -150,7 +162,7 @@ class _Shortener:
         part = self._rest + part
         # As long as it, and its quotes all begin or end a text.
         flat = part.replace(b"\\\\", b"\\_").replace(b'\\"', b"\\_")
-        half = self._HALF_AN_ESCAPE.search(flat, max(0, len(flat) - 5))
+        half = self._HALF.search(flat, max(0, len(flat) - 5))
         whole = half.start() if half else len(flat)
         self._rest = part[whole:]
 
@@ -160,6 +172,7 @@ class _Shortener:
             if match[0] == b'"':
                 self._inside = not self._inside
                 self._size = 0
+                self._most_text = SHORT_TEXT + share_of(self._room)
                 self._is_data = True
             elif self._inside:
                 end = self._end_of_kept(flat, start, end)
@@ -178,14 +191,13 @@ class _Shortener:
         if self._is_data and self._ENCODED.fullmatch(flat, start, end):
             return min(end, start + max(0, self._most_data - before))
         self._is_data = False
+        kept = min(length, max(0, self._most_text - before))
         free = max(0, SHORT_TEXT - before)
-        room = free + self._room
-        if length > free:
-            self._room = max(0, room - length)
-        if length <= room:
+        self._room -= max(0, kept - free)
+        if kept == length:
             return end
-        cut = start + room
-        while flat[cut] & 0xC0 == 0x80:
+        cut = start + kept
+        while cut > start and flat[cut] & 0xC0 == 0x80:
             cut -= 1                # no part of a character
         escape = flat.rfind(b"\\", max(start, cut - 5), cut)
         return cut if escape < 0 else escape
