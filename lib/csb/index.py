@@ -23,7 +23,7 @@ from itertools import chain
 from csb import ABSENT, FAILED, RETRY, Error, encode, say, utc_ns
 from csb.files import Changed, StableFile, has_nothing, move_over, remove_file
 from csb.places import claude_dir, csb_home, is_repository, link_away, store_path
-from csb.session import key_of, transcript_in, transcripts_on_disk
+from csb.session import key_of, nfc, transcript_in, transcripts_on_disk
 
 # States of a session. missing: all of projects/ is, which nobody does on purpose.
 PRESENT = "present"
@@ -143,15 +143,6 @@ def sessions(path, words=(), project=None, session_id=None, order="-last_active"
         values,
     )
     return _as_they_are(copy)
-
-
-def nfc(text):
-    """A text in the one spelling in which all texts are compared."""
-    if text.isascii():
-        return text
-    from unicodedata import normalize
-
-    return normalize("NFC", text)
 
 
 def folded(text):
