@@ -585,16 +585,18 @@ class Record:
         """[(source, text)]: what a person typed in a message, each on one line.
 
         source is "prompt", or "command" for a slash command. A message that holds a
-        tool's result holds no prompt.
+        tool's result holds no prompt; nor is a document one, which stands beside it.
         """
         found = []
         if self.type != "user" or not self.is_message or self.is_summary:
             return found
         if _parts_of(self._content(), "tool_result"):
             return found
-        for voice in self.voices():
+        said = self.said
+        for voice in self.voices(said):
             line = one_line(voice.text)
-            if line and voice.role in _SOURCES:
+            is_typed = voice.role in _SOURCES and voice.text not in said.others
+            if line and is_typed:
                 found.append((_SOURCES[voice.role], line))
         return found
 
@@ -683,10 +685,10 @@ class Said:
     """The parts of a message, each list in their order.
 
     texts, thoughts: str; images: Image; calls: Call; results: Result. A part of an
-    unknown type is a text that names it.
+    unknown type is a text that names it; in others as well.
     """
 
-    __slots__ = ("texts", "thoughts", "images", "calls", "results")
+    __slots__ = ("texts", "thoughts", "images", "calls", "results", "others")
 
     def __init__(self, content):
         self.texts = []
@@ -694,6 +696,7 @@ class Said:
         self.images = []
         self.calls = []
         self.results = []
+        self.others = []
         if isinstance(content, str):
             self.texts.append(content)
         elif isinstance(content, list):
@@ -719,7 +722,19 @@ class Said:
         elif kind.endswith("tool_result"):
             self.results.append(Result(part))
         elif kind != "redacted_thinking":
-            self.texts.append(f"[{kind or 'nothing'}]")
+            self.others.append(_named(kind, part))
+            self.texts.append(self.others[-1])
+
+
+def _named(kind, part):
+    """What stands for a part of an unknown type: what it is, and what it says."""
+    if not kind:
+        return "[nothing]"
+    words = [f"[{kind}]"]
+    for name in ("title", "url", "text"):
+        if _text(part.get(name)).strip():
+            words.append(part[name])
+    return " ".join(words)
 
 
 # The arguments of tools that tell most, the most telling first.
@@ -787,7 +802,11 @@ _INSERTED = (
 # What others say in the user's name.
 _OTHERS = (
     r"task-notification|(?:teammate|agent|cross-session|peer|coordinator)-message|"
-    r"ci-monitor-event|background-task-[a-z]+"
+    r"ci-monitor-event|background-task-[a-z]+|fork-boilerplate|"
+    r"mcp-(?:resource|polling)-update"
+)
+_HOOKS = (
+    r"(?:Pre|Post)(?:ToolUse\w*|Compact)|UserPromptSubmit|Session\w+|(?:Subagent)?Stop"
 )
 _OTHERS_WORDS = (
     "[Request interrupted by user",
@@ -802,13 +821,14 @@ _OTHERS_WORDS = (
 _INSERTED_AT_START = re.compile(rf"\s*<({_INSERTED})(?:\s[^>]*)?>(?:.*?</\1>|.*)", re.S)
 # Who begins so wrote all of it: "Read the output file ..." stands behind some.
 _OTHERS_AT_START = re.compile(
-    rf"\s*(?:<(?:{_OTHERS})(?:\s[^>]*)?>|[A-Z][A-Za-z]+ hook feedback:)"
+    rf"\s*(?:<(?:{_OTHERS})(?:\s[^>]*)?>|[A-Z][A-Za-z]+(?::\S+)? hook feedback:|"
+    rf"(?:{_HOOKS})(?::\S+)? hook (?:success|additional context|(?:\S+ )?error))"
 )
 _REMINDER = "<system-reminder>"
 _REMINDER_END = "</system-reminder>"
 
 # What wraps words that a person wrote.
-_WRAPPER = re.compile(r"</?(?:channel|pasted_content)(?:\s[^>]*)?>")
+_WRAPPER = re.compile(r"</?(?:channel(?:-message)?|pasted_content)(?:\s[^>]*)?>")
 
 _COMMAND = re.compile(r"\s*<command-(?:name|message|args)>")
 _COMMAND_NAME = re.compile(r"<command-name>([^<]{1,200})</command-name>")
@@ -1051,6 +1071,7 @@ class Lineage:
     continued_in       the session that goes on with it
     relocated_to       the folder that it goes on in
     ended_by_model     True: Claude Code does not resume it
+    asked_since        True: and yet a person has asked again
     """
 
     def __init__(self, session_id, known=None):
@@ -1065,6 +1086,8 @@ class Lineage:
             if record.type in ("user", "assistant"):
                 known.setdefault("first_uuid", record.uuid[:36])
         if record.type in _TALK:
+            if known.get("ended_by_model"):
+                self._take_talk_after_end(record)
             return
         if self._is_other(record.continued_in):
             known["continued_in"] = record.continued_in
@@ -1072,6 +1095,14 @@ class Lineage:
             known["relocated_to"] = record.relocated_to
         if record.type == "ended-by-model":
             known["ended_by_model"] = True
+
+    def _take_talk_after_end(self, record):
+        # It is no end if a person asks, and the model answers.
+        if any(source == "prompt" for source, _ in record.prompts()):
+            self.known["asked_since"] = True
+        elif record.model and record.is_message and "asked_since" in self.known:
+            del self.known["ended_by_model"]
+            del self.known["asked_since"]
 
     def _take_parent(self, record):
         # The surest first: a copied answer names the session that asked for it. What a
