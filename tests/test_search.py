@@ -559,6 +559,12 @@ def test_an_output_that_is_no_text_is_not_searched(sh, put):
     assert not hits(sh, "--tools hydrangea")
 
 
+def test_an_output_that_is_called_a_text_is_one(sh, put):
+    """What a command wrote may hold NULs, as that of find -print0."""
+    spilled(put, b"a\0b\0hydrangea\0", "b1x2y3z4w.txt")
+    assert hits(sh, "--tools hydrangea") and hits(sh, "--tools -F hydrangea")
+
+
 @pytest.mark.parametrize("how", ["", "-F ", "-E ", "--tools "])
 @pytest.mark.few(1)
 def test_a_line_above_8_mb_is_searched(sh, put, how):

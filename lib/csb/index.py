@@ -23,7 +23,13 @@ from itertools import chain
 from csb import ABSENT, FAILED, RETRY, Error, encode, say, utc_ns
 from csb.files import Changed, StableFile, has_nothing, move_over, remove_file
 from csb.places import claude_dir, csb_home, is_repository, link_away, store_path
-from csb.session import key_of, nfc, transcript_in, transcripts_on_disk
+from csb.session import (
+    key_of,
+    nfc,
+    transcript_in,
+    transcripts_on_disk,
+    with_project,
+)
 
 # States of a session. missing: all of projects/ is, which nobody does on purpose.
 PRESENT = "present"
@@ -94,10 +100,7 @@ def parse_words(options, name):
         at = words.index("--")
         behind = words[at + 1:]
         words = words[:at]
-    if "--project" in words[:-1]:
-        at = words.index("--project")
-        words[at:at + 2] = [f"--project={words[at + 1]}"]
-    args = options.parse_intermixed_args(words)
+    args = options.parse_intermixed_args(with_project(words))
     getattr(args, name).extend(behind)
     return args
 

@@ -258,6 +258,23 @@ def word_in(record):
     return word if isinstance(word, str) and word else None
 
 
+def id_typed(word):
+    """What a word of the command line names a session by: itself, or, if it is the path
+    of a transcript, the id in that."""
+    stem = re.split(r"[/\\]", word)[-1].removesuffix(".jsonl")
+    return stem if is_id(stem) else word
+
+
+def with_project(words):
+    """The words of a command line, with --project and its value as one: the names of
+    projects begin with a dash."""
+    words = list(words)
+    if "--project" in words[:-1]:
+        at = words.index("--project")
+        words[at:at + 2] = [f"--project={words[at + 1]}"]
+    return words
+
+
 def pick(word, ids):
     """The one id of ids that a word names: whole, or by 4 digits of an end or more.
 
