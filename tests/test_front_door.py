@@ -159,11 +159,36 @@ def test_words_that_hands_expect(sh, stages, typed, meant):
 
 @pytest.mark.parametrize("typed, instead", [
     ("distill x", "csb log --tools none ID"), ("update build-fts5", "csb search"),
-    ("rm 3f4a", "csb restore"), ("lost", "csb list --deleted"), ("diff", "csb-cat --at")])
+    ("rm 3f4a", "csb restore"), ("lost", "csb list --deleted"), ("diff", "csb-cat --at"),
+    ("undo", "csb restore --at TIME ID"), ("export 3f4a", "csb log --html ID")])
 def test_words_of_other_programs(sh, stages, typed, instead):
     """What there is not names what there is."""
     done = sh(f"csb {typed}")
     assert (done.rc, done.out, done.err.count("\n")) == (2, "", 1) and instead in done.err
+
+
+@pytest.mark.logic
+def test_whatever_hands_type_after_a_loss(sh, home, once):
+    """It works, or says what to type."""
+    once(one_stored)
+    (path,) = home.claude.glob("projects/*/*.jsonl")
+    session_id = path.stem
+    (path.parent / "other").write_text("x")
+    relative = path.relative_to(home.path)
+    for words in ("restore all", "restore --all", "restore deleted", "rescue", "restore all -n",
+                  f"restore {path}", f"restore {relative}", f"restore {session_id}.jsonl",
+                  f"restore --project {path.parent.name} {session_id}",
+                  "restore --deleted --since yesterday", "restore --deleted --since today"):
+        path.unlink(missing_ok=True)
+        done = sh(f"csb {words}")
+        assert done.rc == 0 and path.exists() == ("-n" not in words), (words, done)
+
+    path.unlink(missing_ok=True)
+    for words in ("deleted", "gone", "list --lost", "list --gone", "list -a", "ls --missing"):
+        assert session_id[:8] in sh(f"csb {words}").out, words
+    for words in ("restore parser", "restore it please"):
+        done = sh(f"csb {words}")
+        assert done.rc == 1 and "csb restore --deleted brings all of it back" in done.err
 
 
 @pytest.mark.logic

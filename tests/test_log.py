@@ -809,6 +809,18 @@ def test_long_lines_cost_little_memory(sh, put):
             assert found[0]["text"].startswith("x" * 1_000_000)
 
 
+@pytest.mark.parametrize("much", [2, 9])
+def test_what_stands_behind_long_texts_in_a_line_is_shown(sh, put, much):
+    """However long the line: a tool's result, and then what a person typed."""
+    parts = [{"type": "tool_result", "tool_use_id": "t", "content": "words " * (much * MB // 12)},
+             {"type": "text", "text": "more " * (much * MB // 10)},
+             {"type": "text", "text": "what is wrong here? " * 10}]
+    put(lines({"type": "user", "message": {"content": parts}, "uuid": "u"}))
+    done = sh(f"csb-log {ID}")
+    assert "what is wrong here? " * 9 in done.out
+    assert "what is wrong here? " * 9 in sh(f"csb-log --html {ID}").out
+
+
 @pytest.mark.long
 def test_a_large_transcript_costs_little_memory(sh, put):
     """200 MB, and the branch, the last turns and the page of it."""

@@ -49,6 +49,20 @@ def test_a_link_that_stands_is_followed(home, moved):
     assert moved(line(cwd="/a") + line(cwd=f"{home.path}/link"), real, maps) == "-new"
 
 
+def test_a_name_is_found_in_either_spelling(sh, home, moved):
+    """What macOS wrote is in NFD, what is typed in NFC; bytes and names stay as they are."""
+    told = "/old/u\u0308ber"
+    where = "-old--ber"
+    assert moved(line(cwd=told), where, "--map '/old/\u00fcber=/new'") == "-new"
+    note = home.claude / "skills/cafe\u0301.md"
+    note.parent.mkdir()
+    note.write_text("x")
+    sh("csb-backup --quiet").ok()
+    done = sh("csb-restore --target-dir more --path 'skills/caf\u00e9.md'").ok()
+    assert done.records[0]["path"].endswith("more/skills/cafe\u0301.md")
+    assert sh("csb-history --path 'skills/caf\u00e9.md'").ok().records[0]["size"] == 1
+
+
 def test_thousands_of_folders_cost_little(moved):
     """Each is looked at once."""
     text = "".join(line(cwd=f"/other/{n}") for n in range(20000)) + line(cwd="/old/app")

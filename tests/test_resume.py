@@ -382,6 +382,28 @@ def test_a_continuation_that_nobody_has(sh, app, ran):
     assert sh(f"csb-resume --yes {name(2)}").rc == 0 and ran()["args"][1] == name(3)
 
 
+def test_one_that_went_on_itself_after_it_was_continued(sh, app, ran):
+    """The person came back to it: it is not the copy that was left."""
+    path = app(1, timestamp="2026-01-01T03:04:05.000Z")
+    app(2, timestamp="2026-01-02T03:04:05.000Z")
+    continued(path, 1, 2)
+    with open(path, "a") as file:
+        file.write(line("back again", cwd=str(path), timestamp="2026-01-03T03:04:05.000Z"))
+    sh(INDEX).ok()
+    done = sh(f"csb-resume {name(1)}")
+    assert done.rc == 0 and "went on itself" in done.err and ran()["args"][1] == name(1)
+
+
+def test_one_that_claude_ended_and_that_was_continued(sh, app, ran):
+    path = app(1)
+    app(2)
+    with open(path, "a") as file:
+        file.write(record_of("ended-by-model", 1))
+    continued(path, 1, 2)
+    sh(INDEX).ok()
+    assert sh(f"csb-resume --yes {name(1)}").rc == 0 and ran()["args"][1] == name(2)
+
+
 def test_it_was_continued_a_moment_ago(sh, app, ran):
     """What the index knows of a whole id is not believed once the file has grown."""
     path = app(1)

@@ -246,6 +246,36 @@ def test_nothing_found_is_1_and_one_line(sh, talk):
     assert (done.rc, done.out, done.err.count("\n")) == (1, "", 1) and "word*" in done.err
 
 
+def test_a_uuid_that_several_sessions_have_hides_none(sh, put):
+    """Not every program makes uuids: some number the records of each session."""
+    for name in (ONE, TWO, THREE):
+        put(name, said(f"alpha of {name[0]}", uuid="u1"),
+            said(f"alpha back to {name[0]}", "assistant", uuid="u1"))
+    for words in ("alpha", "-F alpha", "--all alpha"):
+        found = {number for number, _, _ in hits(sh, words)}
+        assert found == {"1", "2", "3"}, words
+        assert len(hits(sh, words)) == 6
+
+
+def test_a_typed_command_is_found_as_it_is_shown(sh, put):
+    """Claude Code writes its parts in elements of their own, and in another order."""
+    put(ONE, said("first"),
+        said("<command-message>deploy</command-message>\n<command-name>/deploy</command-name>\n"
+             "<command-args>prod eu</command-args>"),
+        said("<bash-input>ls -la harbour</bash-input>"),
+        said('see <pasted_content id="1">the mast</pasted_content> there'))
+    for query in ("/deploy prod eu", "! ls -la harbour", "see the mast there"):
+        for scope in ("", "--tools", "--all", "-i"):
+            assert len(hits(sh, f"{scope} -F '{query}'")) == 1, (scope, query)
+
+
+def test_numbers_that_a_tool_was_given_are_found(sh, put):
+    call = {"type": "tool_use", "id": "t", "name": "Open", "input": {"to": [{"port": 47110}]}}
+    put(ONE, said("x"), said("", "assistant", message={"content": [call]}))
+    for words in ("-F 47110", "47110"):
+        assert [role for _, role, _ in hits(sh, f"--tools {words}")] == ["tool"]
+
+
 def test_copies_of_forks_are_one_hit(sh, put):
     """The original is preferred, also when the fork is newer, and came first by its name."""
     first = said("the ancestor said so")
@@ -527,6 +557,12 @@ def test_outputs_beside_the_transcript_are_searched(sh, put):
 def test_an_output_that_is_no_text_is_not_searched(sh, put):
     spilled(put, b"hydrangea\0" * 100, "picture.bin")
     assert not hits(sh, "--tools hydrangea")
+
+
+def test_an_output_that_is_called_a_text_is_one(sh, put):
+    """What a command wrote may hold NULs, as that of find -print0."""
+    spilled(put, b"a\0b\0hydrangea\0", "b1x2y3z4w.txt")
+    assert hits(sh, "--tools hydrangea") and hits(sh, "--tools -F hydrangea")
 
 
 @pytest.mark.parametrize("how", ["", "-F ", "-E ", "--tools "])

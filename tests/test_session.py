@@ -1,5 +1,6 @@
 """csb.session: ids in either case, and which path belongs to which session."""
 import sys
+from unicodedata import normalize
 
 import pytest
 from conftest import ROOT
@@ -7,6 +8,7 @@ from conftest import ROOT
 sys.path.insert(0, f"{ROOT}/lib")
 from csb import Error
 from csb.session import (
+    FolderMap,
     Spellings,
     belongs,
     ids_in,
@@ -14,6 +16,7 @@ from csb.session import (
     odd_transcript_in,
     pick,
     slug_of,
+    slugs_of,
     transcript_in,
 )
 
@@ -153,6 +156,18 @@ def test_spellings():
     assert spellings.of(TWO.upper()) == TWO, "the first is kept"
     both = Spellings([LOUD, ONE])
     assert (both.of(ONE), both.of(LOUD)) == (ONE, LOUD)
+
+
+@pytest.mark.parametrize("text", ["Gr\u00f6\u00dfe", "\ud55c\uae00", "\u30c9\u30ac", "\u212b"])
+def test_a_folder_in_either_spelling_is_one(text):
+    """macOS gives names in NFD; what is typed is in NFC. What follows stays as it is."""
+    one, other = [f"/gone/{normalize(form, text)}" for form in ("NFC", "NFD")]
+    assert slug_of(one) in slugs_of(other)
+    for old in (one, other):
+        folders = FolderMap([f"{old}=/new"])
+        assert folders.new_path(one) == folders.new_path(other) == "/new"
+        assert folders.new_path(f"{other}/{text}e\u0301/x") == f"/new/{text}e\u0301/x"
+        assert folders.new_path(f"{one}x/y") is folders.new_path(f"{one}\u0301/y") is None
 
 
 @pytest.mark.parametrize("path, name", [

@@ -9,7 +9,7 @@ from collections import namedtuple
 
 from csb import warn
 from csb.files import BLOCK, LINE_LIMIT, lines
-from csb.session import slug_of
+from csb.session import slugs_of
 from csb.transcript import FOLDERS, FOLDERS_OF_WORKTREE, WORKTREE, load
 
 MOST_FOLDERS = 50_000           # of one transcript, that are looked at
@@ -42,7 +42,7 @@ def started_in(blocks, project, projects):
     for folder in _working_folders(blocks):
         if first is None:
             first = folder
-        if slug_of(folder, projects) == project:
+        if project in slugs_of(folder, projects):
             return folder
     return first
 

@@ -373,8 +373,12 @@ def moment(word):
     """Seconds since 1970 of a time that a person typed, else ValueError.
 
     7d and 12h: so long ago. 2026-01-31, 2026-01-31T12:00: the clock here, or with Z.
+    today and yesterday: since they began.
     """
-    from datetime import datetime
+    from datetime import date, datetime, timedelta
+
+    if word in ("today", "yesterday"):
+        word = str(date.today() - timedelta(days=word == "yesterday"))
 
     age = _AGE.fullmatch(word)
     if age:

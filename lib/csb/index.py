@@ -30,7 +30,13 @@ from csb.files import (
     remove_file,
 )
 from csb.places import claude_dir, csb_home, is_repository, link_away, store_path
-from csb.session import key_of, transcript_in, transcripts_on_disk
+from csb.session import (
+    key_of,
+    nfc,
+    transcript_in,
+    transcripts_on_disk,
+    with_project,
+)
 
 # States of a session. missing: all of projects/ is, which nobody does on purpose.
 PRESENT = "present"
@@ -104,10 +110,7 @@ def parse_words(options, name):
         at = words.index("--")
         behind = words[at + 1:]
         words = words[:at]
-    if "--project" in words[:-1]:
-        at = words.index("--project")
-        words[at:at + 2] = [f"--project={words[at + 1]}"]
-    args = options.parse_intermixed_args(words)
+    args = options.parse_intermixed_args(with_project(words))
     getattr(args, name).extend(behind)
     return args
 
@@ -153,15 +156,6 @@ def sessions(path, words=(), project=None, session_id=None, order="-last_active"
         values,
     )
     return _as_they_are(copy)
-
-
-def nfc(text):
-    """A text in the one spelling in which all texts are compared."""
-    if text.isascii():
-        return text
-    from unicodedata import normalize
-
-    return normalize("NFC", text)
 
 
 def folded(text):

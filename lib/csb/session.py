@@ -270,6 +270,23 @@ def word_in(record):
     return word if isinstance(word, str) and word else None
 
 
+def id_typed(word):
+    """What a word of the command line names a session by: itself, or, if it is the path
+    of a transcript, the id in that."""
+    stem = re.split(r"[/\\]", word)[-1].removesuffix(".jsonl")
+    return stem if is_id(stem) else word
+
+
+def with_project(words):
+    """The words of a command line, with --project and its value as one: the names of
+    projects begin with a dash."""
+    words = list(words)
+    if "--project" in words[:-1]:
+        at = words.index("--project")
+        words[at:at + 2] = [f"--project={words[at + 1]}"]
+    return words
+
+
 def pick(word, ids, about=None):
     """The one id of ids that a word names: whole, or by 4 digits of an end or more.
 
@@ -316,6 +333,16 @@ def when_and_title(last_active, title):
 
 # --- folders and their projects -------------------------------------------------------
 
+
+def nfc(text):
+    """A text in the one spelling in which all texts are compared."""
+    if text.isascii():
+        return text
+    from unicodedata import normalize
+
+    return normalize("NFC", text)
+
+
 # Paths of other systems count, too: a transcript may have come from one.
 _WINDOWS = re.compile(r"[A-Za-z]:[\\/]|\\\\")
 _WHOLE_PATH = r"((?:/|~(?=[/=]|$)|[A-Za-z]:[\\/]|\\\\).*"
@@ -347,6 +374,12 @@ def slug_of(folder, projects=None):
     if len(alike) == 1:
         return alike[0]
     return start + _hash_of(units)
+
+
+def slugs_of(folder, projects=None):
+    """What a folder's project may be called: Claude Code takes its name in NFC, and a
+    version or a system that does not as it is."""
+    return {slug_of(folder, projects), slug_of(nfc(folder), projects)}
 
 
 def _real_path(folder):
@@ -381,14 +414,15 @@ class FolderMap:
     """What has become of folders: OLD=NEW, two whole paths, of any system.
 
     OLD means itself and what is below it, never half a name; upper and lower case
-    count. Of several that match the longest is taken, once. ~ is the home directory.
+    count, two spellings of a letter (NFC, NFD) do not. Of several that match the
+    longest is taken, once. ~ is the home directory.
     """
 
     def __init__(self, words):
         found = {}
         for word in words:
             old, new = _old_and_new(word)
-            key = _without_end(old)
+            key = nfc(_without_end(old))
             if found.setdefault(key, new) != new:
                 raise Error(f"'{old}' is mapped twice", MISUSE)
         self._pairs = sorted(found.items(), key=lambda pair: -len(pair[0]))
@@ -399,8 +433,8 @@ class FolderMap:
     def new_path(self, path):
         """What a path is now, None if it is below no OLD."""
         for old, new in self._pairs:
-            rest = path[len(old):]
-            if path.startswith(old) and _goes_on(old, rest):
+            rest = _rest_below(old, path)
+            if rest is not None and _goes_on(old, rest):
                 return _joined(old, new, rest)
         return None
 
@@ -421,6 +455,17 @@ def _old_and_new(word):
 def _without_end(path):
     """A path without a separator at its end: of / nothing is left, of C:\\ the C:."""
     return path.rstrip("\\/" if _WINDOWS.match(path) else "/")
+
+
+def _rest_below(old, path):
+    """What follows a folder's path, as it is spelled; None if path begins otherwise."""
+    if path.startswith(old):
+        return path[len(old):]
+    if not path.isascii() and nfc(path).startswith(old):
+        for end in re.finditer(r"[/\\]|\Z", path):
+            if nfc(path[:end.start()]) == old:
+                return path[end.start():]
+    return None
 
 
 def _goes_on(old, rest):

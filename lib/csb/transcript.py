@@ -27,6 +27,8 @@ LONG_LINE = 1 << 20             # bytes; of a longer line only so much text is p
 TEXT_PARSED = 2 << 20           # bytes of all its texts together; and if it is shown,
 TEXT_SHOWN = LONG_LINE - 1024   # which takes more memory
 SHORT_TEXT = 64                 # bytes that are kept of each text in any case
+FOR_SHORTER = 32 << 10          # bytes that long texts leave for those behind them,
+SHORTER_TEXT = 2048             # each of which takes so many of these at most
 SHORT_DATA = 4096               # bytes of an encoded picture, above LONGEST_LINE
 MOST_VALUES = 1 << 18           # in a long line: a value of two bytes takes 80
 MOST_TRIES = 1000               # to find a whole record in a damaged line
@@ -124,6 +126,14 @@ class _HeldLine:
         return line
 
 
+def share_of(room):
+    """How many bytes one text may take of the room that is left for all texts.
+
+    What follows a long text may be what a person typed.
+    """
+    return max(room - FOR_SHORTER, min(room, SHORTER_TEXT))
+
+
 class _Shortener:
     """Cuts the texts in a line of JSON, which may come in parts.
 
@@ -133,16 +143,18 @@ class _Shortener:
 
     _TOKEN = re.compile(rb'"|[^"]+')
     _ENCODED = re.compile(rb"[A-Za-z0-9+/=_-]*")
-    _HALF_AN_ESCAPE = re.compile(rb"\\(?:u[0-9a-fA-F]{0,3})?\Z")
+    # Half an escape, or what may be a part of a character.
+    _HALF = re.compile(rb"(?:\\(?:u[0-9a-fA-F]{0,3})?|[\xc0-\xff][\x80-\xbf]{0,2})\Z")
 
     def __init__(self, most_data, is_shown=False):
         self._most_data = most_data
         self._is_shown = is_shown
         self._room = TEXT_SHOWN if is_shown else TEXT_PARSED
         self._values = 0
-        self._rest = b""            # half an escape, at the end of the last part
+        self._rest = b""            # half a character, at the end of the last part
         self._inside = False        # are we in a text?
         self._size = 0              # of that text, so far
+        self._most_text = 0         # bytes that are kept of it
         self._cut = 0               # bytes of it that are left out
         self._is_data = True
 
@@ -154,7 +166,7 @@ class _Shortener:
         part = self._rest + part
         # As long as it, and its quotes all begin or end a text.
         flat = part.replace(b"\\\\", b"\\_").replace(b'\\"', b"\\_")
-        half = self._HALF_AN_ESCAPE.search(flat, max(0, len(flat) - 5))
+        half = self._HALF.search(flat, max(0, len(flat) - 5))
         whole = half.start() if half else len(flat)
         self._rest = part[whole:]
 
@@ -167,6 +179,7 @@ class _Shortener:
                 self._inside = not self._inside
                 self._size = 0
                 self._cut = 0
+                self._most_text = SHORT_TEXT + share_of(self._room)
                 self._is_data = True
             elif self._inside:
                 end = self._end_of_kept(flat, start, end)
@@ -185,14 +198,13 @@ class _Shortener:
         if self._is_data and self._ENCODED.fullmatch(flat, start, end):
             return min(end, start + max(0, self._most_data - before))
         self._is_data = False
+        kept = min(length, max(0, self._most_text - before))
         free = max(0, SHORT_TEXT - before)
-        room = free + self._room
-        if length > free:
-            self._room = max(0, room - length)
-        if length <= room:
+        self._room -= max(0, kept - free)
+        if kept == length:
             return end
-        cut = start + room
-        while flat[cut] & 0xC0 == 0x80:
+        cut = start + kept
+        while cut > start and flat[cut] & 0xC0 == 0x80:
             cut -= 1                # no part of a character
         escape = flat.rfind(b"\\", max(start, cut - 5), cut)
         if escape >= 0:
@@ -593,16 +605,18 @@ class Record:
         """[(source, text)]: what a person typed in a message, each on one line.
 
         source is "prompt", or "command" for a slash command. A message that holds a
-        tool's result holds no prompt.
+        tool's result holds no prompt; nor is a document one, which stands beside it.
         """
         found = []
         if self.type != "user" or not self.is_message or self.is_summary:
             return found
         if _parts_of(self._content(), "tool_result"):
             return found
-        for voice in self.voices():
+        said = self.said
+        for voice in self.voices(said):
             line = one_line(voice.text)
-            if line and voice.role in _SOURCES:
+            is_typed = voice.role in _SOURCES and voice.text not in said.others
+            if line and is_typed:
                 found.append((_SOURCES[voice.role], line))
         return found
 
@@ -691,10 +705,10 @@ class Said:
     """The parts of a message, each list in their order.
 
     texts, thoughts: str; images: Image; calls: Call; results: Result. A part of an
-    unknown type is a text that names it.
+    unknown type is a text that names it; in others as well.
     """
 
-    __slots__ = ("texts", "thoughts", "images", "calls", "results")
+    __slots__ = ("texts", "thoughts", "images", "calls", "results", "others")
 
     def __init__(self, content):
         self.texts = []
@@ -702,6 +716,7 @@ class Said:
         self.images = []
         self.calls = []
         self.results = []
+        self.others = []
         if isinstance(content, str):
             self.texts.append(content)
         elif isinstance(content, list):
@@ -727,7 +742,19 @@ class Said:
         elif kind.endswith("tool_result"):
             self.results.append(Result(part))
         elif kind != "redacted_thinking":
-            self.texts.append(f"[{kind or 'nothing'}]")
+            self.others.append(_named(kind, part))
+            self.texts.append(self.others[-1])
+
+
+def _named(kind, part):
+    """What stands for a part of an unknown type: what it is, and what it says."""
+    if not kind:
+        return "[nothing]"
+    words = [f"[{kind}]"]
+    for name in ("title", "url", "text"):
+        if _text(part.get(name)).strip():
+            words.append(part[name])
+    return " ".join(words)
 
 
 # The arguments of tools that tell most, the most telling first.
@@ -795,7 +822,11 @@ _INSERTED = (
 # What others say in the user's name.
 _OTHERS = (
     r"task-notification|(?:teammate|agent|cross-session|peer|coordinator)-message|"
-    r"ci-monitor-event|background-task-[a-z]+"
+    r"ci-monitor-event|background-task-[a-z]+|fork-boilerplate|"
+    r"mcp-(?:resource|polling)-update"
+)
+_HOOKS = (
+    r"(?:Pre|Post)(?:ToolUse\w*|Compact)|UserPromptSubmit|Session\w+|(?:Subagent)?Stop"
 )
 _OTHERS_WORDS = (
     "[Request interrupted by user",
@@ -810,13 +841,14 @@ _OTHERS_WORDS = (
 _INSERTED_AT_START = re.compile(rf"\s*<({_INSERTED})(?:\s[^>]*)?>(?:.*?</\1>|.*)", re.S)
 # Who begins so wrote all of it: "Read the output file ..." stands behind some.
 _OTHERS_AT_START = re.compile(
-    rf"\s*(?:<(?:{_OTHERS})(?:\s[^>]*)?>|[A-Z][A-Za-z]+ hook feedback:)"
+    rf"\s*(?:<(?:{_OTHERS})(?:\s[^>]*)?>|[A-Z][A-Za-z]+(?::\S+)? hook feedback:|"
+    rf"(?:{_HOOKS})(?::\S+)? hook (?:success|additional context|(?:\S+ )?error))"
 )
 _REMINDER = "<system-reminder>"
 _REMINDER_END = "</system-reminder>"
 
 # What wraps words that a person wrote.
-_WRAPPER = re.compile(r"</?(?:channel|pasted_content)(?:\s[^>]*)?>")
+_WRAPPER = re.compile(r"</?(?:channel(?:-message)?|pasted_content)(?:\s[^>]*)?>")
 
 _COMMAND = re.compile(r"\s*<command-(?:name|message|args)>")
 _COMMAND_NAME = re.compile(r"<command-name>([^<]{1,200})</command-name>")
@@ -1080,6 +1112,7 @@ class Lineage:
     continued_in       the session that goes on with it
     relocated_to       the folder that it goes on in
     ended_by_model     True: Claude Code does not resume it
+    asked_since        True: and yet a person has asked again
     """
 
     def __init__(self, session_id, known=None):
@@ -1094,6 +1127,8 @@ class Lineage:
             if record.type in ("user", "assistant"):
                 known.setdefault("first_uuid", record.uuid[:36])
         if record.type in _TALK:
+            if known.get("ended_by_model"):
+                self._take_talk_after_end(record)
             return
         if self._is_other(record.continued_in):
             known["continued_in"] = record.continued_in
@@ -1101,6 +1136,14 @@ class Lineage:
             known["relocated_to"] = record.relocated_to
         if record.type == "ended-by-model":
             known["ended_by_model"] = True
+
+    def _take_talk_after_end(self, record):
+        # It is no end if a person asks, and the model answers.
+        if any(source == "prompt" for source, _ in record.prompts()):
+            self.known["asked_since"] = True
+        elif record.model and record.is_message and "asked_since" in self.known:
+            del self.known["ended_by_model"]
+            del self.known["asked_since"]
 
     def _take_parent(self, record):
         # The surest first: a copied answer names the session that asked for it. What a
