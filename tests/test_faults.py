@@ -357,7 +357,7 @@ SITUATIONS = {
     "csb-gitcommit, a pack that grows": lambda: Pack("csb-gitcommit"),
     "csb-index": lambda: Index("csb-index"),
     "csb-index --rebuild": lambda: Index("csb-index", "--rebuild"),
-    "csb-restore": lambda: Restore("csb-restore", "--yes", ONE),
+    "csb-restore": lambda: Restore("csb-restore", ONE),
     "csb-backup": lambda: Store("csb-backup"),
     "csb-gc": lambda: Tidy("csb-gc", "--now"),
     "csb-verify --repair": lambda: Repair("csb-verify", "--repair"),

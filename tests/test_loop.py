@@ -115,7 +115,7 @@ def test_the_way_to_a_new_machine(sh, home, listing):
     home.backup.rename(home.path / "old")
     home.claude.rename(home.path / "dead")
     sh("umask 022; git clone -q --bare ~/old/git ~/.claude-backup/git").ok()
-    assert sh("csb-find --lost | csb-restore --yes").rc == 0
+    assert sh("csb-find --lost | csb-restore").rc == 0
     assert (folder / f"{ID}.jsonl").read_text() == "{}\n"
     sh("mkdir ~/look; git --git-dir ~/.claude-backup/git archive main | tar -x -C ~/look").ok()
     assert (home.path / "look/settings.json").read_text() == "{}\n"

@@ -109,7 +109,7 @@ def test_a_store_of_version_0_1_0_is_restored(sh, home):
     stream = (STORE % (len(text), text)).encode()
     sh("git init -q --bare old").ok()
     sh("git --git-dir old fast-import --quiet", stream).ok()
-    sh(f"csb-restore --yes --git-dir old {ID}").ok()
+    sh(f"csb-restore --git-dir old {ID}").ok()
     top = home.claude / "projects/-p"
     main, link, empty = top / f"{ID}.jsonl", top / ID / 'a "link"', top / ID / "empty"
     assert main.read_bytes() == b'{"type":"user","n":1}\r\n\0\n'

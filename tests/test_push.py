@@ -105,7 +105,7 @@ def test_a_new_machine(sh, home, claude, remote, listing, tmp_path, own):
     assert config == [path.read_bytes() for path in (home.path / ".claude/.git/config",
                                                      home.backup / "git/config") if path.exists()]
     new = other_machine(home, tmp_path, 2)
-    sh(f"git clone -q --bare {remote} $CSB_HOME/git && csb-find --lost | csb-restore --yes", **new).ok()
+    sh(f"git clone -q --bare {remote} $CSB_HOME/git && csb-find --lost | csb-restore", **new).ok()
     after = listing(f"{new['CLAUDE_CONFIG_DIR']}/projects")
     files = [{path: (one[0], one[2]) for path, one in found.items() if one[2] != "dir"}
              for found in (before, after)]
@@ -238,7 +238,7 @@ def test_machines(sh, home, claude, remote, tmp_path):
     assert only_push(sh(f"csb-push --branch x/y {remote}", **names[0]))["branch"] == "x/y"
     assert sh(f"csb-push --branch a..b {remote}").rc == 2
     new = other_machine(home, tmp_path, 9)
-    done = sh(f"git clone -q --bare {remote} $CSB_HOME/git && csb-find --lost | csb-restore --yes", **new)
+    done = sh(f"git clone -q --bare {remote} $CSB_HOME/git && csb-find --lost | csb-restore", **new)
     assert done.rc == 0, done
     found = sorted(path.stem for path in (tmp_path / "machine9").glob(".claude/projects/*/*.jsonl"))
     assert found == [name(number) for number in (0, 1, 2, 3)], "of all machines"
@@ -257,7 +257,7 @@ def test_a_new_machine_from_a_repository_of_ones_own(sh, home, claude, remote, t
     new = other_machine(home, tmp_path, 2)
     for step in steps:
         sh(step.replace("clone", "clone -q").replace("REMOTE", str(remote)), **new).ok()
-    sh("csb-find --lost | csb-restore --yes && csb-restore --in-place --path settings.json", **new).ok()
+    sh("csb-find --lost | csb-restore && csb-restore --in-place --path settings.json", **new).ok()
     there = tmp_path / "machine2/.claude"
     assert (there / "settings.json").read_text() == '{"new": 1}\n' and len(steps) == 2
     assert (there / f"projects/-srv-app/{name(0)}.jsonl").read_text() == line("the newest")
@@ -272,7 +272,7 @@ def test_a_clone_goes_on(sh, home, claude, remote, tmp_path):
     backup(sh)
     only_push(sh("csb-push remote.git"))
     new = other_machine(home, tmp_path, 2)
-    sh(f"git clone -q --bare {remote} $CSB_HOME/git && csb-find --lost | csb-restore --yes >/dev/null",
+    sh(f"git clone -q --bare {remote} $CSB_HOME/git && csb-find --lost | csb-restore >/dev/null",
        **new)
     (tmp_path / f"machine2/.claude/projects/-srv-app/{name(5)}.jsonl").write_text(line("five"))
     backup(sh, **new)

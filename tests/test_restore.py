@@ -205,7 +205,7 @@ def test_parts_purged_earlier_come_from_the_commit_that_held_them(sh, home, list
     sh("rm -r ~/.claude/*")
     sh("mkdir ~/.claude/todos; touch ~/.claude/todos/x")
     sh("csb-changes --accept-deletions | csb-gitcommit").ok()
-    sh(f"csb-restore --yes {ID}").ok()
+    sh(f"csb-restore {ID}").ok()
     (home.claude / "todos/x").unlink()
     assert files_only(listing(home.claude)) == before
 

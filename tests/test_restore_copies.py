@@ -20,19 +20,19 @@ def said(number, **more):
 
 
 def live(sh, home, states):
-    """A backup of each state, {project: transcript}; then no file is on the disk."""
+    """A backup of each state, {project: transcript}; then the disk is empty."""
     for state in states:
         sh("rm -rf .claude/projects; mkdir -p .claude/projects/-other").ok()
         put_into(home, 9, line(), "-other", mtime=time.time())
         for project, text in state.items():
             put_into(home, 1, text, project, mtime=time.time())
         sh("csb-backup --quiet").ok()
-    sh("rm -rf .claude/projects/*/*").ok()
+    sh("rm -rf .claude/projects").ok()
 
 
 @pytest.fixture
 def lives(once):
-    """lives([{project: transcript}, ...]): a backup of each state; then no file is there."""
+    """lives([{project: transcript}, ...]): a backup of each state; then the disk is empty."""
     return lambda states: once(live, states)
 
 
@@ -220,7 +220,7 @@ def test_what_lies_beside_it(sh, home, left):
             agent.parent.mkdir(parents=True)
             agent.write_text("{}\n")
         sh("csb-backup --quiet").ok()
-    sh("rm -r .claude/projects/*/*").ok()
+    sh("rm -r .claude/projects").ok()
     assert sh(f"csb-restore {ID}").rc == 0
     agents = [path.parts[-4] for path in (home.claude / "projects").rglob("agent-1.jsonl")]
     assert transcripts(home.claude) == ["-b"]
@@ -271,7 +271,7 @@ def test_a_session_without_a_transcript(sh, home):
         path = home.claude / f"projects/{project}/{ID}/tool-results/{project}.txt"
         path.parent.mkdir(parents=True)
         path.write_text(project)
-    sh("csb-backup --quiet; rm -r ~/.claude/projects/*/*")
+    sh("csb-backup --quiet; rm -r ~/.claude/projects")
     sh(f"csb-restore {ID}").ok()
     assert sorted(path.name for path in home.claude.rglob("*.txt")) == ["-a.txt", "-b.txt"]
 
@@ -283,8 +283,7 @@ def test_ids_of_either_case_are_one_session(sh, home, lives):
     path.write_text(A + B)
     done = sh(f"csb-restore {ID}")
     assert done.rc == 0 and "is in project -b" in done.err
-    assert transcripts(home.claude) == []
-    assert [file.name for file in home.claude.rglob("*.jsonl")] == [path.name]
+    assert os.listdir(home.claude / "projects") == ["-b"]
 
 
 OTHER = name(2)

@@ -378,7 +378,7 @@ def test_what_csb_refuses_is_left_out(sh, home, words):
     sh("rm -r ~/.claude; mkdir ~/.claude").ok()
     done = sh(f"csb-restore --git-dir old {words} --target-dir out")
     assert done.rc == 0 and "left out: " in done.err
-    sh(f"csb-restore --git-dir old --yes {name(1)}")
+    sh(f"csb-restore --git-dir old {name(1)}")
     for path in names:
         assert not (home.claude / path).exists() and not (home.path / "out" / path).exists()
     assert (home.claude / good[0]).exists() and (home.claude / good[2]).exists()

@@ -138,7 +138,7 @@ def test_random_footprints_come_back(sh, home, rounds, seeded, figure):
             home.claude.rename(home.path / "gone")
         umask = ("077", "022", "000")[number % 3]
         ids = "\n".join(session.id for session in sessions).encode()
-        done = sh(f"umask {umask}; csb-restore --yes", ids, timeout=300).ok()
+        done = sh(f"umask {umask}; csb-restore", ids, timeout=300).ok()
         assert {record["result"] for record in done.records} == {"restored"}
         for session in sessions:
             assert session.found() == before[session.id], session.id

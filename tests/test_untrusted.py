@@ -153,8 +153,8 @@ def test_links_that_were_restored_make_nobody_wait(sh, home, forge, name):
     os.mkfifo(home.path / "fifo")
     forge.commit([transcript(EVIL), (tuple(name.split("/")), LINK,
                                      os.fsencode(home.path / "fifo"))])
-    for line in (f"csb-restore --yes --git-dir ~/evil {EVIL} {uuid(1)}", "csb-find | csb-index",
-                 f"csb-restore --yes --git-dir ~/evil {EVIL} {GOOD}", "csb-changes | csb-gitcommit"):
+    for line in (f"csb-restore --git-dir ~/evil {EVIL} {uuid(1)}", "csb-find | csb-index",
+                 f"csb-restore --git-dir ~/evil {EVIL} {GOOD}", "csb-changes | csb-gitcommit"):
         process = subprocess.Popen(["bash", "-c", line], env=home.env, stdout=-3, stderr=-3,
                                    start_new_session=True)
         start, waits = time.monotonic(), False

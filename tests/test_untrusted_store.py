@@ -243,9 +243,8 @@ def test_no_terminal_is_told_what_to_do(sh, home, forge):
                   (("projects", "-\x1b[2J\r", uuid(1), "custom-title.json"), FILE,
                    json.dumps(title).encode())])
     env = {**home.env, "NO_COLOR": "1", "TERM": "xterm", "PAGER": "cat"}
-    for line in ("csb-restore --git-dir ~/evil eeee aaaa",
-                 f"csb-restore --yes --git-dir ~/evil {EVIL} {uuid(1)} | csb-fmt",
-                 f"csb restore --yes --force --git-dir ~/evil {uuid(1)}",
+    for line in ("csb-restore --git-dir ~/evil eeee aaaa", f"csb-restore --git-dir ~/evil {EVIL} "
+                 f"{uuid(1)} | csb-fmt", f"csb restore --force --git-dir ~/evil {uuid(1)}",
                  "csb list --all --git-dir ~/evil", "csb-list --all | csb-fmt --oneline",
                  "csb-find | csb-fmt", "csb-find --lost --git-dir ~/evil | csb-fmt --top 9",
                  "csb backup", f"csb history --git-dir ~/evil {EVIL} {uuid(1)}", "csb scan /",

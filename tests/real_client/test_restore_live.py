@@ -65,7 +65,7 @@ def tool(client, line):
 
 def restore(client, words):
     """[record] of csb-restore, and what it said, which must end well."""
-    done = client.tool(f"csb-restore --yes {words}")
+    done = client.tool(f"csb-restore {words}")
     files = [json.loads(line) for line in done.out.splitlines()]
     assert done.rc == 0 and files, done
     assert all(file["result"] == "kept" or file["source_match"] == "ok" for file in files), files
