@@ -505,6 +505,22 @@ def test_what_only_older_versions_hold_is_found(sh, put, home, kind, is_indexed)
         assert hits(sh, text) == [("1", "user", text)], text
 
 
+@pytest.mark.parametrize("is_indexed", [True, False])
+def test_what_was_said_before_a_rewrite_and_a_move_is_found(sh, put, home, is_indexed):
+    """Only the project that it was in then has that version."""
+    put(ONE, said("the aqueduct"), said("the sluice"))
+    sh("csb-backup").ok()
+    path = put(ONE, said("another talk " * 50))
+    assert sh("csb-backup").rc == 0
+    if is_indexed:
+        assert hits(sh, "aqueduct")
+    (home.claude / "projects/-w-other").mkdir()
+    path.rename(home.claude / f"projects/-w-other/{ONE}.jsonl")
+    assert sh("csb-backup").rc == 0
+    for how in ("", "-F ", "--all "):
+        assert hits(sh, f"{how}aqueduct") == [("1", "user", "the aqueduct")], how
+
+
 def test_seen_reads_nothing_again(sh, put, home):
     """Nor does what only an older version holds go away."""
     put(ONE, said("the aqueduct"), said("stays"))
