@@ -67,7 +67,7 @@ def test_what_is_gone_comes_back(sh, home, listing, three, gone, stored):
     assert done.rc == 0 and done.out == "" and "nothing to restore" in done.err
 
 
-@pytest.mark.parametrize("thing", ["mkdir {}", "mkfifo {}"])
+@pytest.mark.parametrize("thing", ["mkdir {}", "mkdir -p {}/sub", "mkfifo {}"])
 def test_what_is_no_file_is_no_transcript(sh, home, three, thing):
     """Something else has its name: the session is gone, and --force brings it back."""
     path = home.claude / f"projects/-w/{name(1)}.jsonl"

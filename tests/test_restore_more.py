@@ -347,3 +347,19 @@ def test_a_link_is_no_torn_transcript(sh, home, words):
         assert [r["result"] for r in done.records] == [result] and not done.err
         assert not {"torn", "repaired"} & {*done.records[0]}
         assert os.readlink(home.path / "out" / link) == "/else/where"
+
+
+@pytest.mark.parametrize("first, last", [
+    ("echo old >skills/g", "mkdir skills/g; echo new >skills/g/h"),
+    ("mkdir -p skills/g/h; echo old >skills/g/h/i", "echo new >skills/g"),
+    ("ln -s old skills/g", "mkdir skills/g; echo new >skills/g/h"),
+])
+def test_what_came_last_has_its_place(sh, home, first, last):
+    """A file has become a folder, or the reverse: what is restored is what was there last."""
+    (home.claude / "skills").mkdir()
+    for line in (first, last):
+        sh(f"cd ~/.claude; rm -rf skills/g; {line}; csb-changes | csb-gitcommit").ok()
+    for force in ("", "--force"):
+        done = sh(f"csb-restore {force} --path skills --target-dir ~/back")
+        assert done.rc == 1 and "has taken its place" in done.err and done.err.count("\n") == 1
+        sh("diff -r ~/.claude/skills ~/back/skills").ok()

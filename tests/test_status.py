@@ -383,6 +383,8 @@ HOOK = '{"hooks": {"SessionEnd": [{"hooks": [{"type": "command", "command": "%s"
     (HOOK % "echo done", []),
     ('{"enabledPlugins": {"csb@csb-tools": true}}', ["plugin"]),
     ('{"enabledPlugins": {"csb@csb-tools": false}}', []),
+    ((HOOK % "csb-hook").replace("{", '{"disableAllHooks": true, ', 1), []),
+    ('{"enabledPlugins": {"csb@csb-tools": true}, "disableAllHooks": true}', []),
 ])
 @pytest.mark.few(3)
 def test_what_backs_up_by_itself(sh, backed_up, home, settings, found):
@@ -420,6 +422,17 @@ def test_a_timer_counts_if_it_is_there(sh, backed_up, home, stages, schedule, ru
     stages("csb-schedule", schedule)
     log_runs(home, *runs)
     assert sh("csb-status").records[0]["automatic"] == found
+
+
+@pytest.mark.parametrize("available, found", [("true", ["timer"]), ("false", [])])
+def test_a_timer_that_does_not_run_is_noted(sh, backed_up, stages, available, found):
+    """Its line is a comment, or the daemon that reads it is not at work."""
+    record = ('{"kind":"timer","timer":"cron","installed":true,"running":false,'
+              f'"available":{available},"reason":"so"}}')
+    stages("csb-schedule", f"print('{record}'); sys.exit(1)")
+    status = sh("csb-status").records[0]
+    assert status["automatic"] == found
+    assert "the timer (cron) is installed, but not running: so (csb schedule)" in status["notes"]
 
 
 def test_after_an_undo_nothing_backs_up(sh, backed_up, home):
