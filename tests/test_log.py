@@ -578,6 +578,20 @@ def test_a_session_that_had_shrunk(sh, put, three_versions):
     assert done.rc == 0 and "the fullest is taken" in done.err and done.err.count("\n") == 1
 
 
+def test_a_session_that_a_power_cut_left_blank(sh, put):
+    """The version before it is read, as it would be restored; on disk it is still blank."""
+    path = put(lines(GOOD))
+    sh("csb-backup").ok()
+    put(b"\0" * 2 * path.stat().st_size)
+    sh("csb-backup")
+    for _ in range(2):
+        done = sh(f"csb-log --json {ID}")
+        assert [turn["text"] for turn in done.records] == ["fine"], done
+        assert (done.rc, done.err.count("\n")) == (0, 1) and "is blank" in done.err
+        assert sh(f"csb-cat {ID}").out.count("\n") == 2
+        path.unlink(missing_ok=True)
+
+
 def test_several_in_a_pipe(sh, put, home):
     put(small())
     path = put(lines(GOOD), OTHER)

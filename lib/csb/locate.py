@@ -14,7 +14,7 @@ import os
 import re
 from collections import namedtuple
 
-from csb import ABSENT, FAILED, MISUSE, Error, warn, why
+from csb import ABSENT, FAILED, MISUSE, Error, say, warn, why
 from csb.copies import homes_of, pick_stored
 from csb.files import StableFile, absolute
 from csb.git import Objects
@@ -338,6 +338,7 @@ class _Store(StoredSessions):
     def __init__(self, store, root, commits):
         super().__init__(store, root, _is_read, commits)
         self._idle = []         # Objects that nobody reads from
+        self._blank = set()     # paths of which that was said
 
     def find(self, word, project, record):
         """The Found of the session that a word means; else Error."""
@@ -388,16 +389,33 @@ class _Store(StoredSessions):
         if there[0] != versions[0]:
             warn(f"the store has lost a version of '{path}': another one is taken")
         self.say_if_shrunk(path, there[0])
-        oid = there[0].oid
+        oids = [version.oid for version in there]
 
         def blocks():
             objects = self._idle.pop() if self._idle else Objects(self.store)
             try:
-                yield from objects.blocks(oid)
+                yield from self._first_that_is_not_blank(path, oids, objects)
             finally:
                 self._idle.append(objects)
 
-        return FoundFile(path, blocks, oid)
+        return FoundFile(path, blocks, oids[0])
+
+    def _first_that_is_not_blank(self, path, oids, objects):
+        """Yield the blocks of the version that a restore would take.
+
+        A power cut may leave a file of NULs; the last of oids is taken as it is.
+        """
+        for oid in oids[:-1]:
+            blocks = objects.blocks(oid)
+            first = next(blocks, b"")
+            if first.strip(b"\0 \n"):
+                yield first
+                yield from blocks
+                return
+            if path not in self._blank:
+                say(f"a version of '{path}' is blank: another one is taken")
+            self._blank.add(path)
+        yield from objects.blocks(oids[-1])
 
     def agents_of(self, path, session_id):
         """The paths of what the subagents of a session said."""
