@@ -59,8 +59,8 @@ def imports(env, path):
         said = subprocess.run(["python3", "-I", "-X", "importtime", *words], env=env, text=True,
                               capture_output=True, stdin=subprocess.DEVNULL).stderr
         return re.findall(r"^import time: .*\| +([\w.]+)$", said, re.M)
-    bare = of("-c", "")
-    return [name for name in of(path, "--help") if name not in bare]
+    left_out = {*of("-c", ""), "msvcrt", "_winapi"}     # these two only Windows has
+    return [name for name in of(path, "--help") if name not in left_out]
 
 
 def profile(page, tool):
