@@ -457,6 +457,18 @@ def test_it_is_small_and_reads_within_bounds(sh, put, home):
         assert int(done.err.split()[-1]) < 64 * 1024, done.err
 
 
+@pytest.mark.long
+@pytest.mark.skipif(not os.path.exists("/usr/bin/time"), reason="GNU time is not installed")
+@pytest.mark.parametrize("unit", ["word ", "\u6f22\u5b57 ", "\u6f22", "e\u0301 ", "\U0001f600 "])
+def test_long_lines_are_searched_within_bounds(sh, put, unit):
+    """A line of 8 MB in any script; its words are found."""
+    put(ONE, said(unit * ((8 << 20) // len(unit.encode()) - 1000)), said("the end"))
+    for words in ("end", "-F end", "--all end"):
+        done = sh(f"/usr/bin/time -f %M csb-search {words}")
+        assert done.rc == 0 and len(done.records) == 1, words
+        assert int(done.err.split()[-1]) < 64 * 1024, (words, done.err)
+
+
 def test_people_see_hits(sh, talk):
     done = sh("csb search zebra").ok()
     assert TWO[:8] in done.out and "The zebra title" in done.out

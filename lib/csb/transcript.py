@@ -24,8 +24,9 @@ from csb.session import is_id, key_of, when_and_title
 
 LONGEST_LINE = 8 << 20          # bytes held of one line; see TranscriptLines
 LONG_LINE = 1 << 20             # bytes; of a longer line only so much text is parsed:
-TEXT_PARSED = 2 << 20           # bytes of all its texts together; and if it is shown,
-TEXT_SHOWN = LONG_LINE - 1024   # which takes more memory
+TEXT_PARSED = 2 << 20           # bytes of all its texts together; in no script whose
+NARROW_PARSED = 4 << 20         # letters take much memory, emoji and CJK,
+TEXT_SHOWN = LONG_LINE - 1024   # and if it is shown, which takes more of it
 SHORT_TEXT = 64                 # bytes that are kept of each text in any case
 FOR_SHORTER = 32 << 10          # bytes that long texts leave for those behind them,
 SHORTER_TEXT = 2048             # each of which takes so many of these at most
@@ -107,7 +108,7 @@ class _HeldLine:
     def add(self, part):
         self.length += len(part)
         if self.length > LONGEST_LINE and not self._shortener:
-            self._shortener = _Shortener(SHORT_DATA)
+            self._shortener = _Shortener(SHORT_DATA, TEXT_PARSED)
             self._parts = list(map(self._shortener.shortened, self._parts))
             self._held = sum(map(len, self._parts))
         if self._shortener:
@@ -138,7 +139,7 @@ class _Shortener:
     """Cuts the texts in a line of JSON, which may come in parts.
 
     most_data: bytes kept of a text that has nothing but the characters of base64.
-    is_shown: then less is kept, and a text that was cut says so at its end.
+    room: bytes of all other texts. is_shown: then a text that was cut says so.
     """
 
     _TOKEN = re.compile(rb'"|[^"]+')
@@ -146,10 +147,10 @@ class _Shortener:
     # Half an escape, or what may be a part of a character.
     _HALF = re.compile(rb"(?:\\(?:u[0-9a-fA-F]{0,3})?|[\xc0-\xff][\x80-\xbf]{0,2})\Z")
 
-    def __init__(self, most_data, is_shown=False):
+    def __init__(self, most_data, room, is_shown=False):
         self._most_data = most_data
         self._is_shown = is_shown
-        self._room = TEXT_SHOWN if is_shown else TEXT_PARSED
+        self._room = room
         self._values = 0
         self._rest = b""            # half a character, at the end of the last part
         self._inside = False        # are we in a text?
@@ -231,6 +232,7 @@ _PARTS = ("text", "thinking", "image", "document", "tool_use", "tool_result")
 
 _BLANK = " \t\r\n"
 _NOT_ASCII = re.compile(rb"[\x80-\xff]+")
+_WIDE = re.compile(rb"[\xe3-\xf4]|\\u[3-9a-dA-D]")         # from U+3000 on
 _PIECE = re.compile(rb".{1,65536}[\x80-\xbf]*", re.S)      # tears no character
 
 
@@ -269,7 +271,12 @@ def _bearable(line, is_shown):
     """A long line with as much text as little memory can hold, and in ASCII: one emoji
     would make all of it four times as large.
     """
-    shortener = _Shortener(LONGEST_LINE, is_shown)
+    room = NARROW_PARSED
+    if is_shown:
+        room = TEXT_SHOWN
+    elif _WIDE.search(line):
+        room = TEXT_PARSED
+    shortener = _Shortener(LONGEST_LINE, room, is_shown)
     line = shortener.shortened(line)
     if shortener.has_too_many_values():
         return b"?"                 # no record
