@@ -357,8 +357,8 @@ def test_a_link_is_no_torn_transcript(sh, home, words):
 def test_what_came_last_has_its_place(sh, home, first, last):
     """A file has become a folder, or the reverse: what is restored is what was there last."""
     (home.claude / "skills").mkdir()
-    for what in (first, last):
-        sh(f"cd ~/.claude; rm -rf skills/g; {what}; csb-changes | csb-gitcommit").ok()
+    for how in (first, last):
+        sh(f"cd ~/.claude; rm -rf skills/g; {how}; csb-changes | csb-gitcommit").ok()
     for force in ("", "--force"):
         done = sh(f"csb-restore {force} --path skills --target-dir ~/back")
         assert done.rc == 1 and "has taken its place" in done.err and done.err.count("\n") == 1
