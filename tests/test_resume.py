@@ -404,6 +404,19 @@ def test_one_that_claude_ended_and_that_was_continued(sh, app, ran):
     assert sh(f"csb-resume --yes {name(1)}").rc == 0 and ran()["args"][1] == name(2)
 
 
+def test_a_stub_in_another_project_is_not_meant(sh, app, ran):
+    """A work tree leaves one; also where the conversation itself is gone."""
+    path = app(1)
+    stub = app(1, folder="code/tree")
+    stub.write_text(record_of("worktree-state", 1, worktreeSession=None))
+    sh("csb-backup").ok()
+    assert sh(f"csb-resume {name(1)}").rc == 0 and ran()["cwd"].endswith("code/app")
+    path.unlink()
+    sh("csb-backup").ok()
+    done = sh(f"csb-resume --yes {name(1)}")
+    assert done.rc == 0 and path.exists() and ran()["cwd"].endswith("code/app"), done
+
+
 def test_it_was_continued_a_moment_ago(sh, app, ran):
     """What the index knows of a whole id is not believed once the file has grown."""
     path = app(1)

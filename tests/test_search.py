@@ -269,6 +269,23 @@ def test_a_typed_command_is_found_as_it_is_shown(sh, put):
             assert len(hits(sh, f"{scope} -F '{query}'")) == 1, (scope, query)
 
 
+@pytest.mark.parametrize("opening, closing, inner", [
+    ('{"k":[', "]}", '"deep needle"'), ("[", "]", '"deep needle"')])
+def test_what_is_nested_deeply_stops_no_search(sh, put, opening, closing, inner):
+    """In what a tool was given, and in its result."""
+    call = json.dumps({"type": "tool_use", "id": "t", "name": "Open", "input": "@"})
+    call = call.replace('"@"', opening * 450 + inner + closing * 450)
+    result = '{"type":"tool_result","tool_use_id":"t","content":['
+    result = result * 400 + '{"type":"text","text":"x"}' + "]}" * 400
+    put(ONE, said("first"), said("a call", "assistant", message={"content": "@"}).replace(
+        '"@"', f'[{{"type":"text","text":"before it"}},{call}]'),
+        said("", message={"content": "@"}).replace('"@"', f"[{result}]"), said("last"))
+    assert hits(sh, "--tools -F 'deep needle'") and hits(sh, "-F 'before it'")
+    assert hits(sh, "--all -F last") and hits(sh, "last")
+    for tool in ("csb-log --html", "csb-log --tools full", "csb-cat"):
+        assert "last" in sh(f"{tool} {ONE}").ok().out
+
+
 def test_numbers_that_a_tool_was_given_are_found(sh, put):
     call = {"type": "tool_use", "id": "t", "name": "Open", "input": {"to": [{"port": 47110}]}}
     put(ONE, said("x"), said("", "assistant", message={"content": [call]}))

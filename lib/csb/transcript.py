@@ -691,7 +691,8 @@ class Result:
 
     def __init__(self, part):
         content = part.get("content")
-        inner = Said([content] if isinstance(content, dict) else content)
+        content = [content] if isinstance(content, dict) else content
+        inner = Said(content, is_inner=True)
         self.call_id = _text(part.get("tool_use_id"))
         self.text = "\n".join(inner.texts)
         self.images = inner.images
@@ -715,9 +716,13 @@ class Said:
     unknown type is a text that names it; in others as well.
     """
 
-    __slots__ = ("texts", "thoughts", "images", "calls", "results", "others")
+    __slots__ = (
+        "texts", "thoughts", "images", "calls", "results", "others", "_is_inner"
+    )
 
-    def __init__(self, content):
+    def __init__(self, content, is_inner=False):
+        # Calls and results within a result are none, however deep they go.
+        self._is_inner = is_inner
         self.texts = []
         self.thoughts = []
         self.images = []
@@ -744,9 +749,9 @@ class Said:
             source = _table(part.get("source"))
             data = _text(source.get("data"))
             self.images.append(Image(_text(source.get("media_type")), data))
-        elif kind.endswith("tool_use"):
+        elif kind.endswith("tool_use") and not self._is_inner:
             self.calls.append(Call(part))
-        elif kind.endswith("tool_result"):
+        elif kind.endswith("tool_result") and not self._is_inner:
             self.results.append(Result(part))
         elif kind != "redacted_thinking":
             self.others.append(_named(kind, part))
