@@ -1,6 +1,7 @@
 """csb-restore: any time, any file, any folder."""
 import json
 import os
+import re
 import subprocess
 import time
 
@@ -266,7 +267,7 @@ def test_a_path_that_is_asked_for_stays_where_it_was(sh, home, lived):
 def test_a_home_is_a_home(sh, home, lived):
     """The shell expands no ~ after a =."""
     session = lived("/home/old/a", "-home-old-a")
-    slug = str(home.path).replace("/", "-").replace("_", "-")
+    slug = re.sub("[^a-zA-Z0-9]", "-", str(home.path))
     done = sh(f"csb-restore --target-dir out --map /home/old=~/new {session}").ok()
     assert f"projects/{slug}-new-a/{session}.jsonl" in placed(done)
     done = sh(f"csb-restore --target-dir out2 --map /home/old=new {session}")
