@@ -207,6 +207,7 @@ def test_a_deletion_that_its_hook_stores_is_told_to_the_index(sh, home, agreed):
 
 @pytest.mark.parametrize("adopt", [
     "csb-backup --quiet --adopt", "csb-gitcommit --adopt </dev/null"])
+@pytest.mark.few(1)
 def test_a_directory_that_was_renamed_is_adopted(sh, home, agreed, adopt):
     """Until then each run says so, also where nothing else has changed."""
     (home.claude / "projects" / SLUG / f"{name(0)}.jsonl").unlink()

@@ -44,6 +44,7 @@ def test_the_first_screen_has_what_people_use(sh, tools, line):
     assert len(commands) == 12 and {f"csb-{command}" for command in commands} <= set(names(tools))
 
 
+@pytest.mark.logic
 def test_the_first_screen_begins_with_the_state_of_the_backup(sh, home):
     state = lambda: sh("csb").ok().out.splitlines()[2]
     write(home, 1, 2)
@@ -565,6 +566,7 @@ def test_a_text_goes_through_the_pager(sh, home, stages):
     assert sh("csb log 3f4a", PAGER=pager).out == "log None 3f4a\n"
 
 
+@pytest.mark.logic
 def test_a_restore_ends_with_what_it_has_done(sh, home):
     """In both forms of the pipe, for --dry-run, for a second time."""
     folder = write(home, 1, 2)

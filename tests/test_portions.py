@@ -121,6 +121,7 @@ def left_over(home):
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+@pytest.mark.few(1)
 def test_a_run_that_is_killed_goes_on_where_it_was(sh, home, many, at_work, number):
     at_work.send_signal(number)
     at_work.wait()
