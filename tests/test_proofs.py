@@ -52,7 +52,7 @@ def test_a_disk_that_does_not_keep_what_it_was_given(sh, home, tools, tmp_path):
 
     def restored(target, *inject):
         words = ["strace", "-qq", "-o", home.path / "log", "-e", "trace=write", *inject,
-                 tools.python, "-I", f"{tools.bin}/csb-restore", ID, "--target-dir", target]
+                 tools.python, "-IB", f"{tools.bin}/csb-restore", ID, "--target-dir", target]
         return subprocess.run(words, env=home.env, capture_output=True, timeout=60,
                               cwd=home.path)
 
