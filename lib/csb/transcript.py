@@ -1053,16 +1053,26 @@ def given_title(open_blocks, beside=""):
     beside: as in Titles.best().
     """
     titles = Titles()
-    for line in TranscriptLines(open_blocks()):
-        if line is None or len(line) > LONG_LINE:
-            continue                # none that names a session is that long
-        if _NAMING.search(line) or titles.awaits(_UUID.findall(line)):
+    for line in _short_lines(open_blocks()):
+        if _may_name(line, titles):
             for record in load(line).records:
                 titles.take(record)
     title = titles.best(beside)
     if title is None or title.source in _SOURCES.values():
         return ""
     return title.text
+
+
+def _short_lines(blocks):
+    """The lines of a transcript but for the long ones: none of these names it."""
+    for line in TranscriptLines(blocks):
+        if line is not None and len(line) <= LONG_LINE:
+            yield line
+
+
+def _may_name(line, titles):
+    """May a line give a session one of its Titles, by its bytes, but for a prompt?"""
+    return _NAMING.search(line) or titles.awaits(_UUID.findall(line))
 
 
 _TIMESTAMP = re.compile(rb'"timestamp": ?"([^"]{1,100})"')
@@ -1072,11 +1082,8 @@ def when_and_title_in(blocks):
     """when_and_title() of a transcript, for a person who has to choose one."""
     titles = Titles()
     last = None
-    for line in TranscriptLines(blocks):
-        if line is None or len(line) > LONG_LINE:
-            continue
-        has_begun = "prompt" in titles.known
-        if not has_begun or _NAMING.search(line) or titles.awaits(_UUID.findall(line)):
+    for line in _short_lines(blocks):
+        if "prompt" not in titles.known or _may_name(line, titles):
             for record in load(line).records:
                 titles.take(record)
         times = _TIMESTAMP.findall(line)
