@@ -550,13 +550,18 @@ def test_what_was_said_before_a_rewrite_and_a_move_is_found(sh, put, home, is_in
         assert hits(sh, f"{how}aqueduct") == [("1", "user", "the aqueduct")], how
 
 
-def test_seen_reads_nothing_again(sh, put, home):
-    """Nor does what only an older version holds go away."""
+def backed_up_and_rewritten(sh, put):
+    """A session that lost its first message, which is found."""
     put(ONE, said("the aqueduct"), said("stays"))
     sh("csb-backup").ok()
     put(ONE, said("stays"))
     assert sh("csb-backup").rc == 0
     assert hits(sh, "aqueduct")
+
+
+def test_seen_reads_nothing_again(sh, put, home):
+    """Nor does what only an older version holds go away."""
+    backed_up_and_rewritten(sh, put)
     before = row_ids(home)
     sh(f"csb-index --seen {ONE}").ok()
     assert hits(sh, "aqueduct") and hits(sh, "stays") and row_ids(home) == before
@@ -750,11 +755,7 @@ def test_a_deleted_session_whose_end_nobody_stored(sh, put, home):
 
 def test_killed_before_older_versions_were_read(sh, put, home):
     """What a run that was killed did not come to, the next one looks for."""
-    put(ONE, said("the aqueduct"), said("stays"))
-    sh("csb-backup").ok()
-    put(ONE, said("stays"))
-    assert sh("csb-backup").rc == 0
-    assert hits(sh, "aqueduct")
+    backed_up_and_rewritten(sh, put)
     with sqlite3.connect(home.backup / "search.db") as db:
         db.execute("DELETE FROM row WHERE version IS NOT NULL")
         db.execute("DELETE FROM version")
