@@ -270,13 +270,6 @@ def word_in(record):
     return word if isinstance(word, str) and word else None
 
 
-def id_typed(word):
-    """What a word of the command line names a session by: itself, or, if it is the path
-    of a transcript, the id in that."""
-    stem = re.split(r"[/\\]", word)[-1].removesuffix(".jsonl")
-    return stem if is_id(stem) else word
-
-
 def with_project(words):
     """The words of a command line, with --project and its value as one: the names of
     projects begin with a dash."""
