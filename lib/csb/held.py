@@ -366,6 +366,11 @@ def is_gone(root, path):
     return not (path.endswith("/") or is_file_or_link(found))
 
 
+def is_blank(block):
+    """Is the first block of a transcript what a power cut may leave of it?"""
+    return not block.strip(b"\0 \n")
+
+
 # --- times ----------------------------------------------------------------------------
 
 

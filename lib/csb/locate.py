@@ -18,7 +18,7 @@ from csb import ABSENT, FAILED, MISUSE, Error, say, warn, why
 from csb.copies import homes_of, pick_stored
 from csb.files import StableFile, absolute
 from csb.git import Objects
-from csb.held import StoredSessions, commits_then
+from csb.held import StoredSessions, commits_then, is_blank
 from csb.places import claude_dir, existing_store
 from csb.reading import ReadLine, read_lines
 from csb.session import (
@@ -408,7 +408,7 @@ class _Store(StoredSessions):
         for oid in oids[:-1]:
             blocks = objects.blocks(oid)
             first = next(blocks, b"")
-            if first.strip(b"\0 \n"):
+            if not is_blank(first):
                 yield first
                 yield from blocks
                 return
