@@ -382,8 +382,10 @@ def moment(word):
     """
     from datetime import date, datetime, timedelta
 
-    if word in ("today", "yesterday"):
-        word = str(date.today() - timedelta(days=word == "yesterday"))
+    if word == "today":
+        word = str(date.today())
+    elif word == "yesterday":
+        word = str(date.today() - timedelta(days=1))
 
     age = _AGE.fullmatch(word)
     if age:
