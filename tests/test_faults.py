@@ -269,6 +269,9 @@ class Restore(Store):
 
     def again(self, box):
         done = box.tool(*self.words)
+        if not os.listdir(f"{box.claude}/projects") and "--yes" in done.err:
+            # The run before made projects/ and no more: it looks like a disk that is away.
+            done = box.tool(*self.words, "--yes")
         return saw(done, "the next run") or self.sound(box) + self.done(box, done)
 
 
