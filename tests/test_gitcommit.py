@@ -23,6 +23,8 @@ def fill(home):
     """A small Claude directory with bytes that filters like to change; {path: bytes}."""
     data = {f"projects/-p/{ID}.jsonl": b'{"a":1}\n', "settings.json": b"{}\r\n"}
     data.update({f"todos/{number}.txt": value for number, value in enumerate(NASTY)})
+    data["TODOS/0.txt"] = b"in another directory"
+    data["todos/0.TXT"] = b"another file"
     for name, value in data.items():
         (home.claude / name).parent.mkdir(parents=True, exist_ok=True)
         (home.claude / name).write_bytes(value)
@@ -39,13 +41,13 @@ def test_our_own_store(sh, home):
     records = backup(sh).ok().records
     assert [(r["class"], r["ref"]) for r in records] == [("noise", "refs/heads/main"),
                                                          ("user", "refs/heads/main")]
-    assert records[0]["files"] == 8 and records[0]["bytes"] == sum(
+    assert records[0]["files"] == 10 and records[0]["bytes"] == sum(
         len(value) for name, value in data.items() if name != "settings.json")
     store = home.backup / "git"
     assert held(sh, store, "main") == data
     assert sh(f"git --git-dir={store} fsck --full --strict").rc == 0
     subjects = sh(f"git --git-dir={store} log --format=%s").out.splitlines()
-    assert subjects == ["user: 1 new (4 bytes)", f"noise: 8 new ({records[0]['bytes']} bytes)"]
+    assert subjects == ["user: 1 new (4 bytes)", f"noise: 10 new ({records[0]['bytes']} bytes)"]
     assert not (home.backup / "config.json").exists(), "the usual place needs no name"
     assert sh(f"git --git-dir={store} config csb.claudeDir").out.strip() == str(home.claude)
     for folder, folders, names in os.walk(home.backup):
@@ -59,7 +61,8 @@ def test_our_own_store(sh, home):
 
 HOSTILE = """[core]\n autocrlf = true\n eol = crlf\n safecrlf = true\n attributesFile = {home}/attr
  hooksPath = {home}/hooks\n fileMode = false\n symlinks = false\n quotePath = true
- bigFileThreshold = 1\n logAllRefUpdates = always\n fsyncMethod = writeout-only\n[commit]
+ bigFileThreshold = 1\n logAllRefUpdates = always\n fsyncMethod = writeout-only
+ ignoreCase = true\n[commit]
  gpgSign = true\n[tag]\n gpgSign = true\n[gpg]\n program = false\n[user]\n useConfigOnly = true
 [color]\n ui = always\n[log]\n showSignature = true\n showRoot = false\n[diff]\n renames = copies
  noprefix = true\n[i18n]\n commitEncoding = latin1\n[filter "x"]\n clean = false\n smudge = false

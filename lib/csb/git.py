@@ -18,6 +18,7 @@ LAST_SECOND = 253_402_300_799       # of the year 9999
 SETTINGS = {
     "core.hooksPath": "/dev/null",
     "core.bigFileThreshold": "1m",
+    "core.ignoreCase": "false",     # else fast-import takes A for a
     "core.packedGitWindowSize": "16m",
     "core.packedGitLimit": "32m",
     "core.fsync": "all",            # git before 2.36 ignores it
