@@ -183,6 +183,15 @@ def test_default_place_is_that_of_the_working_directory(sh, tool, source, repo, 
 
 
 @both
+def test_a_repository_whose_name_ends_in_a_newline(sh, tool, source, home):
+    place = home.path / "a\n\n"
+    place.mkdir()
+    sh("git init -q", cwd=place).ok()
+    record = sh(f'{tool} --source "$S"', S=str(source), cwd=place).ok().records[0]
+    assert record["path"].startswith(f"{place}/backup/sessions/")
+
+
+@both
 def test_no_ignore_file_where_the_user_says(sh, tool, source, repo):
     take(sh, tool, source, repo / "mine")
     assert not (repo / "mine/.gitignore").exists()
@@ -651,6 +660,14 @@ def test_dry_run(sh, tool, source, out, repo, listing, there):
     done = sh(f'{tool} --dry-run --source "$S"', S=str(source), cwd=repo).ok()
     assert done.records[0]["path"].startswith(f"{repo}/backup/sessions/")
     assert listing(source.parent) == before
+
+
+@both
+def test_a_dry_run_that_would_fail_says_so(sh, tool, source, home):
+    old = fake(tool, home.path, OLD.format(1))
+    for line in ("--source notes.md", f"--restore {old}"):
+        done = sh(f"{tool} --dry-run {line} --dest-dir away/disk")
+        assert (done.rc, done.out) == (1, "") and "No such file" in done.err
 
 
 @both

@@ -208,7 +208,7 @@ def git_directory(path):
 
     # A ".git" file, as submodules have it; or somebody else's, of which git has a say.
     words = ["rev-parse", "--path-format=absolute", "--git-common-dir"]
-    return os.fsdecode(git(None, "-C", path, *words)).rstrip("\n")
+    return os.fsdecode(git(None, "-C", path, *words)).removesuffix("\n")
 
 
 def _is_plain(inner):

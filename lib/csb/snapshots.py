@@ -98,7 +98,7 @@ def below_git_root(*parts):
     except (Error, OSError) as error:
         text = f"cannot tell where to write without --dest-dir: {why(error)}"
         raise Error(text, ABSENT) from None
-    return os.path.join(os.fsdecode(top).rstrip("\n"), *parts)
+    return os.path.join(os.fsdecode(top).removesuffix("\n"), *parts)
 
 
 # --- the shelf ------------------------------------------------------------------------
@@ -176,6 +176,10 @@ class Shelf:
             if self.folder is None:
                 self.folder = self.usual_folder(path)
             try:
+                if self.args.folder:
+                    # One that was named may be on a disk that is away: what it lies in
+                    # must be there.
+                    os.stat(os.path.dirname(self.folder))
                 emit(do(path))
             except (Error, OSError, ValueError) as error:
                 warn(f"cannot {task} '{path}' to '{self.folder}': {why(error)}")
@@ -208,10 +212,7 @@ class Shelf:
         }
 
     def prepare(self):
-        """Make the directory. One that was named may be on a disk that is away: what it
-        lies in must be there."""
-        if self.args.folder:
-            os.stat(os.path.dirname(self.folder))
+        """Make the directory."""
         make_dirs(self.folder)
         sweep(self.folder)
 
@@ -344,8 +345,6 @@ class Shelf:
         if os.path.lexists(target) and not same and not args.force:
             raise Error(f"another file is at '{target}' (--force replaces it)")
         if not same and not args.dry_run:
-            if args.folder:
-                os.stat(os.path.dirname(args.folder))
             self._write_proven(target, path, raw)
         fields = {}
         if same or not args.dry_run:
