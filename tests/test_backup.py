@@ -377,6 +377,22 @@ def test_a_home_that_cannot_be_used(sh, claude, home, make):
     assert str(home.backup) in done.err
 
 
+def test_no_fifo_in_the_home_keeps_a_backup_waiting(sh, claude, home):
+    sh("csb-backup").ok()
+    for file in ("agreed", "backup.log", "tidied", "git/csb.seen", "made-anew"):
+        place = home.backup / file
+        place.unlink(missing_ok=True)
+        os.mkfifo(place)
+    (claude / f"{name(3)}.jsonl").write_text(said(3, "more"))
+    assert ("session", "new") in kinds(sh("csb-backup --tidy").ok())
+    for lock in ("git/csb.lock", "lock"):
+        (home.backup / lock).unlink()
+        os.mkfifo(home.backup / lock)
+        (claude / f"{name(4)}.jsonl").write_text(said(4, lock))
+        done = sh("csb-backup")
+        assert (done.rc, done.err.count("\n")) == (1, 1) and f"{lock}'" in done.err
+
+
 def test_a_home_inside_the_claude_directory(sh, claude, home):
     assert sh("csb-backup", CSB_HOME=str(home.claude / "backup")).rc == 1
     assert not (home.claude / "backup").exists()

@@ -34,6 +34,11 @@ def is_file_or_link(status):
     return stat.S_ISREG(status.st_mode) or stat.S_ISLNK(status.st_mode)
 
 
+def without_waiting(path, flags):
+    """An opener for open(): a FIFO does not make it wait for who writes there."""
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+
+
 def has_nothing(folder):
     """Is a directory missing, or without any entry?"""
     try:
@@ -336,6 +341,9 @@ class Lock:
 
     def __enter__(self):
         fd = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600)
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            os.close(fd)
+            raise OSError(errno.EINVAL, "not a regular file", self.path)
         self.file = open(fd, "r+", encoding="utf-8", errors="replace")
         try:
             if not (self._take() or self._wait()):

@@ -21,7 +21,7 @@ import time
 from collections import namedtuple
 
 from csb import FAILED, MISUSE, Error, from_utc
-from csb.files import is_file_or_link
+from csb.files import is_file_or_link, without_waiting
 from csb.places import read_json
 
 _HEX = "[0-9a-fA-F]"
@@ -152,12 +152,8 @@ def agent_file_owner(path):
 
     None if its first record names none; OSError if it cannot be read.
     """
-    with open(path, "rb", opener=_without_waiting) as file:
+    with open(path, "rb", opener=without_waiting) as file:
         return owner_of_agent(file.readline(FIRST_LINE))
-
-
-def _without_waiting(path, flags):
-    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
 def transcripts_on_disk(root):
