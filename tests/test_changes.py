@@ -339,18 +339,37 @@ def test_any_name_is_stored_as_it_is(sh, home):
     assert sh("csb-changes").ok().records == []
 
 
-@pytest.mark.parametrize("name", [".git", ".GIT", "git~1", ".git.", ".git ", ".gi\u200ct"])
-@pytest.mark.few(3)
+@pytest.mark.parametrize("name", [".git", ".GIT", "git~1", ".git.", ".git ", ".gi\u200ct",
+                                  "a\\.git", "GIT~1/a", ".git:x"])
+@pytest.mark.few(4)
 def test_a_name_that_git_refuses_is_said(sh, home, name):
+    """Not by a backup that fails for ever: it is refused by name, and csb-status notes it."""
     write(home.claude / "todos/b", b"fine\n")
     write(home.claude / "todos" / name, b"canary\n")
-    done = sh("csb-changes | csb-gitcommit")
-    assert list(stored(sh)) == ["todos/b"]
+    done = sh("csb-changes | csb-gitcommit").ok()
+    assert (list(stored(sh)), done.err) == (["todos/b"], "")
+    (refused,) = [record for record in done.records if record["kind"] == "refused"]
+    notes = " ".join(sh("csb-status").records[0]["notes"])
     if name.lower() == ".git":
-        assert (done.rc, done.err) == (0, "") and "belongs to a git repository" in done.out
+        assert refused["reason"] == "belongs to a git repository" and "git refuses" not in notes
     else:
-        assert done.rc == 1 and "git refuses the name" in done.err
-        assert done.err.startswith("csb-gitcommit: cannot store 'todos/")
+        top = "todos/" + name.partition("/")[0]
+        assert refused == {"kind": "refused", "path": top, "reason": "has a name that git refuses"}
+        assert f"because git refuses the name: {top}" in notes
+    record = {"kind": "change", "path": f"todos/{name}", "change": "new"}
+    by_hand = sh("csb-gitcommit", json.dumps(record).encode())
+    assert by_hand.rc == 1 and "git refuses the name" in by_hand.err
+
+
+def test_a_link_that_newer_gits_refuse(sh, home):
+    write(home.claude / "skills/a/.gitmodules")
+    write(home.claude / "skills/b/x")
+    (home.claude / "skills/b/.gitmodules").symlink_to("x")
+    (home.claude / "skills/b/GITMOD~1").symlink_to("x")
+    (home.claude / "skills/b/gilt~1").write_text("1")
+    done = sh("csb-changes | csb-gitcommit").ok()
+    assert list(stored(sh)) == ["skills/a/.gitmodules", "skills/b/gilt~1", "skills/b/x"]
+    assert paths(done.records, "refused") == ["skills/b/.gitmodules", "skills/b/GITMOD~1"]
 
 
 def test_a_path_damaged_in_a_pipe_is_an_error_and_no_deletion(sh, home):

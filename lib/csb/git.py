@@ -4,6 +4,7 @@ Formats: git-cat-file(1) BATCH OUTPUT, git-diff(1) RAW OUTPUT FORMAT. Every opti
 is used here is in git 2.34.
 """
 import os
+import re
 import stat
 from collections import namedtuple
 
@@ -52,6 +53,13 @@ GUEST_REF = "refs/csb/main"         # where they go in a repository of the user'
 # What git does not keep, mode, mtime and empty directories, stands in a file of each
 # backup's commit, a record a line for each change.
 JOURNAL = ".csb/changes.jsonl"
+
+# What git never checks out, on any system, and newer ones do not even store: .git as
+# HFS+ and NTFS understand it, and a link in the place of .gitmodules.
+_NEVER = re.compile(r"(\.git|git~1)[ .]*(:.*)?", re.I | re.S)
+_NEVER_A_LINK = re.compile(r"(\.gitmodules|gi\w+~\d+)[ .]*(:.*)?", re.I | re.S)
+_UNSEEN = re.compile("[\u200c-\u200f\u202a-\u202e\u206a-\u206f\ufeff]")
+REFUSED_NAME = "has a name that git refuses"
 
 # As subprocess has them, which takes 4 to 9 ms: not every tool does start git.
 PIPE = -1
@@ -130,6 +138,16 @@ def _verb(arguments):
     while arguments[at] in ("-c", "-C"):
         at += 2
     return arguments[at]
+
+
+def git_refuses(name, is_link=False):
+    """Would git refuse a file, directory or link with this name?"""
+    if name.isascii() and "gi" not in name.lower():
+        return False                # as nearly all
+    for part in _UNSEEN.sub("", name).split("\\"):
+        if _NEVER.fullmatch(part) or is_link and _NEVER_A_LINK.fullmatch(part):
+            return True
+    return False
 
 
 # --- refs -----------------------------------------------------------------------------
