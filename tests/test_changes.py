@@ -464,7 +464,8 @@ def test_a_file_becomes_a_directory_and_back(sh, home):
 @pytest.mark.parametrize("line, status", [
     ("csb-changes", 1), ("csb-changes --claude-dir ~/nowhere", 1), ("csb-changes </dev/null", 1),
     ("csb-gitcommit </dev/null", 0), ("echo '{\"kind\":\"session\"}' | csb-gitcommit", 1),
-    ("echo rubbish | csb-gitcommit", 1), ("csb-changes --session", 2), ("csb-changes x", 2)])
+    ("echo rubbish | csb-gitcommit", 1), ("csb-changes --session", 2), ("csb-changes x", 2),
+    ("csb-gitcommit --portion 0", 2), ("csb-gitcommit --portion=-1", 2)])
 def test_bad_input(sh, home, line, status):
     done = sh(line)
     assert done.rc == status
