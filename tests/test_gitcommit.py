@@ -406,6 +406,20 @@ def test_a_copy_without_empty_directories_goes_on(sh, home):
     sh("rmdir .claude-backup/git/objects/pack; csb-gc --now && csb-verify >/dev/null").ok()
 
 
+@pytest.mark.parametrize("line", ["csb-restore --deleted --yes", "csb-verify", "csb-find --lost",
+                                  "csb-backup --accept-deletions"])
+@pytest.mark.few(2)
+def test_a_clone_that_was_copied_without_empty_directories_is_used(sh, home, line):
+    """git has packed its refs: without their directory it would call it no repository."""
+    fill(home)
+    backup(sh).ok()
+    sh("cd .claude-backup; git clone -q --bare --no-local git copy; rm -r git "
+       "~/.claude/projects/*; mv copy git; find git -type d -empty -delete").ok()
+    assert not (home.backup / "git/refs").exists()
+    done = sh(line)
+    assert done.rc == 0 and done.records and "not a git" not in done.err, done
+
+
 def test_a_home_that_has_moved_takes_its_store_along(sh, home):
     fill(home)
     unset = {"CLAUDE_CONFIG_DIR": None, "CSB_HOME": None}

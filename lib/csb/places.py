@@ -1,11 +1,13 @@
 """where things are: the Claude directory, CSB_HOME, the store, our configuration
 
-Each place has an option, an environment variable and a default. Nothing is made here.
+Each place has an option, an environment variable and a default. Nothing is made here,
+but what a copy of a store lacks.
 """
 import json
 import os
 import re
 from collections import namedtuple
+from contextlib import suppress
 
 from csb import ABSENT, Error, why
 from csb.files import Changed, StableFile, absolute
@@ -101,8 +103,18 @@ def store_path(args):
             if named.origin == "config.json" and has_moved_along(named.path, args):
                 text += ". If your home has moved: csb gitcommit --adopt"
             raise Error(text, ABSENT)
-        return git_directory(named.path)
-    return git_directory(_default_place(args))
+        return _with_refs(git_directory(named.path))
+    return _with_refs(git_directory(_default_place(args)))
+
+
+def _with_refs(store):
+    """A store, in which a tool that copies may have left out what is empty: without
+    refs, where git has packed them, git takes it for no repository."""
+    refs = os.path.join(store, "refs")
+    if not os.path.lexists(refs) and os.path.isfile(os.path.join(store, "packed-refs")):
+        with suppress(OSError):         # it is another's: git says so
+            os.mkdir(refs)
+    return store
 
 
 def _default_place(args):
