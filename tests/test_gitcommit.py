@@ -234,7 +234,7 @@ def test_dry_run_writes_nothing(sh, home, listing):
     before = listing(home.path)
     records = sh("csb-changes | csb-gitcommit --dry-run").ok().records
     assert [(r["class"], r["files"], r["dry_run"]) for r in records] == [
-        ("noise", 8, True), ("user", 1, True)]
+        ("noise", 10, True), ("user", 1, True)]
     assert all("commit" not in record for record in records)
     assert listing(home.path) == before
     backup(sh).ok()
@@ -549,6 +549,41 @@ def test_a_ref_that_is_gone_is_no_new_start(sh, home):
     assert done.rc == 1 and f"update-ref refs/heads/main {old}" in done.err
     sh(f"{git} update-ref refs/heads/main {old}").ok()
     assert backup(sh).ok().records
+
+
+@pytest.mark.parametrize("loss", ["rm git/refs/heads/main", "rm -r git/refs",
+                                  "rm -r git/refs/heads; >git/refs/heads"])
+@pytest.mark.few(2)
+def test_what_a_ref_led_to_that_is_gone_comes_back(sh, home, loss):
+    """csb.seen knows the commit: whoever reads the store says what is lost, and goes on."""
+    fill(home)
+    sh("csb-backup").ok()
+    sh(loss, cwd=home.backup).ok()
+    (home.claude / f"projects/-p/{ID}.jsonl").unlink()
+    done = sh("csb-restore --deleted --yes")
+    assert done.rc == 1 and "cannot find refs/heads/main any more" in done.err
+    assert (home.claude / f"projects/-p/{ID}.jsonl").read_bytes() == b'{"a":1}\n'
+    for line in ("csb-verify", f"csb-history {ID}"):
+        done = sh(line)
+        assert done.rc == 1 and done.records and "refs/heads/main" in done.err, done
+
+
+@pytest.mark.parametrize("line", ["csb-backup", "csb-restore --deleted", "csb-verify"])
+@pytest.mark.few(2)
+def test_a_store_that_has_lost_its_head(sh, home, line):
+    """What helps is said, and helps."""
+    fill(home)
+    backup(sh).ok()
+    head = home.backup / "git/HEAD"
+    text = head.read_text()
+    head.unlink()
+    done = sh(line)
+    assert done.rc == 3 and f"echo {text.strip()} >{head} brings it back" in done.err, done
+    head.write_bytes(b"\0" * 20)
+    done = sh("csb-restore --deleted")
+    assert done.rc == 3 and f"'{home.backup}/git' may have lost" in done.err
+    assert text.strip() in done.err
+    sh(f"echo {text.strip()} >{head}; csb-verify").ok()
 
 
 @pytest.mark.parametrize("line", [

@@ -9,7 +9,7 @@ import stat
 from collections import namedtuple
 
 from csb import ABSENT, Error, warn
-from csb.files import BLOCK, blocks_of, lines, widen
+from csb.files import BLOCK, blocks_of, lines, widen, without_waiting
 
 LARGE = 1 << 20             # bytes; a delta above this is not left to git (see blocks)
 MOST_ASKED = 200            # ids, whose answers fit into a pipe
@@ -119,10 +119,16 @@ def git(repository, *arguments, stdin=b"", allowed=(0,)):
     )
     output, errors = process.communicate(stdin)
     if process.returncode not in allowed:
-        words = ": ".join(_lines_of(errors))
-        status = ABSENT if "not a git repo" in words else 1
-        words = words or f"status {process.returncode}"
-        raise GitError(f"cannot run git {_verb(arguments)}: {words}", status)
+        words = ": ".join(_lines_of(errors)) or f"status {process.returncode}"
+        text = f"cannot run git {_verb(arguments)}: {words}"
+        if "not a git repo" in words or "inside a git repo" in words:
+            if repository is not None:
+                text += (
+                    f" ('{repository}' may have lost its objects or refs, or its HEAD: "
+                    "in a store of csb's own that says ref: refs/heads/main)"
+                )
+            raise GitError(text, ABSENT)
+        raise GitError(text)
     return output
 
 
@@ -427,9 +433,9 @@ LOG = (
 def all_history(store, *refs):
     """Yield a Commit for each commit of the refs, else of all, newest first in a ref.
 
-    Of all refs those of backups come first, then the user's. Of a ref that cannot be
-    walked, which is said, its newest tree comes last, as one Commit of the time 0 whose
-    oid is the ref's name.
+    Of all refs those of backups come first, then the user's. One of backups that is
+    gone is said, and read all the same. Of a ref that cannot be walked, which is said,
+    its newest tree comes last, as one Commit of the time 0 whose oid is the ref's name.
     """
     walk = _Walk(store)
     if refs:
@@ -437,13 +443,30 @@ def all_history(store, *refs):
             yield from walk.history_of([ref])
         return
     others = []
-    for ref in all_refs(store):
+    refs = all_refs(store)
+    ref, commit = ref_in_seen(store)
+    if commit and ref not in refs:
+        warn(f"cannot find {ref} any more: it was {commit} (csb backup says more)")
+        yield from walk.history_of([commit])
+    for ref in refs:
         if ref in (GUEST_REF, OWN_REF):
             yield from walk.history_of([ref])
         else:
             others.append(ref)
     if others:
         yield from walk.history_of(others)
+
+
+def ref_in_seen(store):
+    """(ref, commit) of the last backup, as csb.seen begins; ("", "") without one."""
+    path = os.path.join(store, "csb.seen")
+    try:
+        with open(path, "rb", opener=without_waiting) as file:
+            head = os.fsdecode(file.read(1000).partition(b"\0")[0])
+        _, _, ref, commit = head.split(" ")
+    except (OSError, ValueError):
+        return "", ""
+    return (ref, commit) if _is_oid(commit) else ("", "")
 
 
 class _Walk:

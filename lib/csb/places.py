@@ -111,7 +111,7 @@ def _with_refs(store):
     """A store, in which a tool that copies may have left out what is empty: without
     refs, where git has packed them, git takes it for no repository."""
     refs = os.path.join(store, "refs")
-    if not os.path.lexists(refs) and os.path.isfile(os.path.join(store, "packed-refs")):
+    if not os.path.lexists(refs) and os.path.isfile(os.path.join(store, "HEAD")):
         with suppress(OSError):         # it is another's: git says so
             os.mkdir(refs)
     return store
@@ -138,13 +138,23 @@ def existing_store(args):
 
 def check_absent(path):
     """Error if a store may be at a path, but cannot be looked at: it may be root's."""
+    head = os.path.join(path, "HEAD")
     try:
-        os.stat(os.path.join(path, "HEAD"))
+        os.stat(head)
     except (FileNotFoundError, NotADirectoryError):
-        pass
+        if os.path.isdir(os.path.join(path, "objects")):
+            text = f"cannot use the store '{path}': its HEAD is gone, "
+            raise Error(f"{text}{bring_back(head)}", ABSENT) from None
     except OSError as error:
         text = f"cannot read the store '{path}': {why(error)}"
         raise Error(text, ABSENT) from None
+
+
+def bring_back(head):
+    """What to type if the HEAD of a store of ours is lost, or damaged."""
+    import shlex
+
+    return f"echo ref: refs/heads/main >{shlex.quote(head)} brings it back"
 
 
 def named_store(args):
