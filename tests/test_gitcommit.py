@@ -62,7 +62,7 @@ def test_our_own_store(sh, home):
 HOSTILE = """[core]\n autocrlf = true\n eol = crlf\n safecrlf = true\n attributesFile = {home}/attr
  hooksPath = {home}/hooks\n fileMode = false\n symlinks = false\n quotePath = true
  bigFileThreshold = 1\n logAllRefUpdates = always\n fsyncMethod = writeout-only
- ignoreCase = true\n[commit]
+ ignoreCase = true\n sharedRepository = world\n[pack]\n indexVersion = 1\n[commit]
  gpgSign = true\n[tag]\n gpgSign = true\n[gpg]\n program = false\n[user]\n useConfigOnly = true
 [color]\n ui = always\n[log]\n showSignature = true\n showRoot = false\n[diff]\n renames = copies
  noprefix = true\n[i18n]\n commitEncoding = latin1\n[filter "x"]\n clean = false\n smudge = false
@@ -86,6 +86,8 @@ def test_hostile_configuration_changes_no_byte(sh, home):
             "GIT_AUTHOR_DATE": "rubbish"}
     sh("csb-changes | csb-gitcommit", **leak).ok()
     assert not (home.path / "victim").exists() and not (home.path / "index").exists()
+    sh("csb-gc --now").ok()
+    assert sh("find .claude-backup -perm /077").ok().out == "", "nobody else may read it"
     (home.path / ".gitconfig").unlink()
     found = held(sh, home.backup / "git", "main")
     assert {name: value for name, value in found.items() if ".git" not in name} == data

@@ -25,6 +25,7 @@ SETTINGS = {
     "core.fsync": "all",            # git before 2.36 ignores it
     "gc.auto": "0",
     "log.showSignature": "0",
+    "pack.indexVersion": "2",
 }
 
 # A hook or an alias of git's may have left GIT_* variables in our environment. These
@@ -122,7 +123,7 @@ def git(repository, *arguments, stdin=b"", allowed=(0,)):
         words = ": ".join(_lines_of(errors)) or f"status {process.returncode}"
         text = f"cannot run git {_verb(arguments)}: {words}"
         if "not a git repo" in words or "inside a git repo" in words:
-            if repository is not None:
+            if repository is not None and "extension" not in words:
                 text += (
                     f" ('{repository}' may have lost its objects or refs, or its HEAD: "
                     "in a store of csb's own that says ref: refs/heads/main)"
