@@ -153,6 +153,15 @@ def test_commits_that_git_would_not_make(forge, survive, kind):
     survive(3)
 
 
+@pytest.mark.parametrize("who", ["rubbish", "x <x>", "x <x> -5 +0000", f"x <x> {'9' * 40} +0000"])
+@pytest.mark.few(2)
+def test_the_status_of_a_store_with_an_odd_date(sh, home, forge, who):
+    forge.commit([transcript(EVIL)], who=who)
+    sh("git --git-dir ~/evil update-ref refs/csb/main main").ok()
+    done = sh("csb-status --git-dir ~/evil")
+    assert done.rc == 1 and done.records[0]["commits"] == 2 and "cannot go on" not in done.err, done
+
+
 def test_refs_that_mislead(home, forge, survive):
     """A ref is read by its full name or not at all; none is taken for an option or a command."""
     good = forge.tip
