@@ -399,6 +399,22 @@ def test_operands_are_sources(sh, tool, home):
     assert done.rc == 2 and len(done.records) == 2
 
 
+@both
+def test_several_by_option(sh, tool, home):
+    """None of them is dropped because another one was named, too; each goes to its own place."""
+    for folder in "ab":
+        (home.path / f"{folder}.md").write_text(folder)
+        (home.path / folder).mkdir()
+    made = []
+    for folder in "ab":
+        line = f"{tool} --source a.md --source b.md --dest-dir {folder}"
+        made += [record["path"] for record in sh(line).ok().records]
+    assert len(made) == 4
+    if tool == SESSION:
+        done = sh(f"{tool} --restore {made[0]} --restore {made[3]}")
+        assert [r["path"] for r in done.records] == [f"{home.path}/a/a.md", f"{home.path}/b/b.md"]
+
+
 def payload(path):
     """What a hook gets on stdin."""
     return json.dumps({"session_id": ID, "transcript_path": str(path), "cwd": "/",

@@ -53,8 +53,11 @@ def parse_snapshot_options(options, retain, restored_to):
     one.add_argument(
         "files", metavar="FILE", nargs="*", default=[], help="like --source FILE"
     )
-    one.add_argument("--source", metavar="FILE", help="make a snapshot of this file")
-    one.add_argument("--restore", metavar="FILE", help="bring back this snapshot")
+    for option, meaning in (
+        ("--source", "make a snapshot of this file"),
+        ("--restore", "bring back this snapshot"),
+    ):
+        one.add_argument(option, metavar="FILE", action="append", help=meaning)
     options.add_argument(
         "--dest-dir", "--target-dir", metavar="DIR", dest="folder",
         help=f"instead of the usual directory (--restore: {restored_to})",
@@ -81,10 +84,7 @@ def parse_snapshot_options(options, retain, restored_to):
 
 def given_paths(options, args):
     """(the records to work on, whether a person typed their paths)."""
-    words = args.files
-    for word in (args.source, args.restore):
-        if word is not None:
-            words = [word]
+    words = args.files or args.source or args.restore
     return operands(options, words, bare="path"), bool(words)
 
 
@@ -173,7 +173,7 @@ class Shelf:
         for path in dict.fromkeys(paths):
             if not is_readable(path, typed):
                 continue
-            if self.folder is None:
+            if not self.args.folder and (self.folder is None or self.args.restore):
                 self.folder = self.usual_folder(path)
             try:
                 if self.args.folder:
