@@ -546,6 +546,12 @@ def test_long_lists_go_through_the_pager(sh, home):
         out = on_terminal(sh, home, "csb list", PAGER=none)
         assert "PAGED" not in out and out.index("question 29") > out.index("question 10")
     assert "PAGED" not in sh("csb list", PAGER=pager).ok().out, "no terminal, no pager"
+    path = f"{home.path}:{home.env['PATH']}"
+    (home.path / "less").write_text("#!/bin/sh\necho PAGED\n")
+    (home.path / "less").chmod(0o755)
+    for term in ("xterm", "dumb"):      # less itself would have to be told to go on
+        out = on_terminal(sh, home, "csb list", TERM=term, PATH=path, PAGER=None)
+        assert ("PAGED" in out) == (term == "xterm")
     assert "PAGED" not in on_terminal(sh, home, "csb backup", PAGER=pager)
     out = on_terminal(sh, home, "csb list zzzz", PAGER=pager)
     assert "No session matches" in out and "PAGED" not in out
