@@ -444,8 +444,9 @@ def all_history(store, *refs):
             yield from walk.history_of([ref])
         return
     others = []
-    refs = all_refs(store)
+    # In this order: a first backup may make both meanwhile, the ref first.
     ref, commit = ref_in_seen(store)
+    refs = all_refs(store)
     if commit and ref not in refs:
         warn(f"cannot find {ref} any more: it was {commit} (csb backup says more)")
         yield from walk.history_of([commit])
