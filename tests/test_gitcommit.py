@@ -342,6 +342,17 @@ def test_a_missing_or_old_git_is_one_line(sh, home, tools, program, text, status
     assert not (home.backup / "git").exists()
 
 
+def test_without_git_it_is_a_missing_tool(sh, home, tools):
+    fill(home)
+    backup(sh).ok()
+    (home.path / "few").mkdir()
+    (home.path / "few/python3").symlink_to(tools.python)
+    (home.claude / "todos/0.txt").write_text("more")
+    for line in ("csb-backup", "csb-verify", "csb-gc", "csb-push x", "csb-restore --deleted"):
+        done = sh(f"PATH={tools.bin}:~/few; {line}")
+        assert done.rc == 3 and "cannot run git: it is not installed" in done.err, done
+
+
 def test_a_full_disk_is_said_and_the_next_run_succeeds(sh, home):
     data = fill(home)
     (home.claude / "todos/big").write_bytes(os.urandom(3 << 20))

@@ -110,7 +110,7 @@ def start_git(repository, *arguments, **streams):
         if repository is not None and not os.path.isdir(repository):
             text = f"cannot find a store at '{repository}'"
             raise GitError(text, ABSENT) from None
-        raise GitError("cannot run git: it is not installed") from None
+        raise GitError("cannot run git: it is not installed", ABSENT) from None
 
 
 def git(repository, *arguments, stdin=b"", allowed=(0,)):
