@@ -986,9 +986,10 @@ def test_claims_go_to_stderr_and_nowhere_else(sh, source, out):
 # -- as modules, as printed ---------------------------------------------------------------------
 
 @both
-def test_as_a_module(sh, tool, source, out, home):
+@pytest.mark.parametrize("optimized", [None, "2"])
+def test_as_a_module(sh, tool, source, out, home, optimized):
     """python -m, with lib/ on the path; the exit status comes through."""
-    lib = {"PYTHONPATH": os.path.join(ROOT, "lib")}
+    lib = {"PYTHONPATH": os.path.join(ROOT, "lib"), "PYTHONOPTIMIZE": optimized}
     done = sh(f"python3 -m {tool} --source notes.md --dest-dir out", **lib).ok()
     assert content(out / names(out)[0]) == source.read_bytes()
     assert done.records[0]["kind"] == "snapshot"

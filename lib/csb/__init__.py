@@ -123,6 +123,7 @@ class Options(argparse.ArgumentParser):
     """The options of a tool, whose docstring is its manual. Misuse is status 2."""
 
     def __init__(self, manual):
+        manual = manual or ""       # PYTHONOPTIMIZE=2 drops it
         summary, _, details = manual.strip().partition("\n")
         super().__init__(
             prog=TOOL,
