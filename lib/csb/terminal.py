@@ -60,7 +60,9 @@ class Screen:
 
 
 def _is_colour_wanted():
-    return "NO_COLOR" not in os.environ and os.name != "nt" and not is_dumb()
+    if "NO_COLOR" in os.environ or os.name == "nt":
+        return False
+    return not is_dumb()
 
 
 def is_dumb():
