@@ -75,13 +75,14 @@ def _name_of_tool():
     csb for good (csb-resume, which starts Claude Code) keeps the name to itself.
     """
     pid, _, typed = os.environ.pop(TYPED, "").partition(" ")
-    if re.fullmatch("csb [a-z_-]+", typed):
+    if typed and re.fullmatch("csb [a-z_-]+", typed):
         if pid == str(os.getpid()):
             return typed
         if pid == str(os.getppid()):
             os.environ[TYPED] = f"{os.getpid()} {typed}"
             return typed
-    return re.sub(r"\.(py|exe)$", "", os.path.basename(sys.argv[0]))
+    name = os.path.basename(sys.argv[0])
+    return name.removesuffix(".exe").removesuffix(".py")
 
 
 TOOL = _name_of_tool()
@@ -92,12 +93,14 @@ YEAR = 366 * 86400      # seconds: nobody waits for so long
 # which stand for bytes of file names, come back as they were.
 encode = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
 
+# Patterns that most runs do not need: re compiles them when they are used, and once.
+
 # A whole id, or four characters and more of its start or end.
-_BARE_ID = re.compile(r"[0-9a-fA-F-]{4,36}")
+_BARE_ID = r"[0-9a-fA-F-]{4,36}"
 
 # What a terminal would obey, or show as something that it is not: control characters,
 # marks that turn the direction of text, and halves of surrogate pairs.
-_UNPRINTABLE = re.compile(
+_UNPRINTABLE = (
     "[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
 )
 
@@ -131,7 +134,7 @@ class Options(argparse.ArgumentParser):
             formatter_class=_help_formatter,
             allow_abbrev=False,
         )
-        self.examples = re.findall(r"^  (\S.*)$", manual, re.M)
+        self.manual = manual
         self.add_argument("--version", action="version", version=f"{TOOL} {VERSION}")
 
     def error(self, message):
@@ -168,7 +171,7 @@ def require_input(options):
         return
     name = TOOL.replace(" ", "-")
     hint = ""
-    for example in options.examples:
+    for example in re.findall(r"^  (\S.*)$", options.manual, re.M):
         line = example.split("   ")[0].rstrip()
         if TOOL != name and line.startswith(f"{name} 3f4a9b2c"):
             # A person typed "csb log", and may not care for pipes.
@@ -219,7 +222,7 @@ def _bare_record(line, bare):
     if bare == "path":
         return {"path": os.fsdecode(line)}
     word = line.decode("ascii", "replace").strip()
-    return {"session_id": word} if _BARE_ID.fullmatch(word) else None
+    return {"session_id": word} if re.fullmatch(_BARE_ID, word) else None
 
 
 def _json_record(line, number):
@@ -284,7 +287,7 @@ def why(error):
 
 def printable(text):
     """The text with everything that a terminal would obey written out, as \\x1b."""
-    return _UNPRINTABLE.sub(_written_out, text)
+    return re.sub(_UNPRINTABLE, _written_out, text)
 
 
 def _written_out(match):

@@ -41,7 +41,7 @@ NAMES = {
 }
 NO_SECRETS = [".env.example"]
 # What Claude Code writes before it is renamed: NAME.tmp.<process>.<hex digits>
-HALF_WRITTEN = re.compile(r".*\.tmp\.[0-9]+\.[0-9a-fA-F]+", re.S)
+HALF_WRITTEN = r"(?s).*\.tmp\.[0-9]+\.[0-9a-fA-F]+"
 
 
 class Patterns:
@@ -121,7 +121,7 @@ def reason_by_rule(path, name, is_file):
         reason = _NAMES.reason(name.lower())
     if reason:
         return reason
-    if ".tmp." in name and HALF_WRITTEN.fullmatch(name):
+    if ".tmp." in name and re.fullmatch(HALF_WRITTEN, name):
         return "was never finished"
     return None
 
