@@ -207,11 +207,17 @@ def _within(limit, line):
 def write_new(path, blocks, mode=0o600):
     """Write a file whole and durable, or not at all. Never over another one."""
     _write(path, blocks, mode, os.link)
+    sync(os.path.dirname(path) or ".")
 
 
-def replace_file(path, blocks, mode=0o600):
-    """Write a file whole and durable, or leave the one that is there as it is."""
+def replace_file(path, blocks, mode=0o600, is_last=True):
+    """Write a file whole and durable, or leave the one that is there as it is.
+
+    is_last: else its name is made durable with that of the last one in its folder.
+    """
     _write(path, blocks, mode, os.replace)
+    if is_last:
+        sync(os.path.dirname(path) or ".")
 
 
 def _write(path, blocks, mode, give_name):
@@ -226,7 +232,6 @@ def _write(path, blocks, mode, give_name):
         give_name(aside, path)
     finally:
         remove_file(aside)
-    sync(folder)
 
 
 def _private(path, flags):

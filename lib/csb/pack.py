@@ -183,8 +183,9 @@ class PackWriter:
         path = os.path.join(self.folder, f"pack-{key}{os.urandom(12).hex()}")
         try:
             if keep:
-                replace_file(path + ".keep", [keep], READ_ONLY)
-            replace_file(path + ".idx", [idx_of(self.entries, trailer)], READ_ONLY)
+                replace_file(path + ".keep", [keep], READ_ONLY, is_last=False)
+            idx = idx_of(self.entries, trailer)
+            replace_file(path + ".idx", [idx], READ_ONLY, is_last=False)
             os.replace(self.aside, path + ".pack")
             sync(self.folder)
         except BaseException:
