@@ -1122,7 +1122,7 @@ def pack_of(store, stream):
     return pack
 
 
-def full_disk(*words):
+def full_disk(*words, **more):
     raise OSError(28, "No space left on device")
 
 

@@ -422,11 +422,9 @@ def deflated_pieces(text):
 
 def with_windows(text):
     """Yield (piece, the text before it that it may refer to) of the rest of a Text."""
-    window = text.window
     for piece in text.pieces:
         text.adler = zlib.adler32(piece, text.adler)
-        yield piece, window
-        window = window_after(window, piece)
+        yield piece, text.window
 
 
 def on_all_cores(work, inputs):
@@ -443,11 +441,6 @@ def on_all_cores(work, inputs):
         yield from due
 
 
-def window_after(window, piece):
-    """What deflate may refer to behind a piece; window: before it."""
-    return (window + piece[-WINDOW:])[-WINDOW:]
-
-
 class Text:
     """The bytes of a file as they are read, once, and what is known of them so far."""
 
@@ -456,7 +449,7 @@ class Text:
         self.path = file.path
         self.size = file.stat.st_size
         self.at = 0
-        self.window = b""           # the end of the start, once that has been passed
+        self.window = b""           # the end of what was read: deflate may refer to it
         self.adler = ADLER_START    # of what was passed, or compressed
         self.digest = blob_hash(self.size)
         self._start_id, self._start_size = start or ("", 0)
@@ -467,22 +460,18 @@ class Text:
     def _pieces(self, file):
         """Yield the bytes in pieces, of which one ends where the start does."""
         for block in file.blocks(self.digest):
-            rest = self._start_size - self.at
-            if rest > 0:
-                piece = block[:rest]
-                block = block[rest:]
-                self._start_digest.update(piece)
-                self.at += len(piece)
-                yield piece
-            if block:
-                self.at += len(block)
-                yield block
+            rest = max(0, self._start_size - self.at)
+            self._start_digest.update(block[:rest])
+            for piece in (block[:rest], block[rest:]):
+                if piece:
+                    self.at += len(piece)
+                    yield piece
+                    self.window = (self.window + piece[-WINDOW:])[-WINDOW:]
 
     def pass_start(self, adler):
         """Read on until the start is over, whose Adler-32 is known."""
         self.adler = adler
-        for piece in self.pieces:
-            self.window = window_after(self.window, piece)
+        for _ in self.pieces:
             if self.at == self._start_size:
                 return
 
