@@ -48,6 +48,7 @@ def end_on_interrupt(kind, error, trace):
 sys.excepthook = end_on_interrupt
 
 import argparse
+import gc
 import json
 import re
 import time
@@ -350,6 +351,8 @@ def run(main):
     """Run a tool and exit: with what main returns, or the worst that it warned of."""
     # Python would ignore a Ctrl-C that comes while an object is deleted, and go on.
     sys.unraisablehook = lambda problem: end_on_interrupt(*problem[:3])
+    # What is loaded by now stays: to look for garbage in it would take 3 ms.
+    gc.freeze()
     os.umask(0o077)             # what we write is for its owner alone
     replace_closed_streams()
     try:
