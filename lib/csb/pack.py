@@ -39,6 +39,7 @@ from csb import Error, encode, why
 from csb.files import (
     BLOCK,
     TEMPORARY,
+    Beside,
     Changed,
     StableFile,
     move_over,
@@ -454,6 +455,7 @@ class Text:
         self.digest = blob_hash(self.size)
         self._start_id, self._start_size = start or ("", 0)
         self._start_digest = blob_hash(self._start_size)
+        self._hashing = Beside(self._start_digest.update, b"")
         file.file.seek(0)
         self.pieces = self._pieces(file)
 
@@ -461,7 +463,10 @@ class Text:
         """Yield the bytes in pieces, of which one ends where the start does."""
         for block in file.blocks(self.digest):
             rest = max(0, self._start_size - self.at)
-            self._start_digest.update(block[:rest])
+            if rest:
+                # While this goes on, the next block comes to the other digest.
+                self._hashing.result()
+                self._hashing = Beside(self._start_digest.update, block[:rest])
             for piece in (block[:rest], block[rest:]):
                 if piece:
                     self.at += len(piece)
@@ -477,6 +482,7 @@ class Text:
 
     def has_start(self):
         """Does the file, which was read so far, begin with that version?"""
+        self._hashing.result()
         return self._start_digest.hexdigest() == self._start_id
 
 
@@ -681,6 +687,7 @@ def _go_on(folder, keys, file, text, base, packs):
             pass
         if os.path.exists(base.path + ".idx"):
             return True
+    reading = Beside(is_sound, base.path)
     try:
         _write_next(folder, keys[0], text, base.versions, base)
     except DamagedPack:
@@ -689,7 +696,7 @@ def _go_on(folder, keys, file, text, base, packs):
         anew = Text(file, base.newest)
         _write_next(folder, keys[0], anew, base.versions)
         text.digest = anew.digest
-    if is_sound(base.path):
+    if reading.result():
         _drop_older(folder, keys, base, packs)
     else:
         # git asks the newest pack first.
