@@ -42,6 +42,7 @@ from csb.files import (
     Beside,
     Changed,
     StableFile,
+    make_dirs,
     move_over,
     read_blocks,
     remove_file,
@@ -360,9 +361,7 @@ def write_loose(store, blocks, size, hash_name="sha1"):
         prove_loose(aside, oid, hash_name)
         path = loose_path(store, oid)
         folder = os.path.dirname(path)
-        if not os.path.isdir(folder):
-            os.makedirs(folder, 0o700, exist_ok=True)
-            sync(objects)
+        make_dirs(folder)
         move_over(aside, path)      # one that was there may have been damaged
         sync(folder)
         return oid
