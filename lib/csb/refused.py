@@ -154,6 +154,7 @@ class OwnRules:
         is_list = isinstance(added, list)
         if not is_list or not all(isinstance(pattern, str) for pattern in added):
             raise Error("cannot use 'refuse' of config.json: it is no list of patterns")
+        self.has_any = bool(added)
         self._patterns = Patterns(added)
 
     def refuse(self, path, is_file):
