@@ -394,7 +394,7 @@ def deflated(data):
     return stream
 
 
-def deflate_open(piece, level, window):
+def deflate_open(piece, window, level=FAST):
     """A piece compressed so that more can follow it; inflated again to prove that.
 
     window: the text before, which it may refer to.
@@ -413,10 +413,9 @@ def deflated_pieces(text):
     """
     if text.size - text.at < BLOCK:
         for piece, window in with_windows(text):
-            yield deflate_open(piece, GOOD, window)
+            yield deflate_open(piece, window, GOOD)
     else:
-        pieces = ((piece, FAST, window) for piece, window in with_windows(text))
-        for job in on_all_cores(deflate_open, pieces):
+        for job in on_all_cores(deflate_open, with_windows(text)):
             yield job.result()
 
 
