@@ -367,6 +367,24 @@ def test_a_damaged_object_is_noticed_and_stored_anew(sh, home, damage):
     assert sh(f"git --git-dir={store} fsck --full --strict").rc == 0
 
 
+def test_a_pack_of_trees_that_a_power_cut_has_torn(sh, home):
+    """git takes what it should hold for stored, and would never write it again."""
+    for number in range(110):
+        path = home.claude / f"todos/{number}/file"
+        path.parent.mkdir(parents=True)
+        path.write_text(f"{number}")
+    backup(sh).ok()
+    store = home.backup / "git"
+    for pack in list(store.glob("objects/pack/*.pack")):
+        if " tree " in sh(f"git verify-pack -v {pack.with_suffix('.idx')}").ok().out:
+            pack.chmod(0o600)
+            os.truncate(pack, pack.stat().st_size // 2)
+    (store / "refs/heads/main").unlink()
+    (store / "csb.seen").unlink()
+    backup(sh).ok()
+    sh(f"git --git-dir={store} fsck --full --strict").ok()
+
+
 def test_what_a_killed_run_left_is_swept_after_a_day(sh, home):
     """Temporary files of git and of ours go once they are a day old and their process is dead."""
     fill(home)

@@ -236,11 +236,20 @@ def test_a_pack_that_grows_is_whole_or_not_there(prepared, rounds, seeded, figur
     tried(box, situation, given, rounds, seeded, figure, check, "csb-gitcommit, a pack that grows")
 
 
+class Trees(Many):
+    """The same in so many folders that git makes a pack of their trees."""
+
+    def prepare(self, box):
+        for number in range(110):
+            put(box.claude, f"file-history/{ONE}/{number}/file", f"{number}")
+        return super().prepare(box)
+
+
 @pytest.mark.soak
 @pytest.mark.long
 def test_many_files_are_whole_or_not_there(prepared, rounds, seeded, figure):
-    """So is what comes in one pack: many small files, and their trees."""
-    situation = Many("csb-gitcommit", first=True)
+    """So is what comes in packs: many small files, and their trees."""
+    situation = Trees("csb-gitcommit", first=True)
     box, given = prepared(situation)
     situation.old = ""
 
