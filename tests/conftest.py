@@ -4,8 +4,9 @@ sh("csb-list | jq .title") runs a shell line with pipefail, the tools on PATH an
 caller's environment. CSB_BIN=dist tests the one-file forms, copied to an empty directory.
 CSB_PYTHON names another interpreter for the tools, CSB_GIT a directory with another git. CSB_SOAK,
 the name of a file for the figures (make soak), has the tests that repeat something do it as often
-as TRUST.md says; CSB_SEED repeats a run of theirs. Under faketime the tools have the shifted clock,
-too (shifted.py).
+as TRUST.md says. What they draw by chance is the same in each run, so that none fails by a draw;
+make soak draws anew, and CSB_SEED=N draws what N stands for. Under faketime the tools have the
+shifted clock, too (shifted.py).
 """
 import copy
 import functools
@@ -34,6 +35,7 @@ SYSTEM = "/usr/bin/python3"
 SHARED = os.path.join(os.path.dirname(ROOT), "shared")
 GIT = os.environ.get("CSB_GIT")
 SOAK = os.environ.get("CSB_SOAK")
+SEED = int(os.environ.get("CSB_SEED") or (random.randrange(10**9) if SOAK else 1))
 OURS = ("HOME", "CLAUDE_CONFIG_DIR", "CSB_HOME", "GIT_CONFIG_GLOBAL", "GIT_CONFIG_SYSTEM")
 
 
@@ -389,11 +391,17 @@ def rounds():
     return lambda few, many: many if SOAK else few
 
 
+@pytest.fixture(autouse=True)
+def seed():
+    """What every test draws by chance begins with; it is printed when the test fails."""
+    print(f"CSB_SEED={SEED}")
+    random.seed(str(SEED))      # not what seeded draws
+    return SEED
+
+
 @pytest.fixture
-def seeded(request):
-    """A random.Random of the test's own; its seed is in what pytest prints when the test fails."""
-    seed = int(os.environ.get("CSB_SEED") or random.randrange(10**9))
-    print(f"{request.node.name}: CSB_SEED={seed}")
+def seeded(seed):
+    """A random.Random of the test's own."""
     return random.Random(seed)
 
 

@@ -2,7 +2,6 @@
 import hashlib
 import json
 import os
-import random
 import sqlite3
 import tarfile
 
@@ -316,13 +315,10 @@ def test_a_version_in_the_store(sh, tmp_path):
 
 @pytest.mark.skipif(not os.path.exists(GROWTH), reason="the real transcripts are not here")
 @pytest.mark.long
-def test_real_files_that_grow(sh, facts, tmp_path):
+def test_real_files_that_grow(sh, facts, tmp_path, seeded):
     """Snapshot after snapshot, and cut at random as well: the end is the same."""
     with tarfile.open(GROWTH) as file:
         file.extractall(tmp_path)
-    seed = random.randrange(10**6)
-    print("seed", seed)
-    chance = random.Random(seed)
     sessions = [sorted(path.glob("*.jsonl")) for path in sorted((tmp_path / "growth").glob("*/*"))]
     assert len(sessions) == 8
     texts = [paths[-1].read_bytes() for paths in sessions]
@@ -331,7 +327,7 @@ def test_real_files_that_grow(sh, facts, tmp_path):
         known, lengths = [{}] * 8, [0] * 8
         for step in range(5):
             if cut == "at random":
-                lengths = [chance.randint(length, len(text)) if step < 4 else len(text)
+                lengths = [seeded.randint(length, len(text)) if step < 4 else len(text)
                            for length, text in zip(lengths, texts, strict=True)]
             else:
                 lengths = [os.path.getsize(paths[min(step, len(paths) - 1)]) for paths in sessions]

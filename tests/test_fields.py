@@ -4,6 +4,7 @@ say of fields."""
 import ast
 import json
 import os
+import random
 import re
 import sys
 
@@ -24,7 +25,7 @@ COUNTED = ["input", "output", "cache_read", "cache_write"]
 def record(kind="assistant", content="x", message=None, **fields):
     """One line of a transcript."""
     return json.dumps({"type": kind, "cwd": "/home/me/p", "sessionId": OWN,
-                       "uuid": os.urandom(8).hex(), "message": {
+                       "uuid": random.randbytes(8).hex(), "message": {
                            "role": kind, "content": content, **(message or {})}, **fields}) + "\n"
 
 

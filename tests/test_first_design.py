@@ -2,6 +2,7 @@
 import hashlib
 import json
 import os
+import random
 import shutil
 import subprocess
 import tarfile
@@ -158,7 +159,7 @@ def test_it_is_extended(sh, home, any_old):
         """What the store grows by when 10 KB are appended."""
         before = size(any_old.store)
         with open(home.claude / any_old.large, "ab") as file:
-            file.write(b'{"type":"user","n":"%s"}\n' % os.urandom(5000).hex().encode())
+            file.write(b'{"type":"user","n":"%s"}\n' % random.randbytes(5000).hex().encode())
         sh(f"{LINE} >/dev/null").ok()
         return size(any_old.store) - before
 

@@ -267,17 +267,14 @@ def test_a_run_waits_while_another_holds_the_lock(sh, home):
 
 
 @pytest.mark.long
-def test_runs_side_by_side_lose_nothing(sh, home):
-    seed = random.randrange(10**6)
-    print("seed", seed)
-    chance = random.Random(seed)
+def test_runs_side_by_side_lose_nothing(sh, home, seeded):
     fill(home)
     results = []
 
     def work(number):
         for turn in range(2):
             name = home.claude / f"todos/{number}-{turn}"
-            name.write_bytes(chance.randbytes(chance.randrange(5000)))
+            name.write_bytes(seeded.randbytes(seeded.randrange(5000)))
             results.append(backup(sh))
     threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
     for thread in threads:
@@ -339,7 +336,7 @@ def test_a_missing_or_old_git_is_one_line(sh, home, tools, program, text, status
 
 def test_a_full_disk_is_said_and_the_next_run_succeeds(sh, home):
     data = fill(home)
-    (home.claude / "todos/big").write_bytes(os.urandom(3 << 20))
+    (home.claude / "todos/big").write_bytes(random.randbytes(3 << 20))
     done = sh("csb-changes > ~/c; ulimit -f 1024; csb-gitcommit < ~/c")
     assert done.rc == 1 and done.err.count("\n") == 1
     assert "cannot store 'todos/big': File too large" in done.err
@@ -486,7 +483,7 @@ def test_a_lost_object_of_an_unchanged_file_is_stored_anew(sh, home):
     fill(home)
     (home.claude / "link").symlink_to("nowhere")
     big = home.claude / "todos/big"
-    big.write_bytes(os.urandom(3 << 20))
+    big.write_bytes(random.randbytes(3 << 20))
     backup(sh).ok()
     store = home.backup / "git"
     for pack in store.glob("objects/pack/*"):
@@ -504,7 +501,7 @@ def test_a_damaged_large_object_is_no_proof_of_a_copy(sh, home):
     """A copy whose bytes the store has already, but spoilt, is stored once more."""
     fill(home)
     big = home.claude / "todos/big"
-    big.write_bytes(os.urandom(3 << 20))
+    big.write_bytes(random.randbytes(3 << 20))
     backup(sh).ok()
     store = home.backup / "git"
     pack, = store.glob("objects/pack/*.pack")

@@ -1,5 +1,6 @@
 """What a backup meets on a bad day: a full disk, paths without end, strange owners, open masks"""
 import os
+import random
 import shutil
 import stat
 import subprocess
@@ -28,7 +29,7 @@ def test_a_disk_that_is_really_full(sh, home, transcript):
     if sh("unshare -rm mount -t tmpfs -o size=1m none /mnt").rc:
         pytest.skip("this machine lets nobody mount a tmpfs in a namespace of his own")
     big = home.claude / "projects/-p/big.jsonl"
-    big.write_bytes(os.urandom(8 << 20))
+    big.write_bytes(random.randbytes(8 << 20))
     done = sh(f"""unshare -rm bash -c '
         mkdir ~/.claude-backup; mount -t tmpfs -o size=3m none ~/.claude-backup
         csb-backup; echo "first $?"

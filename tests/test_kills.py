@@ -1,6 +1,7 @@
 """csb-gitcommit killed between any two steps of a portion: the next run loses nothing"""
 import json
 import os
+import random
 import shutil
 import subprocess
 import time
@@ -269,7 +270,7 @@ def test_a_kill_at_each_rename(sh, home, tools, tmp_path):
     for one in range(6):
         write(home, one)
     (home.claude / f"projects/-p/{name(9)}.jsonl").write_bytes(
-        LINE % (9, os.urandom(600_000).hex().encode()))
+        LINE % (9, random.randbytes(600_000).hex().encode()))
     sh("csb-changes >~/changes").ok()
     met = 0
     for number in range(1, 40):

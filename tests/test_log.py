@@ -1,7 +1,7 @@
 """csb-log and the stages below it: what was said in a session, whatever stands in the file."""
 import itertools
 import json
-import os
+import random
 import re
 import time
 
@@ -795,7 +795,7 @@ def long_lines():
             parts += [{"type": "image", "source": {"type": "base64", "media_type": "image/png",
                                                    "data": data}} for data in PICTURES]
         for _ in range(2):
-            yield {"type": "user", "uuid": os.urandom(8).hex(), "message": {
+            yield {"type": "user", "uuid": random.randbytes(8).hex(), "message": {
                 "role": "user", "content": parts}}
 
 

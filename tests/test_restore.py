@@ -1,6 +1,7 @@
 """csb-restore: what comes back is what was there"""
 import json
 import os
+import random
 import time
 
 import pytest
@@ -353,7 +354,7 @@ def test_forced_twice_in_one_second_keeps_both(sh, home):
 def test_a_full_disk_takes_nothing_away(sh, home):
     main = home.claude / f"projects/-p/{ID}.jsonl"
     main.parent.mkdir(parents=True)
-    main.write_bytes(os.urandom(3 << 20))
+    main.write_bytes(random.randbytes(3 << 20))
     backup(sh)
     main.write_text("unsaved\n")
     done = sh(f"ulimit -f 1024; csb-restore --force {ID}")

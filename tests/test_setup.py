@@ -4,6 +4,7 @@ crontab and ps are stand-ins, as in test_schedule.py; all else is real.
 """
 import json
 import os
+import random
 import shlex
 import subprocess
 
@@ -208,7 +209,7 @@ def test_a_full_disk(sh, machine):
         pytest.skip("this machine lets nobody mount a tmpfs in a namespace of his own")
     before = machine.settings.read_bytes()
     for number in range(9):
-        (machine.claude / f"projects/-w/{number}.jsonl").write_bytes(os.urandom(1 << 20))
+        (machine.claude / f"projects/-w/{number}.jsonl").write_bytes(random.randbytes(1 << 20))
     done = sh("unshare -rm bash -c 'mkdir ~/.claude-backup; mount -t tmpfs -o size=400k none "
               "~/.claude-backup; csb-setup --yes'")
     assert (done.rc, done.err.count("\n")) == (1, 1), done
