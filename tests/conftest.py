@@ -43,7 +43,10 @@ OURS = ("HOME", "CLAUDE_CONFIG_DIR", "CSB_HOME", "GIT_CONFIG_GLOBAL", "GIT_CONFI
 INDEX = "csb-find | csb-index"
 STORE = "csb-changes | csb-gitcommit"
 WHEN = 1767323045       # 2026-01-02T03:04:05Z
+# A session of which a snapshot comes back to /tmp, where another run must not meet it.
+OF_THIS_RUN = f"c84f8b1c-ad37-40a0-8e01-{os.getpid():012d}"
 DAY = 86400             # seconds
+LONG = 120              # seconds: what has not come by then does not come, on a busy machine either
 
 
 def name(number):
@@ -110,7 +113,7 @@ def typed(home, text, keys=b"", *, asked=b"[Y/n]", **env):
     screen = b""
     answered = 0
     while True:
-        if not select.select([fd], [], [], 30)[0]:
+        if not select.select([fd], [], [], LONG)[0]:
             os.kill(pid, signal.SIGKILL)
             pytest.fail(f"it waits for more than it was given: {screen}")
         try:
@@ -172,6 +175,10 @@ def payload(event="SessionEnd", number=0, **more):
 def pytest_configure(config):
     """Have the times of files follow faketime's clock."""
     shifted.start_again(config)
+    random.seed("collection")
+    os.umask(0o022)
+    os.environ["TZ"] = "UTC"
+    time.tzset()
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -261,12 +268,12 @@ def home(tmp_path, tools):
 
 @pytest.fixture
 def sh(home, tmp_path):
-    """Run a shell line: sh(line, stdin=b"", cwd=None, timeout=60, NAME=value) -> rc, out, err.
+    """Run a shell line: sh(line, stdin=b"", cwd=None, timeout=LONG, NAME=value) -> rc, out, err.
 
     out and err are text (surrogateescape), .records the JSON lines of out. A value of None takes
     the variable out of the environment.
     """
-    def run(line, stdin=b"", cwd=None, timeout=60, **env):
+    def run(line, stdin=b"", cwd=None, timeout=LONG, **env):
         env = {k: v for k, v in {**home.env, **env}.items() if v is not None}
         for name in ("HOME", "GIT_CONFIG_GLOBAL", "GIT_CONFIG_SYSTEM"):
             assert env.get(name), f"a test must not run without its own {name}"
@@ -374,7 +381,9 @@ def stages(tools, tmp_path, home):
     shutil.copytree(tools.bin, folder)
     helper = os.path.join(os.path.dirname(tools.bin), "lib")
     if os.path.isdir(helper):
-        shutil.copytree(helper, tmp_path / "copy" / "lib")
+        # Another process may compile it right now, under names that go again.
+        compiling = shutil.ignore_patterns("*.pyc.*")
+        shutil.copytree(helper, tmp_path / "copy" / "lib", ignore=compiling)
     home.env["PATH"] = f"{folder}:" + home.env["PATH"].removeprefix(tools.bin + ":")
     start = '"""a\n\nrecord: x\n"""\nimport os, signal, sys, time\n'
 
@@ -432,7 +441,7 @@ def over(home):
         return found
 
     def wait():
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + LONG
         while running():
             assert time.monotonic() < deadline, "it does not end"
             time.sleep(0.01)

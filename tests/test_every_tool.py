@@ -16,7 +16,7 @@ import termios
 import time
 
 import pytest
-from conftest import FORM, POWERLESS, ROOT
+from conftest import FORM, LONG, POWERLESS, ROOT
 
 RUN = '{"kind":"backup","at":"2026-01-02T03:04:05Z","outcome":"failed"}'
 TOOLS = sorted(name for name in os.listdir(os.path.join(ROOT, "bin"))
@@ -215,7 +215,7 @@ def interrupt(process):
     for _ in range(20):
         try:
             os.killpg(process.pid, signal.SIGINT)
-            return process.communicate(timeout=1)[1], process.returncode
+            return process.communicate(timeout=3)[1], process.returncode
         except subprocess.TimeoutExpired:
             pass
     os.killpg(process.pid, signal.SIGKILL)
@@ -263,7 +263,7 @@ def test_ctrl_c_while_writing(home, sh, ready):
     reader, writer = os.pipe()
     fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, 4096)
     process = start(home, f"exec {ready}", stdin=subprocess.DEVNULL, stdout=writer)
-    waiting, deadline = 0, time.monotonic() + 20
+    waiting, deadline = 0, time.monotonic() + LONG
     while waiting < 3000 and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.02)
         waiting = struct.unpack("i", fcntl.ioctl(reader, termios.FIONREAD, b"1234"))[0]

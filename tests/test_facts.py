@@ -291,7 +291,7 @@ def test_files_that_cannot_be_read(sh, tmp_path):
         lines.append(json.dumps({"kind": "session", "session_id": name(number), "project": "-w",
                                  "root": str(tmp_path), "transcript_path": str(path),
                                  "size": 1, "mtime": WHEN}))
-    done = sh("csb-index", "\n".join(lines).encode(), timeout=20)
+    done = sh("csb-index", "\n".join(lines).encode())
     assert done.rc == 1 and [r.get("messages") for r in done.records] == [
         1, None, None, None, None, None, 0]
     assert [name(n) in done.err for n in range(7)] == [False, True, True, True, False, False, False]

@@ -162,7 +162,7 @@ def test_neither_fifos_nor_directories_are_transcripts(sh, home, put):
         os.mkfifo(home.claude / "projects/-a" / f"{name(number)}.jsonl")
     os.mkfifo(home.claude / "projects/-a/agent-1.jsonl")
     (home.claude / "projects/-a" / f"{name(4)}.jsonl").mkdir()
-    assert found(sh("csb-find", timeout=10).ok()) == [("-a", name(1), None)]
+    assert found(sh("csb-find").ok()) == [("-a", name(1), None)]
 
 
 def test_no_transcript_is_read(sh, home, put):

@@ -405,8 +405,8 @@ def test_without_anything(sh, home):
 def test_broken_pipes_and_full_disks(sh, home):
     write(home, *range(1, 10))
     sh("csb backup").ok()
-    assert sh("{ sleep 0.3; csb list; } | true").rc == 141
-    assert sh("{ sleep 0.3; csb; } | true").rc == 141
+    for line in ("csb list", "csb"):
+        assert sh(f"exec 3> >(:); wait $!; {line} >&3").rc == 141
     for line in ("csb list >/dev/full", "csb >/dev/full", "csb --version >/dev/full"):
         done = sh(line)
         assert (done.rc, done.err.count("\n")) == (1, 1), (line, done)

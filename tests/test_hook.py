@@ -8,7 +8,7 @@ from contextlib import suppress
 from select import select
 
 import pytest
-from conftest import POWERLESS, backup_log, held, name, payload
+from conftest import LONG, POWERLESS, backup_log, held, name, payload
 
 pytestmark = pytest.mark.logic
 
@@ -193,7 +193,7 @@ def test_it_keeps_nothing_of_the_client_open(home, over, claude, stages, gate):
     subprocess.run([*POWERLESS, "csb-hook"], env=home.env, input=payload(), pass_fds=[writer],
                    check=True, capture_output=True)
     os.close(writer)
-    assert select([reader], [], [], 20)[0] and os.read(reader, 1) == b"" and over.running()
+    assert select([reader], [], [], LONG)[0] and os.read(reader, 1) == b"" and over.running()
     os.close(reader)
     gate()
     over()

@@ -9,7 +9,7 @@ import tarfile
 import time
 
 import pytest
-from conftest import INDEX, SHARED, STORE, WHEN, line, name, put_into
+from conftest import LONG, SHARED, STORE, WHEN, line, name, put_into
 
 pytestmark = pytest.mark.logic
 
@@ -500,7 +500,7 @@ def test_a_busy_index_is_75_in_the_end(sh, put, home):
     time.sleep(0.3)
     assert child.poll() is None, "it waits"
     db.rollback()
-    assert child.wait(30) == 0
+    assert child.wait(LONG) == 0
 
 
 def test_an_index_that_is_replaced_while_somebody_waits_for_it(sh, put, home):
@@ -517,7 +517,7 @@ def test_an_index_that_is_replaced_while_somebody_waits_for_it(sh, put, home):
     shutil.copy(path, home.path / "new")
     os.replace(home.path / "new", path)
     db.rollback()
-    assert child.wait(30) == 0
+    assert child.wait(LONG) == 0
     assert len(sh("csb-list").ok().records) == 2
 
 

@@ -9,7 +9,7 @@ import subprocess
 import time
 
 import pytest
-from conftest import PYTHON, ROOT, name
+from conftest import LONG, PYTHON, ROOT, name
 
 pytestmark = pytest.mark.logic      # both are made of bin/
 TOOLS = sorted(tool for tool in os.listdir(os.path.join(ROOT, "bin")) if "~" not in tool)
@@ -294,7 +294,7 @@ def typed(line, shells, home, until):
     if not pid:
         os.execve(shutil.which("zsh"), ["zsh", "-f", "-i"], {**home.env, "TERM": "dumb"})
     try:
-        seen, deadline = "", time.monotonic() + 20
+        seen, deadline = "", time.monotonic() + LONG
         start = (f"PS1='> '; fpath=('{shells}' $fpath); autoload -Uz compinit; compinit -D -u; "
                  "echo rea''dy\n")
         for text, end in (start, "ready\r\n"), (line + "\t", until):

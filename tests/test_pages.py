@@ -249,7 +249,7 @@ def test_hostile_records_never_break_it(sh, home, kinds, seeded):
         some = {key: seeded.choice(NASTY) for key in seeded.sample(keys, 15)}
         many.append({**some, "kind": seeded.choice(kinds)})
     for record in many[::2]:
-        record["files"] = rnd.choice([[], [{"path": "\x1b[2J", "size": 3, "mtime": LONG_AGO}]])
+        record["files"] = seeded.choice([[], [{"path": "\x1b[2J", "size": 3, "mtime": LONG_AGO}]])
     out = sh("csb-fmt", lines(*many)).ok().out
     assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\ud800-\udfff]", out)
     short = [{**record, "session_id": ID} for record in many[:60]]      # an id is never cut

@@ -16,12 +16,12 @@ import time
 import zlib
 
 import pytest
-from conftest import ROOT, SHARED
+from conftest import OF_THIS_RUN, ROOT, SHARED
 
 pytestmark = pytest.mark.logic
 
 SESSION, JSONL = "session_snapshot", "jsonl_snapshot"
-ID = "c84f8b1c-ad37-40a0-8e01-fc28915273a4"
+ID = OF_THIS_RUN
 OLD = "20200101T{:06d}Z"
 STAMP = re.compile(r"[0-9]{8}T[0-9]{6}Z")
 INTACT = "archive integrity:   OK  ("
@@ -692,7 +692,7 @@ def test_default_target(sh, source, out, tmp_path):
     path = take(sh, SESSION, source, out)["path"]
     assert sh(f'{SESSION} --restore "$P"', P=path, cwd="/").rc == 0
     assert (out / "notes.md").read_bytes() == source.read_bytes()
-    name = f"csb-test-{os.getpid()}-{random.randbytes(6).hex()}.jsonl"
+    name = f"csb-test-{os.getpid()}-{os.urandom(6).hex()}.jsonl"
     (tmp_path / name).write_text("x")
     path = take(sh, JSONL, tmp_path / name, out)["path"]
     try:
