@@ -154,6 +154,22 @@ def held(sh, git_dir='"$CSB_HOME/git"', ref="main"):
     return found
 
 
+def blob(data):
+    """The id that git gives to bytes."""
+    return hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()
+
+
+def files_below(top):
+    """{path: bytes} of the files below a directory."""
+    found = {}
+    for folder, _, names in os.walk(top):
+        for name in names:
+            path = os.path.join(folder, name)
+            with open(path, "rb") as file:
+                found[os.path.relpath(path, top)] = file.read()
+    return found
+
+
 def backup_log(home, kind="backup"):
     """The runs that backup.log knows; kind="tidy": those that looked after the store."""
     text = (home.backup / "backup.log").read_text()

@@ -17,6 +17,7 @@ import tarfile
 
 import faults
 import pytest
+from conftest import files_below
 
 pytestmark = pytest.mark.logic
 
@@ -51,16 +52,6 @@ def grow(box):
     put(box.claude, f"projects/-p/{TWO}.jsonl", LINE % (TWO, 4, 4, "another"))
     put(box.claude, "skills/s/SKILL.md", "a skill\n")
     os.unlink(f"{box.claude}/todos/gone.json")
-
-
-def files(top):
-    """{path: bytes} of the files below a directory."""
-    found = {}
-    for folder, _, names in os.walk(top):
-        for name in names:
-            with open(os.path.join(folder, name), "rb") as file:
-                found[os.path.relpath(os.path.join(folder, name), top)] = file.read()
-    return found
 
 
 def git(box, *words, given=b""):
@@ -189,7 +180,7 @@ class Store:
         return store_faults(box) + index_faults(box)
 
     def done(self, box, done):
-        bad = [] if held(box) == files(box.claude) else ["the backup was said to be done"]
+        bad = [] if held(box) == files_below(box.claude) else ["the backup was said to be done"]
         return bad + (self.listed(box) if self.parallel else [])
 
     def listed(self, box):
@@ -207,7 +198,7 @@ class Store:
             done = box.tool("csb-gitcommit", given=changes.out)
             done = changes if changes.rc else done
         return saw(done, "the next run") or self.sound(box) + [
-            "the next run left something out"] * (held(box) != files(box.claude)) + (
+            "the next run left something out"] * (held(box) != files_below(box.claude)) + (
                 self.listed(box) if self.parallel else [])
 
 
@@ -252,7 +243,7 @@ class Restore(Store):
     def prepare(self, box):
         fill(box)
         assert box.tool("csb-backup").rc == 0
-        self.all = {path: data for path, data in files(box.claude).items() if ONE in path}
+        self.all = {path: data for path, data in files_below(box.claude).items() if ONE in path}
         for path in self.all:
             self.mtime = os.stat(f"{box.claude}/{path}").st_mtime_ns
             os.unlink(f"{box.claude}/{path}")
@@ -261,11 +252,11 @@ class Restore(Store):
 
     def sound(self, box):
         return store_faults(box) + [
-            f"{path} is there with other bytes" for path, data in files(box.claude).items()
+            f"{path} is there with other bytes" for path, data in files_below(box.claude).items()
             if ONE in path and "/.csb-tmp-" not in path and self.all.get(path) != data]
 
     def done(self, box, done):
-        there = files(box.claude)
+        there = files_below(box.claude)
         return [f"{path} is not there" for path in self.all if path not in there]
 
     def again(self, box):
@@ -291,7 +282,7 @@ class Repair(Store):
         return [] if not done.returncode else [f"the store: {done.stderr}"]
 
     def done(self, box, done):
-        return store_faults(box) + ["not repaired"] * (held(box) != files(box.claude))
+        return store_faults(box) + ["not repaired"] * (held(box) != files_below(box.claude))
 
     def again(self, box):
         return saw(box.tool(*self.words), "the next run") or self.done(box, None)
@@ -321,7 +312,7 @@ class Pack(Store):
 
     def again(self, box):
         return saw(self.backup(box), "the next run") or self.sound(box) + [
-            "the next run left something out"] * (held(box) != files(box.claude))
+            "the next run left something out"] * (held(box) != files_below(box.claude))
 
 
 class Tidy(Pack):

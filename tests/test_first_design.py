@@ -22,11 +22,6 @@ def sha256(data):
     return hashlib.sha256(data).hexdigest()
 
 
-def blob(data):
-    """The id that git gives to bytes."""
-    return hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()
-
-
 class Old:
     """A home with a store that the first design wrote, and what is known of its files."""
 

@@ -18,6 +18,7 @@ import zlib
 import corpus
 import faults
 import pytest
+from conftest import blob
 
 sys.path.insert(0, os.path.join(os.path.dirname(__file__), "../lib"))
 
@@ -47,11 +48,6 @@ def text(r, size):
             r.randbytes(8).hex().encode(), body.encode()))
         size -= len(out[-1])
     return b"".join(out)
-
-
-def blob(data):
-    """The id that git gives to bytes."""
-    return hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()
 
 
 class Large:
