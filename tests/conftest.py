@@ -39,8 +39,9 @@ SEED = int(os.environ.get("CSB_SEED") or (random.randrange(10**9) if SOAK else 1
 OURS = ("HOME", "CLAUDE_CONFIG_DIR", "CSB_HOME", "GIT_CONFIG_GLOBAL", "GIT_CONFIG_SYSTEM")
 
 
-# What tests pipe together most: all of it into the index, all of it into the store.
-INDEX = "csb-find | csb-index"
+# What tests need most: all of it in the index (as csb-find | csb-index, with a program less), all
+# of it in the store.
+INDEX = "csb-index --on-disk"
 STORE = "csb-changes | csb-gitcommit"
 WHEN = 1767323045       # 2026-01-02T03:04:05Z
 # A session of which a snapshot comes back to /tmp, where another run must not meet it.
@@ -189,7 +190,8 @@ def payload(event="SessionEnd", number=0, **more):
 
 
 def pytest_configure(config):
-    """Have the times of files follow faketime's clock."""
+    """Have the times of files follow faketime's clock; the mask and the time zone are the same for
+    everybody."""
     shifted.start_again(config)
     random.seed("collection")
     os.umask(0o022)

@@ -360,7 +360,7 @@ def test_while_it_works_and_after_it_was_killed(sh, claude, home, stages, tmp_pa
 @pytest.mark.parametrize("options", [
     "--wait x", "--wait -1", "--wait nan", "word", "--nope", "--no-commit --session x",
     "--session ''", "--session x --first y"])
-@pytest.mark.few(4)
+@pytest.mark.few(2)
 def test_misuse(sh, claude, home, options):
     done = sh(f"csb-backup {options}")
     assert (done.rc, done.out, done.err.count("\n")) == (2, "", 1)

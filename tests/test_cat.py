@@ -94,7 +94,7 @@ def test_a_line_above_8_mb_is_shortened_and_named(sh, put):
 
 @both
 @pytest.mark.parametrize("word", [ID, ID.upper(), ID[:8], ID[:8].upper(), ID[-6:].upper()])
-@pytest.mark.few(5)
+@pytest.mark.few(2)
 def test_an_id_in_either_case(sh, put, tool, word):
     put(transcript("a"))
     assert said(sh, f"{tool} {word}") == ["a"]
@@ -104,7 +104,7 @@ def test_an_id_in_either_case(sh, put, tool, word):
 @both
 @pytest.mark.parametrize("word", [UPPER, UPPER.lower(), UPPER[:8].lower()])
 @pytest.mark.parametrize("way", ["on disk", "deleted"])
-@pytest.mark.few(4)
+@pytest.mark.few(2)
 def test_a_session_with_a_name_in_upper_case(sh, put, tool, word, way):
     """As --session-id with macOS' uuidgen makes it."""
     put(transcript("a"), UPPER)
@@ -134,6 +134,7 @@ def back_up_a_move(sh, home):
 
 
 @both
+@pytest.mark.few(1)
 def test_a_session_that_moved_and_was_deleted(sh, home, once, tool):
     """It is one session, by its id and by either path; what it was before, too."""
     path = once(back_up_a_move)
@@ -160,6 +161,7 @@ def test_a_moved_session_by_the_path_that_it_had(sh, home, put, tool):
 
 
 @both
+@pytest.mark.few(1)
 def test_a_stub_hides_nothing(sh, home, put, tool):
     """A copy without messages, on disk or stored, beside the one that was deleted."""
     put(transcript("a", "b"))
@@ -173,6 +175,7 @@ def test_a_stub_hides_nothing(sh, home, put, tool):
 
 
 @both
+@pytest.mark.few(1)
 def test_two_that_truly_differ_are_not_chosen_between(sh, put, tool):
     put(transcript("a", "b"))
     put(transcript("x", "y"), project="-q")
@@ -183,6 +186,7 @@ def test_two_that_truly_differ_are_not_chosen_between(sh, put, tool):
 
 
 @both
+@pytest.mark.few(1)
 def test_a_transcript_deeper_than_claude_code_looks(sh, home, tool):
     """People and programs put them there; it is found, now and once it is gone."""
     put_into(home, f"projects/-p/kept/{ID}.jsonl", transcript("a"), mtime=time.time())
@@ -192,6 +196,7 @@ def test_a_transcript_deeper_than_claude_code_looks(sh, home, tool):
 
 
 @both
+@pytest.mark.few(1)
 def test_as_it_was_at_a_time(sh, home, tool):
     """A commit, or the last one before a time; a day means all of it."""
     store = "git --git-dir=$CSB_HOME/git"
@@ -256,7 +261,7 @@ TITLES = {
 
 @pytest.mark.parametrize("name", TITLES)
 @pytest.mark.parametrize("filler", [0, 300_000])
-@pytest.mark.few(4)
+@pytest.mark.few(2)
 def test_the_title_is_known_wherever_it_stands(sh, put, name, filler):
     """Also far from the end; a prompt is none that somebody gave, but heads a log."""
     records, title = TITLES[name]

@@ -156,7 +156,7 @@ def test_help_is_the_manual(sh, tool):
 @pytest.mark.logic
 @each
 @pytest.mark.parametrize("word", ["-?", "--versio", "--claude-dir=", "--git-dir="])
-@pytest.mark.few(24)
+@pytest.mark.few(12)
 def test_misuse_is_2_and_one_line(sh, tool, word):
     """1 where 2 would block the client of a hook."""
     done = sh(f"{tool} {word}")
@@ -165,7 +165,7 @@ def test_misuse_is_2_and_one_line(sh, tool, word):
 
 @pytest.mark.logic
 @each
-@pytest.mark.few(10)
+@pytest.mark.few(6)
 def test_reader_that_left(sh, tool, ready):
     """A pipe that nobody reads any more ends the tool without a word."""
     done = sh(f"{CLOSED_PIPE}{tool} --help >&3")
@@ -176,7 +176,7 @@ def test_reader_that_left(sh, tool, ready):
 
 @pytest.mark.logic
 @each
-@pytest.mark.few(12)
+@pytest.mark.few(8)
 def test_full_disk(sh, tool, ready):
     """Output that cannot be written is an error, in one line."""
     done = sh(f"{tool} --help >/dev/full")
@@ -187,7 +187,7 @@ def test_full_disk(sh, tool, ready):
 
 @pytest.mark.logic
 @each
-@pytest.mark.few(10)
+@pytest.mark.few(6)
 def test_closed_streams(sh, tool, ready):
     """Without stdin, stdout or stderr at all: the same work, or an error, never a mess."""
     assert sh(f"{tool} --no-such-option 2>&-").out == ""
@@ -225,7 +225,7 @@ def interrupt(process):
 @pytest.mark.logic
 @pytest.mark.parametrize("tool", [
     name for name in FILTERS if name not in ("csb-redact", "csb-remap")])
-@pytest.mark.few(12)
+@pytest.mark.few(6)
 def test_ctrl_c_while_reading(home, sh, tool, ready):
     """130 and not a word. (The tool reads its input once it complains of the first line, which is
     as good as any other to csb-redact and csb-remap.)"""
@@ -257,7 +257,7 @@ def test_ctrl_c_in_a_del(home):
     name for name in SOURCES if name not in (
         "csb-config", "csb-gc", "csb-push", "csb-schedule",
         "csb-setup", "csb-status")])
-@pytest.mark.few(6)
+@pytest.mark.few(4)
 def test_ctrl_c_while_writing(home, sh, ready):
     """130 and not a word, into a pipe too small for the output, that nobody reads."""
     reader, writer = os.pipe()

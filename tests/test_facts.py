@@ -231,7 +231,7 @@ def test_only_what_was_appended_is_parsed(facts):
     (lambda text: b"\0" * len(text), True), (lambda text: b"\0" * 2 * len(text), True),
     (lambda text: b" " + text, True), (lambda text: text.replace(b"one", b"ONE"), True),
     (lambda text: text[:100], True), (lambda text: line("x") * 9, True)])
-@pytest.mark.few(4)
+@pytest.mark.few(2)
 def test_a_rewrite_is_noticed(facts, change, rewritten):
     text = line("one") + line("two" * 500000) + line("tail").rstrip()
     before = facts([text])[0]
@@ -259,7 +259,7 @@ def test_a_rewrite_is_noticed(facts, change, rewritten):
         (rb"\ud83d\ude00" + b"x y " * 2_097_000, "\U0001f600x" + " y x" * 49 + " \u2026"),
         ("\u00e9 ".encode() * 1_390_000 + rb"\ud83d\ude00" + b"x y " * 1_000_000,
          "\u00e9 " * 99 + "\u00e9\u2026")))], ids=range(18))
-@pytest.mark.few(5)
+@pytest.mark.few(2)
 def test_memory(sh, home, tmp_path, text, shown_as):
     """Whatever the file, 64 MB at most; a line above 8 MB is shortened, and one above 1 MB with very
     many values is not decoded."""

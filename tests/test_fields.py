@@ -69,7 +69,7 @@ USAGE = {
 
 
 @pytest.mark.parametrize("what", USAGE)
-@pytest.mark.few(4)
+@pytest.mark.few(2)
 def test_tokens(learn, what):
     """Once an answer; and the same when each line is read by a run of its own."""
     lines, total = USAGE[what]
@@ -165,7 +165,7 @@ PARENTS = {
 
 
 @pytest.mark.parametrize("what", PARENTS)
-@pytest.mark.few(4)
+@pytest.mark.few(2)
 def test_parent(learn, what):
     text, parent = PARENTS[what]
     assert learn(text)["shown"].get("parent_session_id") == parent
@@ -238,7 +238,7 @@ REPLAYS = {
 
 
 @pytest.mark.parametrize("what", REPLAYS)
-@pytest.mark.few(4)
+@pytest.mark.few(2)
 def test_what_is_written_once_more_counts_once(learn, what):
     """After a compaction the client appends earlier rows; also if a run came between."""
     lines = talk(60)

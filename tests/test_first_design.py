@@ -97,7 +97,7 @@ def test_the_fixture_is_what_it_says(any_old):
 
 
 @pytest.mark.parametrize("options", ["", "--deep"])
-@pytest.mark.few(3)
+@pytest.mark.few(2)
 def test_it_is_verified(sh, any_old, options):
     done = sh(f"csb-verify {options}").ok()
     checked = {record["path"] for record in done.records if record["kind"] == "check"}
@@ -130,7 +130,7 @@ def test_sessions_come_back(sh, home, any_old):
     assert len(gone) == 2 and gone.items() <= any_old.disk().items()
 
 
-@pytest.mark.few(2)
+@pytest.mark.few(1)
 def test_every_version_of_the_large_one_comes_back(sh, home, any_old):
     """As the history lists them, the moved one's under its old path and its new one."""
     records = sh(f"csb-history {LARGE}").ok().records
@@ -147,7 +147,7 @@ def test_every_version_of_the_large_one_comes_back(sh, home, any_old):
     assert set(found) == set(wanted)
 
 
-@pytest.mark.few(2)
+@pytest.mark.few(1)
 def test_it_is_extended(sh, home, any_old):
     """A backup stores what is new, and a large transcript that grows goes on in its pack."""
     def more():
@@ -221,6 +221,7 @@ def test_a_person_and_their_gc_go_on(sh, home, old):
 
 
 @pytest.mark.parametrize("case", REFS)
+@pytest.mark.few(2)
 def test_a_home_that_moved_is_adopted(sh, home, old, case):
     """Until then nothing is stored: status 3, and what to do is said. The first design noted
     whole paths in config.json: they lead to where the home was."""

@@ -133,6 +133,7 @@ def test_help_of_a_tool(sh, tools):
     ("rebuild", "'rebuild-index'"), ("jsonl_snapshots", "'jsonl_snapshot'"), ("git", ""),
     ("sh", ""), ("../bin/csb-list", ""), ("''", ""), ("'l\ni\x1bst'", ""), ("qqqqqqq", ""),
     ("csb", "")])
+@pytest.mark.few(6)
 def test_an_unknown_name_suggests_the_nearest(sh, line, near):
     done = sh(f"csb {line} --some option")
     assert (done.rc, done.out, done.err.count("\n")) == (2, "", 1), done
@@ -158,6 +159,7 @@ def test_words_that_hands_expect(sh, stages, typed, meant):
     assert said == " ".join(["SAID", *words, "csb", tool])
 
 
+@pytest.mark.logic
 @pytest.mark.parametrize("typed, instead", [
     ("distill x", "csb log --tools none ID"), ("update build-fts5", "csb search"),
     ("rm 3f4a", "csb restore"), ("lost", "csb list --deleted"), ("diff", "csb-cat --at"),
@@ -168,9 +170,11 @@ def test_words_of_other_programs(sh, stages, typed, instead):
     assert (done.rc, done.out, done.err.count("\n")) == (2, "", 1) and instead in done.err
 
 
+@pytest.mark.soak
 @pytest.mark.logic
-def test_whatever_hands_type_after_a_loss(sh, home, once):
+def test_whatever_hands_type_after_a_loss(sh, home, once, rounds):
     """It works, or says what to type."""
+    some = slice(None, None, rounds(2, 1))
     once(one_stored)
     (path,) = home.claude.glob("projects/*/*.jsonl")
     session_id = path.stem
@@ -179,13 +183,13 @@ def test_whatever_hands_type_after_a_loss(sh, home, once):
     for words in ("restore all", "restore --all", "restore deleted", "rescue", "restore all -n",
                   f"restore {path}", f"restore {relative}", f"restore {session_id}.jsonl",
                   f"restore --project {path.parent.name} {session_id}",
-                  "restore --deleted --since yesterday", "restore --deleted --since today"):
+                  "restore --deleted --since yesterday", "restore --deleted --since today")[some]:
         path.unlink(missing_ok=True)
         done = sh(f"csb {words}")
         assert done.rc == 0 and path.exists() == ("-n" not in words), (words, done)
 
     path.unlink(missing_ok=True)
-    for words in ("deleted", "gone", "list --lost", "list --gone", "list -a", "ls --missing"):
+    for words in ("deleted", "gone", "list --lost", "list --gone", "list -a", "ls --missing")[some]:
         assert session_id[:8] in sh(f"csb {words}").out, words
     for words in ("restore parser", "restore it please"):
         done = sh(f"csb {words}")
@@ -257,6 +261,7 @@ def test_list_of_deleted_sessions(sh, home):
     assert re.search(r"deleted (today|yesterday)$", out, re.M)
 
 
+@pytest.mark.long
 @pytest.mark.logic
 def test_backup_as_text(sh, home):
     """What changed, and a sentence; on a terminal that alone, unless more is asked for."""
@@ -301,6 +306,7 @@ def test_tools_without_records_are_run_as_they_are(sh, home):
     assert sh("csb fmt --oneline", record).ok().out == sh("csb-fmt --oneline", record).ok().out
 
 
+@pytest.mark.logic
 def test_messages_fit_the_terminal(sh, home):
     """They are broken between words; a long path stays whole, and a pipe gets a line."""
     message = sh("csb lst").err
@@ -317,6 +323,7 @@ def test_messages_fit_the_terminal(sh, home):
     assert path in screen
 
 
+@pytest.mark.logic
 def test_records_come_as_text(sh, home):
     write(home, 1)
     write(home, 2)
@@ -341,6 +348,7 @@ def test_stores_and_directories_of_ones_own(sh, home, tmp_path):
 @pytest.mark.logic
 @pytest.mark.parametrize("code, rc", [("sys.exit(5)", 5), ("sys.exit(2)", 2), ("sys.exit(75)", 75),
                                       ("os.kill(os.getpid(), signal.SIGKILL)", 137), ("", 0)])
+@pytest.mark.few(3)
 def test_the_status_is_the_tools(sh, stages, code, rc):
     stages("csb-backup", f"print('{{\"a\":1}}', flush=True)\n{code}")
     done = sh("csb backup")
@@ -401,6 +409,7 @@ def test_without_anything(sh, home):
                         "Another place: --claude-dir\n")
 
 
+@pytest.mark.long
 @pytest.mark.logic
 def test_broken_pipes_and_full_disks(sh, home):
     write(home, *range(1, 10))
@@ -416,6 +425,7 @@ def test_broken_pipes_and_full_disks(sh, home):
 @pytest.mark.parametrize("line, rc", [
     ("csb list 2>&-", 0), ("csb search question 2>&-", 0), ("csb list <&- >&- 2>&-", 1),
     ("csb config <&- >&- 2>&-", 1), ("csb schedule --print <&- >&- 2>&-", 1)])
+@pytest.mark.few(3)
 def test_streams_that_are_closed(sh, home, once, line, rc):
     """Nobody hears what is said: the answer is the same, and a status of ours."""
     once(one_stored)
@@ -461,6 +471,7 @@ def test_what_shows_the_records(sh, home):
 
 @pytest.mark.logic
 @pytest.mark.parametrize("tool", ["csb-show", "csb-tree", "csb-scan"])
+@pytest.mark.few(1)
 def test_what_asks_the_index_finds_new_sessions(sh, home, stages, tool):
     write(home, 1)
     stages(tool, "os.execvp('csb-list', ['csb-list', *sys.argv[1:]])")

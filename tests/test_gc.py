@@ -238,6 +238,7 @@ def test_the_generation_before_goes_when_the_new_one_was_read_back(sh, home, sto
     assert set(second) < left and len(left) == 3 and len(left & set(first)) == 1
 
 
+@pytest.mark.long
 def test_versions_that_were_rewritten_become_differences(sh, home, store):
     """Rewrites of a transcript of 2 MB cost little once they are packed."""
     path = home.claude / f"projects/-p/{ID.format(1)}.jsonl"
@@ -308,7 +309,7 @@ def test_a_pack_of_versions_without_its_keep_stays_small(sh, home, store, again)
     """It is not compressed anew, whatever zlib notes there: each version would become whole."""
     file = home.claude / f"projects/-p/{ID.format(1)}.jsonl"
     file.parent.mkdir(parents=True)
-    for _ in range(6):
+    for _ in range(4):
         with open(file, "a") as out:
             out.write("".join(f'{{"text":"{random.randbytes(300).hex()}"}}\n' for _ in range(2000)))
         sh("csb-changes | csb-gitcommit >/dev/null").ok()
@@ -372,6 +373,7 @@ exit $status
     assert 0 < store.loose() < 10
 
 
+@pytest.mark.long
 def test_two_at_once(sh, home, store, grown):
     """One waits for the other: neither complains, nothing is lost."""
     forged(store, None)

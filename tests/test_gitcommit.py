@@ -114,7 +114,7 @@ STATES = {
 
 
 @pytest.mark.parametrize("state", STATES)
-@pytest.mark.few(3)
+@pytest.mark.few(2)
 def test_the_users_repository_is_left_as_it_was(sh, home, listing, state):
     data = fill(home)
     (home.path / ".gitconfig").write_text(

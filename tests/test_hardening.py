@@ -96,7 +96,7 @@ def test_nobody_else_can_read_what_is_written(sh, home, transcript, mask):
 
 @pytest.mark.parametrize("how", ["truncated", "blanked", "rewritten", "rewritten and longer",
                                  "rewritten at the same size"])
-@pytest.mark.few(2)
+@pytest.mark.few(1)
 def test_a_rewritten_transcript_keeps_both_versions_and_is_told(sh, home, transcript, how):
     """Old bytes that are no longer a prefix raise the alarm, whatever the size; both are kept."""
     old = transcript.read_bytes()

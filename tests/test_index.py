@@ -15,6 +15,7 @@ pytestmark = pytest.mark.logic
 
 DATA = os.path.join(SHARED, "data", "transcripts.tar.xz")
 GROWTH = os.path.join(SHARED, "data", "growth.tar.xz")
+INDEX = "csb-find | csb-index"
 ALL = "csb-list --all --sort size"
 
 
@@ -954,7 +955,7 @@ LATER = {
 
 
 @pytest.mark.parametrize("case", LATER)
-@pytest.mark.few(4)
+@pytest.mark.few(2)
 def test_what_a_transcript_says_no_more_is_gone_from_the_index(sh, put, home, case):
     """It is what the file says now, as if the index were made anew."""
     put(1, "".join(facts_that_go()))

@@ -95,7 +95,7 @@ def news(sh):
 
 @pytest.mark.parametrize("number", [1, 2])
 @pytest.mark.parametrize("step", STEPS)
-@pytest.mark.few(4)
+@pytest.mark.few(3)
 def test_a_kill_between_two_steps_loses_nothing(sh, home, killed, step, number):
     """Portions that were acknowledged stay, the others are stored by the next run."""
     for one in range(6):

@@ -225,7 +225,7 @@ def test_a_bad_line_costs_itself(sh, put, name):
 
 
 @pytest.mark.parametrize("name", ODD)
-@pytest.mark.few(3)
+@pytest.mark.few(2)
 def test_what_is_odd_but_good(sh, put, name):
     data, texts = ODD[name]
     put(data)
@@ -484,6 +484,7 @@ def test_subagents_are_one_line_or_whole(sh, put, home):
 
 
 @pytest.mark.parametrize("way", ["deleted", "husk", "transcript only"])
+@pytest.mark.few(2)
 def test_subagents_of_what_is_gone(sh, put, home, way):
     path = with_subagents(put, home)
     if way != "husk":
@@ -635,7 +636,7 @@ MISUSE = [("csb-log 3f4a9b1", 2, "names 2 sessions"), ("csb-log 3f4a9b1", 2, f"c
 
 
 @pytest.mark.parametrize("line, rc, words", MISUSE)
-@pytest.mark.few(3)
+@pytest.mark.few(2)
 def test_status(sh, put, line, rc, words):
     put(small())
     put(lines(GOOD), OTHER)

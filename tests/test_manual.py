@@ -100,7 +100,7 @@ def test_no_page_has_what_groff_warns_of(pages):
 
 
 @pytest.mark.parametrize("tool", TOOLS)
-@pytest.mark.few(7)
+@pytest.mark.few(4)
 def test_a_page_says_what_help_says(sh, pages, tool):
     """Every line of the manual, and every option."""
     text = plain((pages / f"{tool}.1").read_text())
@@ -235,7 +235,7 @@ LINES = [
 
 
 @pytest.mark.parametrize("line, words", LINES)
-@pytest.mark.few(6)
+@pytest.mark.few(3)
 def test_bash_completes(sh, shells, tmp_path, line, words):
     (tmp_path / "work" / "a b").mkdir(parents=True)
     (tmp_path / "work" / "ab").touch()

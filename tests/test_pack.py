@@ -219,6 +219,7 @@ def test_ten_kilobytes_more_of_a_transcript(sh, home, seeded, rounds, figure):
     large.sound().intact()
 
 
+@pytest.mark.long
 @logic
 @pytest.mark.parametrize("path", ["history.log", "projects/-p/x/tool-results/out.txt"])
 @pytest.mark.few(1)
@@ -271,7 +272,7 @@ def test_a_file_that_was_small(sh, home, seeded):
     ("cd .claude-backup/git/objects/pack; chmod u+w *; rm *.keep; "
      "git --git-dir=$HOME/.claude-backup/git repack -adq", True),
     ("csb-gc --now >/dev/null", False)])
-@pytest.mark.few(2)
+@pytest.mark.few(1)
 def test_packed_in_the_middle(thrice, tidy, fresh):
     """Whoever packs the store: nothing is lost, and it goes on, after two copies at most."""
     large = thrice
@@ -416,7 +417,7 @@ def test_a_fork(large):
 @logic
 @pytest.mark.parametrize("where", ["stream", "head", "first", "last", "delta", "trailer",
                                    "pack head", "idx"])
-@pytest.mark.few(2)
+@pytest.mark.few(1)
 def test_a_bit_flipped_in_the_newest_pack(thrice, where):
     """The generation before is still there, and the next backup makes all anew."""
     large = thrice
@@ -645,7 +646,7 @@ def test_killed_before_git_sees_it(thrice):
 @logic
 @pytest.mark.parametrize("call, number", [
     ("rename", 1), ("rename", 2), ("rename", 3), ("fsync", 1), ("fsync", 3), ("fsync", 5)])
-@pytest.mark.few(2)
+@pytest.mark.few(1)
 def test_an_error_leaves_nothing(large, appended, call, number):
     """No space for a part of it: it is said, and no pack is left that nobody sees."""
     box, records = appended
@@ -743,6 +744,7 @@ def test_where_no_pack_can_grow(large, why):
 # --- beside others -------------------------------------------------------------------
 
 
+@pytest.mark.long
 @logic
 def test_a_multi_pack_index_is_forgotten(large):
     """It would name packs that csb-gc removes, and git would store whole copies for ever."""
@@ -842,6 +844,7 @@ def test_their_gc_meanwhile(sh, home, seeded, rounds, figure):
     large.intact().sound()
 
 
+@pytest.mark.long
 @pytest.mark.soak
 @logic
 def test_while_it_changes(large, rounds, figure):
@@ -1045,6 +1048,7 @@ def names(store):
 
 
 @pytest.mark.parametrize("size", [0, 1, 15, 16, BIG - 1, BIG, BIG + 1, 1 << 24])
+@pytest.mark.few(5)
 def test_sizes_at_the_limits(home, store, seeded, size):
     """Of heads, blocks, windows and copies of deltas."""
     path = home.path / "file"

@@ -211,8 +211,8 @@ sys.exit(status)' <~/in"""
 
 
 @pytest.mark.parametrize("count, size, large", [
-    (70, MB, 0), (70, 600_000, 20 * MB),
-    pytest.param(31_000, 100, 0, marks=pytest.mark.long)])
+    (70, 600_000, 20 * MB), (70, MB, 0), (31_000, 100, 0)])
+@pytest.mark.few(1)
 def test_its_memory_is_bounded(sh, home, seeded, count, size, large):
     """64 MB, git included, for files that do not compress, beside a large one, and for very many.
     """

@@ -29,7 +29,7 @@ def tried(box, situation, given, rounds, seeded, figure, check, name):
     assert done.rc == 0, done
     assert files_below(box.home) == final(top), "the trace does not say what the run did"
     every = list(powercut.states(top, events, seeded, TEMPORARY, *rounds((3, 2, 20), (6, 40, 130))))
-    most = rounds(30, 2000)
+    most = rounds(16, 2000)
     some = every if len(every) <= most else [
         *seeded.sample(every[:-most // 2], most // 2), *every[-most // 2:]]
     wrong = []

@@ -48,7 +48,7 @@ GONE = {
 
 @pytest.mark.parametrize("gone", GONE)
 @pytest.mark.parametrize("stored", [False, True])
-@pytest.mark.few(5)
+@pytest.mark.few(3)
 def test_what_is_gone_comes_back(sh, home, listing, three, gone, stored):
     """Whether the store knows of it yet or not, and without an index."""
     before = listing(home.claude / "projects")
@@ -68,6 +68,7 @@ def test_what_is_gone_comes_back(sh, home, listing, three, gone, stored):
 
 
 @pytest.mark.parametrize("thing", ["mkdir {}", "mkdir -p {}/sub", "mkfifo {}"])
+@pytest.mark.few(1)
 def test_what_is_no_file_is_no_transcript(sh, home, three, thing):
     """Something else has its name: the session is gone, and --force brings it back."""
     path = home.claude / f"projects/-w/{name(1)}.jsonl"

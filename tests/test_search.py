@@ -271,6 +271,7 @@ def test_a_typed_command_is_found_as_it_is_shown(sh, put):
 
 @pytest.mark.parametrize("opening, closing, inner", [
     ('{"k":[', "]}", '"deep needle"'), ("[", "]", '"deep needle"')])
+@pytest.mark.few(1)
 def test_what_is_nested_deeply_stops_no_search(sh, put, opening, closing, inner):
     """In what a tool was given, and in its result."""
     call = json.dumps({"type": "tool_use", "id": "t", "name": "Open", "input": "@"})
@@ -407,6 +408,7 @@ def test_a_damaged_index_is_made_anew(sh, put, home, damage):
     assert len(hits(sh, "alpha")) == 300 and path.stat().st_mode & 0o777 == 0o600
 
 
+@pytest.mark.long
 def test_killed_while_it_builds(sh, put, home, tools):
     """Whenever it is killed, the next one finds everything, once."""
     for number, name in enumerate(IDS):
@@ -436,6 +438,7 @@ def test_it_goes_on_where_it_stopped(sh, put, home):
     assert len(row_ids(home) & before) == 2
 
 
+@pytest.mark.long
 def test_two_at_once(sh, put):
     for name in IDS[:4]:
         put(name, *(said(f"{name[0]} alpha {n} " + "filler " * 40, number=n) for n in range(200)))
@@ -509,7 +512,7 @@ def versions_of(texts, kind):
 @pytest.mark.parametrize("kind", [
     "pruned", "cut off, and grown", "another", "edited in place"])
 @pytest.mark.parametrize("is_indexed", [True, False])
-@pytest.mark.few(2)
+@pytest.mark.few(1)
 def test_what_only_older_versions_hold_is_found(sh, put, home, kind, is_indexed):
     """Whether it was searched before the rewrite, or the index was made afterwards."""
     texts = ["the aqueduct prompt", "the sluice", "the third", "the fourth"]
@@ -535,6 +538,7 @@ def test_what_only_older_versions_hold_is_found(sh, put, home, kind, is_indexed)
 
 
 @pytest.mark.parametrize("is_indexed", [True, False])
+@pytest.mark.few(1)
 def test_what_was_said_before_a_rewrite_and_a_move_is_found(sh, put, home, is_indexed):
     """Only the project that it was in then has that version."""
     put(ONE, said("the aqueduct"), said("the sluice"))
@@ -711,7 +715,7 @@ def test_the_end_of_a_deleted_session_is_found(sh, put, home):
     ("foo", "\u4e2dfoo\u6587", ["foo"]), ("\u0430\u0434", "\u0410\u0434!", ["\u0410\u0434"]),
     ("-F 'a  b'", "x a  b", ["a b"]), ("-E 'b.*z'", "a b" + "c" * 900 + "z", ["b" + "c" * 239]),
     ("-F '\n  two'", "one\n  two", [" two"])])
-@pytest.mark.few(4)
+@pytest.mark.few(2)
 def test_the_snippet_shows_its_match(sh, put, query, text, marked):
     put(ONE, said(text))
     for scope in ("", "--tools "):
@@ -737,6 +741,7 @@ def test_a_folder_that_cannot_be_read(sh, put, home):
     assert len(sh("csb-search alpha --role user").ok().records) == 3
 
 
+@pytest.mark.long
 def test_a_deleted_session_whose_end_nobody_stored(sh, put, home):
     """What the store has of it is found and shown, with the commit that has it, and no more."""
     path = put(ONE, said("the beginning"))

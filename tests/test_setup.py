@@ -45,6 +45,7 @@ def marks(done):
     return [(line[2:4], line[6:]) for line in lines if line.startswith("  ")]
 
 
+@pytest.mark.long
 def test_an_age_that_was_none_comes_back_as_it_was(sh, machine):
     machine.settings.write_text('{"cleanupPeriodDays": "7"}')
     assert sh("csb-setup --yes --keep-days 400").rc == 0
@@ -314,6 +315,7 @@ def test_the_hooks_of_another_csb_are_replaced(sh, machine, line):
     assert f"stays: SessionEnd: {line}\n" in done.out
 
 
+@pytest.mark.long
 def test_a_repository_of_ones_own(sh, machine):
     """Sessions do not go where its owner looks for them: that is said, with the way to push."""
     sh("git init -q ~/.claude").ok()

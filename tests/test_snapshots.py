@@ -221,6 +221,7 @@ def test_directory_of_the_user(sh, tool, source, home, name):
 
 
 @both
+@pytest.mark.few(1)
 def test_any_name_comes_back(sh, tool, home, out, tmp_path):
     """Also through a pipe of records; a sidecar keeps its four lines and tells the name."""
     for name in NASTY:
@@ -266,7 +267,7 @@ def test_a_name_that_is_too_long(sh, home, out):
 
 @both
 @pytest.mark.parametrize("size", [0, 1, (1 << 20) - 1, 1 << 20, (1 << 20) + 1, 5 << 20])
-@pytest.mark.few(8)
+@pytest.mark.few(6)
 def test_sizes(sh, tool, home, out, tmp_path, size):
     (home.path / "f").write_bytes(random.Random(size).randbytes(size))
     record = take(sh, tool, home.path / "f", out)
@@ -299,7 +300,7 @@ def test_by_hand(sh, home, out):
     (":", 2), ("mkdir f", 2), ("mkfifo f", 2), ("ln -s f f", 2), ("ln -s /dev/null f", 2),
     ("touch x && ln -s x/y f", 2), ("touch f && chmod 000 f", 1),
     ("mkdir d && touch d/f && ln -s d/f f && chmod 000 d", 1)])
-@pytest.mark.few(8)
+@pytest.mark.few(6)
 def test_no_file(sh, tool, home, make, rc):
     """One line, nothing on stdout, nothing made; 2 if FILE is no file, 1 if a pipe names it."""
     sh(make).ok()
@@ -541,6 +542,7 @@ def test_retention(sh, tool, source, out, retain, there, left):
 
 
 @both
+@pytest.mark.few(1)
 def test_the_oldest_by_number(sh, tool, source, out):
     root = OLD.format(1)
     old = [fake(tool, out, root + end) for end in ("", ".1", ".2", ".9", ".10", ".11")]
@@ -1028,6 +1030,7 @@ def test_printed_lines(sh, published, repo, tmp_path, line):
             os.unlink(f"/tmp/{ID}.jsonl")
 
 
+@pytest.mark.long
 @pytest.mark.skipif(not os.path.isdir(os.path.join(SHARED, "data")), reason="no real transcripts")
 def test_real_transcripts(sh, real, out, tmp_path):
     """What users' files really hold comes back byte for byte."""

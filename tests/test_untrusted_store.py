@@ -85,7 +85,7 @@ def test_nothing_of_its_configuration_is_run(home, forge, survive):
 @pytest.mark.parametrize("remote", [
     "url = {evil}\n uploadpack = X uploadpack", "url = x@y:z", "url = ext::X ext",
     "url = git://127.0.0.1:9/x", "url = file://{evil}\n uploadpack = X uploadpack"])
-@pytest.mark.few(3)
+@pytest.mark.few(2)
 def test_objects_that_are_missing_are_not_fetched(home, forge, survive, remote):
     """A store that promises its objects elsewhere does not make git go there."""
     lost = "0123456789abcdef" * 2 + "01234567"
@@ -109,7 +109,7 @@ def test_objects_that_are_missing_are_not_fetched(home, forge, survive, remote):
     " graphColors = red\n[format]\n pretty = %B\n[notes]\n displayRef = refs/heads/*\n[core]\n"
     " abbrev = 4\n logAllRefUpdates = always\n[color]\n ui = always\n[column]\n ui = always\n"
     "[advice]\n statusHints = true\n[versionsort]\n suffix = x\n[tag]\n sort = -x"])
-@pytest.mark.few(4)
+@pytest.mark.few(2)
 def test_a_configuration_that_changes_what_git_prints(sh, home, forge, config):
     """What git log prints stays what is expected, also of a session that only a merge added."""
     one, tree = forge.tip, [transcript(EVIL)]
@@ -185,6 +185,7 @@ def test_a_ref_that_leads_nowhere_blocks_no_tool(sh, home, forge):
 
 
 @pytest.mark.parametrize("name", [b"\xff", b"a\xc2\xa0b", b"\xe2\x80\xa8"])
+@pytest.mark.few(1)
 def test_a_ref_whose_name_is_no_plain_text(sh, home, forge, name):
     """A branch of any name that git allows stops no tool, and is read."""
     tip = forge.commit([transcript(EVIL)])
@@ -203,7 +204,7 @@ def test_a_ref_whose_name_is_no_plain_text(sh, home, forge, name):
     ("objects/info/http-alternates", "http://127.0.0.1:9/\n"), ("commondir", "."),
     ("objects/info/commit-graph", "CGPH rubbish"), ("objects/pack/multi-pack-index", "MIDX x"),
     ("refs/replace/{good}", "{evil}\n"), ("index", "DIRC rubbish"), ("MERGE_HEAD", "\x1b[2J")])
-@pytest.mark.few(2)
+@pytest.mark.few(1)
 def test_files_that_bend_the_history(home, forge, survive, where, text):
     """Grafts, replacements, alternates and their like do not take the good session away."""
     words = {"good": forge.tip, "evil": forge.commit([transcript(EVIL)], parent=False),
@@ -264,7 +265,7 @@ KINDS = {"transcript": transcript(EVIL), "link": (("tasks", EVIL, "x"), LINK, b"
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.few(2)
+@pytest.mark.few(1)
 def test_a_line_of_100_mb_takes_no_memory(sh, home, forge, kind, tools, figure):
     """Each tool, git included, stays below 64 MB, however long the lines of a store are."""
     def blocks():

@@ -243,7 +243,7 @@ def test_fsck_says_what_it_found(sh, home, backed_up):
 
 
 @pytest.mark.parametrize("lost", ["main~1", "main~1^{tree}", "main~1:projects", "main~2"])
-@pytest.mark.few(2)
+@pytest.mark.few(1)
 def test_a_hole_in_the_history_hides_nothing_that_is_newer(sh, home, backed_up, lost):
     """Past a lost commit or tree nobody can look; what the newest tree holds comes back."""
     for number in range(3):
