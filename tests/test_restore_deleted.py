@@ -76,12 +76,12 @@ def test_what_is_no_file_is_no_transcript(sh, home, three, thing):
     lose(home, 1)
     sh(thing.format(shlex.quote(str(path)))).ok()
     for _ in range(2):
-        done = sh("timeout 30 csb-restore --deleted --yes")
+        done = sh("timeout 100 csb-restore --deleted --yes")
         assert done.rc == 1 and "another file is there (--force replaces it)" in done.err
         sh("csb-index --on-disk")
         assert name(1) in sh("csb-list --deleted").ok().out
         backup(sh)
-    done = sh(f"timeout 30 csb-restore --force {name(1)}").ok()
+    done = sh(f"timeout 100 csb-restore --force {name(1)}").ok()
     assert path.read_bytes() == was
     kept, = path.parent.glob("*.replaced")
     assert kept.is_dir() or kept.is_fifo()

@@ -305,8 +305,8 @@ def test_no_file(sh, tool, home, make, rc):
     """One line, nothing on stdout, nothing made; 2 if FILE is no file, 1 if a pipe names it."""
     sh(make).ok()
     name = "--source" if len(make) % 2 else "--restore"
-    for done in (sh(f"timeout 10 {tool} {name} f --dest-dir out"),
-                 sh(f"timeout 10 {tool} --dest-dir out", stdin=b"f\n")):
+    for done in (sh(f"timeout 100 {tool} {name} f --dest-dir out"),
+                 sh(f"timeout 100 {tool} --dest-dir out", stdin=b"f\n")):
         assert (done.rc, done.out) == (rc, "")
         assert re.fullmatch(rf"{tool}: cannot read '{home.path}/f': [^\n]+\n", done.err)
         rc = 1
