@@ -12,7 +12,6 @@ from conftest import LONG, POWERLESS, backup_log, held, name, payload
 
 pytestmark = pytest.mark.logic
 
-SLUG = "-srv-app"
 EVENTS = "SessionStart Stop PreCompact SessionEnd UserPromptSubmit NobodyKnows".split()
 # A stage that waits until a word comes, the first time, and says where it is.
 WAITS = """

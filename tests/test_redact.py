@@ -53,7 +53,6 @@ TOKENS = [
     ("private-key", key_block("OPENSSH PRIVATE KEY")), ("private-key", key_block("EC PRIVATE KEY")),
     ("private-key", key_block("PGP PRIVATE KEY BLOCK")),
 ]
-SHAPES = [f"{kind}-{number}" for number, (kind, _) in enumerate(TOKENS)]
 GITHUB = TOKENS[11][1]
 # A text; what is to be gone from it, and what the marker is.
 PHRASES = [
