@@ -9,7 +9,7 @@ import subprocess
 import time
 
 import pytest
-from conftest import held, name
+from conftest import held, name, put_into
 
 pytestmark = pytest.mark.logic
 
@@ -19,11 +19,7 @@ PORTION = 10**6         # bytes
 
 def put(home, path, data, age=0):
     """Write a file of the Claude directory, an age in seconds ago."""
-    full = home.claude / path
-    full.parent.mkdir(parents=True, exist_ok=True)
-    full.write_bytes(data)
-    then = time.time() - age
-    os.utime(full, (then, then))
+    put_into(home, path, data, mtime=time.time() - age)
 
 
 def commits(sh, home):
