@@ -15,6 +15,7 @@ import json
 import os
 import pty
 import random
+import re
 import select
 import shlex
 import shutil
@@ -90,11 +91,12 @@ def width(text):
 
 
 def on_terminal(sh, home, tool, *records, setup="true", **env):
-    """What a tool writes to a terminal."""
+    """What a tool writes to a terminal, and leaves there: how far it has come it says only where
+    the work takes more than a second, and takes that away."""
     (home.path / "in").write_bytes(lines(*records))
     spawn = f"import pty; pty.spawn(['sh', '-c', '{setup}; {tool} <in'])"
     done = sh(f"python3 -c {shlex.quote(spawn)}", **{"TERM": "xterm", **env})
-    return done.out.replace("\r", "")
+    return re.sub(r"[^\n]*\r\x1b\[K", "", done.out).replace("\r", "")
 
 
 def typed(home, text, keys=b"", *, asked=b"[Y/n]", **env):
