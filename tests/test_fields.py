@@ -132,6 +132,7 @@ def test_folders(sh, tmp_path):
         assert folders == dict.fromkeys(expected, 1), (tool, cwd, given)
 
 
+@pytest.mark.long
 def test_folders_are_bounded(learn):
     text = "".join(call("Read", "/w", file_path=f"/srv/{n}/x") for n in range(20000))
     assert len(learn(text)["shown"]["folders"]) == 10000

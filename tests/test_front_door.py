@@ -346,6 +346,7 @@ def test_records_come_as_text(sh, home):
     assert sh("csb-changes | csb gitcommit").ok().out.startswith("stored ")
 
 
+@pytest.mark.long
 @pytest.mark.logic
 def test_stores_and_directories_of_ones_own(sh, home, tmp_path):
     write(home, 1)

@@ -524,6 +524,7 @@ def test_a_damaged_or_missing_companion(thrice, end, rounds):
     large.intact()
 
 
+@pytest.mark.long
 @logic
 def test_a_keep_that_lies(large):
     """One whose checksum is right, but not what it says, harms and stops nothing."""
@@ -543,6 +544,7 @@ def test_a_keep_that_lies(large):
     large.intact()
 
 
+@pytest.mark.long
 @logic
 def test_other_things_of_that_name(large):
     """What is named like a pack of ours, and is none, is left alone."""
@@ -783,6 +785,7 @@ def test_what_was_mended_is_not_given_up_for_a_damaged_pack(thrice):
     assert (done.rc == 0) == (whole is not None), "csb-restore cannot read what git reads"
 
 
+@pytest.mark.long
 @logic
 def test_their_own_repository(sh, home, seeded):
     """Packs in it survive whatever its owner does, whose work is not touched."""

@@ -75,6 +75,7 @@ def run(command, **env):
     return done.returncode, text, closing
 
 
+@pytest.mark.long
 def test_the_sums_of_all_processes(suite):
     status, text, closing = run(suite(a=GREEN, b=GREEN + SKIPS, c=GREEN))
     assert (status, closing) == (0, "3 passed, 0 failed, 1 skipped")

@@ -137,13 +137,14 @@ def test_what_is_lost_on_disk_too_cannot_be_mended(sh, home, backed_up):
     assert [r["reason"] for r in done.records if not r["ok"]] == ["the store has lost it"]
 
 
-def test_every_flipped_bit_of_a_pack_is_found_and_mended(sh, home, backed_up, seeded):
+@pytest.mark.soak
+def test_every_flipped_bit_of_a_pack_is_found_and_mended(sh, home, backed_up, rounds, seeded):
     store = f"{home.backup}/git"
     sh(f"git --git-dir={store} repack -adq").ok()
     pack, = (home.backup / "git/objects/pack").glob("*.pack")
     good = pack.read_bytes()
     pack.chmod(0o600)
-    for place in seeded.sample(range(12, len(good) - 20), 12):
+    for place in seeded.sample(range(12, len(good) - 20), rounds(6, 40)):
         pack.write_bytes(good[:place] + bytes([good[place] ^ 1 << seeded.randrange(8)])
                          + good[place + 1:])
         done = sh("csb-verify --deep")
