@@ -30,10 +30,12 @@ ID = re.compile(f"{_HEX}{{8}}-{_HEX}{{4}}-{_HEX}{{4}}-{_HEX}{{4}}-{_HEX}{{12}}")
 _ID_WITHIN = re.compile(f"(?<!{_HEX}){ID.pattern}(?!{_HEX})")
 _TRANSCRIPT = re.compile(rf"projects/([^/]+)/({ID.pattern})\.jsonl")
 # The name of a transcript, or of a copy that a person made of one, or a program which
-# keeps folders in step: "Copy of ID", "ID.sync-conflict-...", "ID (1)", "ID.jsonl.bak".
+# keeps folders in step: "Copy of ID", "ID.sync-conflict-...", "ID (1)", "ID.jsonl.bak",
+# "ID.jsonl.conflict1", "ID.jsonl.2026-11-02".
 _COPY = re.compile(
     rf"(?!agent-).*?{_ID_WITHIN.pattern}.*\.jsonl"
-    r"(?:~|\.(?:backup|bak|copy|old|orig|save)[0-9]*)?", re.S
+    r"(?:~|\.+(?i:backup|bak|broken|conflict|copy|corrupt(?:ed)?|old|orig|path|save)?"
+    r"[0-9TZ._:-]*)?", re.S
 )
 _FLAT_AGENT = re.compile(r"projects/[^/]+/agent-[^/]*\.jsonl")
 
