@@ -21,7 +21,9 @@ PLANTED = """.credentials.json .claude.json .claude.json.backup backups/a sessio
     .env skills/.env skills/.env.local skills/x/server.pem hooks/deep/er/a.key agents/id_rsa
     id_rsa.old rules/id_ed25519 id_ecdsa themes/cert.p12 .netrc .Credentials.json
     credentials.json.bak skills/_credentials.json agents/.#.credentials.json KEY.PEM
-    profiles/work/.claude.json .git-credentials rules/id_dsa""".split()
+    profiles/work/.claude.json .git-credentials rules/id_dsa
+    .claude.sync-conflict-20261102-101500-ABCDEFG.json .config-LAPTOP.json""".split()
+PLANTED += [".claude 2.json", "skills/x/.claude (1).json"]
 STORED = """skills/x/cache/a skills/.env.example projects/-p/secrets/server.pem a-new-thing/b
     projects/-p/.env settings.json todos/x.json commands/backups/a skills/debug/a id_map.json
     skills/x/accounts/a projects/-p/.credentials.json projects/-p/a.tmp.1.a agents/a.tmp.1.x

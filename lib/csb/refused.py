@@ -21,7 +21,7 @@ from csb.files import TEMPORARY
 # Whole paths: skills/x/cache/ is stored.
 AT_THE_TOP = {
     "may hold secrets": """
-        .claude.json* .config.json* accounts/ backups/ sessions/ channels/*/.env ide/
+        .claude*.json* .config*.json* accounts/ backups/ sessions/ channels/*/.env ide/
         daemon/ daemon.* jobs/ secrets/ remote-settings.json policy-limits.json*
         mcp-needs-auth-cache.json shell-snapshots/ session-env/
     """,
@@ -35,7 +35,7 @@ AT_THE_TOP = {
 # Names, at any depth outside of projects/, in either case.
 NAMES = {
     "may hold secrets": """
-        *credentials.json* .credentials* .claude.json* .git-credentials* .env .env.*
+        *credentials.json* .credentials* .claude*.json* .git-credentials* .env .env.*
         *.pem *.key *.p12 *.pfx .netrc id_rsa* id_dsa* id_ed25519* id_ecdsa*
     """
 }
