@@ -327,6 +327,18 @@ def test_a_stub_does_not_keep_the_rescue_busy(sh, home):
     assert done.rc == 0 and "nothing to restore" in done.err
 
 
+@pytest.mark.parametrize("project", ["-w", "-v"])
+def test_ids_that_differ_in_their_case_alone(sh, home, project):
+    """Each is a session of its own."""
+    ids = [name(0).replace("a", "A"), name(0)]
+    for number, (place, session_id) in enumerate(zip(("-w", project), ids, strict=True)):
+        put_into(home, f"projects/{place}/{session_id}.jsonl", line(f"session {number}"))
+    backup(sh)
+    sh("rm -r ~/.claude/projects/*")
+    assert "Restored 2 sessions" in sh("csb restore --deleted --yes").out
+    assert {path.stem for path in home.claude.rglob("*.jsonl")} == set(ids)
+
+
 def test_of_one_project(sh, home, three):
     put_into(home, 7, line("seven"), "-other", mtime=time.time())
     backup(sh)
