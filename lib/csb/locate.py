@@ -289,6 +289,8 @@ class _Disk:
         for path, odd in odd_transcripts_on_disk(self.root):
             path = os.path.join(self.root, path)
             deeper.setdefault(odd.session_id, []).append(path)
+        keys = set(map(key_of, found))
+        left = {one: paths for one, paths in left.items() if key_of(one) not in keys}
         return {**left, **deeper, **found}
 
     def file(self, path):
