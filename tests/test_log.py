@@ -295,6 +295,28 @@ def test_other_records_that_speak(sh, put):
     assert found[3]["thinking"] == "hm"
 
 
+def test_what_was_queued_is_said_once(sh, put):
+    """In the message in which it was sent; what never was comes last."""
+    chat = Chat()
+    for words in ("never sent", "sent", "sent later"):
+        chat.add("queue-operation", operation="enqueue", content=words)
+    chat.user("sent")
+    chat.add("attachment", attachment={"type": "queued_command", "prompt": "sent later"})
+    chat.says("well", "m1")
+    put(chat)
+    found = sh(f"csb-log --json {ID}").ok().records
+    assert [turn["text"] for turn in found] == ["sent", "sent later", "well", "never sent"]
+
+
+def test_what_a_person_told_a_tool(sh, put):
+    chat = Chat()
+    refused = "x. To tell you how to proceed, the user said:\nuse pnpm"
+    chat.user([{"type": "tool_result", "tool_use_id": "t", "content": refused, "is_error": True}])
+    put(chat)
+    found = sh(f"csb-log --json {ID}").ok().records
+    assert [(turn["role"], turn["text"]) for turn in found] == [("tool", ""), ("user", "use pnpm")]
+
+
 def test_results_without_a_call_and_calls_without_a_result(sh, put):
     chat = Chat()
     chat.gives("t9", "nobody asked")

@@ -609,6 +609,60 @@ def test_an_output_that_is_no_text_is_not_searched(sh, put):
     assert not hits(sh, "--tools hydrangea")
 
 
+@pytest.mark.parametrize("encoding, start, name", [
+    ("utf-16-le", b"\xff\xfe", "b1x2y3z4w.txt"), ("utf-16-be", b"\xfe\xff", "b1x2y3z4w"),
+    ("utf-16-le", b"", "b1x2y3z4w.txt"), ("utf-8-sig", b"", "b1x2y3z4w"),
+])
+@pytest.mark.few(2)
+def test_an_output_in_utf_16_is_a_text(sh, put, encoding, start, name):
+    """As PowerShell writes it, also at the end of a large one."""
+    text = "x\r\n" * 300_000 + "the hydrangea\r\n"
+    spilled(put, start + text.encode(encoding), name)
+    for how in ("", "-F ", "-E "):
+        done = sh(f"csb-search --tools {how}hydrangea").ok()
+        assert [hit["snippet"][-13:] for hit in done.records] == ["the hydrangea"]
+
+
+def test_an_answer_with_nuls_is_a_text(sh, put):
+    """UTF-16 that was read as UTF-8."""
+    result = {"type": "tool_result", "content": "a hydrangea".encode("utf-16-le").decode()}
+    put(ONE, said("", message={"content": [result]}))
+    for how in ("", "-F ", "-E "):
+        assert hits(sh, f"--tools {how}hydrangea") == [("1", "result", "a hydrangea")]
+
+
+def queue(text, operation="enqueue"):
+    return json.dumps({"type": "queue-operation", "operation": operation, "content": text,
+                       "timestamp": "2026-01-02T03:04:05.000Z"}) + "\n"
+
+
+@pytest.mark.parametrize("how", ["", "-F ", "--tools "])
+def test_what_was_typed_and_never_said_is_found(sh, put, how):
+    """And what was said is found once, whenever the text index was brought up to date."""
+    put(ONE, said("hello"), queue("look at the toffee"), queue("", "dequeue"))
+    toffee = [("1", "user", "look at the toffee")]
+    assert hits(sh, f"{how}toffee") == toffee
+    put(ONE, said("another"), more=True)
+    assert hits(sh, f"{how}toffee") == toffee
+    put(ONE, said("look at the toffee"), queue("the fudge"), said("the fudge"), more=True)
+    assert hits(sh, f"{how}toffee") == toffee
+    assert hits(sh, f"{how}fudge") == [("1", "user", "the fudge")]
+    sh("rm $CSB_HOME/search.db")
+    assert hits(sh, f"{how}toffee") == toffee
+    put(TWO, queue("<task-notification>nougat</task-notification>"), queue('{"a": "nougat"}'))
+    assert not hits(sh, f"{how}nougat")
+
+
+def test_what_a_person_told_a_tool_is_found(sh, put):
+    refused = ("The user doesn't want to proceed with this tool use. To tell you how to proceed, "
+               "the user said:\nuse the gooseberry")
+    result = {"type": "tool_result", "tool_use_id": "t", "is_error": True, "content": refused}
+    put(ONE, said("", message={"content": [result]}))
+    for how in ("", "-F ", "-E "):
+        assert hits(sh, f"{how}gooseberry") == [("1", "user", "use the gooseberry")]
+    assert ("1", "user", "use the gooseberry") in hits(sh, "--tools gooseberry")
+
+
 def test_an_output_that_is_called_a_text_is_one(sh, put):
     """What a command wrote may hold NULs, as that of find -print0."""
     spilled(put, b"a\0b\0hydrangea\0", "b1x2y3z4w.txt")

@@ -222,7 +222,13 @@ def may_be_talk(line):
     if b'"text":' in line or b'"content":[{' not in line:
         if b'"user"' in line or b'"assistant"' in line:
             return True
-    return b'"queued_command"' in line or b'-title"' in line
+    return any(word in line for word in _TYPED_ELSEWHERE) or b'-title"' in line
+
+
+# What stands in a line with words of a person that is no message of theirs.
+_TYPED_ELSEWHERE = (
+    b'"queued_command"', b'"enqueue"', b"the user said:", b"User has answered",
+)
 
 
 # --- records --------------------------------------------------------------------------
@@ -625,10 +631,28 @@ class Record:
             is_typed = voice.role in _SOURCES and voice.text not in said.others
             if line and is_typed:
                 found.append((_SOURCES[voice.role], line))
+        if not found and said and said.images and self._role() != "meta":
+            found.append(("prompt", PICTURE_ALONE))
         return found
+
+    @property
+    def queued(self):
+        """[Voice] of a person who typed while the model was at work.
+
+        Most of it is said soon after, in a message of its own.
+        """
+        fields = self.fields
+        if self.type != "queue-operation" or fields.get("operation") != "enqueue":
+            return []
+        found = []
+        for text in Said(fields.get("content")).texts:
+            if not text.startswith('{"'):       # else it is what a task has to tell
+                found += voices_in(text)
+        return [voice for voice in found if voice.role in _SOURCES]
 
 
 _SOURCES = {"user": "prompt", "command": "command"}
+PICTURE_ALONE = "(a picture)"       # stands for a prompt without a word
 _TOKENS = (
     ("input", "input_tokens"),
     ("output", "output_tokens"),
@@ -698,6 +722,14 @@ class Result:
         self.images = inner.images
         self.is_error = part.get("is_error") is True
 
+    @property
+    def persons_words(self):
+        """What a person typed who refused the call, or whom it asked; "" if nothing."""
+        if self.text.startswith(_ANSWERED):
+            return self.text
+        _, is_said, words = self.text[:_LONGEST_REFUSAL].partition(_REFUSED)
+        return words.strip() if is_said and self.is_error else ""
+
     def saved_as(self):
         """The file that holds all of it, where it was too large: below tool-results/
         of the session. "" if it is whole as it is."""
@@ -707,6 +739,11 @@ class Result:
         if match is None:
             return ""
         return re.split(r"[/\\]", match[1].strip())[-1]
+
+
+_ANSWERED = "User has answered your questions: "
+_REFUSED = "To tell you how to proceed, the user said:\n"
+_LONGEST_REFUSAL = 100_000          # characters
 
 
 class Said:
@@ -759,14 +796,30 @@ class Said:
 
 
 def _named(kind, part):
-    """What stands for a part of an unknown type: what it is, and what it says."""
+    """What stands for a part of an unknown type: what it is, and what it says, with
+    what stands within it, however deep."""
     if not kind:
         return "[nothing]"
     words = [f"[{kind}]"]
-    for name in ("title", "url", "text"):
-        if _text(part.get(name)).strip():
-            words.append(part[name])
+    rest = [part]
+    while rest:
+        value = rest.pop()
+        if isinstance(value, list):
+            rest += reversed(value)
+        elif isinstance(value, dict):
+            names = _WORDS_WITHIN
+            if value.get("type") == "text":
+                names = ("data", *names)        # else it is encoded
+            rest += [value[name] for name in reversed(names) if name in value]
+        elif _text(value).strip():
+            words.append(value)
     return " ".join(words)
+
+
+# Fields of parts, within each other.
+_WORDS_WITHIN = (
+    "title", "url", "uri", "tool_name", "text", "source", "resource", "content",
+)
 
 
 # The arguments of tools that tell most, the most telling first.
@@ -972,14 +1025,18 @@ def one_line(text):
 _TALK = frozenset(("user", "assistant", "attachment", "progress", "system"))
 
 # The surest first.
-_TITLE_SOURCES = ("custom", "file", "ai", "summary", "prompt", "command")
+_TITLE_SOURCES = (
+    "custom", "file", "ai", "summary", "prompt", "queued", "command", "picture",
+)
+# What is known beside these, and what it counts as.
+_SHOWN_AS = {"queued": "prompt", "picture": "prompt"}
 
 
 class Titles:
     """What a session is called, learned from one record after the other.
 
     known: what was learned so far; it can be written as JSON and handed in again. It
-    has the last text of a source, the first of prompt and command; summary, waiting:
+    has the last text of a source, the first of what was typed; summary, waiting:
     [number, text] of summaries, the second ones by the uuid that they are about.
     """
 
@@ -994,13 +1051,23 @@ class Titles:
         kind = record.type
         if kind == "user":
             for source, text in record.prompts() if prompts is None else prompts:
+                if text == PICTURE_ALONE:
+                    source = "picture"
                 self.known.setdefault(source, text)
+        elif kind in ("attachment", "queue-operation"):
+            for role, text in record.queued or record.voices():
+                if role == "user" and one_line(text):
+                    self.known.setdefault("queued", one_line(text))
         elif kind not in _TALK:
             title = record.title
             if title is not None:
                 self.known[title.source] = title.text
             if record.summary is not None:
                 self._take_summary(record.summary, is_above)
+        self.settle(record)
+
+    def settle(self, record):
+        """Learn whether a summary is about a record, in whatever order they stand."""
         waiting = self.known.get("waiting")
         if waiting and record.uuid in waiting:
             self._settle(waiting.pop(record.uuid))
@@ -1036,7 +1103,7 @@ class Titles:
         found["summary"] = self.known.get("summary", [0, ""])[1]
         for source in _TITLE_SOURCES:
             if found.get(source):
-                return Title(source, found[source])
+                return Title(_SHOWN_AS.get(source, source), found[source])
         return None
 
 
@@ -1048,7 +1115,7 @@ def given_title(open_blocks, beside=""):
     """What a session was called, "" if nobody and nothing gave it a name.
 
     That is the best of its Titles but for what a person typed. Few of its lines are
-    parsed: those that name it, and those that a summary before them is about.
+    parsed: those that name it, and those that a summary is about.
     open_blocks: a function that gives the blocks of its transcript from their start.
     beside: as in Titles.best().
     """
@@ -1057,6 +1124,11 @@ def given_title(open_blocks, beside=""):
         if _may_name(line, titles):
             for record in load(line).records:
                 titles.take(record)
+    if titles.known.get("waiting"):     # it may be about what stands above it
+        for line in _short_lines(open_blocks()):
+            if titles.awaits(_UUID.findall(line)):
+                for record in load(line).records:
+                    titles.settle(record)
     title = titles.best(beside)
     if title is None or title.source in _SOURCES.values():
         return ""
