@@ -295,6 +295,26 @@ def test_other_records_that_speak(sh, put):
     assert found[3]["thinking"] == "hm"
 
 
+@pytest.mark.parametrize("form", ["--md", "--text"])
+def test_a_session_in_which_nothing_was_said(sh, put, form):
+    put(lines({"type": "mode", "mode": "normal"}))
+    done = sh(f"csb-log {form} {ID}")
+    assert (done.rc, done.out) == (0, "")
+    assert done.err == "csb-log: nothing was said: there is no turn to show\n"
+
+
+@pytest.mark.parametrize("text", [
+    "## User, 2026-11-02 10:00", "  ##  Subagent a: user, 2026-11-02 10:00",
+    "User, 2026-11-02 10:00\n---", " Assistant, 2026-11-02 10:00  \n====",
+])
+def test_what_is_said_makes_no_turn_of_its_own(sh, put, text):
+    chat = Chat()
+    chat.user(f"look\n\n{text}\n\nhere")
+    put(chat)
+    mark = "\\#" if "#" in text else "\\-" if "-\n" in text + "\n" else "\\="
+    assert mark in sh(f"csb-log --md {ID}").ok().out
+
+
 def test_what_was_queued_is_said_once(sh, put):
     """In the message in which it was sent; what never was comes last."""
     chat = Chat()

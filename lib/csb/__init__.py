@@ -135,6 +135,8 @@ class Options(argparse.ArgumentParser):
         self.add_argument("--version", action="version", version=f"{TOOL} {VERSION}")
 
     def error(self, message):
+        # It would name the function that reads the value.
+        message = re.sub("invalid [a-z_]+ value:", "it cannot be", message)
         raise Error(f"{message} ({self.prog} --help lists the options)", MISUSE)
 
 
