@@ -636,6 +636,22 @@ def queue(text, operation="enqueue"):
                        "timestamp": "2026-01-02T03:04:05.000Z"}) + "\n"
 
 
+@pytest.mark.parametrize("is_indexed", [False, True])
+def test_a_transcript_that_is_gone_and_left_its_folder(sh, put, home, is_indexed):
+    """It is found in the store, as any other that is gone."""
+    output = spilled(put, b"the hydrangea\n")
+    put(TWO, said("run another"))
+    sh(f"csb-backup; {'csb-search run' if is_indexed else 'rm $CSB_HOME/*.db'}")
+    (output.parent.parent.parent / f"{ONE}.jsonl").unlink()
+    for _ in range(2):
+        sh("csb-index --on-disk")
+        for how in ("", "-F "):
+            found = hits(sh, f"{how}run")
+            assert sorted(found) == [("1", "user", "run it"), ("2", "user", "run another")]
+            assert [hit[0] for hit in hits(sh, f"--deleted {how}run")] == ["1"]
+        assert hits(sh, "--tools hydrangea") == [("1", "result", "the hydrangea")]
+
+
 @pytest.mark.parametrize("how", ["", "-F ", "--tools "])
 def test_what_was_typed_and_never_said_is_found(sh, put, how):
     """And what was said is found once, whenever the text index was brought up to date."""
