@@ -295,6 +295,12 @@ def test_other_records_that_speak(sh, put):
     assert found[3]["thinking"] == "hm"
 
 
+def test_a_session_of_which_only_an_output_is_left(sh, home):
+    put_into(home, f"projects/-w/{ID}/tool-results/a.txt", "x")
+    done = sh(f"csb-log {ID}")
+    assert (done.rc, done.out) == (1, "") and "cannot find the transcript" in done.err
+
+
 @pytest.mark.parametrize("form", ["--md", "--text"])
 def test_a_session_in_which_nothing_was_said(sh, put, form):
     put(lines({"type": "mode", "mode": "normal"}))
