@@ -542,10 +542,11 @@ def test_long_lists_go_through_the_pager(sh, home):
     assert out.index("question 29") < out.index("question 10")
     out = on_terminal(sh, home, "csb list", PAGER=pager, setup="stty cols 90 rows 60")
     assert out.index("question 29") > out.index("question 10"), "all of it fits"
-    for none in ("", "cat"):
+    for none in ("", "cat", "no-such-pager -R"):
         out = on_terminal(sh, home, "csb list", PAGER=none)
         assert "PAGED" not in out and out.index("question 29") > out.index("question 10")
     assert "PAGED" not in sh("csb list", PAGER=pager).ok().out, "no terminal, no pager"
+    assert "PAGED" not in on_terminal(sh, home, "csb list", PAGER=pager, TERM="dumb")
     assert "PAGED" not in on_terminal(sh, home, "csb backup", PAGER=pager)
     out = on_terminal(sh, home, "csb list zzzz", PAGER=pager)
     assert "No session matches" in out and "PAGED" not in out
