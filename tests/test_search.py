@@ -636,6 +636,16 @@ def queue(text, operation="enqueue"):
                        "timestamp": "2026-01-02T03:04:05.000Z"}) + "\n"
 
 
+def test_what_was_cut_off_is_found_when_nothing_else_knows_of_it(sh, put):
+    """It has grown on since then, and both indexes are made anew."""
+    for texts in (["the aqueduct"] * 2, ["the sluice"], ["the sluice", *["the wall"] * 3]):
+        put(ONE, *(said(text, number=n) for n, text in enumerate(texts)))
+        assert sh("csb-backup").rc == 0
+    sh("rm $CSB_HOME/*.db").ok()
+    assert hits(sh, "aqueduct") == [("1", "user", "the aqueduct")] * 2
+    assert len(hits(sh, "sluice")) == 1 and len(hits(sh, "wall")) == 3
+
+
 @pytest.mark.parametrize("is_indexed", [False, True])
 def test_a_transcript_that_is_gone_and_left_its_folder(sh, put, home, is_indexed):
     """It is found in the store, as any other that is gone."""
