@@ -226,6 +226,95 @@ def test_list_just_works(sh, home):
     assert name(3) in sh("csb list").ok().out, "an index that is never stale"
 
 
+def of(number):
+    return f"projects/{SLUG}/{name(number)}"
+
+
+def other(home, path, text=None):
+    """Write a file of the Claude directory anew; without a text it is gone."""
+    path = home.claude / path
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if text is None:
+        path.unlink()
+    else:
+        path.write_text(text)
+
+
+# What may become other between two lists, and what the second one shows then.
+OTHERS = {
+    "new": (lambda home: write(home, 3), "question 3"),
+    "changed": (lambda home: write(home, 1, title="answer"), "answer 1"),
+    "deleted": (lambda home: other(home, f"{of(1)}.jsonl"), "deleted "),
+    "moved": (lambda home: (home.claude / f"{of(1)}.jsonl").rename(
+        home.claude / f"projects/elsewhere/{name(1)}.jsonl"), "question 1"),
+    "deeper": (lambda home: other(
+        home, f"projects/{SLUG}/a/b/{name(4)}.jsonl", "{}\n"), "in a folder"),
+    "title": (lambda home: other(
+        home, f"{of(1)}/custom-title.json", '{"customTitle":"called so"}'), "called so"),
+    "older title": (lambda home: other(
+        home, f"session-states/{name(1)}.json", '{"current_name":"or so"}'), "or so"),
+    "settings": (lambda home: other(
+        home, "settings.json", '{"cleanupPeriodDays":2}'), "expires in"),
+    "no index": (lambda home: (home.backup / "session-backup.db").unlink(), "question 1"),
+    "bad index": (lambda home: (home.backup / "session-backup.db").write_text("x"),
+                  "question 1"),
+}
+
+
+def count_runs(tools, stages, home, end=""):
+    """Have csb-index noted whenever it runs: a function that says how often it has."""
+    path = os.path.join(tools.bin, "csb-index")
+    ran = home.path / "ran"
+    stages("csb-index", f"""
+open({str(ran)!r}, "a").write(".")
+{end}
+os.execv(sys.executable, [sys.executable, "-I", {path!r}, *sys.argv[1:]])""")
+    return lambda: len(ran.read_text())
+
+
+@pytest.mark.logic
+@pytest.mark.few(5)
+@pytest.mark.parametrize("case", OTHERS)
+def test_the_index_is_made_up_to_date_if_something_is_other(
+        sh, home, tools, stages, case):
+    """csb-index runs then, once; the list is the one that it makes in any case."""
+    runs = count_runs(tools, stages, home)
+    write(home, 1, 2)
+    (home.claude / "projects/elsewhere").mkdir()
+    sh("csb list").ok()
+    assert "question 2" in sh("csb list").ok().out and runs() == 1
+    change, shown = OTHERS[case]
+    change(home)
+    out = sh("csb list --all").out          # that an index was damaged is said, too
+    assert shown in out and runs() == 2, out
+    assert sh("csb list --all").ok().out == out and runs() == 2
+    (home.backup / "indexed").unlink()
+    assert sh("csb list --all").ok().out == out and runs() == 3
+
+
+@pytest.mark.logic
+def test_what_cannot_be_told_is_looked_at_each_time(sh, home, tools, stages):
+    """An index that failed, links, a directory without sessions."""
+    write(home, 1)
+    sh("csb list").ok()
+    runs = count_runs(tools, stages, home, "sys.exit(1)")
+    write(home, 2)
+    for count in 1, 2:
+        assert "cannot bring the index up to date" in sh("csb list").err
+        assert runs() == count
+    runs = count_runs(tools, stages, home)
+    away = home.path / "away"
+    away.mkdir()
+    (home.claude / "projects" / "link").symlink_to(away)
+    for count in 3, 4:
+        sh("csb list").ok()
+        assert runs() == count
+    (home.claude / "projects" / "link").unlink()
+    shutil.rmtree(home.claude / "projects")
+    for count in 5, 6:
+        assert "csb restore --deleted" in sh("csb list").err and runs() == count
+
+
 @pytest.mark.logic
 def test_list_shows_twenty_and_says_how_many_more(sh, home):
     write(home, *range(1, 24))
