@@ -29,7 +29,7 @@ from csb.files import (
     move_over,
     remove_file,
 )
-from csb.places import claude_dir, csb_home, is_repository, link_away, store_path
+from csb.places import claude_dir, config_path, csb_home, link_away
 from csb.session import (
     key_of,
     nfc,
@@ -182,11 +182,12 @@ def require_index(args):
 
 
 def has_backup(args):
-    """Is there a store, from which an index can be made?"""
-    try:
-        return is_repository(store_path(args))
-    except Error:
-        return True             # one is named, and is away
+    """May there be a store, from which an index can be made, also if it is away?"""
+    if args.git_dir or os.environ.get("CSB_GIT_DIR"):
+        return True
+    usual = os.path.join(csb_home(args), "git")
+    places = (usual, config_path(args), os.path.join(claude_dir(args), ".git"))
+    return any(map(os.path.lexists, places))
 
 
 def check_version(database, schema):
