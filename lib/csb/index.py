@@ -323,23 +323,23 @@ def _as_they_are(copy):
     for path, root, session_id, *noted, text in copy.execute(
         "SELECT * FROM found ORDER BY rowid"
     ):
-        root = json.loads(root)
         if root not in disks:
-            disks[root] = Disk(root)
+            disks[root] = Disk(json.loads(root))
             if disks[root].is_missing:
-                say_missing(root)
+                say_missing(disks[root])
+        disk = disks[root]
         row = SessionRow(json.loads(path), json.loads(session_id), *noted)
 
-        state = disks[root].state_of(row)
+        state = disk.state_of(row)
         moved_to = None
         if state == DELETED:
-            moved_to = disks[root].moved_to(row)
+            moved_to = disk.moved_to(row)
         if moved_to is None:
             if state != row.state:
                 text = _changed(text, state)
             yield IndexedSession(state, text)
         elif not _is_known(copy, moved_to):
-            yield IndexedSession(PRESENT, _moved(text, root, moved_to))
+            yield IndexedSession(PRESENT, _moved(text, disk.root, moved_to))
 
 
 def _is_known(copy, path):
@@ -369,13 +369,12 @@ def _moved(text, root, path):
     return encode(record)
 
 
-def say_missing(root):
+def say_missing(disk):
     """Ask, once, whether a disk is away: nobody deletes all sessions on purpose."""
-    if root in _said_missing:
-        return
-    _said_missing.add(root)
-    projects = os.path.join(root, "projects")
-    say(f"cannot find anything in '{projects}': {what_if_away(projects)}")
+    if disk.root not in _said_missing:
+        _said_missing.add(disk.root)
+        what = what_if_away(disk.projects)
+        say(f"cannot find anything in '{disk.projects}': {what}")
 
 
 def what_if_away(projects):
