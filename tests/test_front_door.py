@@ -437,9 +437,9 @@ def test_the_status_is_the_tools(sh, stages, code, rc):
 
 
 @pytest.mark.parametrize("stage, code, words", [
-    ("csb-index", "sys.exit('csb list: one\\ntwo\\nthree')", "one (and 2 more lines)"),
-    ("csb-index", "sys.stdin.read()\nsys.exit(1)", "status 1"),
-    ("csb-index", "os.kill(os.getpid(), signal.SIGKILL)", "status 137"),
+    ("csb-index", "sys.exit('csb list: one\\ntwo\\nthree')", "one (and 2 lines more)"),
+    ("csb-index", "sys.stdin.read()\nsys.exit(1)", "csb-index ended with status 1"),
+    ("csb-index", "os.kill(os.getpid(), signal.SIGKILL)", "csb-index ended with status 137"),
     ("csb-index", None, "cannot find csb-index beside")])
 @pytest.mark.logic
 @pytest.mark.few(2)
