@@ -224,5 +224,8 @@ def test_slug_of_a_real_folder(sh, home):
     assert sh(f"csb-remap --slug '{LONG}'").ok().out.strip() == other.name
     line = f"csb-remap --claude-dir /nowhere --slug '{LONG}'"
     assert sh(line).ok().out.strip() == own
+    for word in ("--claude-dir ''", "--claude-dir="):
+        done = sh(f"csb-remap {word} --slug /x")
+        assert (done.rc, done.out) == (2, "") and "--claude-dir" in done.err
     (home.claude / "projects" / own).mkdir()
     assert sh(f"csb-remap --slug '{LONG}'").ok().out.strip() == own
