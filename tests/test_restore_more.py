@@ -6,7 +6,7 @@ import subprocess
 import time
 
 import pytest
-from conftest import days_ago, line, name
+from conftest import days_ago, line, name, put_into
 
 pytestmark = pytest.mark.logic
 
@@ -364,3 +364,18 @@ def test_what_came_last_has_its_place(sh, home, first, last):
         done = sh(f"csb-restore {force} --path skills --target-dir ~/back")
         assert done.rc == 1 and "has taken its place" in done.err and done.err.count("\n") == 1
         sh("diff -r ~/.claude/skills ~/back/skills").ok()
+
+
+def test_a_ref_that_is_gone_is_said(sh, home):
+    """And what brings it back: without it the store seems to hold nothing."""
+    put_into(home, 1, line("a"))
+    sh("csb-backup --quiet").ok()
+    sh(f"{GIT} update-ref -d refs/heads/main; rm -r ~/.claude/projects").ok()
+    for command in (f"csb-restore {name(1)}", "csb-restore --deleted --yes",
+                    f"csb-log {name(1)}", f"csb-history {name(1)}"):
+        done = sh(command)
+        assert (done.rc, done.out, done.err.count("\n")) == (3, "", 1), done
+        assert "there is no backup in the store" in done.err
+    sh(re.search("git --git-dir=.*main [0-9a-f]+", done.err)[0]).ok()
+    assert sh(f"csb-restore {name(1)}").rc == 0
+    assert (home.claude / f"projects/-w/{name(1)}.jsonl").read_text() == line("a")

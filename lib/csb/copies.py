@@ -63,6 +63,7 @@ def pick_stored(word, stored):
                 return found
         return ""
 
+    stored.check_ref()
     return pick(word, stored.sessions, about)
 
 

@@ -24,7 +24,7 @@ import struct
 import time
 from collections import namedtuple
 
-from csb import FAILED, Error, from_utc, records, say, utc, warn
+from csb import ABSENT, FAILED, Error, from_utc, records, say, utc, warn
 from csb.files import is_file_or_link, lines
 from csb.git import (
     JOURNAL,
@@ -35,6 +35,7 @@ from csb.git import (
     object_hash,
     sizes_of,
 )
+from csb.seen import LONGEST_HEAD, SEEN
 from csb.session import (
     Spellings,
     ids_in,
@@ -92,6 +93,10 @@ class Held:
                 elif change.status != "D":
                     journals[change.new_oid] = None
         self.journals = list(journals)
+
+    def is_empty(self):
+        """Is there no commit at all?"""
+        return not self._commits
 
     def paths(self):
         """All paths, those that changed last first."""
@@ -299,6 +304,23 @@ class StoredSessions:
         self.sessions = owners.sessions
         self.others = owners.others
         self._plans = {path for path in owners.others if path.startswith("plans/")}
+
+    def check_ref(self):
+        """Error, with what helps, if the ref of all backups is gone."""
+        if not self.held.is_empty():
+            return
+        try:
+            with open(os.path.join(self.store, SEEN), "rb") as file:
+                head, _, _ = file.read(LONGEST_HEAD).partition(b"\0")
+            _, ref, commit = os.fsdecode(head).rsplit(" ", 2)
+        except (OSError, ValueError):
+            return              # there was no backup
+        if commit:
+            raise Error(
+                f"there is no backup in the store '{self.store}': its {ref} is gone. "
+                f"git --git-dir='{self.store}' update-ref {ref} {commit} brings it "
+                "back", ABSENT
+            )
 
     def transcripts(self, session_id):
         """{project: path} of the transcripts of a session."""
