@@ -4,6 +4,7 @@ Where a session is found is the same for csb-log: what holds for both is tried o
 """
 import json
 import os
+import re
 import time
 
 import pytest
@@ -179,7 +180,22 @@ def test_two_that_truly_differ_are_not_chosen_between(sh, put, tool):
     sh("csb-backup; rm -r ~/.claude/projects").ok()
     done = sh(f"{tool} {ID}")
     assert (done.rc, done.out) == (2, "") and "is in several projects" in done.err
+    assert done.err.endswith(" takes one): -p -q\n") and done.err.count("\n") == 1
     assert said(sh, tool, lines({"session_id": ID, "project": "-q"})) == ["x", "y"]
+    listing = re.search(r"\((csb list .*) takes one\)", done.err)[1]
+    listing = listing.replace("csb list", "csb-list").replace("NAME", "-q")
+    assert said(sh, listing.replace(tool.split()[0], tool)) == ["x", "y"]
+
+
+@both
+def test_one_that_says_what_the_others_say_is_read(sh, put, tool):
+    """Of several on disk; of two that truly differ none is chosen."""
+    put(transcript("a"))
+    put(transcript("a", "b"), project="-q")
+    assert said(sh, f"{tool} {ID}") == ["a", "b"]
+    put(transcript("x"))
+    done = sh(f"{tool} {ID}")
+    assert (done.rc, done.out) == (2, "") and done.err.endswith("takes one): -p -q\n")
 
 
 @both

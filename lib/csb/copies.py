@@ -164,6 +164,14 @@ def _copy_lines(objects, version, file):
     return lines
 
 
+def those_that_say_most(paths):
+    """Those of the transcripts at some paths on disk that no other one holds."""
+    copies = []
+    for path in sorted(paths):
+        copies.append(_copy_at((), path, True, 0, _copy_lines(None, None, path)))
+    return [copy.path for copy in those_that_count(copies)]
+
+
 def those_that_count(copies):
     """The Copies that hold what no other one holds.
 
