@@ -28,6 +28,7 @@ from csb import ABSENT, FAILED, Error, from_utc, records, say, utc, warn
 from csb.files import is_file_or_link, lines
 from csb.git import (
     JOURNAL,
+    MOST_ASKED,
     GitError,
     Objects,
     all_history,
@@ -470,7 +471,9 @@ def notes(objects, journals, wanted=None):
     wanted: a function that says of a path whether it is asked for, if not all are. A
     journal that cannot be read is warned of, and what makes no sense is passed over.
     """
-    for oid in journals:
+    for number, oid in enumerate(journals):
+        if number % MOST_ASKED == 0:
+            objects.expect(journals[number:number + MOST_ASKED])
         found = lines(objects.blocks(oid))
         try:
             for record in records(line for line in found if line is not None):
