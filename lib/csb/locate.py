@@ -348,10 +348,7 @@ class _Store(StoredSessions):
         path = _odd_path_in(record, self.root)
         if path not in self.held:
             path = self._home(session_id, project)
-        found = _found_at(self, path, record)
-        found.record["session_id"] = session_id
-        found.record["project"] = project_of(path)
-        return found
+        return _found_at(self, path, record)
 
     def _home(self, session_id, project):
         """Where the transcript of a session is, or would be, if it has none."""
