@@ -73,7 +73,7 @@ def test_at(sh, grown, at, expected):
     assert placed(done)[f"projects/-w/{path.name}"] == versions[expected]
 
 
-@pytest.mark.parametrize("at, rc", [("{0}", 1), ("yesterday", 2), ("ffffff", 2), ("", 2),
+@pytest.mark.parametrize("at, rc", [("{0}", 1), ("tomorrow", 2), ("ffffff", 2), ("", 2),
                                     ("1970-01-01", 1), ("1960-02-03", 1), ("--output=x", 2),
                                     ("main:projects", 2)])
 @pytest.mark.few(1)
