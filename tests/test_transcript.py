@@ -441,13 +441,13 @@ def test_what_an_answer_cost():
 
 def called(*records, beside=""):
     """What a session of these records is called: (source, text)."""
-    titles = Titles()
     above = set()
+    titles = Titles({}, above.__contains__)
     for fields in records:
         record = Record(fields)
-        titles.take(record, above.__contains__)
+        titles.take(record)
         above.add(record.uuid)
-        titles = Titles(json.loads(json.dumps(titles.known)))
+        titles = Titles(json.loads(json.dumps(titles.known)), above.__contains__)
     return titles.best(beside)
 
 
@@ -652,7 +652,7 @@ def looked_at(record):
             value = getattr(record, what)
             if callable(value):
                 value()
-    Titles().take(record, bool)
+    Titles({}, bool).take(record)
     Lineage(OWN).take(record)
 
 

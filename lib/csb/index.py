@@ -62,7 +62,7 @@ SESSION_TABLE = (
 # The commit of the store up to which all of its sessions are known.
 HEARD_TABLE = "CREATE TABLE heard (commit_id)"
 INDEX_TABLES = [SESSION_TABLE, HEARD_TABLE]
-INDEX_VERSION = 0x63736206      # the last byte counts
+INDEX_VERSION = 0x63736207      # the last byte counts
 OTHER_VERSION = "not an index of this version"
 
 INDEX_WAIT = 10                 # seconds for whoever writes

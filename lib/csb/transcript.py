@@ -227,6 +227,7 @@ def may_be_talk(line):
 
 # --- records --------------------------------------------------------------------------
 
+_MESSAGES = ("user", "assistant")           # types of the records that hold messages
 # Types of what stands in the content of a message.
 _PARTS = ("text", "thinking", "image", "document", "tool_use", "tool_result")
 
@@ -377,24 +378,23 @@ class Record:
     """One record of a transcript. A text that it has not is "", another value None.
 
     fields: as parsed, for who needs it whole. type: user, assistant, system,
-    attachment, custom-title ...
+    attachment, custom-title ... message: the object that stands in it, {} if none does.
     """
 
-    __slots__ = ("fields", "type", "uuid", "cwd")
+    __slots__ = ("fields", "type", "uuid", "cwd", "message")
 
     def __init__(self, fields):
         self.fields = fields
         self.type = _text(fields.get("type"))
         self.uuid = _text(fields.get("uuid"))
         self.cwd = _text(fields.get("cwd"))
+        self.message = _table(fields.get("message"))
 
     parent_uuid = _field("parentUuid")
     # The session that it was written in. A fork's copies may name another one.
     session_id = _field("sessionId")
     agent_id = _field("agentId")            # the subagent that it belongs to
     version = _field("version")             # of Claude Code
-    # The answer that it is a part of: one is written as several records.
-    message_id = _field_in("message", "id")
     # The session that it was copied from, and the one whose request a copied answer
     # was to.
     forked_from = _field_in("forkedFrom", "sessionId")
@@ -409,9 +409,19 @@ class Record:
     is_summary = _flag("isCompactSummary")
 
     _branch = _field("gitBranch")
-    _model = _field_in("message", "model")
     _copy_of = _field_in("forkedFrom", "messageUuid")
     _before_compaction = _field("logicalParentUuid")
+
+    @property
+    def message_id(self):
+        """The id of the answer that it is a part of: one is written as several records.
+        """
+        return _text(self.message.get("id"))
+
+    @property
+    def is_copy(self):
+        """May it have been copied from another session?"""
+        return "forkedFrom" in self.fields or "requestSessionId" in self.fields
 
     @property
     def follows(self):
@@ -442,28 +452,31 @@ class Record:
     @property
     def model(self):
         """The model that answered, "" for what Claude Code said in its place."""
-        model = self._model
-        return model if self.type == "assistant" and model != "<synthetic>" else ""
+        if self.type != "assistant":
+            return ""
+        model = _text(self.message.get("model"))
+        return "" if model == "<synthetic>" else model
 
     @property
     def is_sound(self):
         """Has everything in it that we rely on the right type?"""
         fields = self.fields
-        if not (self.uuid and self.type and self.cwd):
-            for name in ("type", "cwd", "uuid"):
-                if not isinstance(fields.get(name, ""), (str, type(None))):
-                    return False
-        if self.type in ("user", "assistant"):
-            message = fields.get("message")
-            if not isinstance(message, dict):
+        if self.type in _MESSAGES:
+            if not isinstance(fields.get("message"), dict):
                 return False
-            return isinstance(message.get("content", ""), (str, list))
+            if not isinstance(self.message.get("content", ""), (str, list)):
+                return False
+        if self.uuid and self.type and self.cwd:
+            return True
+        for name in ("type", "cwd", "uuid"):
+            if not isinstance(fields.get(name, ""), (str, type(None))):
+                return False
         return True
 
     @property
     def is_message(self):
         """Is it part of the talk of the user, or of a tool, with the model?"""
-        if self.type not in ("user", "assistant"):
+        if self.type not in _MESSAGES:
             return False
         fields = self.fields
         return not (fields.get("isMeta") or fields.get("isSidechain"))
@@ -477,7 +490,7 @@ class Record:
         """
         if self.type != "assistant":
             return None
-        usage = _table(self.fields.get("message")).get("usage")
+        usage = self.message.get("usage")
         if not isinstance(usage, dict):
             return None
         tokens = {}
@@ -543,8 +556,8 @@ class Record:
     def _content(self):
         fields = self.fields
         kind = self.type
-        if kind in ("user", "assistant"):
-            return _table(fields.get("message")).get("content", "")
+        if kind in _MESSAGES:
+            return self.message.get("content", "")
         if kind == "attachment":
             inner = _table(fields.get("attachment"))
             if inner.get("type") == "queued_command":
@@ -556,7 +569,8 @@ class Record:
     @property
     def calls(self):
         """[Call]: the tools that it calls; the same as said.calls, and faster."""
-        return [Call(part) for part in _parts_of(self._content(), "tool_use")]
+        content = self.message.get("content")
+        return [Call(part) for part in _parts_of(content, "tool_use")]
 
     def voices(self, said=None):
         """[Voice(role, text)]: who says what in it, in their order.
@@ -615,9 +629,9 @@ class Record:
         tool's result holds no prompt; nor is a document one, which stands beside it.
         """
         found = []
-        if self.type != "user" or not self.is_message or self.is_summary:
+        if self.type != "user" or _parts_of(self.message.get("content"), "tool_result"):
             return found
-        if _parts_of(self._content(), "tool_result"):
+        if not self.is_message or self.is_summary:
             return found
         said = self.said
         for voice in self.voices(said):
@@ -939,21 +953,15 @@ def _inserted_behind(text, start):
 
 # --- ids ------------------------------------------------------------------------------
 
-LARGE_PRIME = 2**61 - 1
+# Below 2^61, and no neighbour of a power of 2: ids that differ in a digit or two shall
+# not have the same number.
+LARGE_PRIME = 1618033988749894853
 
 
 def id_number(text):
-    """A number below 2^61 for an id; of a UUID at little cost."""
-    if len(text) == 36:
-        try:
-            return int(text.replace("-", ""), 16) % LARGE_PRIME
-        except ValueError:
-            pass
-    from hashlib import blake2b
-
+    """A number below 2^61 for an id, at little cost."""
     data = text.encode("utf-8", "surrogatepass")
-    digest = blake2b(data, digest_size=8).digest()
-    return int.from_bytes(digest, "big") % LARGE_PRIME
+    return int.from_bytes(data, "big") % LARGE_PRIME
 
 
 # --- what a session is called ---------------------------------------------------------
@@ -981,34 +989,36 @@ class Titles:
     known: what was learned so far; it can be written as JSON and handed in again. It
     has the last text of a source, the first of prompt and command; summary, waiting:
     [number, text] of summaries, the second ones by the uuid that they are about.
+    is_above(uuid): does such a record stand above? None: unknown.
     """
 
-    def __init__(self, known=None):
+    def __init__(self, known=None, is_above=None):
         self.known = known if known is not None else {}
+        self._is_above = is_above
 
-    def take(self, record, is_above=None, prompts=None):
-        """Learn from the next record. is_above(uuid): does such a record stand above?
-
-        prompts: the record's, if they are at hand.
-        """
+    def take(self, record):
+        """Learn from the next record; did a person type a prompt in it?"""
         kind = record.type
+        is_prompt = False
         if kind == "user":
-            for source, text in record.prompts() if prompts is None else prompts:
+            for source, text in record.prompts():
                 self.known.setdefault(source, text)
+                is_prompt = is_prompt or source == "prompt"
         elif kind not in _TALK:
             title = record.title
             if title is not None:
                 self.known[title.source] = title.text
             if record.summary is not None:
-                self._take_summary(record.summary, is_above)
+                self._take_summary(record.summary)
         waiting = self.known.get("waiting")
         if waiting and record.uuid in waiting:
             self._settle(waiting.pop(record.uuid))
+        return is_prompt
 
-    def _take_summary(self, summary, is_above):
+    def _take_summary(self, summary):
         # The last one that is about this transcript counts, wherever that stands.
         number = self.known["summaries"] = self.known.get("summaries", 0) + 1
-        if is_above and is_above(summary.uuid):
+        if self._is_above and self._is_above(summary.uuid):
             self._settle([number, summary.text])
             return
         waiting = self.known.setdefault("waiting", {})
@@ -1142,9 +1152,11 @@ class Lineage:
         """Learn from the next record."""
         known = self.known
         if record.uuid:
-            self._take_parent(record)
-            if record.type in ("user", "assistant"):
-                known.setdefault("first_uuid", record.uuid[:36])
+            # As nearly all are, it is the session's own.
+            if "own" not in known or record.is_copy:
+                self._take_parent(record)
+            if "first_uuid" not in known and record.type in _MESSAGES:
+                known["first_uuid"] = record.uuid[:36]
         if record.type in _TALK:
             if known.get("ended_by_model"):
                 self._take_talk_after_end(record)
@@ -1158,7 +1170,7 @@ class Lineage:
 
     def _take_talk_after_end(self, record):
         # It is no end if a person asks, and the model answers.
-        if any(source == "prompt" for source, _ in record.prompts()):
+        if "prompt" in dict(record.prompts()):
             self.known["asked_since"] = True
         elif record.model and record.is_message and "asked_since" in self.known:
             del self.known["ended_by_model"]
@@ -1169,10 +1181,6 @@ class Lineage:
         # fork says may be inherited, and names its grandparent then. Older versions
         # began with records of the session before.
         known = self.known
-        fields = record.fields
-        is_copy = "forkedFrom" in fields or "requestSessionId" in fields
-        if known.get("own") and not is_copy:
-            return                  # as nearly all
         asker = record.requested_by
         if asker and record.type == "assistant" and self._is_other(asker):
             self._note(asker, "request")
@@ -1202,7 +1210,8 @@ _TIME = re.compile(
 )
 # As nearly all are, and as they shall be: for this a look is enough.
 _USUAL_TIME = re.compile(
-    r"(?!0000)\d{4}-(?:0[1-9]|1[0-2])-(?:0[1-9]|1\d|2[0-8])"
+    r"(?!0000)\d{4}-(?:(?:0[1-9]|1[0-2])-(?:0[1-9]|1\d|2[0-8])"
+    r"|(?:0[13-9]|1[0-2])-(?:29|30)|(?:0[13578]|1[02])-31)"
     r"T(?:[01]\d|2[0-3]):[0-5]\d:[0-5]\d\.\d{3}Z",
     re.ASCII,
 )
