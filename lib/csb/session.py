@@ -31,9 +31,9 @@ _ID_WITHIN = re.compile(f"(?<!{_HEX}){ID.pattern}(?!{_HEX})")
 _TRANSCRIPT = re.compile(rf"projects/([^/]+)/({ID.pattern})\.jsonl")
 # The name of a transcript, or of a copy that a person made of one, or a program which
 # keeps folders in step: "Copy of ID", "ID.sync-conflict-...", "ID (1)", "ID.jsonl.bak".
-_COPY = re.compile(
+_COPY = (
     rf"(?!agent-).*?{_ID_WITHIN.pattern}.*\.jsonl"
-    r"(?:~|\.(?:backup|bak|copy|old|orig|save)[0-9]*)?", re.S
+    r"(?:~|\.(?:backup|bak|copy|old|orig|save)[0-9]*)?"
 )
 _FLAT_AGENT = re.compile(r"projects/[^/]+/agent-[^/]*\.jsonl")
 
@@ -114,7 +114,7 @@ def odd_transcript_in(path):
     if not path.startswith("projects/") or ".jsonl" not in path:
         return None
     _, *above, name = path.split("/")
-    if not above or not _COPY.fullmatch(name):
+    if not above or not re.fullmatch(_COPY, name, re.S):
         return None
     project, *folders = above
     session_id = _ID_WITHIN.search(name)[0]
@@ -339,7 +339,7 @@ def nfc(text):
 # Paths of other systems count, too: a transcript may have come from one.
 _WINDOWS = re.compile(r"[A-Za-z]:[\\/]|\\\\")
 _WHOLE_PATH = r"((?:/|~(?=[/=]|$)|[A-Za-z]:[\\/]|\\\\).*"
-_OLD_AND_NEW = re.compile(f"{_WHOLE_PATH}?)={_WHOLE_PATH})", re.S)
+_OLD_AND_NEW = f"{_WHOLE_PATH}?)={_WHOLE_PATH})"
 
 SLUG_LENGTH = 200               # characters; of a longer name the rest becomes a hash
 DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
@@ -433,7 +433,7 @@ class FolderMap:
 
 
 def _old_and_new(word):
-    match = _OLD_AND_NEW.fullmatch(word)
+    match = re.fullmatch(_OLD_AND_NEW, word, re.S)
     if not match:
         raise Error(
             f"cannot use '{word}': OLD=NEW takes the whole path of a folder on both "

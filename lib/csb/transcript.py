@@ -717,7 +717,7 @@ class Result:
         of the session. "" if it is whole as it is."""
         if "<persisted-output>" not in self.text[:1000]:
             return ""
-        match = _SAVED_TO.search(self.text, 0, 10_000)
+        match = re.search(_SAVED_TO, self.text[:10_000])
         if match is None:
             return ""
         return re.split(r"[/\\]", match[1].strip())[-1]
@@ -788,7 +788,7 @@ _TELLING_ARGUMENTS = (
     "command", "file_path", "notebook_path", "pattern", "query", "url", "path",
     "description", "prompt", "skill", "subject", "text", "message",
 )
-_SAVED_TO = re.compile(r"saved to: ([^\r\n]{1,4000})")
+_SAVED_TO = r"saved to: ([^\r\n]{1,4000})"
 
 
 Edit = namedtuple("Edit", "old new")            # a text, and what took its place
@@ -1203,10 +1203,10 @@ class Lineage:
 
 # --- times ----------------------------------------------------------------------------
 
-_TIME = re.compile(
+# Few need it: it is compiled when one does.
+_TIME = (
     r"(\d{4}-\d\d-\d\d)"
-    r"(?:[T ](\d\d:\d\d)(?::(\d\d)(?:[.,](\d{1,9}))?)?\s*(Z|[+-]\d\d:?\d\d)?)?",
-    re.ASCII,
+    r"(?:[T ](\d\d:\d\d)(?::(\d\d)(?:[.,](\d{1,9}))?)?\s*(Z|[+-]\d\d:?\d\d)?)?"
 )
 # As nearly all are, and as they shall be: for this a look is enough.
 _USUAL_TIME = re.compile(
@@ -1241,7 +1241,7 @@ def _thousandths_of(text):
     """Milliseconds since 1970 of a date or time, None if it is none."""
     from datetime import datetime
 
-    match = _TIME.fullmatch(text)
+    match = re.fullmatch(_TIME, text, re.ASCII)
     if match is None:
         return _thousandths_of_mail(text)
     day, minute, second, fraction, zone = match.groups()
