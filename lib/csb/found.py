@@ -21,8 +21,7 @@ from csb.session import (
     odd_transcript_in,
 )
 
-SECONDS_A_DAY = 86400                     # seconds
-STORED_TITLE = 200              # characters
+SECONDS_A_DAY = 86400
 
 
 # --- on disk --------------------------------------------------------------------------
@@ -404,17 +403,15 @@ class LostSessions:
 
     def _title(self, session):
         """The title of a session's custom-title.json, "" if there is none."""
+        from csb.transcript import one_line, title_in
+
         for path in session.beside:
-            if path.split("/")[3:] != ["custom-title.json"]:
-                continue
-            try:
-                value = json.loads(self._objects.read(self.held.last(path).oid))
-            except (Error, ValueError, RecursionError):
-                return ""
-            title = value.get("customTitle") if isinstance(value, dict) else None
-            if isinstance(title, str):
-                text = " ".join(title.split())[:STORED_TITLE]
-                return text.encode("utf-8", "replace").decode()
+            if path.split("/")[3:] == ["custom-title.json"]:
+                try:
+                    data = self._objects.read(self.held.last(path).oid)
+                    return one_line(title_in(json.loads(data)))
+                except (Error, ValueError, RecursionError):
+                    return ""
         return ""
 
 

@@ -369,6 +369,15 @@ def _field_in(outer, name):
     return property(text_of)
 
 
+def _field_of(kind, name):
+    """The same of a field that counts in records of one type."""
+
+    def text_of(record):
+        return _text(record.fields.get(name)) if record.type == kind else ""
+
+    return property(text_of)
+
+
 def _flag(name):
     """A property of a Record: does a field say yes?"""
     return property(lambda record: bool(record.fields.get(name)))
@@ -407,6 +416,11 @@ class Record:
     is_sidechain = _flag("isSidechain")
     is_meta = _flag("isMeta")
     is_summary = _flag("isCompactSummary")
+
+    # The session, and the folder, that the talk goes on in, at the end of a transcript.
+    continued_in = _field_of("continued-in", "continuedInSessionId")
+    relocated_to = _field_of("relocated", "relocatedCwd")
+    _pr_url = _field_of("pr-link", "prUrl")
 
     _branch = _field("gitBranch")
     _copy_of = _field_in("forkedFrom", "messageUuid")
@@ -526,24 +540,8 @@ class Record:
     @property
     def pr_link(self):
         """The URL of a pull request that the session made."""
-        if self.type != "pr-link":
-            return ""
-        url = _text(self.fields.get("prUrl"))
+        url = self._pr_url
         return one_line(url) if url.startswith("http") else ""
-
-    @property
-    def continued_in(self):
-        """The session that the talk goes on in: this transcript is at its end."""
-        if self.type == "continued-in":
-            return _text(self.fields.get("continuedInSessionId"))
-        return ""
-
-    @property
-    def relocated_to(self):
-        """The folder that the session goes on in."""
-        if self.type == "relocated":
-            return _text(self.fields.get("relocatedCwd"))
-        return ""
 
     # What it holds.
 
