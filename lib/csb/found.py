@@ -61,15 +61,12 @@ class SessionWalk:
             self.complete = False       # empty: is its disk away?
         return True
 
-    def below(self, path):
-        """Yield the stats of all files below a directory; links count as files."""
-        for entry in self.entries(path):
-            yield from self.files_at(entry)
-
     def files_at(self, entry):
-        """Yield the stat of an entry, or those of all files below it."""
+        """Yield the stat of an entry, or those of all files below it; links are files.
+        """
         if self.is_dir(entry):
-            yield from self.below(entry.path)
+            for inner in self.entries(entry.path):
+                yield from self.files_at(inner)
             return
         found = self.file_stat(entry)
         if found:

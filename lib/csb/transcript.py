@@ -433,11 +433,6 @@ class Record:
         return _text(self.message.get("id"))
 
     @property
-    def is_copy(self):
-        """May it have been copied from another session?"""
-        return "forkedFrom" in self.fields or "requestSessionId" in self.fields
-
-    @property
     def follows(self):
         """The uuid of the record before it in the talk, across a compaction, too."""
         return self.parent_uuid or self._before_compaction
@@ -1149,9 +1144,10 @@ class Lineage:
     def take(self, record):
         """Learn from the next record."""
         known = self.known
+        fields = record.fields
         if record.uuid:
-            # As nearly all are, it is the session's own.
-            if "own" not in known or record.is_copy:
+            is_copy = "forkedFrom" in fields or "requestSessionId" in fields
+            if is_copy or "own" not in known:       # as hardly any
                 self._take_parent(record)
             if "first_uuid" not in known and record.type in _MESSAGES:
                 known["first_uuid"] = record.uuid[:36]
