@@ -147,6 +147,11 @@ class _Shortener:
     # Half an escape, or what may be a part of a character.
     _HALF = re.compile(rb"(?:\\(?:u[0-9a-fA-F]{0,3})?|[\xc0-\xff][\x80-\xbf]{0,2})\Z")
 
+    # The first of two escapes that are one character, half an escape, or nothing.
+    _CUT_ESCAPE = re.compile(
+        rb"(?:\\u[dD][89abAB][0-9a-fA-F]{2})?(?:\\(?:u[0-9a-fA-F]{0,3})?)?\Z"
+    )
+
     def __init__(self, most_data, room, is_shown=False):
         self._most_data = most_data
         self._is_shown = is_shown
@@ -207,9 +212,7 @@ class _Shortener:
         cut = start + kept
         while cut > start and flat[cut] & 0xC0 == 0x80:
             cut -= 1                # no part of a character
-        escape = flat.rfind(b"\\", max(start, cut - 5), cut)
-        if escape >= 0:
-            cut = escape
+        cut = self._CUT_ESCAPE.search(flat, max(start, cut - 11), cut).start()
         self._cut += end - cut
         return cut
 
