@@ -146,8 +146,7 @@ class _Shortener:
     _ENCODED = re.compile(rb"[A-Za-z0-9+/=_-]*")
     # Half an escape, or what may be a part of a character.
     _HALF = re.compile(rb"(?:\\(?:u[0-9a-fA-F]{0,3})?|[\xc0-\xff][\x80-\xbf]{0,2})\Z")
-
-    # The first of two escapes that are one character, half an escape, or nothing.
+    # The first of two escapes of a character, half an escape, or nothing.
     _CUT_ESCAPE = re.compile(
         rb"(?:\\u[dD][89abAB][0-9a-fA-F]{2})?(?:\\(?:u[0-9a-fA-F]{0,3})?)?\Z"
     )
@@ -420,7 +419,7 @@ class Record:
     is_meta = _flag("isMeta")
     is_summary = _flag("isCompactSummary")
 
-    # The session, and the folder, that the talk goes on in, at the end of a transcript.
+    # The session that the talk goes on in, and the folder.
     continued_in = _field_of("continued-in", "continuedInSessionId")
     relocated_to = _field_of("relocated", "relocatedCwd")
     _pr_url = _field_of("pr-link", "prUrl")
@@ -985,7 +984,7 @@ class Titles:
     known: what was learned so far; it can be written as JSON and handed in again. It
     has the last text of a source, the first of prompt and command; summary, waiting:
     [number, text] of summaries, the second ones by the uuid that they are about.
-    is_above(uuid): does such a record stand above? None: unknown.
+    is_above(uuid): does such a record stand above?
     """
 
     def __init__(self, known=None, is_above=None):
