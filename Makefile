@@ -77,7 +77,7 @@ test: lint dist
 check: lint
 	@$(FAST); $(WITH) && $(RUN) bin:
 
-# The tests of TRUST.md at full length, and their figures.
+# The tests of TRUST.md at full length, drawn anew (CSB_SEED=N: as N stands for), and their figures.
 soak: WORKERS = 2
 soak: .venv/ready
 	@$(WITH) && figures=$$(mktemp) && trap 'rm -f "$$figures"' EXIT && \

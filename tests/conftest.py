@@ -4,8 +4,9 @@ sh("csb-list | jq .title") runs a shell line with pipefail, the tools on PATH an
 caller's environment. CSB_BIN=dist tests the one-file forms, copied to an empty directory.
 CSB_PYTHON names another interpreter for the tools, CSB_GIT a directory with another git. CSB_SOAK,
 the name of a file for the figures (make soak), has the tests that repeat something do it as often
-as TRUST.md says; CSB_SEED repeats a run of theirs. Under faketime the tools have the shifted clock,
-too (shifted.py).
+as TRUST.md says. What they draw by chance is the same in each run, so that none fails by a draw;
+make soak draws anew, and CSB_SEED=N draws what N stands for. Under faketime the tools have the
+shifted clock, too (shifted.py).
 """
 import copy
 import functools
@@ -14,6 +15,7 @@ import json
 import os
 import pty
 import random
+import re
 import select
 import shlex
 import shutil
@@ -34,14 +36,19 @@ SYSTEM = "/usr/bin/python3"
 SHARED = os.path.join(os.path.dirname(ROOT), "shared")
 GIT = os.environ.get("CSB_GIT")
 SOAK = os.environ.get("CSB_SOAK")
+SEED = int(os.environ.get("CSB_SEED") or (random.randrange(10**9) if SOAK else 1))
 OURS = ("HOME", "CLAUDE_CONFIG_DIR", "CSB_HOME", "GIT_CONFIG_GLOBAL", "GIT_CONFIG_SYSTEM")
 
 
-# What tests pipe together most: all of it into the index, all of it into the store.
-INDEX = "csb-find | csb-index"
+# What tests need most: all of it in the index (as csb-find | csb-index, with a program less), all
+# of it in the store.
+INDEX = "csb-index --on-disk"
 STORE = "csb-changes | csb-gitcommit"
 WHEN = 1767323045       # 2026-01-02T03:04:05Z
+# A session of which a snapshot comes back to /tmp, where another run must not meet it.
+OF_THIS_RUN = f"c84f8b1c-ad37-40a0-8e01-{os.getpid():012d}"
 DAY = 86400             # seconds
+LONG = 120              # seconds: what has not come by then does not come, on a busy machine either
 
 
 def name(number):
@@ -84,11 +91,12 @@ def width(text):
 
 
 def on_terminal(sh, home, tool, *records, setup="true", **env):
-    """What a tool writes to a terminal."""
+    """What a tool writes to a terminal, and leaves there: how far it has come it says only where
+    the work takes more than a second, and takes that away."""
     (home.path / "in").write_bytes(lines(*records))
     spawn = f"import pty; pty.spawn(['sh', '-c', '{setup}; {tool} <in'])"
     done = sh(f"python3 -c {shlex.quote(spawn)}", **{"TERM": "xterm", **env})
-    return done.out.replace("\r", "")
+    return re.sub(r"[^\n]*\r\x1b\[K", "", done.out).replace("\r", "")
 
 
 def typed(home, text, keys=b"", *, asked=b"[Y/n]", **env):
@@ -108,7 +116,7 @@ def typed(home, text, keys=b"", *, asked=b"[Y/n]", **env):
     screen = b""
     answered = 0
     while True:
-        if not select.select([fd], [], [], 30)[0]:
+        if not select.select([fd], [], [], LONG)[0]:
             os.kill(pid, signal.SIGKILL)
             pytest.fail(f"it waits for more than it was given: {screen}")
         try:
@@ -149,6 +157,22 @@ def held(sh, git_dir='"$CSB_HOME/git"', ref="main"):
     return found
 
 
+def blob(data):
+    """The id that git gives to bytes."""
+    return hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()
+
+
+def files_below(top):
+    """{path: bytes} of the files below a directory."""
+    found = {}
+    for folder, _, names in os.walk(top):
+        for name in names:
+            path = os.path.join(folder, name)
+            with open(path, "rb") as file:
+                found[os.path.relpath(path, top)] = file.read()
+    return found
+
+
 def backup_log(home, kind="backup"):
     """The runs that backup.log knows; kind="tidy": those that looked after the store."""
     text = (home.backup / "backup.log").read_text()
@@ -168,8 +192,13 @@ def payload(event="SessionEnd", number=0, **more):
 
 
 def pytest_configure(config):
-    """Have the times of files follow faketime's clock."""
+    """Have the times of files follow faketime's clock; the mask and the time zone are the same for
+    everybody."""
     shifted.start_again(config)
+    random.seed("collection")
+    os.umask(0o022)
+    os.environ["TZ"] = "UTC"
+    time.tzset()
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -259,12 +288,12 @@ def home(tmp_path, tools):
 
 @pytest.fixture
 def sh(home, tmp_path):
-    """Run a shell line: sh(line, stdin=b"", cwd=None, timeout=60, NAME=value) -> rc, out, err.
+    """Run a shell line: sh(line, stdin=b"", cwd=None, timeout=LONG, NAME=value) -> rc, out, err.
 
     out and err are text (surrogateescape), .records the JSON lines of out. A value of None takes
     the variable out of the environment.
     """
-    def run(line, stdin=b"", cwd=None, timeout=60, **env):
+    def run(line, stdin=b"", cwd=None, timeout=LONG, **env):
         env = {k: v for k, v in {**home.env, **env}.items() if v is not None}
         for name in ("HOME", "GIT_CONFIG_GLOBAL", "GIT_CONFIG_SYSTEM"):
             assert env.get(name), f"a test must not run without its own {name}"
@@ -372,7 +401,9 @@ def stages(tools, tmp_path, home):
     shutil.copytree(tools.bin, folder)
     helper = os.path.join(os.path.dirname(tools.bin), "lib")
     if os.path.isdir(helper):
-        shutil.copytree(helper, tmp_path / "copy" / "lib")
+        # Another process may compile it right now, under names that go again.
+        compiling = shutil.ignore_patterns("*.pyc.*")
+        shutil.copytree(helper, tmp_path / "copy" / "lib", ignore=compiling)
     home.env["PATH"] = f"{folder}:" + home.env["PATH"].removeprefix(tools.bin + ":")
     start = '"""a\n\nrecord: x\n"""\nimport os, signal, sys, time\n'
 
@@ -389,11 +420,17 @@ def rounds():
     return lambda few, many: many if SOAK else few
 
 
+@pytest.fixture(autouse=True)
+def seed():
+    """What every test draws by chance begins with; it is printed when the test fails."""
+    print(f"CSB_SEED={SEED}")
+    random.seed(str(SEED))      # not what seeded draws
+    return SEED
+
+
 @pytest.fixture
-def seeded(request):
-    """A random.Random of the test's own; its seed is in what pytest prints when the test fails."""
-    seed = int(os.environ.get("CSB_SEED") or random.randrange(10**9))
-    print(f"{request.node.name}: CSB_SEED={seed}")
+def seeded(seed):
+    """A random.Random of the test's own."""
     return random.Random(seed)
 
 
@@ -424,7 +461,7 @@ def over(home):
         return found
 
     def wait():
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + LONG
         while running():
             assert time.monotonic() < deadline, "it does not end"
             time.sleep(0.01)

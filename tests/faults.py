@@ -26,6 +26,7 @@ CALLS = ("openat", "write", "pwrite64", "fsync", "fdatasync", "rename", "renamea
          "mkdirat", "ftruncate", "chmod", "fchmod", "fchmodat", "utimensat", "flock")
 ERRORS = "ENOSPC", "EIO", "EDQUOT"
 ROW = 20        # so often in a row EINTR is injected: no program can live with it for ever
+HANGS = 30      # seconds: what has not ended by then never ends, on a busy machine either
 MOST = 24       # occurrences of one call: the first and last ones, and some between
 SHIM = """#!/bin/sh
 number=$(($(cat '{folder}/count' 2>/dev/null || echo 0) + 1))
@@ -90,7 +91,7 @@ class Box:
         with subprocess.Popen(words, stdin=-1, stdout=-1, stderr=-1, env=env, cwd=self.home,
                               start_new_session=True) as process:
             try:
-                out, err = process.communicate(given, timeout=10)
+                out, err = process.communicate(given, timeout=HANGS)
             except subprocess.TimeoutExpired:
                 end_all(process.pid)
                 out, err = process.communicate()

@@ -118,7 +118,7 @@ def survivor(sh, home, listing):
         (home.path / "out").mkdir(exist_ok=True)
         before, done = around(), {}
         for line in LINES.split("\n")[:count]:
-            done[line] = result = sh(line, timeout=60)
+            done[line] = result = sh(line)
             now = around()
             changed = sorted(path for path in before.keys() | now.keys()
                              if before.get(path) != now.get(path) and path not in may)

@@ -140,7 +140,7 @@ if not os.path.exists(path + "/../../../grown"):
 
 
 @pytest.mark.parametrize("case", STEPS)
-@pytest.mark.few(3)
+@pytest.mark.few(2)
 def test_the_index_is_right_after(
         sh, over, stages, real, home, tools, agreed, case):
     """It equals one that is made anew, once a run more has gone well."""
@@ -158,7 +158,7 @@ def test_the_index_is_right_after(
 @pytest.mark.parametrize("case", [
     "a whole run", "its hook", "a hook, then a run", "a run, then a hook",
     "two runs at once"])
-@pytest.mark.few(2)
+@pytest.mark.few(1)
 def test_the_walk_is_made_once(sh, over, stages, real, home, tools, agreed, case):
     """What csb-changes lists is all that the index needs: csb-find is not started."""
     sh("csb-backup --quiet").ok()       # a home that was copied has other inodes
@@ -180,6 +180,7 @@ def the_same_made_anew(sh):
 
 
 @pytest.mark.parametrize("step", ["csb-list", "csb-changes | csb-index", "true"])
+@pytest.mark.few(1)
 def test_a_session_that_only_the_store_has_is_found(sh, home, agreed, step):
     """A hook stored it and was killed before the index knew it, then it was deleted."""
     path = say_more(home, 7, "stored, and never seen")

@@ -6,7 +6,7 @@ import subprocess
 import time
 
 import pytest
-from conftest import backup_log, held, line, name
+from conftest import LONG, backup_log, held, line, name
 
 pytestmark = pytest.mark.logic
 
@@ -147,7 +147,7 @@ def test_many_at_once(sh, claude, home):
 
 
 @pytest.mark.parametrize("line, rc, err", [
-    ("{ sleep 0.3; csb-backup; } | true", 141, 0), ("csb-backup >/dev/full", 1, 1),
+    ("exec 3> >(:); wait $!; csb-backup >&3", 141, 0), ("csb-backup >/dev/full", 1, 1),
     ("csb-backup 2>/dev/full", 0, 0)])
 @pytest.mark.few(2)
 def test_a_broken_stdout_does_not_stop_the_backup(sh, claude, line, rc, err):
@@ -336,7 +336,7 @@ def test_a_signal_ends_the_stages_too(sh, claude, home, stages, number, rc, tmp_
         time.sleep(0.01)
     time.sleep(0.5)     # until csb-backup knows it too: one just started ends when its input does
     tool.send_signal(getattr(signal, number))
-    assert tool.wait(30) == rc
+    assert tool.wait(LONG) == rc
     started = time.monotonic()
     assert tool.stderr.read() == b"", "a stage that still runs has it open"
     assert time.monotonic() - started < 30, "one that was just started ends when its input does"
@@ -360,7 +360,7 @@ def test_while_it_works_and_after_it_was_killed(sh, claude, home, stages, tmp_pa
 @pytest.mark.parametrize("options", [
     "--wait x", "--wait -1", "--wait nan", "word", "--nope", "--no-commit --session x",
     "--session ''", "--session x --first y"])
-@pytest.mark.few(4)
+@pytest.mark.few(2)
 def test_misuse(sh, claude, home, options):
     done = sh(f"csb-backup {options}")
     assert (done.rc, done.out, done.err.count("\n")) == (2, "", 1)
@@ -375,6 +375,22 @@ def test_a_home_that_cannot_be_used(sh, claude, home, make):
     done = sh(f"{make}; csb-backup")
     assert (done.rc, done.out, done.err.count("\n")) == (1, "", 1), done
     assert str(home.backup) in done.err
+
+
+def test_no_fifo_in_the_home_keeps_a_backup_waiting(sh, claude, home):
+    sh("csb-backup").ok()
+    for file in ("agreed", "backup.log", "tidied", "git/csb.seen", "made-anew"):
+        place = home.backup / file
+        place.unlink(missing_ok=True)
+        os.mkfifo(place)
+    (claude / f"{name(3)}.jsonl").write_text(said(3, "more"))
+    assert ("session", "new") in kinds(sh("csb-backup --tidy").ok())
+    for lock in ("git/csb.lock", "lock"):
+        (home.backup / lock).unlink()
+        os.mkfifo(home.backup / lock)
+        (claude / f"{name(4)}.jsonl").write_text(said(4, lock))
+        done = sh("csb-backup")
+        assert (done.rc, done.err.count("\n")) == (1, 1) and f"{lock}'" in done.err
 
 
 def test_a_home_inside_the_claude_directory(sh, claude, home):

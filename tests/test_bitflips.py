@@ -8,6 +8,7 @@ import sqlite3
 import uuid
 
 import pytest
+from conftest import files_below
 
 pytestmark = [pytest.mark.logic, pytest.mark.soak]
 IDS = [str(uuid.UUID(int=number << 96 | 77)) for number in range(1, 7)]
@@ -71,15 +72,6 @@ def files(top, end=""):
                   for name in names if name.endswith(end))
 
 
-def below(top):
-    """{path: bytes} below a directory."""
-    found = {}
-    for path in files(top):
-        with open(path, "rb") as file:
-            found[os.path.relpath(path, top)] = file.read()
-    return found
-
-
 def readable(sh, git, oids):
     """Does plain git give back every blob as its id says?"""
     for oid in oids:
@@ -94,7 +86,7 @@ def restored(sh, home, data):
     """Restore all sessions beside: (all is as it was, stderr). What is not must have been named,
     and then it is an older version of a transcript, or not there."""
     done = sh(f"csb-restore --target-dir ~/out {' '.join(IDS)}")
-    found = below(home.path / "out")
+    found = files_below(home.path / "out")
     for path, value in found.items():
         older = path.endswith(".jsonl") and data[path].startswith(value) and value[-1:] == b"\n"
         assert value == data[path] or (older and path in done.err), f"{path} has other bytes"
@@ -228,7 +220,7 @@ def test_a_flipped_bit_in_a_snapshot(sh, home, rounds, seeded, figure, end):
         with flip as where:
             done = sh(f"jsonl_snapshot --restore {shot} --target-dir t")
         if done.rc:
-            assert done.err and not below(home.path / "t"), where
+            assert done.err and not files_below(home.path / "t"), where
             outcomes["found"] += 1
         else:
             assert (home.path / "t/f.jsonl").read_bytes() == good, where
@@ -252,7 +244,7 @@ def test_a_flipped_bit_in_the_index(sh, home, backed_up, rounds, seeded, figure)
     good = sh("csb-list").ok()
     assert len(good.records) == len(IDS)
     sh("csb-find | csb-index >/dev/null").ok()
-    pristine = below(home.backup)
+    pristine = files_below(home.backup)
     for number in range(count):
         flip = Flip(index, seeded)
         flip.__enter__()
@@ -260,7 +252,7 @@ def test_a_flipped_bit_in_the_index(sh, home, backed_up, rounds, seeded, figure)
         print(where)
         listed = sh("csb-list")
         sh("csb-list | csb-restore --target-dir ~/out")
-        for path, value in below(home.path / "out").items():
+        for path, value in files_below(home.path / "out").items():
             assert value == backed_up[path], where
         shutil.rmtree(home.path / "out", ignore_errors=True)
         outcomes["failed" if listed.rc else "same" if listed.out == good.out else "other"] += 1

@@ -37,6 +37,7 @@ def test_the_suite_passes_on_another_day(shift):
 
 
 @pytest.mark.parametrize("days", [400, -200])
+@pytest.mark.few(1)
 def test_tools_and_files_have_the_shifted_clock(sh, home, days):
     """Else the test above proves nothing. A time that is set stays what it is."""
     needs("cc")

@@ -4,6 +4,7 @@ Where a session is found is the same for csb-log: what holds for both is tried o
 """
 import json
 import os
+import re
 import time
 
 import pytest
@@ -94,7 +95,7 @@ def test_a_line_above_8_mb_is_shortened_and_named(sh, put):
 
 @both
 @pytest.mark.parametrize("word", [ID, ID.upper(), ID[:8], ID[:8].upper(), ID[-6:].upper()])
-@pytest.mark.few(5)
+@pytest.mark.few(2)
 def test_an_id_in_either_case(sh, put, tool, word):
     put(transcript("a"))
     assert said(sh, f"{tool} {word}") == ["a"]
@@ -104,7 +105,7 @@ def test_an_id_in_either_case(sh, put, tool, word):
 @both
 @pytest.mark.parametrize("word", [UPPER, UPPER.lower(), UPPER[:8].lower()])
 @pytest.mark.parametrize("way", ["on disk", "deleted"])
-@pytest.mark.few(4)
+@pytest.mark.few(2)
 def test_a_session_with_a_name_in_upper_case(sh, put, tool, word, way):
     """As --session-id with macOS' uuidgen makes it."""
     put(transcript("a"), UPPER)
@@ -134,6 +135,7 @@ def back_up_a_move(sh, home):
 
 
 @both
+@pytest.mark.few(1)
 def test_a_session_that_moved_and_was_deleted(sh, home, once, tool):
     """It is one session, by its id and by either path; what it was before, too."""
     path = once(back_up_a_move)
@@ -160,6 +162,7 @@ def test_a_moved_session_by_the_path_that_it_had(sh, home, put, tool):
 
 
 @both
+@pytest.mark.few(1)
 def test_a_stub_hides_nothing(sh, home, put, tool):
     """A copy without messages, on disk or stored, beside the one that was deleted."""
     put(transcript("a", "b"))
@@ -173,16 +176,33 @@ def test_a_stub_hides_nothing(sh, home, put, tool):
 
 
 @both
+@pytest.mark.few(1)
 def test_two_that_truly_differ_are_not_chosen_between(sh, put, tool):
     put(transcript("a", "b"))
     put(transcript("x", "y"), project="-q")
     sh("csb-backup; rm -r ~/.claude/projects").ok()
     done = sh(f"{tool} {ID}")
     assert (done.rc, done.out) == (2, "") and "is in several projects" in done.err
+    assert done.err.endswith(" takes one): -p -q\n") and done.err.count("\n") == 1
     assert said(sh, tool, lines({"session_id": ID, "project": "-q"})) == ["x", "y"]
+    listing = re.search(r"\((csb list .*) takes one\)", done.err)[1]
+    listing = listing.replace("csb list", "csb-list").replace("NAME", "-q")
+    assert said(sh, listing.replace(tool.split()[0], tool)) == ["x", "y"]
 
 
 @both
+def test_one_that_says_what_the_others_say_is_read(sh, put, tool):
+    """Of several on disk; of two that truly differ none is chosen."""
+    put(transcript("a"))
+    put(transcript("a", "b"), project="-q")
+    assert said(sh, f"{tool} {ID}") == ["a", "b"]
+    put(transcript("x"))
+    done = sh(f"{tool} {ID}")
+    assert (done.rc, done.out) == (2, "") and done.err.endswith("takes one): -p -q\n")
+
+
+@both
+@pytest.mark.few(1)
 def test_a_transcript_deeper_than_claude_code_looks(sh, home, tool):
     """People and programs put them there; it is found, now and once it is gone."""
     put_into(home, f"projects/-p/kept/{ID}.jsonl", transcript("a"), mtime=time.time())
@@ -192,6 +212,7 @@ def test_a_transcript_deeper_than_claude_code_looks(sh, home, tool):
 
 
 @both
+@pytest.mark.few(1)
 def test_as_it_was_at_a_time(sh, home, tool):
     """A commit, or the last one before a time; a day means all of it."""
     store = "git --git-dir=$CSB_HOME/git"
@@ -256,7 +277,7 @@ TITLES = {
 
 @pytest.mark.parametrize("name", TITLES)
 @pytest.mark.parametrize("filler", [0, 300_000])
-@pytest.mark.few(4)
+@pytest.mark.few(2)
 def test_the_title_is_known_wherever_it_stands(sh, put, name, filler):
     """Also far from the end; a prompt is none that somebody gave, but heads a log."""
     records, title = TITLES[name]

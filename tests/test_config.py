@@ -17,7 +17,7 @@ def settings(home):
     return home.claude / "settings.json"
 
 
-@pytest.mark.few(9)
+@pytest.mark.few(4)
 @pytest.mark.parametrize("before, after", [
     (None, b'{\n  "cleanupPeriodDays": 365\n}\n'),
     (b"{}", b'{\n  "cleanupPeriodDays": 365\n}'),
@@ -56,6 +56,7 @@ def test_one_number_changes_and_nothing_else(sh, home, before, after):
 
 @pytest.mark.parametrize("before", [
     b'{"a":1}', b'{"a": 1, "b": 2}\n', b'{\n  "a": 1\n}\n', b'{\r\n "a": 1,\r\n "b": []\r\n}'])
+@pytest.mark.few(2)
 def test_set_and_unset_is_as_before(sh, home, before):
     settings(home).write_bytes(before)
     assert sh(f"csb-config {DAYS} 365 && csb-config --unset {DAYS}").rc == 0
@@ -82,7 +83,7 @@ def test_unset(sh, home, before, after):
     ('{"a": 1}'.encode("utf-16"), "utf-8"), (b'{"a":' * 100000, ""), (BOM, ""),
     (b'{"a": "\n"}', "control character"), (b"{}" + b" " * (1 << 20), "larger than 1 MB")])
 @pytest.mark.parametrize("name, key, value", [("settings", DAYS, 365), ("config", "interval", 30)])
-@pytest.mark.few(6)
+@pytest.mark.few(3)
 def test_a_file_that_is_no_json_is_not_touched(sh, home, text, reason, name, key, value):
     path = settings(home) if name == "settings" else home.backup / "config.json"
     home.backup.mkdir()
@@ -182,7 +183,7 @@ def test_the_list(sh, home):
     ("refuse /etc", "below"), ("refuse '*'", "--force"), ("refuse ok 'projects/'", "--force"),
     ("refuse 'projects/*'", "--force"), ("refuse '*.jsonl'", "--force"), ("refuse '*/'", "--force"),
     ("--unset interval 5", ""), ("--unset nothing", "git_dir"), ("--unset", "")])
-@pytest.mark.few(12)
+@pytest.mark.few(6)
 def test_misuse(sh, home, words, said):
     done = sh(f"csb-config {words}")
     assert (done.rc, done.out, done.err.count("\n")) == (2, "", 1) and said in done.err, done
@@ -193,6 +194,7 @@ def test_misuse(sh, home, words, said):
     ('{"interval": "x"}', "interval"), ('{"interval": 1e9}', "interval"),
     ('{"interval": true}', "interval"), ('{"refuse": "x"}', "refuse"),
     ('{"refuse": [1]}', "refuse"), ('{"git_dir": 5}', "git_dir")])
+@pytest.mark.few(3)
 def test_a_bad_value_in_the_file_is_named(sh, home, text, bad):
     home.backup.mkdir()
     (home.backup / "config.json").write_text(text)

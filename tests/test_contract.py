@@ -5,9 +5,9 @@ import re
 import sys
 
 import pytest
-from conftest import ROOT, SHARED
+from conftest import OF_THIS_RUN, ROOT, SHARED
 
-ID = "c84f8b1c-ad37-40a0-8e01-fc28915273a4"
+ID = OF_THIS_RUN
 OLD = "99999999-2222-4333-8444-555555555555"
 LATER = ("csb scan", "csb status", "csb show", "csb search", "csb resume", "csb config")
 LINE = b'{"type":"user","cwd":"/w/keyword","timestamp":"2026-11-01T00:00:00.000Z",' \

@@ -9,16 +9,12 @@ import time
 import uuid
 
 import pytest
+from conftest import blob
 
 pytestmark = [pytest.mark.logic, pytest.mark.soak]
 PIPE, BACKUP = "csb-changes | csb-gitcommit >/dev/null", "csb-backup --quiet"
 OWN = "csb-changes --session {} | csb-gitcommit >/dev/null"
 PORTIONS = "csb-changes | csb-gitcommit --portion 10000 >/dev/null"      # bytes
-
-
-def blob(data):
-    """The id that git gives to bytes."""
-    return hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()
 
 
 class Store:

@@ -16,7 +16,7 @@ import termios
 import time
 
 import pytest
-from conftest import FORM, POWERLESS, ROOT
+from conftest import FORM, LONG, POWERLESS, ROOT
 
 RUN = '{"kind":"backup","at":"2026-01-02T03:04:05Z","outcome":"failed"}'
 TOOLS = sorted(name for name in os.listdir(os.path.join(ROOT, "bin"))
@@ -156,7 +156,7 @@ def test_help_is_the_manual(sh, tool):
 @pytest.mark.logic
 @each
 @pytest.mark.parametrize("word", ["-?", "--versio", "--claude-dir=", "--git-dir="])
-@pytest.mark.few(24)
+@pytest.mark.few(12)
 def test_misuse_is_2_and_one_line(sh, tool, word):
     """1 where 2 would block the client of a hook."""
     done = sh(f"{tool} {word}")
@@ -165,7 +165,7 @@ def test_misuse_is_2_and_one_line(sh, tool, word):
 
 @pytest.mark.logic
 @each
-@pytest.mark.few(10)
+@pytest.mark.few(6)
 def test_reader_that_left(sh, tool, ready):
     """A pipe that nobody reads any more ends the tool without a word."""
     done = sh(f"{CLOSED_PIPE}{tool} --help >&3")
@@ -176,7 +176,7 @@ def test_reader_that_left(sh, tool, ready):
 
 @pytest.mark.logic
 @each
-@pytest.mark.few(12)
+@pytest.mark.few(8)
 def test_full_disk(sh, tool, ready):
     """Output that cannot be written is an error, in one line."""
     done = sh(f"{tool} --help >/dev/full")
@@ -187,15 +187,16 @@ def test_full_disk(sh, tool, ready):
 
 @pytest.mark.logic
 @each
-@pytest.mark.few(10)
+@pytest.mark.few(6)
 def test_closed_streams(sh, tool, ready):
     """Without stdin, stdout or stderr at all: the same work, or an error, never a mess."""
     assert sh(f"{tool} --no-such-option 2>&-").out == ""
     done = works(sh, ready, ">&-")
     assert done.rc == 1 and done.err, done
     done = sh(f"{tool} <&-")
-    assert done.rc == (0 if tool in SOURCES and tool not in INDEX else done.rc)
-    assert done.rc in (0, 2, 3), done
+    well = 1 if tool == "csb-status" else 0     # nothing backs up by itself
+    assert done.rc == (well if tool in SOURCES and tool not in INDEX else done.rc)
+    assert done.rc in (well, 0, 2, 3), done
 
 
 def start(home, line, **streams):
@@ -215,7 +216,7 @@ def interrupt(process):
     for _ in range(20):
         try:
             os.killpg(process.pid, signal.SIGINT)
-            return process.communicate(timeout=1)[1], process.returncode
+            return process.communicate(timeout=3)[1], process.returncode
         except subprocess.TimeoutExpired:
             pass
     os.killpg(process.pid, signal.SIGKILL)
@@ -225,7 +226,7 @@ def interrupt(process):
 @pytest.mark.logic
 @pytest.mark.parametrize("tool", [
     name for name in FILTERS if name not in ("csb-redact", "csb-remap")])
-@pytest.mark.few(12)
+@pytest.mark.few(6)
 def test_ctrl_c_while_reading(home, sh, tool, ready):
     """130 and not a word. (The tool reads its input once it complains of the first line, which is
     as good as any other to csb-redact and csb-remap.)"""
@@ -257,13 +258,13 @@ def test_ctrl_c_in_a_del(home):
     name for name in SOURCES if name not in (
         "csb-config", "csb-gc", "csb-push", "csb-schedule",
         "csb-setup", "csb-status")])
-@pytest.mark.few(6)
+@pytest.mark.few(4)
 def test_ctrl_c_while_writing(home, sh, ready):
     """130 and not a word, into a pipe too small for the output, that nobody reads."""
     reader, writer = os.pipe()
     fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, 4096)
     process = start(home, f"exec {ready}", stdin=subprocess.DEVNULL, stdout=writer)
-    waiting, deadline = 0, time.monotonic() + 20
+    waiting, deadline = 0, time.monotonic() + LONG
     while waiting < 3000 and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.02)
         waiting = struct.unpack("i", fcntl.ioctl(reader, termios.FIONREAD, b"1234"))[0]

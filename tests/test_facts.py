@@ -2,7 +2,6 @@
 import hashlib
 import json
 import os
-import random
 import sqlite3
 import tarfile
 
@@ -232,7 +231,7 @@ def test_only_what_was_appended_is_parsed(facts):
     (lambda text: b"\0" * len(text), True), (lambda text: b"\0" * 2 * len(text), True),
     (lambda text: b" " + text, True), (lambda text: text.replace(b"one", b"ONE"), True),
     (lambda text: text[:100], True), (lambda text: line("x") * 9, True)])
-@pytest.mark.few(4)
+@pytest.mark.few(2)
 def test_a_rewrite_is_noticed(facts, change, rewritten):
     text = line("one") + line("two" * 500000) + line("tail").rstrip()
     before = facts([text])[0]
@@ -260,7 +259,7 @@ def test_a_rewrite_is_noticed(facts, change, rewritten):
         (rb"\ud83d\ude00" + b"x y " * 2_097_000, "\U0001f600x" + " y x" * 49 + " \u2026"),
         ("\u00e9 ".encode() * 1_390_000 + rb"\ud83d\ude00" + b"x y " * 1_000_000,
          "\u00e9 " * 99 + "\u00e9\u2026")))], ids=range(18))
-@pytest.mark.few(5)
+@pytest.mark.few(2)
 def test_memory(sh, home, tmp_path, text, shown_as):
     """Whatever the file, 64 MB at most; a line above 8 MB is shortened, and one above 1 MB with very
     many values is not decoded."""
@@ -292,7 +291,7 @@ def test_files_that_cannot_be_read(sh, tmp_path):
         lines.append(json.dumps({"kind": "session", "session_id": name(number), "project": "-w",
                                  "root": str(tmp_path), "transcript_path": str(path),
                                  "size": 1, "mtime": WHEN}))
-    done = sh("csb-index", "\n".join(lines).encode(), timeout=20)
+    done = sh("csb-index", "\n".join(lines).encode())
     assert done.rc == 1 and [r.get("messages") for r in done.records] == [
         1, None, None, None, None, None, 0]
     assert [name(n) in done.err for n in range(7)] == [False, True, True, True, False, False, False]
@@ -316,13 +315,10 @@ def test_a_version_in_the_store(sh, tmp_path):
 
 @pytest.mark.skipif(not os.path.exists(GROWTH), reason="the real transcripts are not here")
 @pytest.mark.long
-def test_real_files_that_grow(sh, facts, tmp_path):
+def test_real_files_that_grow(sh, facts, tmp_path, seeded):
     """Snapshot after snapshot, and cut at random as well: the end is the same."""
     with tarfile.open(GROWTH) as file:
         file.extractall(tmp_path)
-    seed = random.randrange(10**6)
-    print("seed", seed)
-    chance = random.Random(seed)
     sessions = [sorted(path.glob("*.jsonl")) for path in sorted((tmp_path / "growth").glob("*/*"))]
     assert len(sessions) == 8
     texts = [paths[-1].read_bytes() for paths in sessions]
@@ -331,7 +327,7 @@ def test_real_files_that_grow(sh, facts, tmp_path):
         known, lengths = [{}] * 8, [0] * 8
         for step in range(5):
             if cut == "at random":
-                lengths = [chance.randint(length, len(text)) if step < 4 else len(text)
+                lengths = [seeded.randint(length, len(text)) if step < 4 else len(text)
                            for length, text in zip(lengths, texts, strict=True)]
             else:
                 lengths = [os.path.getsize(paths[min(step, len(paths) - 1)]) for paths in sessions]

@@ -4,6 +4,7 @@ say of fields."""
 import ast
 import json
 import os
+import random
 import re
 import sys
 
@@ -24,7 +25,7 @@ COUNTED = ["input", "output", "cache_read", "cache_write"]
 def record(kind="assistant", content="x", message=None, **fields):
     """One line of a transcript."""
     return json.dumps({"type": kind, "cwd": "/home/me/p", "sessionId": OWN,
-                       "uuid": os.urandom(8).hex(), "message": {
+                       "uuid": random.randbytes(8).hex(), "message": {
                            "role": kind, "content": content, **(message or {})}, **fields}) + "\n"
 
 
@@ -68,7 +69,7 @@ USAGE = {
 
 
 @pytest.mark.parametrize("what", USAGE)
-@pytest.mark.few(4)
+@pytest.mark.few(2)
 def test_tokens(learn, what):
     """Once an answer; and the same when each line is read by a run of its own."""
     lines, total = USAGE[what]
@@ -131,6 +132,7 @@ def test_folders(sh, tmp_path):
         assert folders == dict.fromkeys(expected, 1), (tool, cwd, given)
 
 
+@pytest.mark.long
 def test_folders_are_bounded(learn):
     text = "".join(call("Read", "/w", file_path=f"/srv/{n}/x") for n in range(20000))
     assert len(learn(text)["shown"]["folders"]) == 10000
@@ -164,7 +166,7 @@ PARENTS = {
 
 
 @pytest.mark.parametrize("what", PARENTS)
-@pytest.mark.few(4)
+@pytest.mark.few(2)
 def test_parent(learn, what):
     text, parent = PARENTS[what]
     assert learn(text)["shown"].get("parent_session_id") == parent
@@ -237,7 +239,7 @@ REPLAYS = {
 
 
 @pytest.mark.parametrize("what", REPLAYS)
-@pytest.mark.few(4)
+@pytest.mark.few(2)
 def test_what_is_written_once_more_counts_once(learn, what):
     """After a compaction the client appends earlier rows; also if a run came between."""
     lines = talk(60)

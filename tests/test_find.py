@@ -162,7 +162,7 @@ def test_neither_fifos_nor_directories_are_transcripts(sh, home, put):
         os.mkfifo(home.claude / "projects/-a" / f"{name(number)}.jsonl")
     os.mkfifo(home.claude / "projects/-a/agent-1.jsonl")
     (home.claude / "projects/-a" / f"{name(4)}.jsonl").mkdir()
-    assert found(sh("csb-find", timeout=10).ok()) == [("-a", name(1), None)]
+    assert found(sh("csb-find").ok()) == [("-a", name(1), None)]
 
 
 def test_no_transcript_is_read(sh, home, put):
@@ -194,6 +194,7 @@ def test_a_directory_that_cannot_be_listed(sh, home, put, path):
     ("touch ~/.claude/settings.json", 0, True), ("touch ~/.claude/projects", 0, True),
     ("mkdir ~/.claude/projects; touch ~/.claude/settings.json", 0, True),
     ("ln -s nowhere ~/.claude/projects", 0, True)])
+@pytest.mark.few(5)
 def test_nothing_is_there(sh, home, make, rc, empty):
     """Without a file in it a Claude directory is a mistake; without a session it is not."""
     done = sh(f"{make}; csb-find")
@@ -275,6 +276,7 @@ def test_stdin_is_left_alone(sh, put):
     assert sh("csb-find >/dev/null; cat", stdin=b"still here").ok().out == "still here"
 
 
+@pytest.mark.long
 @pytest.mark.skipif(not os.path.exists(DATA), reason="the real transcripts are not here")
 def test_real_directories(sh, tmp_path):
     with tarfile.open(DATA) as file:
@@ -581,7 +583,7 @@ MOVED = [
 
 @pytest.mark.parametrize("stored", [True, False])
 @pytest.mark.parametrize("before, after, expected", MOVED)
-@pytest.mark.few(4)
+@pytest.mark.few(2)
 def test_a_session_that_moved_is_not_lost(sh, home, put, before, after, expected, stored):
     """Whether a backup has seen the move or not."""
     put(f"projects/-other/{name(9)}.jsonl")
@@ -669,7 +671,7 @@ ODD = {
 
 
 @pytest.mark.parametrize("path", ODD)
-@pytest.mark.few(3)
+@pytest.mark.few(1)
 def test_transcripts_where_claude_code_does_not_look(sh, put, home, path):
     """They are listed, as what they are; deleted, the store knows them."""
     own = put(1, line("own"))

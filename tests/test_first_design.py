@@ -2,6 +2,7 @@
 import hashlib
 import json
 import os
+import random
 import shutil
 import subprocess
 import tarfile
@@ -19,11 +20,6 @@ LINE = "csb-changes | csb-gitcommit"
 
 def sha256(data):
     return hashlib.sha256(data).hexdigest()
-
-
-def blob(data):
-    """The id that git gives to bytes."""
-    return hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()
 
 
 class Old:
@@ -101,7 +97,7 @@ def test_the_fixture_is_what_it_says(any_old):
 
 
 @pytest.mark.parametrize("options", ["", "--deep"])
-@pytest.mark.few(3)
+@pytest.mark.few(2)
 def test_it_is_verified(sh, any_old, options):
     done = sh(f"csb-verify {options}").ok()
     checked = {record["path"] for record in done.records if record["kind"] == "check"}
@@ -134,7 +130,7 @@ def test_sessions_come_back(sh, home, any_old):
     assert len(gone) == 2 and gone.items() <= any_old.disk().items()
 
 
-@pytest.mark.few(2)
+@pytest.mark.few(1)
 def test_every_version_of_the_large_one_comes_back(sh, home, any_old):
     """As the history lists them, the moved one's under its old path and its new one."""
     records = sh(f"csb-history {LARGE}").ok().records
@@ -151,14 +147,14 @@ def test_every_version_of_the_large_one_comes_back(sh, home, any_old):
     assert set(found) == set(wanted)
 
 
-@pytest.mark.few(2)
+@pytest.mark.few(1)
 def test_it_is_extended(sh, home, any_old):
     """A backup stores what is new, and a large transcript that grows goes on in its pack."""
     def more():
         """What the store grows by when 10 KB are appended."""
         before = size(any_old.store)
         with open(home.claude / any_old.large, "ab") as file:
-            file.write(b'{"type":"user","n":"%s"}\n' % os.urandom(5000).hex().encode())
+            file.write(b'{"type":"user","n":"%s"}\n' % random.randbytes(5000).hex().encode())
         sh(f"{LINE} >/dev/null").ok()
         return size(any_old.store) - before
 
@@ -225,6 +221,7 @@ def test_a_person_and_their_gc_go_on(sh, home, old):
 
 
 @pytest.mark.parametrize("case", REFS)
+@pytest.mark.few(2)
 def test_a_home_that_moved_is_adopted(sh, home, old, case):
     """Until then nothing is stored: status 3, and what to do is said. The first design noted
     whole paths in config.json: they lead to where the home was."""

@@ -1,7 +1,6 @@
 """A tool that was copied: the one-file form, a tool with lib/ beside it, and one alone
 
-Also what the forms rest on: which module imports which. The same for both forms, so it
-runs once.
+Also what the forms rest on: which module imports which.
 """
 import ast
 import os
@@ -13,9 +12,6 @@ import sys
 import pytest
 import shifted
 from conftest import FORM, PYTHON, ROOT, SAMPLE, START, TOOLS, name
-
-if FORM == "dist":
-    pytest.skip("the same for both forms", allow_module_level=True)
 
 # Those that may start other tools of ours: what they do alone is not their whole job.
 STARTERS = {
@@ -93,14 +89,17 @@ each = pytest.mark.parametrize("tool", ["csb-try", *TOOLS])
 each_job = pytest.mark.parametrize(
     "tool", ["csb-try", *(tool for tool in TOOLS if tool in JOBS)])
 each_form = pytest.mark.parametrize("form", ["dist", "bin"])
+logic = pytest.mark.logic
+of_the_form = pytest.mark.skipif(FORM == "bin", reason="tried on dist/, as it was made")
 
 
+@logic
 def test_every_tool_is_tried():
     assert set(TOOLS) - STARTERS <= set(JOBS)
 
 
 @pytest.fixture
-def copied(house, tmp_path, home):
+def copied(house, tmp_path, tools):
     """copied(tool, form): copy a tool to a directory where nothing else is; that one.
 
     dist: its one-file form. bin: its file in bin/, with lib/ beside it. alone: just
@@ -112,7 +111,9 @@ def copied(house, tmp_path, home):
         source = house / "bin" / tool
         if tool != "csb-try":
             shutil.copy(os.path.join(ROOT, "bin", tool), source)
-        if form == "dist":
+        if form == FORM == "dist" and tool != "csb-try":
+            shutil.copy(os.path.join(tools.bin, tool), there)
+        elif form == "dist":
             with open(there / tool, "wb") as file:
                 command = [PYTHON, "-B", "lib/build/squash", f"bin/{tool}"]
                 subprocess.run(command, cwd=house, stdout=file, check=True)
@@ -183,6 +184,7 @@ def among_traps(copied, alone, tmp_path):
     return make
 
 
+@logic
 def test_the_traps_are_ones(among_traps, alone):
     there, path = among_traps("csb-try", "bin")
     line = 'python3 -c "import json"; cd /; python3 -c "import csb"'
@@ -190,7 +192,9 @@ def test_the_traps_are_ones(among_traps, alone):
     assert done.err == "json.py was imported\ncsb.py was imported\n"
 
 
+@logic
 @each_job
+@pytest.mark.few(8)
 def test_a_copy_beside_its_library_does_its_job(sh, claude, among_traps, alone, tool):
     """Alone in a directory, with lib/, git and Python and nothing else of ours.
 
@@ -203,6 +207,7 @@ def test_a_copy_beside_its_library_does_its_job(sh, claude, among_traps, alone, 
     assert has_printed(done, expected), done
 
 
+@of_the_form
 @each_job
 def test_one_file_does_its_job_and_starts_nothing_but_git(
         sh, claude, among_traps, alone, tmp_path, tool):
@@ -227,6 +232,7 @@ def test_one_file_does_its_job_and_starts_nothing_but_git(
     assert names <= {"python3", "git"} | BY_GIT.get(tool, set()), names
 
 
+@logic
 @pytest.mark.parametrize("tool", ["csb-try", "csb-list"])
 @each_form
 def test_a_copy_can_be_started_in_any_way(among_traps, alone, tool, form):
@@ -238,6 +244,7 @@ def test_a_copy_can_be_started_in_any_way(among_traps, alone, tool, form):
     assert [text.split()[0] for text in said] == [tool] * 4 + ["link"]
 
 
+@logic
 @pytest.mark.parametrize("tool", ["csb-try", "csb"])
 def test_a_tool_without_its_library(copied, alone, tool):
     """Copied out of bin/ it says how to make the form that can be."""
@@ -280,6 +287,7 @@ for file_name in sorted(os.listdir(os.path.join(ROOT, "lib/csb"))):
 USERS = {tool: imports_of(os.path.join(ROOT, "bin", tool)) for tool in TOOLS}
 
 
+@logic
 def test_imports_go_down():
     """csb imports none of ours, nothing imports a tool, and there is no circle."""
     assert not any(map(is_ours, MODULES["csb"]))
@@ -293,6 +301,7 @@ def test_imports_go_down():
             below[module] = rest.pop(module)
 
 
+@logic
 def test_nothing_but_python_and_the_package_is_imported():
     for user, wanted in {**MODULES, **USERS}.items():
         for module in wanted:
@@ -300,11 +309,13 @@ def test_nothing_but_python_and_the_package_is_imported():
             assert known or module in MODULES, (user, module)
 
 
+@logic
 def test_every_tool_is_written_with_the_helper():
     for tool in TOOLS:
         assert "csb" in USERS[tool], tool
 
 
+@logic
 @pytest.mark.parametrize("module", sorted(set(MODULES) - {"csb"}))
 def test_every_module_has_two_users(module):
     """What one tool needs stays in that tool."""
@@ -312,6 +323,7 @@ def test_every_module_has_two_users(module):
     assert len(users) >= 2, (module, users)
 
 
+@logic
 @each
 def test_every_tool_begins_in_the_same_way(tool):
     """A line for the system, the manual, and how the package is found."""
@@ -325,6 +337,7 @@ def test_every_tool_begins_in_the_same_way(tool):
     assert found[:len(wanted)] == wanted
 
 
+@logic
 @each
 def test_every_tool_keeps_to_the_width(tool):
     if tool == "csb-try":

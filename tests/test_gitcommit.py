@@ -23,6 +23,8 @@ def fill(home):
     """A small Claude directory with bytes that filters like to change; {path: bytes}."""
     data = {f"projects/-p/{ID}.jsonl": b'{"a":1}\n', "settings.json": b"{}\r\n"}
     data.update({f"todos/{number}.txt": value for number, value in enumerate(NASTY)})
+    data["TODOS/0.txt"] = b"in another directory"
+    data["todos/0.TXT"] = b"another file"
     for name, value in data.items():
         (home.claude / name).parent.mkdir(parents=True, exist_ok=True)
         (home.claude / name).write_bytes(value)
@@ -39,13 +41,13 @@ def test_our_own_store(sh, home):
     records = backup(sh).ok().records
     assert [(r["class"], r["ref"]) for r in records] == [("noise", "refs/heads/main"),
                                                          ("user", "refs/heads/main")]
-    assert records[0]["files"] == 8 and records[0]["bytes"] == sum(
+    assert records[0]["files"] == 10 and records[0]["bytes"] == sum(
         len(value) for name, value in data.items() if name != "settings.json")
     store = home.backup / "git"
     assert held(sh, store, "main") == data
     assert sh(f"git --git-dir={store} fsck --full --strict").rc == 0
     subjects = sh(f"git --git-dir={store} log --format=%s").out.splitlines()
-    assert subjects == ["user: 1 new (4 bytes)", f"noise: 8 new ({records[0]['bytes']} bytes)"]
+    assert subjects == ["user: 1 new (4 bytes)", f"noise: 10 new ({records[0]['bytes']} bytes)"]
     assert not (home.backup / "config.json").exists(), "the usual place needs no name"
     assert sh(f"git --git-dir={store} config csb.claudeDir").out.strip() == str(home.claude)
     for folder, folders, names in os.walk(home.backup):
@@ -59,7 +61,8 @@ def test_our_own_store(sh, home):
 
 HOSTILE = """[core]\n autocrlf = true\n eol = crlf\n safecrlf = true\n attributesFile = {home}/attr
  hooksPath = {home}/hooks\n fileMode = false\n symlinks = false\n quotePath = true
- bigFileThreshold = 1\n logAllRefUpdates = always\n fsyncMethod = writeout-only\n[commit]
+ bigFileThreshold = 1\n logAllRefUpdates = always\n fsyncMethod = writeout-only
+ ignoreCase = true\n sharedRepository = world\n[pack]\n indexVersion = 1\n[commit]
  gpgSign = true\n[tag]\n gpgSign = true\n[gpg]\n program = false\n[user]\n useConfigOnly = true
 [color]\n ui = always\n[log]\n showSignature = true\n showRoot = false\n[diff]\n renames = copies
  noprefix = true\n[i18n]\n commitEncoding = latin1\n[filter "x"]\n clean = false\n smudge = false
@@ -83,6 +86,8 @@ def test_hostile_configuration_changes_no_byte(sh, home):
             "GIT_AUTHOR_DATE": "rubbish"}
     sh("csb-changes | csb-gitcommit", **leak).ok()
     assert not (home.path / "victim").exists() and not (home.path / "index").exists()
+    sh("csb-gc --now").ok()
+    assert sh("find .claude-backup -perm /077").ok().out == "", "nobody else may read it"
     (home.path / ".gitconfig").unlink()
     found = held(sh, home.backup / "git", "main")
     assert {name: value for name, value in found.items() if ".git" not in name} == data
@@ -114,7 +119,7 @@ STATES = {
 
 
 @pytest.mark.parametrize("state", STATES)
-@pytest.mark.few(3)
+@pytest.mark.few(2)
 def test_the_users_repository_is_left_as_it_was(sh, home, listing, state):
     data = fill(home)
     (home.path / ".gitconfig").write_text(
@@ -231,7 +236,7 @@ def test_dry_run_writes_nothing(sh, home, listing):
     before = listing(home.path)
     records = sh("csb-changes | csb-gitcommit --dry-run").ok().records
     assert [(r["class"], r["files"], r["dry_run"]) for r in records] == [
-        ("noise", 8, True), ("user", 1, True)]
+        ("noise", 10, True), ("user", 1, True)]
     assert all("commit" not in record for record in records)
     assert listing(home.path) == before
     backup(sh).ok()
@@ -267,17 +272,14 @@ def test_a_run_waits_while_another_holds_the_lock(sh, home):
 
 
 @pytest.mark.long
-def test_runs_side_by_side_lose_nothing(sh, home):
-    seed = random.randrange(10**6)
-    print("seed", seed)
-    chance = random.Random(seed)
+def test_runs_side_by_side_lose_nothing(sh, home, seeded):
     fill(home)
     results = []
 
     def work(number):
         for turn in range(2):
             name = home.claude / f"todos/{number}-{turn}"
-            name.write_bytes(chance.randbytes(chance.randrange(5000)))
+            name.write_bytes(seeded.randbytes(seeded.randrange(5000)))
             results.append(backup(sh))
     threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
     for thread in threads:
@@ -337,9 +339,20 @@ def test_a_missing_or_old_git_is_one_line(sh, home, tools, program, text, status
     assert not (home.backup / "git").exists()
 
 
+def test_without_git_it_is_a_missing_tool(sh, home, tools):
+    fill(home)
+    backup(sh).ok()
+    (home.path / "few").mkdir()
+    (home.path / "few/python3").symlink_to(tools.python)
+    (home.claude / "todos/0.txt").write_text("more")
+    for line in ("csb-backup", "csb-verify", "csb-gc", "csb-push x", "csb-restore --deleted"):
+        done = sh(f"PATH={tools.bin}:~/few; {line}")
+        assert done.rc == 3 and "cannot run git: it is not installed" in done.err, done
+
+
 def test_a_full_disk_is_said_and_the_next_run_succeeds(sh, home):
     data = fill(home)
-    (home.claude / "todos/big").write_bytes(os.urandom(3 << 20))
+    (home.claude / "todos/big").write_bytes(random.randbytes(3 << 20))
     done = sh("csb-changes > ~/c; ulimit -f 1024; csb-gitcommit < ~/c")
     assert done.rc == 1 and done.err.count("\n") == 1
     assert "cannot store 'todos/big': File too large" in done.err
@@ -365,6 +378,24 @@ def test_a_damaged_object_is_noticed_and_stored_anew(sh, home, damage):
     backup(sh).ok()
     assert held(sh, store, "main")["todos/thought"] == data
     assert sh(f"git --git-dir={store} fsck --full --strict").rc == 0
+
+
+def test_a_pack_of_trees_that_a_power_cut_has_torn(sh, home):
+    """git takes what it should hold for stored, and would never write it again."""
+    for number in range(110):
+        path = home.claude / f"todos/{number}/file"
+        path.parent.mkdir(parents=True)
+        path.write_text(f"{number}")
+    backup(sh).ok()
+    store = home.backup / "git"
+    for pack in list(store.glob("objects/pack/*.pack")):
+        if " tree " in sh(f"git verify-pack -v {pack.with_suffix('.idx')}").ok().out:
+            pack.chmod(0o600)
+            os.truncate(pack, pack.stat().st_size // 2)
+    (store / "refs/heads/main").unlink()
+    (store / "csb.seen").unlink()
+    backup(sh).ok()
+    sh(f"git --git-dir={store} fsck --full --strict").ok()
 
 
 def test_what_a_killed_run_left_is_swept_after_a_day(sh, home):
@@ -401,6 +432,20 @@ def test_a_copy_without_empty_directories_goes_on(sh, home):
     (home.claude / "todos/0.txt").write_text("more")
     assert [r["files"] for r in backup(sh).ok().records] == [1]
     sh("rmdir .claude-backup/git/objects/pack; csb-gc --now && csb-verify >/dev/null").ok()
+
+
+@pytest.mark.parametrize("line", ["csb-restore --deleted --yes", "csb-verify", "csb-find --lost",
+                                  "csb-backup --accept-deletions"])
+@pytest.mark.few(2)
+def test_a_clone_that_was_copied_without_empty_directories_is_used(sh, home, line):
+    """git has packed its refs: without their directory it would call it no repository."""
+    fill(home)
+    backup(sh).ok()
+    sh("cd .claude-backup; git clone -q --bare --no-local git copy; rm -r git "
+       "~/.claude/projects/*; mv copy git; find git -type d -empty -delete").ok()
+    assert not (home.backup / "git/refs").exists()
+    done = sh(line)
+    assert done.rc == 0 and done.records and "not a git" not in done.err, done
 
 
 def test_a_home_that_has_moved_takes_its_store_along(sh, home):
@@ -486,7 +531,7 @@ def test_a_lost_object_of_an_unchanged_file_is_stored_anew(sh, home):
     fill(home)
     (home.claude / "link").symlink_to("nowhere")
     big = home.claude / "todos/big"
-    big.write_bytes(os.urandom(3 << 20))
+    big.write_bytes(random.randbytes(3 << 20))
     backup(sh).ok()
     store = home.backup / "git"
     for pack in store.glob("objects/pack/*"):
@@ -504,7 +549,7 @@ def test_a_damaged_large_object_is_no_proof_of_a_copy(sh, home):
     """A copy whose bytes the store has already, but spoilt, is stored once more."""
     fill(home)
     big = home.claude / "todos/big"
-    big.write_bytes(os.urandom(3 << 20))
+    big.write_bytes(random.randbytes(3 << 20))
     backup(sh).ok()
     store = home.backup / "git"
     pack, = store.glob("objects/pack/*.pack")
@@ -532,6 +577,41 @@ def test_a_ref_that_is_gone_is_no_new_start(sh, home):
     assert done.rc == 1 and f"update-ref refs/heads/main {old}" in done.err
     sh(f"{git} update-ref refs/heads/main {old}").ok()
     assert backup(sh).ok().records
+
+
+@pytest.mark.parametrize("loss", ["rm git/refs/heads/main", "rm -r git/refs",
+                                  "rm -r git/refs/heads; >git/refs/heads"])
+@pytest.mark.few(2)
+def test_what_a_ref_led_to_that_is_gone_comes_back(sh, home, loss):
+    """csb.seen knows the commit: whoever reads the store says what is lost, and goes on."""
+    fill(home)
+    sh("csb-backup").ok()
+    sh(loss, cwd=home.backup).ok()
+    (home.claude / f"projects/-p/{ID}.jsonl").unlink()
+    done = sh("csb-restore --deleted --yes")
+    assert done.rc == 1 and "cannot find refs/heads/main any more" in done.err
+    assert (home.claude / f"projects/-p/{ID}.jsonl").read_bytes() == b'{"a":1}\n'
+    for line in ("csb-verify", f"csb-history {ID}"):
+        done = sh(line)
+        assert done.rc == 1 and done.records and "refs/heads/main" in done.err, done
+
+
+@pytest.mark.parametrize("line", ["csb-backup", "csb-restore --deleted", "csb-verify"])
+@pytest.mark.few(2)
+def test_a_store_that_has_lost_its_head(sh, home, line):
+    """What helps is said, and helps."""
+    fill(home)
+    backup(sh).ok()
+    head = home.backup / "git/HEAD"
+    text = head.read_text()
+    head.unlink()
+    done = sh(line)
+    assert done.rc == 3 and f"echo {text.strip()} >{head} brings it back" in done.err, done
+    head.write_bytes(b"\0" * 20)
+    done = sh("csb-restore --deleted")
+    assert done.rc == 3 and f"'{home.backup}/git' may have lost" in done.err
+    assert text.strip() in done.err
+    sh(f"echo {text.strip()} >{head}; csb-verify").ok()
 
 
 @pytest.mark.parametrize("line", [

@@ -151,6 +151,9 @@ MOVES = [
     ([{"-a": A}, {"-b": A + B}], {"-a": A + B + C}, {"-b": "-a"}, "-a"),
     ([{"-a": A, "-b": A + B}], {}, {"-a": "-b"}, "-b"),
     ([{"-a": A, "-b": A + B}, {"-b": A + B}, {}], {}, {"-a": "-b"}, "-b"),
+    # What is there longer goes on with the other, whether a backup has seen it go or not.
+    ([{"-a": A, "-b": A}, {"-b": A}], {}, {"-a": "-b"}, "-b"),
+    ([{"-a": A, "-b": A}, {"-b": A}, {}], {}, {"-a": "-b"}, "-b"),
     ([{"-a": A, "-b": A + B}, {"-a": A}, {}], {}, {}, None),
     ([{"-a": A, "-b": A + B}, {"-a": A}], {}, {}, None),
     ([{"-a": A, "-b": A}], {}, {}, None),

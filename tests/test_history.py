@@ -131,6 +131,7 @@ def test_a_session_without_a_transcript_and_odd_names(sh, lived, put):
     assert changes(sh(f"csb-history {name(1)}")) == [("new", 3)], "now it has one"
 
 
+@pytest.mark.long
 def test_other_stores(sh, lived, put, home):
     """A bare clone, the user's repository with our ref, and what an older tool committed."""
     lived("1\n", "1\n2\n")
@@ -216,6 +217,7 @@ def test_two_versions_are_compared_by_diff(sh, lived):
 
 @pytest.mark.parametrize("more, changes_of_both", [
     ("", ["moved", "grew", "new"]), ("three\n", ["grew", "grew", "new"])])
+@pytest.mark.few(1)
 def test_a_session_that_was_moved_has_one_history(sh, lived, put, home, more, changes_of_both):
     """Claude Code moves a transcript when a worktree is left: that is no deletion."""
     lived("one\n", "one\ntwo\n", where=path(1, "-worktree"))

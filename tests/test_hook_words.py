@@ -38,7 +38,7 @@ OLD, FAILED = run(-3 * DAY), run(-60, "failed", reason="the \x1b[31mdisk is full
     (OLD + run(0, at=3) + run(0, at="x") + run(0, at=None), None, "3 days ago"),
     (FAILED + run(-5, "busy"), None, "failed: the "),
     (OLD * 30000, None, "3 days ago"), (FAILED + "nonsense\n" + '{"kind":3}\n', None, "failed")])
-@pytest.mark.few(4)
+@pytest.mark.few(2)
 def test_the_message_at_the_start_of_a_session(sh, over, claude, stages, home, lines, older, words):
     stages("csb-backup", "")
     home.backup.mkdir()
@@ -95,6 +95,7 @@ def test_without_git_the_first_session_hears_of_it(sh, over, claude, stages, hom
     ("chmod 000 ~/.claude-backup", "cannot be written to"),
     ("chmod 000 ~/.claude-backup/backup.log", "cannot read"),
     ("touch ~/.claude-backup/other", "")])
+@pytest.mark.few(2)
 def test_where_no_failure_can_be_noted(sh, over, claude, stages, home, spoil, words):
     """A home that root made, once: no run can leave a line in backup.log there."""
     stages("csb-backup", "")
@@ -123,7 +124,7 @@ def test_a_machine_that_was_off_is_not_unprotected(sh, over, claude, stages, hom
 
 
 @pytest.mark.parametrize("event", EVENTS)
-@pytest.mark.few(3)
+@pytest.mark.few(2)
 def test_another_command(sh, hook, over, claude, stages, home, event):
     """It gets the JSON, whatever it is, in the directory of the hook; no backup runs."""
     # The client waits for PreCompact, if the JSON is not too large to be understood.

@@ -1,5 +1,6 @@
 """csb-html: a page that anybody can read, and that does nothing but be read."""
 import base64
+import contextlib
 import hashlib
 import html.parser
 import re
@@ -7,10 +8,11 @@ import shutil
 import struct
 import subprocess
 import tempfile
+import threading
 import zlib
 
 import pytest
-from conftest import lines
+from conftest import LONG, lines
 
 pytestmark = pytest.mark.logic
 
@@ -156,11 +158,11 @@ MARKDOWN = [
     ("[x](javascript:alert(1)) <b>", "<p>[x](javascript:alert(1)) &lt;b&gt;</p>")]
 
 
-@pytest.mark.parametrize("text, wanted", MARKDOWN)
-def test_a_little_markdown(sh, text, wanted):
-    out = sh("csb-html", lines(turn(text))).ok().out
+def test_a_little_markdown(sh):
+    out = sh("csb-html", lines(*(turn(text) for text, _ in MARKDOWN))).ok().out
     Page(out)
-    assert "</header>\n" + wanted + "</article>" in out
+    found = re.findall("</header>\n(.*?)</article>", out, re.DOTALL)
+    assert found == [wanted for _, wanted in MARKDOWN]
 
 
 ATTACKS = ["</script><script>alert(1)</script>", "<img src=x onerror=alert(1)>", "\" onload=\"x",
@@ -172,7 +174,7 @@ ATTACKS = ["</script><script>alert(1)</script>", "<img src=x onerror=alert(1)>",
 
 
 @pytest.mark.parametrize("words", ATTACKS)
-@pytest.mark.few(9)
+@pytest.mark.few(5)
 def test_hostile_words_are_words(sh, words):
     """In every place of a turn: no tag, no attribute and no address comes from a transcript."""
     call = {"id": words, "name": words, "brief": words, "input": {words: words}, "result": words,
@@ -250,6 +252,7 @@ def test_edits_are_lines_that_changed_and_todos_are_lists(sh):
     turn("x", tools=[{"name": 3, "input": 3, "result": 3, "images": 3}]),
     turn("x", images=[3]), turn("x", images={"a": 1}), turn("x", depth="x", subagent=[]),
     turn("x", ["role"]), {"kind": "other"}, {}])
+@pytest.mark.few(5)
 def test_odd_records(sh, record):
     done = sh("csb-html", lines(record, turn("fine")))
     assert "fine" in Page(done.out).text() and done.err.count("\n") == done.rc
@@ -259,30 +262,47 @@ def test_no_turns_are_a_page_too(sh):
     assert "There are no turns." in page(sh).text()
 
 
-def test_the_page_comes_as_turns_come(sh):
-    many = lines(*(turn("words " * 2000) for _ in range(100)))
-    done = sh("(cat; sleep 4) | csb-html | head -c 100000 | tail -c 20", many)
-    assert done.out and done.err == ""
+def test_the_page_comes_as_turns_come(home):
+    """What a turn says is there before the input ends."""
+    process = subprocess.Popen(["csb-html"], env=home.env, stdin=-1, stdout=-1)
+
+    def say():
+        with contextlib.suppress(BrokenPipeError):      # it is killed when enough has come
+            process.stdin.write(lines(*(turn("words " * 2000) for _ in range(100))))
+    saying = threading.Thread(target=say)
+    saying.start()
+    limit = threading.Timer(LONG, process.kill)
+    limit.start()
+    came = process.stdout.read(100_000)
+    limit.cancel()
+    process.kill()
+    saying.join()
+    process.communicate()
+    assert len(came) == 100_000
 
 
-def shown(sh, home, *turns, width=800, height=600, dark=False, script=""):
-    """The picture that a browser makes of a page: (width, height, rows of bytes); its DOM."""
+def in_a_browser(home, page, *words):
+    """What a browser prints that opens a page."""
     file = home.path / "page.html"
-    file.write_text(sh("csb-html", lines(*turns)).ok().out + script)
-    picture = home.path / "page.png"
+    file.write_text(page)
     short = tempfile.mkdtemp(dir="/tmp")        # a socket in it needs a short name
-    common = [BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars",
-              f"--user-data-dir={short}", f"--window-size={width},{height}",
-              f"--blink-settings=preferredColorScheme={0 if dark else 1}"]
-    env = {**home.env, "TMPDIR": short}
+    command = [BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars",
+               f"--user-data-dir={short}", *words, f"file://{file}"]
     try:
-        subprocess.run([*common, f"--screenshot={picture}", f"file://{file}"], env=env, check=True,
-                       capture_output=True, timeout=120)
-        dom = subprocess.run([*common, "--dump-dom", f"file://{file}"], env=env, check=True,
-                             capture_output=True, timeout=120).stdout.decode()
+        done = subprocess.run(command, env={**home.env, "TMPDIR": short}, check=True,
+                              capture_output=True, timeout=LONG)
     finally:
         shutil.rmtree(short, ignore_errors=True)
-    return pixels(picture.read_bytes()), dom
+    return done.stdout.decode()
+
+
+def picture_of(sh, home, *turns, width=800, height=600, dark=False):
+    """The picture that a browser makes of a page, as pixels()."""
+    picture = home.path / "page.png"
+    in_a_browser(home, sh("csb-html", lines(*turns)).ok().out, f"--screenshot={picture}",
+                 f"--window-size={width},{height}",
+                 f"--blink-settings=preferredColorScheme={0 if dark else 1}")
+    return pixels(picture.read_bytes())
 
 
 def pixels(data):
@@ -312,13 +332,12 @@ def pixels(data):
 @pytest.mark.few(1)
 def test_a_browser_shows_it(sh, home, dark):
     """Paper light or dark, prompts on another ground, the picture red: the style is let in."""
-    (_, _, colour), dom = shown(sh, home, turn("Hello", images=[PICTURE]), dark=dark,
-                                width=500, height=400)
+    _, _, colour = picture_of(sh, home, turn("Hello", images=[PICTURE]), dark=dark,
+                              width=500, height=400)
     paper = colour(2, 2)
     assert paper == ((21, 24, 28) if dark else (255, 255, 255))
     seen = {colour(x, y) for x in range(0, 500, 3) for y in range(0, 400, 3)}
     assert (255, 0, 0) in seen and ((27, 39, 51) if dark else (238, 244, 251)) in seen
-    assert "Hello" in dom
 
 
 @pytest.mark.long
@@ -330,7 +349,7 @@ def test_nothing_sticks_out(sh, home, width):
     turns = [turn(long), turn("- " + long, "assistant"), turn(f"```\n{long}\n```", "assistant"),
              turn("|" + "|".join(["wide cell"] * 40) + "|", "assistant"), turn(long, title=long),
              turn("", "assistant", tools=[tool(brief=long, name=long)])]
-    (_, height, colour), _ = shown(sh, home, *turns, width=width, height=1500)
+    _, height, colour = picture_of(sh, home, *turns, width=width, height=1500)
     assert {colour(width - 3, y) for y in range(height)} == {(255, 255, 255)}
 
 
@@ -338,8 +357,9 @@ def test_nothing_sticks_out(sh, home, width):
 def test_a_script_in_the_page_does_not_run(sh, home):
     """Even one that got in: the policy forbids it."""
     evil = "<script>document.body.setAttribute('data-run', '1')</script><img src=x onerror=\"1\">"
-    _, dom = shown(sh, home, turn("Hello"), script=evil)
-    assert "data-run=" not in dom
+    page = sh("csb-html", lines(turn("Hello"))).ok().out
+    dom = in_a_browser(home, page + evil, "--dump-dom")
+    assert "Hello" in dom and "data-run=" not in dom
 
 
 @pytest.mark.long

@@ -9,12 +9,13 @@ import tarfile
 import time
 
 import pytest
-from conftest import INDEX, SHARED, STORE, WHEN, line, name, put_into
+from conftest import LONG, SHARED, STORE, WHEN, line, name, put_into
 
 pytestmark = pytest.mark.logic
 
 DATA = os.path.join(SHARED, "data", "transcripts.tar.xz")
 GROWTH = os.path.join(SHARED, "data", "growth.tar.xz")
+INDEX = "csb-find | csb-index"
 ALL = "csb-list --all --sort size"
 
 
@@ -500,7 +501,7 @@ def test_a_busy_index_is_75_in_the_end(sh, put, home):
     time.sleep(0.3)
     assert child.poll() is None, "it waits"
     db.rollback()
-    assert child.wait(30) == 0
+    assert child.wait(LONG) == 0
 
 
 def test_an_index_that_is_replaced_while_somebody_waits_for_it(sh, put, home):
@@ -517,7 +518,7 @@ def test_an_index_that_is_replaced_while_somebody_waits_for_it(sh, put, home):
     shutil.copy(path, home.path / "new")
     os.replace(home.path / "new", path)
     db.rollback()
-    assert child.wait(30) == 0
+    assert child.wait(LONG) == 0
     assert len(sh("csb-list").ok().records) == 2
 
 
@@ -954,7 +955,7 @@ LATER = {
 
 
 @pytest.mark.parametrize("case", LATER)
-@pytest.mark.few(4)
+@pytest.mark.few(2)
 def test_what_a_transcript_says_no_more_is_gone_from_the_index(sh, put, home, case):
     """It is what the file says now, as if the index were made anew."""
     put(1, "".join(facts_that_go()))

@@ -178,7 +178,7 @@ def test_a_person_and_backups_take_turns(sh, home, listing, rounds, seeded, figu
     """Status, index, HEAD, refs, stashes, what is in progress and every file are as they were,
     all files are stored as they are, and what was ever acknowledged stays reachable."""
     (home.path / ".gitconfig").write_text(CONFIG)
-    turns, actions, backups, stopped = rounds(1, 5), rounds(20, 100), 0, [0, 0]
+    turns, actions, backups, stopped = rounds(1, 5), rounds(14, 100), 0, [0, 0]
     for turn in range(turns):
         person = Person(sh, home, seeded)
         for _ in range(actions):

@@ -1,12 +1,13 @@
 """csb-gitcommit killed between any two steps of a portion: the next run loses nothing"""
 import json
 import os
+import random
 import shutil
 import subprocess
 import time
 
 import pytest
-from conftest import held, name
+from conftest import files_below, held, name
 
 pytestmark = pytest.mark.logic
 
@@ -71,17 +72,6 @@ def write(home, number, text=b"", project="-p"):
     return path
 
 
-def on_disk(home):
-    """{path: bytes} of the Claude directory."""
-    found = {}
-    for folder, _, names in os.walk(home.claude):
-        for one in names:
-            full = os.path.join(folder, one)
-            with open(full, "rb") as file:
-                found[os.path.relpath(full, home.claude)] = file.read()
-    return found
-
-
 def age(home):
     """Make what killed runs left under temporary names two days old: then it may go."""
     for folder, _, names in os.walk(home.backup):
@@ -105,7 +95,7 @@ def news(sh):
 
 @pytest.mark.parametrize("number", [1, 2])
 @pytest.mark.parametrize("step", STEPS)
-@pytest.mark.few(4)
+@pytest.mark.few(3)
 def test_a_kill_between_two_steps_loses_nothing(sh, home, killed, step, number):
     """Portions that were acknowledged stay, the others are stored by the next run."""
     for one in range(6):
@@ -133,7 +123,7 @@ def test_a_kill_between_two_steps_loses_nothing(sh, home, killed, step, number):
     assert sh(f"{git} fsck --full --strict --no-dangling --no-progress").rc == 0
 
     sh(line).ok()
-    assert held(sh) == on_disk(home)
+    assert held(sh) == files_below(home.claude)
     sh(f"{git} merge-base --is-ancestor {acknowledged} main").ok()
     assert sh(f"{git} fsck --full --strict --no-dangling --no-progress").rc == 0
     # What the last backup had, and was not there any more, is in history.
@@ -172,7 +162,7 @@ def test_a_kill_between_two_steps_of_many_portions(sh, home, killed, seeded, ste
     sh(line).ok()
     in_the_ref = 25 if step == "after the ref, before csb.seen" else 0
     assert 201 - first - in_the_ref <= stored() <= 201 - first
-    assert held(sh) == on_disk(home)
+    assert held(sh) == files_below(home.claude)
     assert left_over(home) == [] and news(sh) == []
     assert sh(f"{git} fsck --full --strict --no-dangling --no-progress").rc == 0
     oids = sh(f"{git} log --raw --no-abbrev --no-renames --format= main -- projects").ok().out
@@ -204,7 +194,7 @@ def test_a_kill_in_their_repository_and_their_prune(sh, home, killed, seeded, st
     assert sh("git gc -q --prune=now", cwd=home.claude).rc == 0
     sh(f"{git} merge-base --is-ancestor {old} refs/csb/main").ok()
     sh(line).ok()
-    there = {path: data for path, data in on_disk(home).items() if not path.startswith(".git/")}
+    there = {path: data for path, data in files_below(home.claude).items() if not path.startswith(".git/")}
     assert held(sh, home.claude / ".git", "refs/csb/main") == there
     assert sh("git gc -q --prune=now", cwd=home.claude).rc == 0
     assert sh(f"{git} fsck --full --strict --no-dangling --no-progress").rc == 0
@@ -256,7 +246,7 @@ def test_what_a_killed_run_packed_is_made_durable_by_the_next(sh, home, tools, k
         subprocess.run(command, stdin=changes, env=home.env, check=True, stdout=-3)
     synced = (home.path / "synced").read_text()
     assert [str(pack) for pack in packs if str(pack) not in synced] == []
-    assert held(sh) == on_disk(home)
+    assert held(sh) == files_below(home.claude)
 
 
 @pytest.mark.long
@@ -269,7 +259,7 @@ def test_a_kill_at_each_rename(sh, home, tools, tmp_path):
     for one in range(6):
         write(home, one)
     (home.claude / f"projects/-p/{name(9)}.jsonl").write_bytes(
-        LINE % (9, os.urandom(600_000).hex().encode()))
+        LINE % (9, random.randbytes(600_000).hex().encode()))
     sh("csb-changes >~/changes").ok()
     met = 0
     for number in range(1, 40):
@@ -287,7 +277,7 @@ def test_a_kill_at_each_rename(sh, home, tools, tmp_path):
             sh(f"git --git-dir ~/.claude-backup/git merge-base --is-ancestor {tip} main").ok()
         age(home)
         sh(f"csb-changes | csb-gitcommit --portion {PORTION} >/dev/null").ok()
-        assert held(sh) == on_disk(home), number
+        assert held(sh) == files_below(home.claude), number
         assert left_over(home) == [], number
         assert news(sh) == []
     assert met > 10

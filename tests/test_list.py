@@ -111,6 +111,7 @@ def test_what_expires(sh, aged, home):
 
 @pytest.mark.parametrize("settings", ["{", '{"cleanupPeriodDays": "x"}',
                                       '{"cleanupPeriodDays": 0}'])
+@pytest.mark.few(1)
 def test_when_it_expires_may_not_be_known(sh, aged, home, settings):
     (home.claude / "settings.json").write_text(settings)
     sh(INDEX).ok()

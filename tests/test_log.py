@@ -1,7 +1,7 @@
 """csb-log and the stages below it: what was said in a session, whatever stands in the file."""
 import itertools
 import json
-import os
+import random
 import re
 import time
 
@@ -225,7 +225,7 @@ def test_a_bad_line_costs_itself(sh, put, name):
 
 
 @pytest.mark.parametrize("name", ODD)
-@pytest.mark.few(3)
+@pytest.mark.few(2)
 def test_what_is_odd_but_good(sh, put, name):
     data, texts = ODD[name]
     put(data)
@@ -293,6 +293,54 @@ def test_other_records_that_speak(sh, put):
         ("system", "Conversation compacted"), ("summary", "This session is being continued"),
         ("user", "typed meanwhile"), ("assistant", "well")]
     assert found[3]["thinking"] == "hm"
+
+
+def test_a_session_of_which_only_an_output_is_left(sh, home):
+    put_into(home, f"projects/-w/{ID}/tool-results/a.txt", "x")
+    done = sh(f"csb-log {ID}")
+    assert (done.rc, done.out) == (1, "") and "cannot find the transcript" in done.err
+
+
+@pytest.mark.parametrize("form", ["--md", "--text"])
+def test_a_session_in_which_nothing_was_said(sh, put, form):
+    put(lines({"type": "mode", "mode": "normal"}))
+    done = sh(f"csb-log {form} {ID}")
+    assert (done.rc, done.out) == (0, "")
+    assert done.err == "csb-log: nothing was said: there is no turn to show\n"
+
+
+@pytest.mark.parametrize("text", [
+    "## User, 2026-11-02 10:00", "  ##  Subagent a: user, 2026-11-02 10:00",
+    "User, 2026-11-02 10:00\n---", " Assistant, 2026-11-02 10:00  \n====",
+])
+def test_what_is_said_makes_no_turn_of_its_own(sh, put, text):
+    chat = Chat()
+    chat.user(f"look\n\n{text}\n\nhere")
+    put(chat)
+    mark = "\\#" if "#" in text else "\\-" if "-\n" in text + "\n" else "\\="
+    assert mark in sh(f"csb-log --md {ID}").ok().out
+
+
+def test_what_was_queued_is_said_once(sh, put):
+    """In the message in which it was sent; what never was comes last."""
+    chat = Chat()
+    for words in ("never sent", "sent", "sent later"):
+        chat.add("queue-operation", operation="enqueue", content=words)
+    chat.user("sent")
+    chat.add("attachment", attachment={"type": "queued_command", "prompt": "sent later"})
+    chat.says("well", "m1")
+    put(chat)
+    found = sh(f"csb-log --json {ID}").ok().records
+    assert [turn["text"] for turn in found] == ["sent", "sent later", "well", "never sent"]
+
+
+def test_what_a_person_told_a_tool(sh, put):
+    chat = Chat()
+    refused = "x. To tell you how to proceed, the user said:\nuse pnpm"
+    chat.user([{"type": "tool_result", "tool_use_id": "t", "content": refused, "is_error": True}])
+    put(chat)
+    found = sh(f"csb-log --json {ID}").ok().records
+    assert [(turn["role"], turn["text"]) for turn in found] == [("tool", ""), ("user", "use pnpm")]
 
 
 def test_results_without_a_call_and_calls_without_a_result(sh, put):
@@ -484,6 +532,7 @@ def test_subagents_are_one_line_or_whole(sh, put, home):
 
 
 @pytest.mark.parametrize("way", ["deleted", "husk", "transcript only"])
+@pytest.mark.few(2)
 def test_subagents_of_what_is_gone(sh, put, home, way):
     path = with_subagents(put, home)
     if way != "husk":
@@ -635,7 +684,7 @@ MISUSE = [("csb-log 3f4a9b1", 2, "names 2 sessions"), ("csb-log 3f4a9b1", 2, f"c
 
 
 @pytest.mark.parametrize("line, rc, words", MISUSE)
-@pytest.mark.few(3)
+@pytest.mark.few(2)
 def test_status(sh, put, line, rc, words):
     put(small())
     put(lines(GOOD), OTHER)
@@ -795,7 +844,7 @@ def long_lines():
             parts += [{"type": "image", "source": {"type": "base64", "media_type": "image/png",
                                                    "data": data}} for data in PICTURES]
         for _ in range(2):
-            yield {"type": "user", "uuid": os.urandom(8).hex(), "message": {
+            yield {"type": "user", "uuid": random.randbytes(8).hex(), "message": {
                 "role": "user", "content": parts}}
 
 

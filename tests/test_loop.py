@@ -34,6 +34,7 @@ def without_dates(found):
     return {path: entry if entry[2] != "dir" else entry[2] for path, entry in found.items()}
 
 
+@pytest.mark.logic
 @pytest.mark.parametrize("number", range(PROJECTS))
 @pytest.mark.parametrize("way", ["as it is", "without the index", "from a clone", "after git gc"])
 @pytest.mark.few(4)
@@ -68,7 +69,7 @@ def test_what_is_deleted_comes_back_byte_for_byte(sh, home, real, listing, numbe
 
 
 @pytest.mark.parametrize("number", range(PROJECTS))
-@pytest.mark.few(2)
+@pytest.mark.few(1)
 def test_the_same_in_an_empty_environment(sh, home, real, listing, tools, number):
     take(real, number, home)
     before = listing(home.claude)
@@ -81,6 +82,7 @@ def test_the_same_in_an_empty_environment(sh, home, real, listing, tools, number
     assert without_dates(listing(home.claude)) == without_dates(before)
 
 
+@pytest.mark.logic
 def test_every_version_of_a_growing_transcript_comes_back(sh, home, real):
     folder = home.claude / "projects/-p"
     folder.mkdir(parents=True)
@@ -105,6 +107,7 @@ def test_every_version_of_a_growing_transcript_comes_back(sh, home, real):
         assert (folder / f"{name}.jsonl").read_bytes() == versions[-1].read_bytes()
 
 
+@pytest.mark.long
 def test_the_way_to_a_new_machine(sh, home, listing):
     """README: clone the store, bring the sessions back, go on with it."""
     folder = home.claude / "projects/-p"
@@ -127,6 +130,7 @@ def test_the_way_to_a_new_machine(sh, home, listing):
         "{}\n{}\n")
 
 
+@pytest.mark.logic
 def test_sessions_that_an_older_tool_committed_are_found_and_restored(sh, home, real):
     take(real, 0, home)
     (home.path / ".gitconfig").write_text("[user]\nname=u\nemail=u@x\n")

@@ -9,7 +9,7 @@ import subprocess
 import time
 
 import pytest
-from conftest import PYTHON, ROOT, name
+from conftest import LONG, PYTHON, ROOT, name
 
 pytestmark = pytest.mark.logic      # both are made of bin/
 TOOLS = sorted(tool for tool in os.listdir(os.path.join(ROOT, "bin")) if "~" not in tool)
@@ -100,7 +100,7 @@ def test_no_page_has_what_groff_warns_of(pages):
 
 
 @pytest.mark.parametrize("tool", TOOLS)
-@pytest.mark.few(7)
+@pytest.mark.few(4)
 def test_a_page_says_what_help_says(sh, pages, tool):
     """Every line of the manual, and every option."""
     text = plain((pages / f"{tool}.1").read_text())
@@ -235,7 +235,7 @@ LINES = [
 
 
 @pytest.mark.parametrize("line, words", LINES)
-@pytest.mark.few(6)
+@pytest.mark.few(3)
 def test_bash_completes(sh, shells, tmp_path, line, words):
     (tmp_path / "work" / "a b").mkdir(parents=True)
     (tmp_path / "work" / "ab").touch()
@@ -294,7 +294,7 @@ def typed(line, shells, home, until):
     if not pid:
         os.execve(shutil.which("zsh"), ["zsh", "-f", "-i"], {**home.env, "TERM": "dumb"})
     try:
-        seen, deadline = "", time.monotonic() + 20
+        seen, deadline = "", time.monotonic() + LONG
         start = (f"PS1='> '; fpath=('{shells}' $fpath); autoload -Uz compinit; compinit -D -u; "
                  "echo rea''dy\n")
         for text, end in (start, "ready\r\n"), (line + "\t", until):

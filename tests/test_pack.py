@@ -18,6 +18,7 @@ import zlib
 import corpus
 import faults
 import pytest
+from conftest import blob
 
 sys.path.insert(0, os.path.join(os.path.dirname(__file__), "../lib"))
 
@@ -47,11 +48,6 @@ def text(r, size):
             r.randbytes(8).hex().encode(), body.encode()))
         size -= len(out[-1])
     return b"".join(out)
-
-
-def blob(data):
-    """The id that git gives to bytes."""
-    return hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()
 
 
 class Large:
@@ -223,6 +219,7 @@ def test_ten_kilobytes_more_of_a_transcript(sh, home, seeded, rounds, figure):
     large.sound().intact()
 
 
+@pytest.mark.long
 @logic
 @pytest.mark.parametrize("path", ["history.log", "projects/-p/x/tool-results/out.txt"])
 @pytest.mark.few(1)
@@ -275,7 +272,7 @@ def test_a_file_that_was_small(sh, home, seeded):
     ("cd .claude-backup/git/objects/pack; chmod u+w *; rm *.keep; "
      "git --git-dir=$HOME/.claude-backup/git repack -adq", True),
     ("csb-gc --now >/dev/null", False)])
-@pytest.mark.few(2)
+@pytest.mark.few(1)
 def test_packed_in_the_middle(thrice, tidy, fresh):
     """Whoever packs the store: nothing is lost, and it goes on, after two copies at most."""
     large = thrice
@@ -420,7 +417,7 @@ def test_a_fork(large):
 @logic
 @pytest.mark.parametrize("where", ["stream", "head", "first", "last", "delta", "trailer",
                                    "pack head", "idx"])
-@pytest.mark.few(2)
+@pytest.mark.few(1)
 def test_a_bit_flipped_in_the_newest_pack(thrice, where):
     """The generation before is still there, and the next backup makes all anew."""
     large = thrice
@@ -527,6 +524,7 @@ def test_a_damaged_or_missing_companion(thrice, end, rounds):
     large.intact()
 
 
+@pytest.mark.long
 @logic
 def test_a_keep_that_lies(large):
     """One whose checksum is right, but not what it says, harms and stops nothing."""
@@ -546,6 +544,7 @@ def test_a_keep_that_lies(large):
     large.intact()
 
 
+@pytest.mark.long
 @logic
 def test_other_things_of_that_name(large):
     """What is named like a pack of ours, and is none, is left alone."""
@@ -649,7 +648,7 @@ def test_killed_before_git_sees_it(thrice):
 @logic
 @pytest.mark.parametrize("call, number", [
     ("rename", 1), ("rename", 2), ("rename", 3), ("fsync", 1), ("fsync", 3), ("fsync", 5)])
-@pytest.mark.few(2)
+@pytest.mark.few(1)
 def test_an_error_leaves_nothing(large, appended, call, number):
     """No space for a part of it: it is said, and no pack is left that nobody sees."""
     box, records = appended
@@ -747,6 +746,7 @@ def test_where_no_pack_can_grow(large, why):
 # --- beside others -------------------------------------------------------------------
 
 
+@pytest.mark.long
 @logic
 def test_a_multi_pack_index_is_forgotten(large):
     """It would name packs that csb-gc removes, and git would store whole copies for ever."""
@@ -785,6 +785,7 @@ def test_what_was_mended_is_not_given_up_for_a_damaged_pack(thrice):
     assert (done.rc == 0) == (whole is not None), "csb-restore cannot read what git reads"
 
 
+@pytest.mark.long
 @logic
 def test_their_own_repository(sh, home, seeded):
     """Packs in it survive whatever its owner does, whose work is not touched."""
@@ -846,6 +847,7 @@ def test_their_gc_meanwhile(sh, home, seeded, rounds, figure):
     large.intact().sound()
 
 
+@pytest.mark.long
 @pytest.mark.soak
 @logic
 def test_while_it_changes(large, rounds, figure):
@@ -1049,6 +1051,7 @@ def names(store):
 
 
 @pytest.mark.parametrize("size", [0, 1, 15, 16, BIG - 1, BIG, BIG + 1, 1 << 24])
+@pytest.mark.few(5)
 def test_sizes_at_the_limits(home, store, seeded, size):
     """Of heads, blocks, windows and copies of deltas."""
     path = home.path / "file"
@@ -1122,7 +1125,7 @@ def pack_of(store, stream):
     return pack
 
 
-def full_disk(*words):
+def full_disk(*words, **more):
     raise OSError(28, "No space left on device")
 
 

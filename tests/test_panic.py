@@ -171,7 +171,7 @@ COMMANDS = {
 @pytest.mark.parametrize("index", INDEXES)
 @pytest.mark.parametrize("loss", LOSSES)
 @pytest.mark.parametrize("command", COMMANDS)
-@pytest.mark.few(12)
+@pytest.mark.few(8)
 def test_whatever_is_typed_works_or_says_what_to_type(
         sh, home, both, index, loss, command):
     projects = home.claude / "projects"
@@ -200,6 +200,7 @@ def test_whatever_is_typed_works_or_says_what_to_type(
 @pytest.mark.parametrize("command", [
     f"csb restore {FIRST}", "csb restore --deleted",
     "csb-list --deleted 2>/dev/null | csb-restore"])
+@pytest.mark.few(1)
 def test_with_yes_an_empty_place_is_filled(sh, home, both, command):
     empty(home, home.claude / "projects")
     assert sh(command).rc == 1 and transcripts(home) == []
@@ -227,7 +228,7 @@ def test_a_person_is_asked_before_an_empty_place_is_filled(home, both, words):
 @pytest.mark.parametrize("gone", [False, True])
 @pytest.mark.parametrize("tool", [
     "csb-cat", "csb-log", "csb-history", "csb-restore", "csb-show", "csb-tree"])
-@pytest.mark.few(6)
+@pytest.mark.few(3)
 def test_what_an_id_may_mean_is_told_apart(sh, home, both, tool, gone):
     """By date and title, from the disk or from the store; an index is just for its readers."""
     sh("csb-index --rebuild").ok()

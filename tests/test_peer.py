@@ -51,7 +51,7 @@ OBSTACLES = {
 
 
 @pytest.mark.parametrize("obstacle", OBSTACLES)
-@pytest.mark.few(2)
+@pytest.mark.few(1)
 def test_what_is_said_to_be_stored_is_stored(sh, put, home, obstacle):
     """Where git add and git commit would do nothing, or fail, the backup is made all the same."""
     sh(f"git init -q; mkdir -p .git/hooks .git/info; {OBSTACLES[obstacle]}", cwd=home.claude).ok()
@@ -70,7 +70,7 @@ def test_what_is_said_to_be_stored_is_stored(sh, put, home, obstacle):
     "chmod -R a-w ~/.claude-backup/git", "rm -r ~/.claude-backup/git/objects",
     "echo [rubbish > ~/.claude-backup/git/config",
     "mkdir ~/.claude-backup/git/refs/heads/main.lock"])
-@pytest.mark.few(2)
+@pytest.mark.few(1)
 def test_a_backup_that_cannot_be_made_is_never_called_one(sh, put, break_it):
     """No commit record, a status that is not 0, a line that says why; the next list still works."""
     put(MAIN)
@@ -129,6 +129,7 @@ def test_what_nobody_has_heard_of_is_stored(sh, put):
 
 
 @pytest.mark.parametrize("autocrlf", ["true", "input"])
+@pytest.mark.few(1)
 def test_line_ends_come_back(sh, put, home, listing, autocrlf):
     """Tool results, file history and plans are the same bytes, whatever git would do to text."""
     for path in (MAIN, f"projects/-p/{ID}/tool-results/a.txt", f"file-history/{ID}/b@v1",
@@ -166,6 +167,7 @@ def test_deleted_restored_continued_and_deleted_again(sh, put, home):
     assert path.read_text() == newest
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("left", ["", LINE % "one", '{"type":"us'])
 @pytest.mark.few(1)
 def test_a_transcript_that_was_cut_is_news_and_comes_back_whole(sh, put, left):
@@ -211,6 +213,7 @@ ODD = ["é", "e\u0301", 'quo"te', "back\\slash", "new\nline", "tab\t", " ", "-x"
        ":(top)", "~", "日本語", "a'b", "$(x)", "\udcff"]
 
 
+@pytest.mark.long
 def test_names_that_git_quotes(sh, put, home, listing):
     """Every name comes back, of files and of projects, and so does its time."""
     for number, odd in enumerate(ODD):
@@ -246,6 +249,7 @@ def test_a_deletion_is_no_rename(sh, put):
 
 
 @pytest.mark.parametrize("more", ["", "--git-dir ~/.git"])
+@pytest.mark.few(1)
 def test_a_repository_in_the_home_directory(sh, put, home, listing, more):
     """Paths are those of the Claude directory, modes and times come back, HOME's files stay."""
     (home.path / ".gitconfig").write_text("[user]\nname=u\nemail=u\n[init]\ndefaultBranch=main\n")
@@ -318,7 +322,7 @@ def test_a_backup_during_a_restore_spoils_nothing(sh, put, home):
 @pytest.mark.parametrize("text", [
     '{"pid": {pid}, "host": "x"}', "csb-backup, process {pid}, since 2099-01-01T00:00:00Z\n",
     "", "\xff\0"])
-@pytest.mark.few(2)
+@pytest.mark.few(1)
 def test_what_a_lock_file_says_blocks_nobody(sh, put, home, text):
     """A dead run's lock, its process id now another program's, holds nobody up."""
     put(MAIN)
@@ -371,6 +375,7 @@ def test_a_byte_order_mark_on_stdin(sh, put):
     assert {r["session_id"] for r in sh("csb-restore --dry-run", record).ok().records} == {ID}
 
 
+@pytest.mark.long
 def test_a_stub_in_place_of_a_session_gives_way_only_by_force(sh, put, home):
     """A stub neither counts as the session nor is it lost when the session comes back."""
     path = put(MAIN, LINE % "one" * 3)

@@ -77,9 +77,11 @@ def without_the_log(listing, top):
     return {path: entry[::2] for path, entry in found.items() if not path.endswith("backup.log")}
 
 
+@pytest.mark.soak
 @pytest.mark.logic
 @pytest.mark.parametrize("who", NAMES)
-def test_a_named_store_that_is_away_is_said_and_none_is_made(sh, home, disk, named, listing, who):
+def test_a_named_store_that_is_away_is_said_and_none_is_made(
+        sh, home, disk, named, listing, rounds, who):
     """Not even where another store lies in the usual place: what went there the one that is away
     would never know of."""
     sh("csb-backup --quiet").ok()
@@ -88,7 +90,8 @@ def test_a_named_store_that_is_away_is_said_and_none_is_made(sh, home, disk, nam
     disk.unmount()
     (home.claude / "new.md").write_text("new")
     before = without_the_log(listing, home.path)
-    for words in (*READERS, *WRITERS) if who == "config.json" else ("csb-status", "csb-backup"):
+    every = (*WRITERS, *READERS)[::rounds(2, 1)]
+    for words in every if who == "config.json" else ("csb-status", "csb-backup"):
         done = run(words)
         lines = done.err.splitlines()
         assert (done.rc, done.out) == (3, ""), (words, done)
@@ -107,6 +110,7 @@ def test_a_named_store_that_is_away_is_said_and_none_is_made(sh, home, disk, nam
 @pytest.mark.parametrize("who, there", [
     ("--git-dir", "empty"), ("CSB_GIT_DIR", "missing"), ("config.json", "full"),
     ("config.json", "empty")])
+@pytest.mark.few(2)
 def test_a_directory_without_a_repository_is_no_store(sh, home, session, named, listing, who,
                                                       there):
     """A bare mount point above all."""
@@ -160,6 +164,7 @@ def test_the_index_that_is_there_still_answers(sh, home, disk, named):
         assert done.rc == 0 and "question" in done.out, (words, done)
 
 
+@pytest.mark.logic
 def test_the_order(sh, home, session):
     """--git-dir, CSB_GIT_DIR, config.json, CSB_HOME/git, the repository that the Claude directory
     is, else CSB_HOME/git."""
@@ -227,6 +232,7 @@ def test_a_usual_store_that_vanished_is_made_anew_and_status_says_so(
 @pytest.mark.logic
 @pytest.mark.parametrize("line, rc", [
     ("csb-backup", 3), ("csb-restore --deleted", 3), ("csb-verify", 3), ("csb-gc", 3)])
+@pytest.mark.few(2)
 def test_a_store_that_may_not_be_read_is_there(sh, home, session, line, rc):
     """As sudo csb backup would leave it: no word of making one, where one is."""
     sh("csb-backup").ok()
@@ -238,6 +244,7 @@ def test_a_store_that_may_not_be_read_is_there(sh, home, session, line, rc):
     assert "make" not in done.err
 
 
+@pytest.mark.logic
 def test_a_first_store_is_nothing_to_speak_of(sh, home, session):
     """After backups that failed, and after an index without a store."""
     sh("csb-backup --no-commit --quiet").ok()
@@ -247,7 +254,8 @@ def test_a_first_store_is_nothing_to_speak_of(sh, home, session):
 
 
 @pytest.mark.logic
-@pytest.mark.parametrize("how", ["mv", "cp -r"])
+@pytest.mark.parametrize("how", ["cp -r", "mv"])
+@pytest.mark.few(1)
 def test_a_name_inside_csb_home_goes_where_it_goes(sh, home, session, how):
     """A home that was moved, or copied, has its own store, not that of the old one."""
     inside = home.backup / "stores" / "one.git"
@@ -265,6 +273,7 @@ def test_a_name_inside_csb_home_goes_where_it_goes(sh, home, session, how):
     assert how == "mv" or subjects(sh, inside) == old
 
 
+@pytest.mark.long
 @pytest.mark.logic
 def test_a_repository_of_ones_own_goes_with_its_home(sh, home, session):
     """A home that was copied does not store into the repository of the old one."""
@@ -325,6 +334,7 @@ def commands(sh, home):
     return hook, timer.split(" ", 5)[5].partition(" # ")[0]
 
 
+@pytest.mark.logic
 def test_what_is_installed_names_a_store_that_is_there(sh, home, session, over):
     """With all of CSB_HOME on a disk that is not mounted there is no config.json to say so: its
     bare mount point must not be taken for a first run."""
@@ -353,9 +363,11 @@ def test_what_is_installed_names_a_store_that_is_there(sh, home, session, over):
 GONE = 'mkdir gone && cd gone && rmdir ../gone && {{ {}; }}'
 
 
+@pytest.mark.soak
 @pytest.mark.logic
-def test_the_working_directory_was_removed(sh, home, session):
+def test_the_working_directory_was_removed(sh, home, session, rounds):
     """git refuses to start there; what has absolute names needs no such directory."""
+    some = slice(None, None, rounds(3, 1))
     sh("csb-backup --quiet").ok()
     (home.claude / "new.md").write_text("new")
     sh(GONE.format("csb-backup --quiet")).ok()
@@ -364,23 +376,24 @@ def test_the_working_directory_was_removed(sh, home, session):
             "csb-changes", "csb-list", "csb-search question", f"csb-restore --dry-run {ID}",
             f"csb-verify {ID}", f"csb-log {ID}", f"csb-show {ID}", "csb-config",
             "csb-setup --dry-run", "csb list", "csb-gitcommit --make --git-dir ~/new.git",
-            f"jsonl_snapshot --dest-dir ~/shots ~/.claude/projects/-w/{ID}.jsonl"):
+            f"jsonl_snapshot --dest-dir ~/shots ~/.claude/projects/-w/{ID}.jsonl")[some]:
         assert sh(GONE.format(words)).ok().out, words
     for words in (f"csb-history {ID}", "csb-hook --foreground -- csb-list", "csb-gc",
-                  "csb-find | csb-index", "csb-index --rebuild"):
+                  "csb-find | csb-index", "csb-index --rebuild")[some]:
         sh(GONE.format(words)).ok()
-    for words in ("csb-status", "csb status"):
+    for words in ("csb-status", "csb status")[some]:
         done = sh(GONE.format(words))
         assert done.rc == 1 and "1 file" in done.out and done.err == "", done
-    for number, words in enumerate(("csb-backup", "csb backup", "csb-hook --foreground")):
+    for number, words in enumerate(("csb-hook --foreground", "csb backup", "csb-backup")[some]):
         (home.claude / f"{number}.md").write_text("newest")
         done = sh(GONE.format(words)).ok()
         assert done.out or "csb-hook" in words
         assert sh("csb-status").records[0]["covered"] is True
 
 
+@pytest.mark.soak
 @pytest.mark.logic
-def test_a_relative_name_needs_the_working_directory(sh, home, session):
+def test_a_relative_name_needs_the_working_directory(sh, home, session, rounds):
     """One line that says so."""
     sh("csb-backup --quiet && csb-search question").ok()
     for words in (
@@ -388,7 +401,7 @@ def test_a_relative_name_needs_the_working_directory(sh, home, session):
             "CSB_GIT_DIR=x csb-status", "CSB_HOME=x csb-list", "CLAUDE_CONFIG_DIR=x csb-search hi",
             "csb-config git_dir x", "csb-search --folder x hi", "jsonl_snapshot --dest-dir x ~/a",
             "jsonl_snapshot --dest-dir ~/b x", "session_snapshot --dest-dir ~/b x",
-            "csb-hook --git-dir x"):
+            "csb-hook --git-dir x")[::rounds(2, 1)]:
         done = sh(GONE.format(words))
         assert done.rc in (1, 2, 3) and done.out == "" and done.err.count("\n") == 1, done
         assert "working directory" in done.err and "'the output'" not in done.err, done
@@ -402,6 +415,7 @@ def test_a_relative_name_is_taken_from_where_one_is(sh, home, session):
     assert len(subjects(sh, home.path / "new.git")) == 1
 
 
+@pytest.mark.logic
 @pytest.mark.parametrize("value", ["5", "[]", '{"a": 1}', "true"])
 @pytest.mark.few(1)
 def test_a_store_that_is_named_by_no_text_is_no_reason_for_another(sh, claude, home, value):

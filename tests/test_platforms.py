@@ -212,6 +212,7 @@ def test_names_that_windows_takes_otherwise(home, sh, other):
 
 @pytest.mark.parametrize("said, rc", [
     ('"claude.exe","4242","Console","1","9,999 K"', 1), ("INFO: No tasks are running ...", 0)])
+@pytest.mark.few(1)
 def test_a_client_is_looked_for_on_windows(home, sh, gone, said, rc):
     """There os.kill(pid, 0) would be Ctrl-C: tasklist is asked."""
     folder = home.path / "tasklist-is-here"

@@ -131,7 +131,7 @@ def machine(tmp_path):
     {"local data/Programs/Python/Python312/python.exe": GOOD},
     {"/c/Windows/py": LAUNCHER},
 ], ids=lambda programs: " ".join(programs))
-@pytest.mark.few(8)
+@pytest.mark.few(4)
 def test_a_python_is_found(machine, programs, shell):
     done = machine(programs, shell)("csb-hook", "--version")
     assert (done.returncode, done.stderr) == (0, "") and done.stdout.startswith("csb-hook ")
@@ -192,7 +192,7 @@ def memory(sh, home, cwd, **env):
 
 
 @pytest.mark.parametrize("name", ["plain", "a b.c_d", "\u00e9t\u00e9", "\U0001f600", "[a]*"])
-@pytest.mark.few(3)
+@pytest.mark.few(2)
 def test_the_memory_files_of_a_project_are_found(sh, home, name):
     """From its top, from a subdirectory, in a linked worktree; never those of another project."""
     top = home.path / "code" / name
@@ -218,7 +218,7 @@ def test_the_memory_files_of_a_project_are_found(sh, home, name):
     ("search \"don't\"", "status 1"), ("log 3f4a", "the word is wombats"), ("log ffff", "status 3"),
     ("snapshot", "no memory files"), ("", "ask status, search"), ("rm", "ask status, search"),
 ])
-@pytest.mark.few(5)
+@pytest.mark.few(3)
 def test_what_is_asked_is_answered_on_stdout(sh, home, words, text):
     """The client shows nothing of a command that failed."""
     (home.claude / "projects/-p").mkdir(parents=True)

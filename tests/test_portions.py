@@ -9,7 +9,7 @@ import subprocess
 import time
 
 import pytest
-from conftest import held, name
+from conftest import held, name, put_into
 
 pytestmark = pytest.mark.logic
 
@@ -19,11 +19,7 @@ PORTION = 10**6         # bytes
 
 def put(home, path, data, age=0):
     """Write a file of the Claude directory, an age in seconds ago."""
-    full = home.claude / path
-    full.parent.mkdir(parents=True, exist_ok=True)
-    full.write_bytes(data)
-    then = time.time() - age
-    os.utime(full, (then, then))
+    put_into(home, path, data, mtime=time.time() - age)
 
 
 def commits(sh, home):
@@ -211,8 +207,8 @@ sys.exit(status)' <~/in"""
 
 
 @pytest.mark.parametrize("count, size, large", [
-    (70, MB, 0), (70, 600_000, 20 * MB),
-    pytest.param(31_000, 100, 0, marks=pytest.mark.long)])
+    (70, 600_000, 20 * MB), (70, MB, 0), (31_000, 100, 0)])
+@pytest.mark.few(1)
 def test_its_memory_is_bounded(sh, home, seeded, count, size, large):
     """64 MB, git included, for files that do not compress, beside a large one, and for very many.
     """

@@ -10,7 +10,8 @@ from types import SimpleNamespace
 import faults
 import powercut
 import pytest
-from test_faults import ONE, SITUATIONS, Many, Pack, Store, files, put
+from conftest import files_below
+from test_faults import ONE, SITUATIONS, Many, Pack, Store, put
 
 pytestmark = pytest.mark.logic
 
@@ -26,9 +27,9 @@ def tried(box, situation, given, rounds, seeded, figure, check, name):
     before, cut_home = box.kept, f"{box.folder}/cut"
     top, events, done = powercut.record(box, situation.words, given)
     assert done.rc == 0, done
-    assert files(box.home) == final(top), "the trace does not say what the run did"
+    assert files_below(box.home) == final(top), "the trace does not say what the run did"
     every = list(powercut.states(top, events, seeded, TEMPORARY, *rounds((3, 2, 20), (6, 40, 130))))
-    most = rounds(30, 2000)
+    most = rounds(16, 2000)
     some = every if len(every) <= most else [
         *seeded.sample(every[:-most // 2], most // 2), *every[-most // 2:]]
     wrong = []
@@ -87,7 +88,7 @@ def test_a_snapshot_is_whole_or_not_there(tool, prepared, rounds, seeded, figure
             if data not in (situation.old, situation.new):
                 bad.append(f"{path} holds {data!r}")
             elif situation.end and "2020" not in path:
-                side = files(home).get(os.path.relpath(path[:-3] + ".sha256", home), b"")
+                side = files_below(home).get(os.path.relpath(path[:-3] + ".sha256", home), b"")
                 with open(path, "rb") as file:
                     if hashlib.sha256(file.read()).hexdigest().encode() not in side:
                         bad.append(f"{path} has not its sidecar")
@@ -166,7 +167,7 @@ def wrong_after_the_next_run(box, here, store, situation, ref):
     held = {line.split("\t", 1)[1]: line.split()[2] for line in tree}
     held.pop(".csb/changes.jsonl", None)
     there = {}
-    for path, data in files(box.claude).items():
+    for path, data in files_below(box.claude).items():
         if not path.startswith(".git/"):
             there[path] = hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()
     if held != there:
@@ -236,11 +237,20 @@ def test_a_pack_that_grows_is_whole_or_not_there(prepared, rounds, seeded, figur
     tried(box, situation, given, rounds, seeded, figure, check, "csb-gitcommit, a pack that grows")
 
 
+class Trees(Many):
+    """The same in so many folders that git makes a pack of their trees."""
+
+    def prepare(self, box):
+        for number in range(110):
+            put(box.claude, f"file-history/{ONE}/{number}/file", f"{number}")
+        return super().prepare(box)
+
+
 @pytest.mark.soak
 @pytest.mark.long
 def test_many_files_are_whole_or_not_there(prepared, rounds, seeded, figure):
-    """So is what comes in one pack: many small files, and their trees."""
-    situation = Many("csb-gitcommit", first=True)
+    """So is what comes in packs: many small files, and their trees."""
+    situation = Trees("csb-gitcommit", first=True)
     box, given = prepared(situation)
     situation.old = ""
 
@@ -294,7 +304,7 @@ def test_a_restored_file_is_whole_or_not_there(prepared, rounds, seeded, figure)
     box, given = prepared(situation)
 
     def check(home, acknowledged, done):
-        there = files(elsewhere(box, home).claude)
+        there = files_below(elsewhere(box, home).claude)
         bad = [f"{path} has other bytes" for path, data in there.items()
                if ONE in path and "/.csb-tmp-" not in path and situation.all.get(path) != data]
         return bad + [f"{path} was said to be there" for path in situation.all

@@ -3,6 +3,7 @@ import gzip
 import hashlib
 import json
 import os
+import random
 import shutil
 import stat
 import subprocess
@@ -28,7 +29,7 @@ def test_an_object_lost_before_the_ref_moves_is_no_backup(sh, home):
     (home.claude / MAIN).write_bytes(LINE % (0, 0))
     sh("csb-backup").ok()
     old = sh("git --git-dir ~/.claude-backup/git rev-parse main").ok().out
-    (home.claude / "projects/-p/big.jsonl").write_bytes(os.urandom(3 << 20))
+    (home.claude / "projects/-p/big.jsonl").write_bytes(random.randbytes(3 << 20))
     (home.path / "fake").mkdir()
     (home.path / "fake/git").write_text(FORGETS.replace("{git}", shutil.which("git")))
     (home.path / "fake/git").chmod(0o755)

@@ -83,6 +83,7 @@ def only_push(done):
 
 
 @pytest.mark.parametrize("own", [True, False])
+@pytest.mark.few(1)
 def test_a_new_machine(sh, home, claude, remote, listing, tmp_path, own):
     """Everything comes back from the remote alone; from a repository of one's own, too."""
     if not own:

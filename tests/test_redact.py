@@ -53,7 +53,6 @@ TOKENS = [
     ("private-key", key_block("OPENSSH PRIVATE KEY")), ("private-key", key_block("EC PRIVATE KEY")),
     ("private-key", key_block("PGP PRIVATE KEY BLOCK")),
 ]
-SHAPES = [f"{kind}-{number}" for number, (kind, _) in enumerate(TOKENS)]
 GITHUB = TOKENS[11][1]
 # A text; what is to be gone from it, and what the marker is.
 PHRASES = [
@@ -234,7 +233,7 @@ def test_what_is_no_json(sh):
     assert redact(sh, fill + text, told=True) == fill + want
 
 
-@pytest.mark.few(3)
+@pytest.mark.few(2)
 @pytest.mark.parametrize("before", ["-", "+", "> ", "--", "\x1b[31m-"])
 def test_a_key_in_a_diff(sh, before):
     """With what stands before each line; in plain text, in a string, in a list of lines."""
@@ -338,7 +337,7 @@ def test_long_lines(sh, size):
 
 
 @pytest.mark.parametrize("what", ["line", "emoji", "many", "lines", "hostile"])
-@pytest.mark.few(3)
+@pytest.mark.few(1)
 def test_memory(sh, home, tools, what):
     """At most 64 MB, however long a line is and how much is found; and it comes to an end."""
     unit = {"line": b"abc ", "emoji": "\U0001f600 \\n".encode(), "many": GITHUB.encode() + b"\\n ",

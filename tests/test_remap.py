@@ -112,6 +112,7 @@ def test_escapes(sh, before, after):
     assert (done.rc, done.out) == (0, f'{{"cwd":"{after or before}"}}')
 
 
+@pytest.mark.long
 def test_real_transcripts_there_and_back(sh, real):
     """What differs are the cwds alone, and the way back gives the very bytes."""
     paths = [path for claude in real.claude for path in sorted(claude.glob("projects/*/*.jsonl"))]
@@ -180,7 +181,7 @@ HUGE = {
 }
 
 
-@pytest.mark.few(3)
+@pytest.mark.few(1)
 @pytest.mark.parametrize("kind", HUGE)
 def test_memory(sh, kind):
     """100 MB in one line or a hostile one: 64 MB at most, and what is not looked into is said."""
@@ -224,5 +225,8 @@ def test_slug_of_a_real_folder(sh, home):
     assert sh(f"csb-remap --slug '{LONG}'").ok().out.strip() == other.name
     line = f"csb-remap --claude-dir /nowhere --slug '{LONG}'"
     assert sh(line).ok().out.strip() == own
+    for word in ("--claude-dir ''", "--claude-dir="):
+        done = sh(f"csb-remap {word} --slug /x")
+        assert (done.rc, done.out) == (2, "") and "--claude-dir" in done.err
     (home.claude / "projects" / own).mkdir()
     assert sh(f"csb-remap --slug '{LONG}'").ok().out.strip() == own

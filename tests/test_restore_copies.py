@@ -76,7 +76,7 @@ LIVES = [
 
 
 @pytest.mark.parametrize("states, projects", LIVES)
-@pytest.mark.few(5)
+@pytest.mark.few(3)
 def test_where_it_comes_back(sh, home, lives, states, projects):
     """Its bytes are those of the copy that says most; of what differs none is chosen."""
     lives(states)
@@ -101,6 +101,7 @@ def test_where_it_comes_back(sh, home, lives, states, projects):
     ([{"-a": A}, {"-b": B}], []),
     ([{"-a": A, "-b": A + B}, {"-a": A}, {}], ["-b"]),
 ])
+@pytest.mark.few(2)
 def test_all_that_is_gone_guesses_no_more(sh, home, lives, states, projects):
     """The same comes back as of its id; what is left to a person is said, as no refusal."""
     lives(states)
@@ -210,6 +211,7 @@ def test_a_conversation_of_that_id_that_stands_is_no_stub(sh, home, lives):
 
 
 @pytest.mark.parametrize("left", [True, False])
+@pytest.mark.few(1)
 def test_what_lies_beside_it(sh, home, left):
     """Subagents that stayed in the old project come back there, others with their session."""
     for project in ("-a", "-b"):
@@ -292,6 +294,7 @@ ODD = (f"a/b/{ID}.jsonl", f"a/{ID} (1).jsonl", f"Copy of {ID}.jsonl", f"old-{ID}
 
 
 @pytest.mark.parametrize("own", ["-p", "-q", None])
+@pytest.mark.few(1)
 def test_transcripts_where_claude_code_does_not_look(sh, home, own):
     """Listed, searched and read, there and gone; each comes back where it was.
 

@@ -48,7 +48,7 @@ GONE = {
 
 @pytest.mark.parametrize("gone", GONE)
 @pytest.mark.parametrize("stored", [False, True])
-@pytest.mark.few(5)
+@pytest.mark.few(3)
 def test_what_is_gone_comes_back(sh, home, listing, three, gone, stored):
     """Whether the store knows of it yet or not, and without an index."""
     before = listing(home.claude / "projects")
@@ -68,6 +68,7 @@ def test_what_is_gone_comes_back(sh, home, listing, three, gone, stored):
 
 
 @pytest.mark.parametrize("thing", ["mkdir {}", "mkdir -p {}/sub", "mkfifo {}"])
+@pytest.mark.few(1)
 def test_what_is_no_file_is_no_transcript(sh, home, three, thing):
     """Something else has its name: the session is gone, and --force brings it back."""
     path = home.claude / f"projects/-w/{name(1)}.jsonl"
@@ -75,12 +76,12 @@ def test_what_is_no_file_is_no_transcript(sh, home, three, thing):
     lose(home, 1)
     sh(thing.format(shlex.quote(str(path)))).ok()
     for _ in range(2):
-        done = sh("timeout 30 csb-restore --deleted --yes")
+        done = sh("timeout 100 csb-restore --deleted --yes")
         assert done.rc == 1 and "another file is there (--force replaces it)" in done.err
         sh("csb-index --on-disk")
         assert name(1) in sh("csb-list --deleted").ok().out
         backup(sh)
-    done = sh(f"timeout 30 csb-restore --force {name(1)}").ok()
+    done = sh(f"timeout 100 csb-restore --force {name(1)}").ok()
     assert path.read_bytes() == was
     kept, = path.parent.glob("*.replaced")
     assert kept.is_dir() or kept.is_fifo()
@@ -275,7 +276,7 @@ def test_since(sh, home, three, since, expected):
 
 @pytest.mark.parametrize("words", [
     "--target-dir '' 3f4a", "--since 2026-01-01", "--deleted 3f4a", "--deleted --at main", "--deleted --path x",
-    "--deleted --since yesterday"])
+    "--deleted --since tomorrow"])
 @pytest.mark.few(2)
 def test_misuse(sh, three, words):
     done = sh(f"csb-restore {words}")
@@ -325,6 +326,18 @@ def test_a_stub_does_not_keep_the_rescue_busy(sh, home):
     assert sh("csb-restore --deleted").rc == 0 and lose_path.exists()
     done = sh("csb-restore --deleted")
     assert done.rc == 0 and "nothing to restore" in done.err
+
+
+@pytest.mark.parametrize("project", ["-w", "-v"])
+def test_ids_that_differ_in_their_case_alone(sh, home, project):
+    """Each is a session of its own."""
+    ids = [name(0).replace("a", "A"), name(0)]
+    for number, (place, session_id) in enumerate(zip(("-w", project), ids, strict=True)):
+        put_into(home, f"projects/{place}/{session_id}.jsonl", line(f"session {number}"))
+    backup(sh)
+    sh("rm -r ~/.claude/projects/*")
+    assert "Restored 2 sessions" in sh("csb restore --deleted --yes").out
+    assert {path.stem for path in home.claude.rglob("*.jsonl")} == set(ids)
 
 
 def test_of_one_project(sh, home, three):

@@ -35,7 +35,7 @@ def moved(sh, home):
     ("".join(line(cwd=f"/{'-/'[n & 1]}{'-/'[n >> 1 & 1]}{'-/'[n >> 2 & 1]}old/{'d' * 240}{n}")
              for n in range(8)), "---" + "-old-" + "d" * 192 + "-zzz", "---" + "-old-" + "d" * 192
      + "-zzz")])
-@pytest.mark.few(2)
+@pytest.mark.few(1)
 def test_the_folder_is_found_however_late(moved, text, project, expected):
     assert moved(text, project) == expected
 
@@ -63,6 +63,7 @@ def test_a_name_is_found_in_either_spelling(sh, home, moved):
     assert sh("csb-history --path 'skills/caf\u00e9.md'").ok().records[0]["size"] == 1
 
 
+@pytest.mark.long
 def test_thousands_of_folders_cost_little(moved):
     """Each is looked at once."""
     text = "".join(line(cwd=f"/other/{n}") for n in range(20000)) + line(cwd="/old/app")

@@ -230,6 +230,7 @@ def test_the_folder(sh, app, ran, home):
     assert where(6) == (0, deep, "")
 
 
+@pytest.mark.long
 def test_a_cwd_that_is_no_folder(sh, app, ran, home):
     cwds = None, "", "relative", "../x", "/\0", "/\ud800", "-x", "/w\udcff"
     for number, cwd in enumerate(cwds):
@@ -404,6 +405,7 @@ def test_one_that_claude_ended_and_that_was_continued(sh, app, ran):
     assert sh(f"csb-resume --yes {name(1)}").rc == 0 and ran()["args"][1] == name(2)
 
 
+@pytest.mark.long
 def test_a_stub_in_another_project_is_not_meant(sh, app, ran):
     """A work tree leaves one; also where the conversation itself is gone."""
     path = app(1)

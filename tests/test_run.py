@@ -58,7 +58,7 @@ def suite(tmp_path):
     def make(**files):
         for name, text in files.items():
             # Large enough to have a process of its own.
-            text += "#" * 60_000 + "\n"
+            text += "#" * 100_000 + "\n"
             (top / "tests" / f"test_{name}.py").write_text(text)
         return [sys.executable, str(top / "tests" / "run"), "bin:"]
 
@@ -75,6 +75,7 @@ def run(command, **env):
     return done.returncode, text, closing
 
 
+@pytest.mark.long
 def test_the_sums_of_all_processes(suite):
     status, text, closing = run(suite(a=GREEN, b=GREEN + SKIPS, c=GREEN))
     assert (status, closing) == (0, "3 passed, 0 failed, 1 skipped")
@@ -95,20 +96,21 @@ def test_failures_are_printed_last_and_whole(suite):
 @pytest.mark.parametrize(
     "text, closing, reason",
     [
-        (BROKEN, "1 passed, 1 failed, 0 skipped", "nothing_of_this_name"),
         (DIES, "1 passed, 1 failed, 0 skipped", "pytest was killed by signal 9"),
+        (BROKEN, "1 passed, 1 failed, 0 skipped", "nothing_of_this_name"),
         (LEAVES, "1 passed, 3 failed, 0 skipped", "cannot clear up"),
         ("", "1 passed, 0 failed, 0 skipped", ""),
     ],
-    ids=["broken", "dies", "leaves", "empty"],
+    ids=["dies", "broken", "leaves", "empty"],
 )
-@pytest.mark.few(2)
+@pytest.mark.few(1)
 def test_what_is_no_failed_test_counts_too(suite, text, closing, reason):
     status, said, found = run(suite(a=text, b=GREEN))
     assert (status, found) == (int("0 failed" not in closing), closing)
     assert reason in said
 
 
+@pytest.mark.long
 def test_an_error_in_one_file_does_not_keep_others_from_running(suite, tmp_path):
     command = suite()
     (tmp_path / "suite/tests/test_a.py").write_text(BROKEN)
@@ -130,6 +132,17 @@ def test_parts_and_files(suite):
     assert run([*command, "tests/test_a.py"])[2] == "1 passed, 0 failed, 0 skipped"
     both = [*command, "bin:", "tests/test_a.py"]
     assert run(both)[2] == "1 passed, 1 failed, 0 skipped"
+
+
+@pytest.mark.parametrize("mark", ["pytest.mark.logic", "[\n    pytest.mark.logic]"])
+@pytest.mark.few(1)
+def test_a_file_of_which_a_part_takes_nothing_is_not_loaded(suite, mark):
+    """In no other part is it left out."""
+    logic = f"import pytest\npytestmark = {mark}\n{BROKEN}"
+    command = [*suite(a=GREEN, b=logic), "tests/test_a.py", "tests/test_b.py"]
+    assert run(command)[2] == "1 passed, 1 failed, 0 skipped"
+    command[2] = "bin:not logic"
+    assert run(command)[2] == "1 passed, 0 failed, 0 skipped"
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -111,6 +111,7 @@ def test_a_large_log_is_not_read_whole(sh, log, home):
      {"last_outcome": "ok", "success": 5, "failures": 0, "runs_last_day": 96, "run_every": 900}),
     ([one(9)] + [one(900 * n, "failed") for n in range(1, 500)],
      {"last_outcome": "ok", "failures": 0, "runs_last_day": 96})])
+@pytest.mark.few(3)
 def test_the_summary(sh, log, runs, told):
     log(runs)
     (record,) = sh("csb-status").records

@@ -52,7 +52,7 @@ def folders(home, sh, put):
     ("--deleted -NU /y", []), ("/", [4, 2, 1, 3, 5]), ("-D /", []), ("/x/ap", []), ("/x/APP", [4]),
     ("/x/app*", []), ("/x/_pp", []), ("app", []), ("'/x/app\n'", []), ("-- /y/x/app", [4]),
 ])
-@pytest.mark.few(3)
+@pytest.mark.few(2)
 def test_below_exactly_and_started(sh, folders, words, expected):
     assert scan(sh, words) == expected
 
@@ -124,7 +124,7 @@ def test_nothing_found_is_no_error_and_says_how_to_widen(sh, put, home):
     ("C:\\", [1, 2, 3, 4]), ("c:", [1, 2, 3, 4]), ("C:\\work\\app\\src", [3]), ("D:\\work", []),
     ("\\\\Server\\Share", [5]), ("//server/share", []),
 ])
-@pytest.mark.few(3)
+@pytest.mark.few(2)
 def test_windows_paths(sh, put, path, expected):
     """Either slash, any case; only paths that are Windows paths."""
     put(1, "C:\\Work\\App", "C:\\Work\\App", "C:\\Work\\App")

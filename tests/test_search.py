@@ -271,6 +271,7 @@ def test_a_typed_command_is_found_as_it_is_shown(sh, put):
 
 @pytest.mark.parametrize("opening, closing, inner", [
     ('{"k":[', "]}", '"deep needle"'), ("[", "]", '"deep needle"')])
+@pytest.mark.few(1)
 def test_what_is_nested_deeply_stops_no_search(sh, put, opening, closing, inner):
     """In what a tool was given, and in its result."""
     call = json.dumps({"type": "tool_use", "id": "t", "name": "Open", "input": "@"})
@@ -407,6 +408,7 @@ def test_a_damaged_index_is_made_anew(sh, put, home, damage):
     assert len(hits(sh, "alpha")) == 300 and path.stat().st_mode & 0o777 == 0o600
 
 
+@pytest.mark.long
 def test_killed_while_it_builds(sh, put, home, tools):
     """Whenever it is killed, the next one finds everything, once."""
     for number, name in enumerate(IDS):
@@ -436,6 +438,7 @@ def test_it_goes_on_where_it_stopped(sh, put, home):
     assert len(row_ids(home) & before) == 2
 
 
+@pytest.mark.long
 def test_two_at_once(sh, put):
     for name in IDS[:4]:
         put(name, *(said(f"{name[0]} alpha {n} " + "filler " * 40, number=n) for n in range(200)))
@@ -509,7 +512,7 @@ def versions_of(texts, kind):
 @pytest.mark.parametrize("kind", [
     "pruned", "cut off, and grown", "another", "edited in place"])
 @pytest.mark.parametrize("is_indexed", [True, False])
-@pytest.mark.few(2)
+@pytest.mark.few(1)
 def test_what_only_older_versions_hold_is_found(sh, put, home, kind, is_indexed):
     """Whether it was searched before the rewrite, or the index was made afterwards."""
     texts = ["the aqueduct prompt", "the sluice", "the third", "the fourth"]
@@ -535,6 +538,7 @@ def test_what_only_older_versions_hold_is_found(sh, put, home, kind, is_indexed)
 
 
 @pytest.mark.parametrize("is_indexed", [True, False])
+@pytest.mark.few(1)
 def test_what_was_said_before_a_rewrite_and_a_move_is_found(sh, put, home, is_indexed):
     """Only the project that it was in then has that version."""
     put(ONE, said("the aqueduct"), said("the sluice"))
@@ -607,6 +611,86 @@ def test_outputs_beside_the_transcript_are_searched(sh, put):
 def test_an_output_that_is_no_text_is_not_searched(sh, put):
     spilled(put, b"hydrangea\0" * 100, "picture.bin")
     assert not hits(sh, "--tools hydrangea")
+
+
+@pytest.mark.parametrize("encoding, start, name", [
+    ("utf-16-le", b"\xff\xfe", "b1x2y3z4w.txt"), ("utf-16-be", b"\xfe\xff", "b1x2y3z4w"),
+    ("utf-16-le", b"", "b1x2y3z4w.txt"), ("utf-8-sig", b"", "b1x2y3z4w"),
+])
+@pytest.mark.few(2)
+def test_an_output_in_utf_16_is_a_text(sh, put, encoding, start, name):
+    """As PowerShell writes it, also at the end of a large one."""
+    text = "x\r\n" * 300_000 + "the hydrangea\r\n"
+    spilled(put, start + text.encode(encoding), name)
+    for how in ("", "-F ", "-E "):
+        done = sh(f"csb-search --tools {how}hydrangea").ok()
+        assert [hit["snippet"][-13:] for hit in done.records] == ["the hydrangea"]
+
+
+def test_an_answer_with_nuls_is_a_text(sh, put):
+    """UTF-16 that was read as UTF-8."""
+    result = {"type": "tool_result", "content": "a hydrangea".encode("utf-16-le").decode()}
+    put(ONE, said("", message={"content": [result]}))
+    for how in ("", "-F ", "-E "):
+        assert hits(sh, f"--tools {how}hydrangea") == [("1", "result", "a hydrangea")]
+
+
+def queue(text, operation="enqueue"):
+    return json.dumps({"type": "queue-operation", "operation": operation, "content": text,
+                       "timestamp": "2026-01-02T03:04:05.000Z"}) + "\n"
+
+
+def test_what_was_cut_off_is_found_when_nothing_else_knows_of_it(sh, put):
+    """It has grown on since then, and both indexes are made anew."""
+    for texts in (["the aqueduct"] * 2, ["the sluice"], ["the sluice", *["the wall"] * 3]):
+        put(ONE, *(said(text, number=n) for n, text in enumerate(texts)))
+        assert sh("csb-backup").rc == 0
+    sh("rm $CSB_HOME/*.db").ok()
+    assert hits(sh, "aqueduct") == [("1", "user", "the aqueduct")] * 2
+    assert len(hits(sh, "sluice")) == 1 and len(hits(sh, "wall")) == 3
+
+
+@pytest.mark.parametrize("is_indexed", [False, True])
+def test_a_transcript_that_is_gone_and_left_its_folder(sh, put, home, is_indexed):
+    """It is found in the store, as any other that is gone."""
+    output = spilled(put, b"the hydrangea\n")
+    put(TWO, said("run another"))
+    sh(f"csb-backup; {'csb-search run' if is_indexed else 'rm $CSB_HOME/*.db'}")
+    (output.parent.parent.parent / f"{ONE}.jsonl").unlink()
+    for _ in range(2):
+        sh("csb-index --on-disk")
+        for how in ("", "-F "):
+            found = hits(sh, f"{how}run")
+            assert sorted(found) == [("1", "user", "run it"), ("2", "user", "run another")]
+            assert [hit[0] for hit in hits(sh, f"--deleted {how}run")] == ["1"]
+        assert hits(sh, "--tools hydrangea") == [("1", "result", "the hydrangea")]
+
+
+@pytest.mark.parametrize("how", ["", "-F ", "--tools "])
+def test_what_was_typed_and_never_said_is_found(sh, put, how):
+    """And what was said is found once, whenever the text index was brought up to date."""
+    put(ONE, said("hello"), queue("look at the toffee"), queue("", "dequeue"))
+    toffee = [("1", "user", "look at the toffee")]
+    assert hits(sh, f"{how}toffee") == toffee
+    put(ONE, said("another"), more=True)
+    assert hits(sh, f"{how}toffee") == toffee
+    put(ONE, said("look at the toffee"), queue("the fudge"), said("the fudge"), more=True)
+    assert hits(sh, f"{how}toffee") == toffee
+    assert hits(sh, f"{how}fudge") == [("1", "user", "the fudge")]
+    sh("rm $CSB_HOME/search.db")
+    assert hits(sh, f"{how}toffee") == toffee
+    put(TWO, queue("<task-notification>nougat</task-notification>"), queue('{"a": "nougat"}'))
+    assert not hits(sh, f"{how}nougat")
+
+
+def test_what_a_person_told_a_tool_is_found(sh, put):
+    refused = ("The user doesn't want to proceed with this tool use. To tell you how to proceed, "
+               "the user said:\nuse the gooseberry")
+    result = {"type": "tool_result", "tool_use_id": "t", "is_error": True, "content": refused}
+    put(ONE, said("", message={"content": [result]}))
+    for how in ("", "-F ", "-E "):
+        assert hits(sh, f"{how}gooseberry") == [("1", "user", "use the gooseberry")]
+    assert ("1", "user", "use the gooseberry") in hits(sh, "--tools gooseberry")
 
 
 def test_an_output_that_is_called_a_text_is_one(sh, put):
@@ -711,7 +795,7 @@ def test_the_end_of_a_deleted_session_is_found(sh, put, home):
     ("foo", "\u4e2dfoo\u6587", ["foo"]), ("\u0430\u0434", "\u0410\u0434!", ["\u0410\u0434"]),
     ("-F 'a  b'", "x a  b", ["a b"]), ("-E 'b.*z'", "a b" + "c" * 900 + "z", ["b" + "c" * 239]),
     ("-F '\n  two'", "one\n  two", [" two"])])
-@pytest.mark.few(4)
+@pytest.mark.few(2)
 def test_the_snippet_shows_its_match(sh, put, query, text, marked):
     put(ONE, said(text))
     for scope in ("", "--tools "):
@@ -737,6 +821,7 @@ def test_a_folder_that_cannot_be_read(sh, put, home):
     assert len(sh("csb-search alpha --role user").ok().records) == 3
 
 
+@pytest.mark.long
 def test_a_deleted_session_whose_end_nobody_stored(sh, put, home):
     """What the store has of it is found and shown, with the commit that has it, and no more."""
     path = put(ONE, said("the beginning"))
@@ -828,7 +913,7 @@ def test_a_reader_that_waits_keeps_nobody_out(sh, put, home):
                                 stdout=subprocess.PIPE)
         assert slow.stdout.read(1)
         put(TWO, said("newer"), more=True)
-        assert sh("csb-search newer", timeout=30).ok().records
+        assert sh("csb-search newer").ok().records
         assert slow.stdout.read().count(b"\n") == 1000 and slow.wait() == 0
 
 

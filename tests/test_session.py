@@ -88,6 +88,13 @@ def test_transcripts(path, found):
     (f"-w/{ONE}.jsonl.bak", (ONE, "copy")),
     (f"-w/{ONE}.jsonl.bak2", (ONE, "copy")),
     (f"-w/{ONE}.jsonl~", (ONE, "copy")),
+    *((f"-w/{name}", (ONE, "copy")) for name in (
+        f"{ONE} (Ann's conflicted copy 2026-11-02).jsonl", f"{ONE}-LAPTOP.jsonl",
+        f"{ONE} 2.jsonl", f"{ONE} - Copy.jsonl", f"{ONE}.Conflict.jsonl",
+        f"{ONE} (SFConflict a@b.c 2026-11-02-10-15-00).jsonl", f"{ONE}.jsonl.Conflict",
+        f"{ONE}.jsonl.conflict1", f"{ONE}.jsonl..path1", f"{ONE}.jsonl.1",
+        f"{ONE}.jsonl.2026-11-02", f"{ONE}.jsonl.bak-20261102T101500Z",
+        f"{ONE}.jsonl.broken", f".bak.1.{ONE}.jsonl")),
     (f"-w/{ONE}.jsonl", None),
     (f"{ONE}.jsonl", None),
     (f"-w/{LOUD}/{ONE}.jsonl", None),
@@ -99,6 +106,9 @@ def test_transcripts(path, found):
     (f"-w/a{ONE}.jsonl", None),
     (f"-w/{ONE}0.jsonl", None),
     (f"-w/{ONE}.jsonl.gz", None),
+    (f"-w/{ONE}.jsonl.sha256", None),
+    (f"-w/.{ONE}.jsonl.swp", None),
+    (f"-w/{ONE}.jsonl.tmp.4242.a1b2c3", None),
     (f"-w/{ONE}.json", None),
     (f"-w/{ONE}.jsonl/x", None),
 ])

@@ -431,6 +431,21 @@ def test_a_directory_that_cannot_be_written(sh, home, path, wiring, folder):
     assert (path.read_bytes() == before) == (folder == "claude")
 
 
+@pytest.mark.skipif(os.geteuid() == 0 and not POWERLESS, reason="root may read anything")
+@pytest.mark.parametrize("spoil", ["chmod 0", "truncate -s 2M", "mv -t ~", "ln -sf settings.json"])
+def test_an_undo_that_cannot_look_does_not_say_that_nothing_is_there(
+        sh, home, path, wiring, spoil):
+    path.write_text('{"a": 1}')
+    wiring().install(None)
+    copies = kept(home)
+    done = sh(f"{spoil} {path}; csb-setup --undo; chmod -f 600 {path}")
+    if spoil == "mv -t ~":
+        assert f"No hooks of csb setup are in {path}" in done.out and not kept(home)
+        return
+    assert f"cannot read '{path}" in done.err and "No hooks" not in done.out
+    assert kept(home) == copies
+
+
 @pytest.mark.parametrize("text, said, left", [
     ('{"z": 0}', ["Removed 3 hooks (SessionStart, PreCompact, SessionEnd) from ",
                   "is as it was, byte for byte"], {}),

@@ -4,6 +4,7 @@ crontab and ps are stand-ins, as in test_schedule.py; all else is real.
 """
 import json
 import os
+import random
 import shlex
 import subprocess
 
@@ -44,6 +45,7 @@ def marks(done):
     return [(line[2:4], line[6:]) for line in lines if line.startswith("  ")]
 
 
+@pytest.mark.long
 def test_an_age_that_was_none_comes_back_as_it_was(sh, machine):
     machine.settings.write_text('{"cleanupPeriodDays": "7"}')
     assert sh("csb-setup --yes --keep-days 400").rc == 0
@@ -133,11 +135,13 @@ def test_a_person_at_a_terminal_is_asked(machine, answers, days):
 
 
 @pytest.mark.long
-def test_progress_and_colour_are_for_a_terminal(machine):
+@pytest.mark.parametrize("term", ["xterm", "dumb"])
+def test_progress_and_colour_are_for_a_terminal(machine, term):
+    """And not for one that would show how they are made, such as a shell in Emacs."""
     import pty
     end, terminal = pty.openpty()
-    done = subprocess.run(["csb", "setup", "--yes"], env=machine.env, stdin=subprocess.DEVNULL,
-                          stdout=terminal, stderr=terminal)
+    done = subprocess.run(["csb", "setup", "--yes"], env={**machine.env, "TERM": term},
+                          stdin=subprocess.DEVNULL, stdout=terminal, stderr=terminal)
     os.close(terminal)
     out = b""
     try:
@@ -146,7 +150,9 @@ def test_progress_and_colour_are_for_a_terminal(machine):
     except OSError:
         pass
     os.close(end)
-    assert done.returncode == 0 and b"backing up: 1 " in out and b"\x1b[32mok\x1b[0m" in out
+    is_there = term == "xterm"
+    assert done.returncode == 0 and (b"\x1b" in out) == is_there
+    assert (b"backing up: 1 " in out) == (b"\x1b[32mok\x1b[0m" in out) == is_there
 
 
 def hooks(machine):
@@ -208,7 +214,7 @@ def test_a_full_disk(sh, machine):
         pytest.skip("this machine lets nobody mount a tmpfs in a namespace of his own")
     before = machine.settings.read_bytes()
     for number in range(9):
-        (machine.claude / f"projects/-w/{number}.jsonl").write_bytes(os.urandom(1 << 20))
+        (machine.claude / f"projects/-w/{number}.jsonl").write_bytes(random.randbytes(1 << 20))
     done = sh("unshare -rm bash -c 'mkdir ~/.claude-backup; mount -t tmpfs -o size=400k none "
               "~/.claude-backup; csb-setup --yes'")
     assert (done.rc, done.err.count("\n")) == (1, 1), done
@@ -313,6 +319,7 @@ def test_the_hooks_of_another_csb_are_replaced(sh, machine, line):
     assert f"stays: SessionEnd: {line}\n" in done.out
 
 
+@pytest.mark.long
 def test_a_repository_of_ones_own(sh, machine):
     """Sessions do not go where its owner looks for them: that is said, with the way to push."""
     sh("git init -q ~/.claude").ok()

@@ -173,6 +173,7 @@ def test_ids_and_other_records(sh, stored):
     assert sh("csb-show", only).ok().records[0]["session_id"] == name(2)
 
 
+@pytest.mark.long
 def test_ids_in_either_case(sh, put):
     loud = name(1).upper()
     put(f"projects/-w/{loud}.jsonl", said())
@@ -221,6 +222,7 @@ def test_a_session_that_was_moved(sh, put, home):
         sh(BACKUP).ok()
 
 
+@pytest.mark.long
 def test_a_copy_that_a_synced_folder_made(sh, put):
     """It is a session of its own kind, with one file and the versions of that."""
     copy = f"projects/-w/{name(1)}.sync-conflict-1.jsonl"

@@ -16,12 +16,12 @@ import time
 import zlib
 
 import pytest
-from conftest import ROOT, SHARED
+from conftest import OF_THIS_RUN, ROOT, SHARED
 
 pytestmark = pytest.mark.logic
 
 SESSION, JSONL = "session_snapshot", "jsonl_snapshot"
-ID = "c84f8b1c-ad37-40a0-8e01-fc28915273a4"
+ID = OF_THIS_RUN
 OLD = "20200101T{:06d}Z"
 STAMP = re.compile(r"[0-9]{8}T[0-9]{6}Z")
 INTACT = "archive integrity:   OK  ("
@@ -183,6 +183,15 @@ def test_default_place_is_that_of_the_working_directory(sh, tool, source, repo, 
 
 
 @both
+def test_a_repository_whose_name_ends_in_a_newline(sh, tool, source, home):
+    place = home.path / "a\n\n"
+    place.mkdir()
+    sh("git init -q", cwd=place).ok()
+    record = sh(f'{tool} --source "$S"', S=str(source), cwd=place).ok().records[0]
+    assert record["path"].startswith(f"{place}/backup/sessions/")
+
+
+@both
 def test_no_ignore_file_where_the_user_says(sh, tool, source, repo):
     take(sh, tool, source, repo / "mine")
     assert not (repo / "mine/.gitignore").exists()
@@ -221,6 +230,7 @@ def test_directory_of_the_user(sh, tool, source, home, name):
 
 
 @both
+@pytest.mark.few(1)
 def test_any_name_comes_back(sh, tool, home, out, tmp_path):
     """Also through a pipe of records; a sidecar keeps its four lines and tells the name."""
     for name in NASTY:
@@ -266,7 +276,7 @@ def test_a_name_that_is_too_long(sh, home, out):
 
 @both
 @pytest.mark.parametrize("size", [0, 1, (1 << 20) - 1, 1 << 20, (1 << 20) + 1, 5 << 20])
-@pytest.mark.few(8)
+@pytest.mark.few(6)
 def test_sizes(sh, tool, home, out, tmp_path, size):
     (home.path / "f").write_bytes(random.Random(size).randbytes(size))
     record = take(sh, tool, home.path / "f", out)
@@ -299,13 +309,13 @@ def test_by_hand(sh, home, out):
     (":", 2), ("mkdir f", 2), ("mkfifo f", 2), ("ln -s f f", 2), ("ln -s /dev/null f", 2),
     ("touch x && ln -s x/y f", 2), ("touch f && chmod 000 f", 1),
     ("mkdir d && touch d/f && ln -s d/f f && chmod 000 d", 1)])
-@pytest.mark.few(8)
+@pytest.mark.few(6)
 def test_no_file(sh, tool, home, make, rc):
     """One line, nothing on stdout, nothing made; 2 if FILE is no file, 1 if a pipe names it."""
     sh(make).ok()
     name = "--source" if len(make) % 2 else "--restore"
-    for done in (sh(f"timeout 10 {tool} {name} f --dest-dir out"),
-                 sh(f"timeout 10 {tool} --dest-dir out", stdin=b"f\n")):
+    for done in (sh(f"timeout 100 {tool} {name} f --dest-dir out"),
+                 sh(f"timeout 100 {tool} --dest-dir out", stdin=b"f\n")):
         assert (done.rc, done.out) == (rc, "")
         assert re.fullmatch(rf"{tool}: cannot read '{home.path}/f': [^\n]+\n", done.err)
         rc = 1
@@ -388,6 +398,22 @@ def test_operands_are_sources(sh, tool, home):
     assert [os.path.basename(r["source"]) for r in done.records] == ["a.md", "b.md"]
     done = sh(f"{tool} a.md nowhere b.md --dest-dir out")
     assert done.rc == 2 and len(done.records) == 2
+
+
+@both
+def test_several_by_option(sh, tool, home):
+    """None of them is dropped because another one was named, too; each goes to its own place."""
+    for folder in "ab":
+        (home.path / f"{folder}.md").write_text(folder)
+        (home.path / folder).mkdir()
+    made = []
+    for folder in "ab":
+        line = f"{tool} --source a.md --source b.md --dest-dir {folder}"
+        made += [record["path"] for record in sh(line).ok().records]
+    assert len(made) == 4
+    if tool == SESSION:
+        done = sh(f"{tool} --restore {made[0]} --restore {made[3]}")
+        assert [r["path"] for r in done.records] == [f"{home.path}/a/a.md", f"{home.path}/b/b.md"]
 
 
 def payload(path):
@@ -541,6 +567,7 @@ def test_retention(sh, tool, source, out, retain, there, left):
 
 
 @both
+@pytest.mark.few(1)
 def test_the_oldest_by_number(sh, tool, source, out):
     root = OLD.format(1)
     old = [fake(tool, out, root + end) for end in ("", ".1", ".2", ".9", ".10", ".11")]
@@ -654,6 +681,14 @@ def test_dry_run(sh, tool, source, out, repo, listing, there):
 
 
 @both
+def test_a_dry_run_that_would_fail_says_so(sh, tool, source, home):
+    old = fake(tool, home.path, OLD.format(1))
+    for line in ("--source notes.md", f"--restore {old}"):
+        done = sh(f"{tool} --dry-run {line} --dest-dir away/disk")
+        assert (done.rc, done.out) == (1, "") and "No such file" in done.err
+
+
+@both
 def test_dry_run_of_several(sh, tool, home, out):
     """The names that it tells are all different, as the real ones would be."""
     for folder in "abc":
@@ -692,7 +727,7 @@ def test_default_target(sh, source, out, tmp_path):
     path = take(sh, SESSION, source, out)["path"]
     assert sh(f'{SESSION} --restore "$P"', P=path, cwd="/").rc == 0
     assert (out / "notes.md").read_bytes() == source.read_bytes()
-    name = f"csb-test-{os.getpid()}-{random.randbytes(6).hex()}.jsonl"
+    name = f"csb-test-{os.getpid()}-{os.urandom(6).hex()}.jsonl"
     (tmp_path / name).write_text("x")
     path = take(sh, JSONL, tmp_path / name, out)["path"]
     try:
@@ -953,9 +988,10 @@ def test_claims_go_to_stderr_and_nowhere_else(sh, source, out):
 # -- as modules, as printed ---------------------------------------------------------------------
 
 @both
-def test_as_a_module(sh, tool, source, out, home):
+@pytest.mark.parametrize("optimized", [None, "2"])
+def test_as_a_module(sh, tool, source, out, home, optimized):
     """python -m, with lib/ on the path; the exit status comes through."""
-    lib = {"PYTHONPATH": os.path.join(ROOT, "lib")}
+    lib = {"PYTHONPATH": os.path.join(ROOT, "lib"), "PYTHONOPTIMIZE": optimized}
     done = sh(f"python3 -m {tool} --source notes.md --dest-dir out", **lib).ok()
     assert content(out / names(out)[0]) == source.read_bytes()
     assert done.records[0]["kind"] == "snapshot"
@@ -1028,6 +1064,7 @@ def test_printed_lines(sh, published, repo, tmp_path, line):
             os.unlink(f"/tmp/{ID}.jsonl")
 
 
+@pytest.mark.long
 @pytest.mark.skipif(not os.path.isdir(os.path.join(SHARED, "data")), reason="no real transcripts")
 def test_real_transcripts(sh, real, out, tmp_path):
     """What users' files really hold comes back byte for byte."""

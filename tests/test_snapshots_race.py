@@ -5,7 +5,6 @@ import gzip
 import hashlib
 import json
 import os
-import random
 import re
 import shutil
 import signal
@@ -214,11 +213,8 @@ def test_a_disk_that_does_not_keep_what_it_was_given(tool, home, disturb):
 
 
 @both
-def test_killed(tool, home, start):
+def test_killed(tool, home, start, seeded):
     """kill -9 at any moment: what has a name is whole and has its sidecar."""
-    seed = random.randrange(10**6)
-    print("seed", seed)
-    chance = random.Random(seed)
     path, out = home.path / "f", home.path / "out"
     path.write_bytes(lines(20_000))
     began = time.monotonic()
@@ -227,7 +223,7 @@ def test_killed(tool, home, start):
     usual = time.monotonic() - began
     for _ in range(8):
         process = start(tool, "--source", "f", "--dest-dir", "out", "--retain", "2")
-        time.sleep(chance.random() * usual * 1.1)
+        time.sleep(seeded.random() * usual * 1.1)
         process.kill()
         process.wait()
         for shot in shots(out):

@@ -216,7 +216,7 @@ def refused(sh, house, reason):
 
 
 @pytest.mark.parametrize("text, reason", REFUSED)
-@pytest.mark.few(16)
+@pytest.mark.few(6)
 def test_it_refuses_what_would_change_its_meaning(sh, house, text, reason):
     put_tool(house, text)
     refused(sh, house, reason)
@@ -239,6 +239,7 @@ REFUSED_MODULES = [
 
 
 @pytest.mark.parametrize("text, reason", REFUSED_MODULES)
+@pytest.mark.few(4)
 def test_it_refuses_such_a_module(sh, house, text, reason):
     (house / "lib/csb/extra.py").write_text(text + "\n\ndef extra():\n    pass\n")
     (house / "lib/csb/more.py").write_text(

@@ -137,6 +137,7 @@ def test_an_index_alone_is_no_backup(sh, put, status):
 
 @pytest.mark.parametrize("spoil", ["rm $CSB_HOME/session-backup.db*",
                                    "echo damage > $CSB_HOME/session-backup.db"])
+@pytest.mark.few(1)
 def test_without_an_index(sh, backed_up, status, spoil):
     sh(spoil).ok()
     rc, record = status()
@@ -145,6 +146,7 @@ def test_without_an_index(sh, backed_up, status, spoil):
 
 
 @pytest.mark.parametrize("spoil", ["rm -r ~/.claude", "rm -r ~/.claude/*", "chmod 000 ~/.claude"])
+@pytest.mark.few(2)
 def test_nothing_to_compare_with(sh, backed_up, status, home, spoil):
     sh(spoil).ok()
     try:
@@ -228,6 +230,7 @@ def test_states_of_sessions(sh, put, status, home):
     assert at(-11 * DAY) < record["purge_next_at"] < at(-9 * DAY), "the client is late"
 
 
+@pytest.mark.long
 def test_other_claude_directories_are_not_counted(sh, put, status, home, tmp_path):
     put(1)
     (tmp_path / "other" / "projects" / "-x").mkdir(parents=True)
@@ -244,7 +247,7 @@ def test_other_claude_directories_are_not_counted(sh, put, status, home, tmp_pat
     (None, 30), ("{}", 30), ('{"cleanupPeriodDays": 365}', 365), ('{"cleanupPeriodDays": 0}', None),
     ('{"cleanupPeriodDays": "7"}', None), ('{"cleanupPeriodDays": true}', None),
     ('{"cleanupPeriodDays": 1e9}', None), ("{", None), ("[]", None), ("\x00", None)])
-@pytest.mark.few(2)
+@pytest.mark.few(1)
 def test_the_setting_of_the_client(sh, put, status, home, text, days):
     put(1)
     if text is not None:
@@ -329,6 +332,7 @@ def test_it_waits_for_nobody(sh, backed_up, status, home):
     ("csb-changes", "sys.exit(75)", "csb-changes ended with status 75"),
     ("csb-changes", "sys.exit(1)", "csb-changes ended with status 1"),
     ("csb-changes", "sys.stderr.write('csb-changes: a\\nb\\n' * 9)", "a (and 17 lines more)")])
+@pytest.mark.few(2)
 def test_a_comparison_that_failed_is_no_proof(sh, backed_up, stages, status, stage,
                                               code, words):
     stages(stage, code)
@@ -386,7 +390,7 @@ HOOK = '{"hooks": {"SessionEnd": [{"hooks": [{"type": "command", "command": "%s"
     ((HOOK % "csb-hook").replace("{", '{"disableAllHooks": true, ', 1), []),
     ('{"enabledPlugins": {"csb@csb-tools": true}, "disableAllHooks": true}', []),
 ])
-@pytest.mark.few(3)
+@pytest.mark.few(2)
 def test_what_backs_up_by_itself(sh, backed_up, home, settings, found):
     (home.claude / "settings.json").write_text(settings)
     sh("csb-backup").ok()
@@ -416,7 +420,7 @@ NO_TIMER = """print('{"kind":"timer","installed":false}'); sys.exit(1)"""
     (SAYS_NOTHING, [(0, "hand"), (9, "timer")], []),
     (SAYS_NOTHING, [(0, "setup"), (0, "hand"), (1, "SessionEnd")], []),
     (None, [(1, "timer")], ["timer"])])
-@pytest.mark.few(3)
+@pytest.mark.few(2)
 def test_a_timer_counts_if_it_is_there(sh, backed_up, home, stages, schedule, runs, found):
     """Old runs are no sign: what began them may be gone. Where nobody can tell, new ones are."""
     stages("csb-schedule", schedule)
@@ -425,6 +429,7 @@ def test_a_timer_counts_if_it_is_there(sh, backed_up, home, stages, schedule, ru
 
 
 @pytest.mark.parametrize("available, found", [("true", ["timer"]), ("false", [])])
+@pytest.mark.few(1)
 def test_a_timer_that_does_not_run_is_noted(sh, backed_up, stages, available, found):
     """Its line is a comment, or the daemon that reads it is not at work."""
     record = ('{"kind":"timer","timer":"cron","installed":true,"running":false,'
@@ -435,6 +440,7 @@ def test_a_timer_that_does_not_run_is_noted(sh, backed_up, stages, available, fo
     assert "the timer (cron) is installed, but not running: so (csb schedule)" in status["notes"]
 
 
+@pytest.mark.long
 def test_after_an_undo_nothing_backs_up(sh, backed_up, home):
     sh("csb-setup --yes")
     assert sh("csb-status").records[0]["automatic"]

@@ -16,6 +16,7 @@ from csb.transcript import (
     Said,
     Titles,
     TranscriptLines,
+    given_title,
     load,
     one_line,
     title_beside,
@@ -320,6 +321,22 @@ def test_a_document_is_shown_and_is_no_prompt():
     assert result.text == "[web_search_result] All of it https://x/y"
 
 
+@pytest.mark.parametrize("part, wanted", [
+    ({"type": "search_result", "title": "T", "source": "https://x",
+      "content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]},
+     "[search_result] T https://x a b"),
+    ({"type": "resource", "resource": {"uri": "file:///r", "text": "a", "blob": "QUJD"}},
+     "[resource] file:///r a"),
+    ({"type": "tool_reference", "tool_name": "Grep"}, "[tool_reference] Grep"),
+    ({"type": "tool_result", "content": [{"type": "text", "text": "inner"}]},
+     "[tool_result] inner"),
+    ({"type": "document", "source": {"type": "text", "data": "words"}}, "[document] words"),
+    ({"type": "document", "source": {"type": "base64", "data": "QUJD"}}, "[document]"),
+])
+def test_what_stands_within_a_part_of_an_unknown_type(part, wanted):
+    assert Result({"content": [part]}).text == wanted
+
+
 @pytest.mark.parametrize("record, wanted", [
     (Record({"type": "assistant", "message": {"content": [
         {"type": "thinking", "thinking": "hm"}, {"type": "text", "text": "yes"},
@@ -426,6 +443,19 @@ def test_where_a_large_output_is(text, name_of_file):
     assert Result({"content": text}).saved_as() == name_of_file
 
 
+@pytest.mark.parametrize("text, is_error, words", [
+    ("The user doesn't want to proceed with this tool use. The tool use was rejected. To tell "
+     "you how to proceed, the user said:\nuse pnpm\nand no more", True, "use pnpm\nand no more"),
+    ("The user doesn't want to proceed with this tool use. STOP what you are doing.", True, ""),
+    ("a file: To tell you how to proceed, the user said:\nno", False, ""),
+    ('User has answered your questions: "Which?"="Both".', False,
+     'User has answered your questions: "Which?"="Both".'),
+    ("", False, ""),
+])
+def test_what_a_person_told_a_tool(text, is_error, words):
+    assert Result({"content": text, "is_error": is_error}).persons_words == words
+
+
 def test_what_an_answer_cost():
     usage = {"input_tokens": 5, "output_tokens": True, "cache_read_input_tokens": -1,
              "cache_creation_input_tokens": 7}
@@ -441,13 +471,13 @@ def test_what_an_answer_cost():
 
 def called(*records, beside=""):
     """What a session of these records is called: (source, text)."""
-    titles = Titles()
     above = set()
+    titles = Titles({}, above.__contains__)
     for fields in records:
         record = Record(fields)
-        titles.take(record, above.__contains__)
+        titles.take(record)
         above.add(record.uuid)
-        titles = Titles(json.loads(json.dumps(titles.known)))
+        titles = Titles(json.loads(json.dumps(titles.known)), above.__contains__)
     return titles.best(beside)
 
 
@@ -467,9 +497,30 @@ def summary(text, uuid):
     return {"type": "summary", "summary": text, "leafUuid": uuid}
 
 
+def queued(text, **fields):
+    return {"type": "queue-operation", "operation": "enqueue", "content": text, **fields}
+
+
+PICTURE = {"type": "image", "source": {"type": "base64", "data": "QUJD"}}
+
+
 @pytest.mark.parametrize("records, wanted", [
     ([], None),
     ([{"type": "mode", "mode": "x"}], None),
+    # What a person typed while the model was at work, which may be all that there is.
+    ([queued("later"), prompt("/clear")], ("prompt", "later")),
+    ([queued([{"type": "text", "text": "later"}])], ("prompt", "later")),
+    ([queued("later"), prompt("first")], ("prompt", "first")),
+    ([{"type": "attachment", "attachment": {"type": "queued_command", "prompt": "q"}}],
+     ("prompt", "q")),
+    ([queued("<task-notification>x</task-notification>"), queued('{"task_id": "x"}'),
+      queued(7), queued("x", operation="remove"), queued("x", operation=["enqueue"])], None),
+    ([prompt([PICTURE]), prompt("/clear")], ("command", "/clear")),
+    ([prompt([PICTURE]), by_model("")], ("prompt", "(a picture)")),
+    ([prompt([PICTURE]), prompt("a cat?")], ("prompt", "a cat?")),
+    ([prompt([PICTURE], isMeta=True)], None),
+    ([prompt([PICTURE], origin={"kind": "peer"})], None),
+    ([prompt([{"type": "tool_result", "content": [PICTURE]}])], None),
     ([prompt("p"), custom("a"), by_model("z"), custom(" b\n c")], ("custom", "b c")),
     ([custom("a"), prompt("p"), custom("")], ("prompt", "p")),
     ([prompt("p"), by_model("a"), by_model("b")], ("ai", "b")),
@@ -489,6 +540,23 @@ def summary(text, uuid):
 ])
 def test_titles(records, wanted):
     assert called(*records) == wanted
+
+
+@pytest.mark.parametrize("records, wanted", [
+    ([prompt("p", uuid="x"), summary("s", "x")], "s"),
+    ([summary("s", "x"), prompt("p", uuid="x")], "s"),
+    ([summary("1", "x"), prompt("p", uuid="x"), prompt("q", uuid="y"), summary("2", "y")], "2"),
+    ([prompt("p", uuid="x"), summary("1", "x"), summary("2", "z")], "1"),
+    ([prompt("p", uuid="x"), summary("s", "x"), by_model("a")], "a"),
+    ([prompt("p", uuid="x")], ""),
+    ([queued("q"), prompt([PICTURE])], ""),
+])
+def test_a_given_title_is_that_of_the_index(records, wanted):
+    """Wherever a summary stands."""
+    lines = "".join(json.dumps(record) + "\n" for record in records).encode()
+    assert given_title(lambda: iter([lines])) == wanted
+    source, text = called(*records)
+    assert wanted == ("" if source in ("prompt", "command") else text)
 
 
 def test_a_title_in_a_file_stands_between_the_custom_and_the_others(tmp_path):
@@ -652,7 +720,7 @@ def looked_at(record):
             value = getattr(record, what)
             if callable(value):
                 value()
-    Titles().take(record, bool)
+    Titles({}, bool).take(record)
     Lineage(OWN).take(record)
 
 

@@ -88,7 +88,7 @@ def test_what_is_purged_keeps_its_place(sh, index):
     ({1: "", 2: "x", 3: 7.5, 4: [1], 5: {"a": 1}, 6: "\ud800\x1b"}, []),
     ({1: None, 2: name(1).upper()}, [(1, 0), (2, 1)]),
 ])
-@pytest.mark.few(3)
+@pytest.mark.few(2)
 def test_circles_and_nonsense(sh, index, parents, expected):
     """Each session once, whoever names whom."""
     index(parents)
@@ -111,6 +111,7 @@ def test_what_a_session_goes_on_in_is_its_child(sh, index):
     assert sh(f"csb-tree {name(9)}").records[1]["state"] == "unknown"
 
 
+@pytest.mark.long
 def test_a_deep_chain(sh, index):
     index({number: number - 1 or None for number in range(1, 5001)})
     assert tree(sh, name(2500)) == tree(sh) == [(number, number - 1) for number in range(1, 5001)]

@@ -73,6 +73,7 @@ def test_names(sh, home, forge, survive):
 
 
 @pytest.mark.parametrize("name", ["\u200c.git", ".g\u200cit", ".gi\ufefft", ".\u202egit"])
+@pytest.mark.few(2)
 def test_names_that_another_system_takes_for_git(sh, home, forge, name):
     """A copy on a Mac must not become the hooks of a repository."""
     forge.commit([transcript(EVIL), (("projects", "-p", EVIL, name, "hooks", "x"), RUN, b"x")])
@@ -147,7 +148,7 @@ def test_a_link_in_place_of_a_project_that_is_named_like_a_session(sh, home, for
 @pytest.mark.parametrize("name", [
     f"projects/-p/{EVIL}/custom-title.json", f"session-states/{EVIL}.json",
     f"sessions/{EVIL}.json", f"projects/-p/{uuid(1)}.jsonl"])
-@pytest.mark.few(2)
+@pytest.mark.few(1)
 def test_links_that_were_restored_make_nobody_wait(sh, home, forge, name):
     """What the store linked to (a FIFO, a device) is not read by those who come later."""
     os.mkfifo(home.path / "fifo")
@@ -187,7 +188,7 @@ LIES = {
 
 
 @pytest.mark.parametrize("kind", LIES)
-@pytest.mark.few(3)
+@pytest.mark.few(2)
 def test_journals(home, forge, survive, kind):
     """Whatever a journal says, the sessions come back with their own bytes, in the target."""
     forge.commit([transcript(EVIL), transcript(GOOD), journal(*LIES[kind])])
@@ -209,7 +210,7 @@ def test_a_journal_that_calls_files_directories(sh, home, forge):
     ("0600", "0001-01-01T00:00:00.000000000Z"), ("0600", "9999-12-31T23:59:59.999999999Z"),
     ("0600", "9999-99-99T99:99:99Z"),
     ("0600", DATE[:-1] + "9" * 99)])
-@pytest.mark.few(5)
+@pytest.mark.few(2)
 def test_modes_and_times_of_a_journal(sh, home, forge, survive, mode, mtime):
     """No file comes back with more than permissions, no date stops a restore."""
     data = TITLE.encode() + b"\n"

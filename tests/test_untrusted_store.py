@@ -85,7 +85,7 @@ def test_nothing_of_its_configuration_is_run(home, forge, survive):
 @pytest.mark.parametrize("remote", [
     "url = {evil}\n uploadpack = X uploadpack", "url = x@y:z", "url = ext::X ext",
     "url = git://127.0.0.1:9/x", "url = file://{evil}\n uploadpack = X uploadpack"])
-@pytest.mark.few(3)
+@pytest.mark.few(2)
 def test_objects_that_are_missing_are_not_fetched(home, forge, survive, remote):
     """A store that promises its objects elsewhere does not make git go there."""
     lost = "0123456789abcdef" * 2 + "01234567"
@@ -109,7 +109,7 @@ def test_objects_that_are_missing_are_not_fetched(home, forge, survive, remote):
     " graphColors = red\n[format]\n pretty = %B\n[notes]\n displayRef = refs/heads/*\n[core]\n"
     " abbrev = 4\n logAllRefUpdates = always\n[color]\n ui = always\n[column]\n ui = always\n"
     "[advice]\n statusHints = true\n[versionsort]\n suffix = x\n[tag]\n sort = -x"])
-@pytest.mark.few(4)
+@pytest.mark.few(2)
 def test_a_configuration_that_changes_what_git_prints(sh, home, forge, config):
     """What git log prints stays what is expected, also of a session that only a merge added."""
     one, tree = forge.tip, [transcript(EVIL)]
@@ -153,6 +153,15 @@ def test_commits_that_git_would_not_make(forge, survive, kind):
     survive(3)
 
 
+@pytest.mark.parametrize("who", ["rubbish", "x <x>", "x <x> -5 +0000", f"x <x> {'9' * 40} +0000"])
+@pytest.mark.few(2)
+def test_the_status_of_a_store_with_an_odd_date(sh, home, forge, who):
+    forge.commit([transcript(EVIL)], who=who)
+    sh("git --git-dir ~/evil update-ref refs/csb/main main").ok()
+    done = sh("csb-status --git-dir ~/evil")
+    assert done.rc == 1 and done.records[0]["commits"] == 2 and "cannot go on" not in done.err, done
+
+
 def test_refs_that_mislead(home, forge, survive):
     """A ref is read by its full name or not at all; none is taken for an option or a command."""
     good = forge.tip
@@ -185,6 +194,7 @@ def test_a_ref_that_leads_nowhere_blocks_no_tool(sh, home, forge):
 
 
 @pytest.mark.parametrize("name", [b"\xff", b"a\xc2\xa0b", b"\xe2\x80\xa8"])
+@pytest.mark.few(1)
 def test_a_ref_whose_name_is_no_plain_text(sh, home, forge, name):
     """A branch of any name that git allows stops no tool, and is read."""
     tip = forge.commit([transcript(EVIL)])
@@ -203,7 +213,7 @@ def test_a_ref_whose_name_is_no_plain_text(sh, home, forge, name):
     ("objects/info/http-alternates", "http://127.0.0.1:9/\n"), ("commondir", "."),
     ("objects/info/commit-graph", "CGPH rubbish"), ("objects/pack/multi-pack-index", "MIDX x"),
     ("refs/replace/{good}", "{evil}\n"), ("index", "DIRC rubbish"), ("MERGE_HEAD", "\x1b[2J")])
-@pytest.mark.few(2)
+@pytest.mark.few(1)
 def test_files_that_bend_the_history(home, forge, survive, where, text):
     """Grafts, replacements, alternates and their like do not take the good session away."""
     words = {"good": forge.tip, "evil": forge.commit([transcript(EVIL)], parent=False),
@@ -264,7 +274,7 @@ KINDS = {"transcript": transcript(EVIL), "link": (("tasks", EVIL, "x"), LINK, b"
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.few(2)
+@pytest.mark.few(1)
 def test_a_line_of_100_mb_takes_no_memory(sh, home, forge, kind, tools, figure):
     """Each tool, git included, stays below 64 MB, however long the lines of a store are."""
     def blocks():

@@ -8,7 +8,7 @@ import sys
 import time
 
 import pytest
-from conftest import INDEX, ROOT, STORE, line, name, put_into
+from conftest import INDEX, LONG, ROOT, STORE, line, name, put_into
 
 sys.path.insert(0, f"{ROOT}/lib")
 
@@ -163,7 +163,7 @@ def test_a_reader_waits_for_a_writer(home, indexed):
     time.sleep(0.3)
     assert child.poll() is None
     db.rollback()
-    assert child.communicate(timeout=30)[0] == b"3\n"
+    assert child.communicate(timeout=LONG)[0] == b"3\n"
 
 
 def test_which_sessions(sh, put, home, indexed):

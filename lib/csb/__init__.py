@@ -48,6 +48,7 @@ def end_on_interrupt(kind, error, trace):
 sys.excepthook = end_on_interrupt
 
 import argparse
+import gc
 import json
 import re
 import time
@@ -75,13 +76,14 @@ def _name_of_tool():
     csb for good (csb-resume, which starts Claude Code) keeps the name to itself.
     """
     pid, _, typed = os.environ.pop(TYPED, "").partition(" ")
-    if re.fullmatch("csb [a-z_-]+", typed):
+    if typed and re.fullmatch("csb [a-z_-]+", typed):
         if pid == str(os.getpid()):
             return typed
         if pid == str(os.getppid()):
             os.environ[TYPED] = f"{os.getpid()} {typed}"
             return typed
-    return re.sub(r"\.(py|exe)$", "", os.path.basename(sys.argv[0]))
+    name = os.path.basename(sys.argv[0])
+    return name.removesuffix(".exe").removesuffix(".py")
 
 
 TOOL = _name_of_tool()
@@ -92,12 +94,14 @@ YEAR = 366 * 86400      # seconds: nobody waits for so long
 # which stand for bytes of file names, come back as they were.
 encode = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
 
+# Patterns that most runs do not need: re compiles them when they are used, and once.
+
 # A whole id, or four characters and more of its start or end.
-_BARE_ID = re.compile(r"[0-9a-fA-F-]{4,36}")
+_BARE_ID = r"[0-9a-fA-F-]{4,36}"
 
 # What a terminal would obey, or show as something that it is not: control characters,
 # marks that turn the direction of text, and halves of surrogate pairs.
-_UNPRINTABLE = re.compile(
+_UNPRINTABLE = (
     "[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
 )
 
@@ -123,6 +127,7 @@ class Options(argparse.ArgumentParser):
     """The options of a tool, whose docstring is its manual. Misuse is status 2."""
 
     def __init__(self, manual):
+        manual = manual or ""       # PYTHONOPTIMIZE=2 drops it
         summary, _, details = manual.strip().partition("\n")
         super().__init__(
             prog=TOOL,
@@ -131,10 +136,12 @@ class Options(argparse.ArgumentParser):
             formatter_class=_help_formatter,
             allow_abbrev=False,
         )
-        self.examples = re.findall(r"^  (\S.*)$", manual, re.M)
+        self.manual = manual
         self.add_argument("--version", action="version", version=f"{TOOL} {VERSION}")
 
     def error(self, message):
+        # It would name the function that reads the value.
+        message = re.sub("invalid [a-z_]+ value:", "it cannot be", message)
         raise Error(f"{message} ({self.prog} --help lists the options)", MISUSE)
 
 
@@ -168,7 +175,7 @@ def require_input(options):
         return
     name = TOOL.replace(" ", "-")
     hint = ""
-    for example in options.examples:
+    for example in re.findall(r"^  (\S.*)$", options.manual, re.M):
         line = example.split("   ")[0].rstrip()
         if TOOL != name and line.startswith(f"{name} 3f4a9b2c"):
             # A person typed "csb log", and may not care for pipes.
@@ -219,7 +226,7 @@ def _bare_record(line, bare):
     if bare == "path":
         return {"path": os.fsdecode(line)}
     word = line.decode("ascii", "replace").strip()
-    return {"session_id": word} if _BARE_ID.fullmatch(word) else None
+    return {"session_id": word} if re.fullmatch(_BARE_ID, word) else None
 
 
 def _json_record(line, number):
@@ -284,7 +291,7 @@ def why(error):
 
 def printable(text):
     """The text with everything that a terminal would obey written out, as \\x1b."""
-    return _UNPRINTABLE.sub(_written_out, text)
+    return re.sub(_UNPRINTABLE, _written_out, text)
 
 
 def _written_out(match):
@@ -347,6 +354,8 @@ def run(main):
     """Run a tool and exit: with what main returns, or the worst that it warned of."""
     # Python would ignore a Ctrl-C that comes while an object is deleted, and go on.
     sys.unraisablehook = lambda problem: end_on_interrupt(*problem[:3])
+    # What is loaded by now stays: to look for garbage in it would take 3 ms.
+    gc.freeze()
     os.umask(0o077)             # what we write is for its owner alone
     replace_closed_streams()
     try:

@@ -17,10 +17,9 @@ from collections import namedtuple
 from csb import MISUSE, Error
 from csb.files import BLOCK, Changed, StableFile
 from csb.git import GitError, Info
-from csb.held import begins_with, is_gone, start_of, stored_agent_owner
+from csb.held import begins_with, is_gone, owners_of, start_of
 from csb.session import (
     is_flat_agent,
-    is_id,
     key_of,
     odd_transcript_in,
     pick,
@@ -30,13 +29,14 @@ from csb.session import (
 )
 
 # Where a session comes back: in which projects; those whose copies gave way to these,
-# and those of them that were just moved; why it must not come back, or None.
-Homes = namedtuple("Homes", "projects gave_way moved refusal")
+# and those of them that were just moved; others where it is on disk, and says more.
+Homes = namedtuple("Homes", "projects gave_way moved others")
 
-# A copy of a session: lines, its CopyLines, tell it apart; None if it cannot be read.
-# size and age are the stored transcript's. is_there: is it on disk, where it was or
-# where sessions are restored to? deleted: does the store know that it is gone?
-Copy = namedtuple("Copy", "project lines size age is_stored is_there deleted")
+# A copy of a session: a transcript in a project. is_there: is it on disk? went: when
+# the store learned that it is gone, minus so many commits; 1 if it has not. age: how
+# many commits came since it changed. size: in bytes. lines: its CopyLines, None if it
+# cannot be read, or is not to be.
+Copy = namedtuple("Copy", "project path is_there is_stored went age size lines")
 
 # What a transcript consists of, as sets of hashes: its messages, by their uuids or by
 # what they say, and its other lines. talks: is one a part of the conversation?
@@ -45,11 +45,6 @@ CopyLines = namedtuple("CopyLines", "talks messages others")
 # A session of a project by its paths: the transcript or None, what lies below <id>/,
 # flat agent files. Where Claude Code does not look it is a transcript alone.
 Stored = namedtuple("Stored", "project session_id transcript beside agents")
-
-# Where a transcript lies: stored are the Infos of its stored versions, the longest one
-# first; size, in bytes, is that on disk, else that of the longest; age counts the
-# commits since it changed; deleted says whether the store knows that it is gone.
-_Place = namedtuple("_Place", "path gone stored size age deleted")
 
 _LOST = Info("", "blob", 1 << 62)       # what is lost may have been the longest
 
@@ -63,11 +58,9 @@ def pick_stored(word, stored):
 
     def about(session_id):
         for path in stored.transcripts(session_id).values():
-            for version in stored.versions(path):
-                try:
-                    return when_and_title_in(stored.objects.blocks(version.oid))
-                except GitError:
-                    continue            # it is lost
+            found = stored.read(path, when_and_title_in)
+            if found:
+                return found
         return ""
 
     return pick(word, stored.sessions, about)
@@ -87,16 +80,16 @@ def homes_of(stored, session_id, asked=None, chosen=None, on_disk=(), target=Non
     if asked and asked not in known:
         raise Error(f"cannot find session {session_id} in project '{asked}'")
     if chosen or not transcripts:
-        return Homes([asked] if asked else sorted(known), [], [], None)
+        return Homes([asked] if asked else sorted(known), [], [], [])
     path_on_disk = {project_of(path): path for path in on_disk}
     if len({*transcripts, *path_on_disk}) == 1:
-        return Homes(list(transcripts), [], [], None)
+        return Homes(list(transcripts), [], [], [])
 
     copies = []
     for project in sorted({*transcripts, *path_on_disk}):
         path = path_on_disk.get(project)
         file = path and os.path.join(target, path)
-        copies.append(_copy_in(stored, project, transcripts.get(project), file))
+        copies.append(_copy_read(stored, transcripts.get(project), path, file))
     standing = those_that_count(copies)
     here = [copy for copy in standing if copy.is_stored]
     projects = sorted(copy.project for copy in here)
@@ -114,17 +107,12 @@ def homes_of(stored, session_id, asked=None, chosen=None, on_disk=(), target=Non
     moved = []
     for copy in gave_way:
         is_said = copy.is_stored and copy.lines.talks
-        if is_said and not any(_went_before(home, copy) for home in here):
+        if is_said and all(home.went >= copy.went for home in here):
             moved.append(copy)
     return Homes(
         projects, [copy.project for copy in gave_way], [copy.project for copy in moved],
-        in_the_way(others, projects),
+        others,
     )
-
-
-def _went_before(one, other):
-    """Did a Copy, or a _Place, go before another one did, as far as the store knows?"""
-    return one.deleted and (not other.deleted or one.age > other.age)
 
 
 def _come_together(copies, path_on_disk):
@@ -133,46 +121,54 @@ def _come_together(copies, path_on_disk):
         return True
     if any(copy.is_there for copy in copies):
         return False
-    return len({copy.age if copy.deleted else None for copy in copies}) == 1
+    return len({copy.went for copy in copies}) == 1
 
 
-def in_the_way(others, projects):
-    """Why a session must not be restored into projects, None if it may.
+def _copy_at(held, path, is_there, size, lines=None):
+    """The Copy at a path, of which a history may know."""
+    project = project_of(path)
+    if path not in held:
+        return Copy(project, path, is_there, False, 1, 0, size, lines)
+    age = held.age(path)
+    went = 1 if held.last(path).deleted_at is None else -age
+    return Copy(project, path, is_there, True, went, age, size, lines)
 
-    others: projects that have it, too, and other messages.
+
+def _copy_read(stored, path, path_on_disk, file):
+    """The Copy that is stored at a path, on disk at another one, a file, or both.
+
+    If it is in one place alone the others are None.
     """
-    others = sorted(set(others) - set(projects))
-    if not others or not projects:
-        return None
-    return (
-        f"project '{others[0]}' has it already, with other messages "
-        f"(--project={projects[0]} brings this one back, too)"
-    )
+    version = None
+    size = 0
+    is_there = file is not None or not is_gone(stored.root, path)
+    if path:
+        version = stored.versions(path)[0]
+        size = stored.sizes([version]).get(version.oid, 0)
+    lines = _copy_lines(stored.objects, version, file)
+    return _copy_at(stored.held, path or path_on_disk, is_there, size, lines)
 
 
-def _copy_in(stored, project, path, file):
-    """The Copy in a project. path: its transcript's in the store; file: that on disk.
-
-    Of the two there may be one alone: the other is None.
-    """
+def _copy_lines(objects, version, file):
+    """The CopyLines of a stored version and of a file; None if one cannot be read."""
     lines = CopyLines(False, set(), set())
-    size = age = 0
-    deleted = False
-    is_there = file is not None
     try:
-        if path:
-            version = stored.versions(path)[0]
-            size = stored.sizes([version]).get(version.oid, 0)
-            age = stored.held.age(path)
-            deleted = stored.held.last(path).deleted_at is not None
-            is_there = is_there or not is_gone(stored.root, path)
-            lines = lines_of_copy(stored.objects.blocks(version.oid), lines)
+        if version:
+            lines = lines_of_copy(objects.blocks(version.oid), lines)
         if file:
             with StableFile(file) as opened:
                 lines = lines_of_copy(opened.blocks(), lines)
     except (OSError, Changed, GitError):
-        lines = None
-    return Copy(project, lines, size, age, path is not None, is_there, deleted)
+        return None
+    return lines
+
+
+def those_that_say_most(paths):
+    """Those of the transcripts at some paths on disk that no other one holds."""
+    copies = []
+    for path in sorted(paths):
+        copies.append(_copy_at((), path, True, 0, _copy_lines(None, None, path)))
+    return [copy.path for copy in those_that_count(copies)]
 
 
 def those_that_count(copies):
@@ -187,7 +183,7 @@ def those_that_count(copies):
     if talking or unread:
         read = talking
 
-    read.sort(key=_rank_of_copy, reverse=True)
+    read.sort(key=lambda copy: (len(_compared(copy)), _rank(copy)), reverse=True)
     standing = []
     for copy in read:
         if not any(_compared(copy) <= _compared(other) for other in standing):
@@ -195,19 +191,12 @@ def those_that_count(copies):
     return standing + unread
 
 
-def _rank_of_copy(copy):
-    """What orders copies: of several that hold the same the highest stays.
+def _rank(copy):
+    """What orders copies that hold the same: the highest goes on with the others.
 
-    That is one on disk, else in the last backup, else the longest, else what went last.
+    That is one on disk, else in the last backup, else what went last, else the longest.
     """
-    return (
-        len(_compared(copy)),
-        copy.is_there,
-        copy.is_stored,
-        not copy.deleted,
-        copy.size,
-        -copy.age,
-    )
+    return copy.is_there, copy.is_stored, copy.went, copy.size, -copy.age
 
 
 def _compared(copy):
@@ -244,14 +233,15 @@ def lines_of_copy(blocks, lines):
 # --- which sessions are gone ----------------------------------------------------------
 
 
-def lost_sessions(held, objects, root):
+def lost_sessions(held, objects, root, sessions=None):
     """The sessions of a history that are gone from a Claude directory, each a Stored.
 
     Sorted by project and id. One that was just moved to another project is not lost.
-    No path below projects is refused by its name: whether a journal says so of one is
-    for the caller to ask (csb.refused.Refused).
+    sessions: those of owners_of(), if they are known. No path below projects is refused
+    by its name: whether a journal says so of one is for the caller to ask
+    (csb.refused.Refused).
     """
-    moves = Moves(held, objects, root)
+    moves = Moves(held, objects, root, sessions)
     lost = []
     for session in moves.sessions:
         if session.transcript:
@@ -263,43 +253,37 @@ def lost_sessions(held, objects, root):
     return lost
 
 
-def _stored_sessions(held, objects):
-    """The sessions below projects/, sorted by project and id, each a Stored."""
-    sessions = {}               # {(project, id): its Stored}
-    others = []
+def _stored_sessions(held, sessions):
+    """What lies below projects/ of the sessions of owners_of(), each a Stored.
+
+    Sorted by project and id.
+    """
+    transcripts = {}            # {(project, id): path}
+    beside = {}                 # {(project, id): paths}
+    agents = {}
     odd_ones = []
-    for path in sorted(held.paths()):
-        if not held.is_file(path):
-            continue            # a link: its text is not what it led to
-        found = transcript_in(path)
-        odd = odd_transcript_in(path)
-        if found:
-            sessions[found] = Stored(*found, path, [], [])
-        elif odd:
-            odd_ones.append(Stored(odd.project, odd.session_id, path, [], []))
-        else:
-            others.append(path)
-
-    # What lies beside a transcript may spell its id in another case.
-    spelled = {}                # {(project, key of an id): id}
-    for project, session_id in sessions:
-        spelled.setdefault((project, key_of(session_id)), session_id)
-
-    def session_of(project, session_id):
-        key = project, session_id
-        if key not in sessions:
-            key = project, spelled.setdefault((project, key_of(session_id)), session_id)
-        return sessions.setdefault(key, Stored(*key, None, [], []))
-
-    for path in others:
-        parts = path.split("/")
-        if is_flat_agent(path):
-            owner = stored_agent_owner(held, objects, path)
-            if owner:
-                session_of(parts[1], owner).agents.append(path)
-        elif parts[0] == "projects" and len(parts) > 3 and is_id(parts[2]):
-            session_of(parts[1], parts[2]).beside.append(path)
-    return sorted([*sessions.values(), *odd_ones], key=_by_project_and_id)
+    for session_id, paths in sessions.items():
+        for path in paths:
+            project = project_of(path)
+            if project is None or not held.is_file(path):
+                continue        # a link: its text is not what it led to
+            home = project, session_id
+            below = f"projects/{project}/{session_id}/"
+            odd = odd_transcript_in(path)
+            if odd:
+                if key_of(odd.session_id) == key_of(session_id):
+                    odd_ones.append(Stored(project, odd.session_id, path, [], []))
+            elif transcript_in(path):
+                transcripts[home] = path
+            elif is_flat_agent(path):
+                agents.setdefault(home, []).append(path)
+            elif key_of(path).startswith(key_of(below)):
+                beside.setdefault(home, []).append(path)
+    found = []
+    for home in {*transcripts, *beside, *agents}:
+        more = beside.get(home, []), agents.get(home, [])
+        found.append(Stored(*home, transcripts.get(home), *more))
+    return sorted([*found, *odd_ones], key=_by_project_and_id)
 
 
 def _by_project_and_id(session):
@@ -312,14 +296,15 @@ class Moves:
     Claude Code moves a transcript to another project when a worktree is left, and on
     /cd. A transcript that is gone was moved if one of the same id in another project
     begins, or once began, with all of its bytes, at its fullest, and if nothing that
-    lay beside it is gone and not in the other project as well. One on disk goes on with
-    those that are gone; of those that are gone the longest goes on with the others,
-    else what went last, unless it went before they did. A stub begins with nothing, so
-    that it hides nothing. root is that directory.
+    lay beside it is gone and not in the other project as well. Which one goes on with
+    which says _rank(). A stub begins with nothing, so that it hides nothing. root is
+    that directory, sessions those of owners_of(), if they are known.
     """
 
-    def __init__(self, held, objects, root):
-        self.sessions = _stored_sessions(held, objects)     # each a Stored, sorted
+    def __init__(self, held, objects, root, sessions=None):
+        if sessions is None:
+            sessions = owners_of(held, objects).sessions
+        self.sessions = _stored_sessions(held, sessions)    # each a Stored, sorted
         self._held = held
         self._objects = objects
         self._root = root
@@ -328,7 +313,7 @@ class Moves:
             if not _is_odd(session):
                 self._stored.setdefault(key_of(session.session_id), []).append(session)
         self._on_disk = None    # {key of an id: transcripts on disk}, when it is needed
-        self._places = {}       # {path: its _Place}
+        self._copies = {}       # {path: its Copy}
 
     def of(self, session_id):
         """The Stored of a session, one a project; its id is compared without case."""
@@ -339,11 +324,10 @@ class Moves:
 
         None if there is none, or several: these are different conversations.
         """
-        moved = set()
+        homes = self._transcripts(session_id)
         for session in self.of(session_id):
             if session.transcript and self.moved_to(session):
-                moved.add(session.transcript)
-        homes = [path for path in self._transcripts(session_id) if path not in moved]
+                homes.remove(session.transcript)
         return homes[0] if len(homes) == 1 else None
 
     def moved_to(self, session):
@@ -354,69 +338,63 @@ class Moves:
         others = []
         for path in self._transcripts(session.session_id):
             if _is_odd(session) or project_of(path) != session.project:
-                others.append(self._place(path))
+                others.append(path)
         if not others:
             return None             # most sessions lie in one project
-        start = self._place(session.transcript)
-        if not start.gone:
+        start = self._copy(session.transcript)
+        if start.is_there:
             return None
-        others = [place for place in others if _rank(place) > _rank(start)]
-        for place in sorted(others, key=_rank, reverse=True):
-            if place.gone and _went_before(place, start):
-                continue        # both were there, and were deleted one by one
-            if self._left_behind(session, project_of(place.path)):
+        copies = sorted(map(self._copy, others), key=_rank, reverse=True)
+        for copy in copies:
+            if _rank(copy) <= _rank(start):
+                break
+            if self._left_behind(session, copy.project):
                 continue
-            if self._begins_with(place, start.stored[0]):
-                return place.path
+            if self._begins_with(copy, self._infos(start.path)[0]):
+                return copy.path
         return None
 
     def _transcripts(self, session_id):
         """The transcripts of a session, those that are stored and those on disk."""
-        found = {}
-        for session in self.of(session_id):
-            if session.transcript and transcript_in(session.transcript):
-                found[session.transcript] = None
         if self._on_disk is None:
             self._on_disk = transcripts_on_disk(self._root)
-        for path in self._on_disk.get(key_of(session_id), ()):
-            found[path] = None
-        return list(found)
+        found = [one.transcript for one in self.of(session_id) if one.transcript]
+        found += self._on_disk.get(key_of(session_id), ())
+        return list(dict.fromkeys(found))
 
-    def _place(self, path):
-        if path not in self._places:
-            stored = []
-            age = 0
-            deleted = False
-            if path in self._held:
-                versions = self._held.versions(path)
-                stored = [self._objects.info(one.oid) or _LOST for one in versions]
-                stored.sort(key=lambda info: -info.size)
-                age = self._held.age(path)
-                deleted = versions[0].deleted_at is not None
-            size = stored[0].size if stored else 0
-            gone = is_gone(self._root, path)
-            if not gone:
-                size = self._size_on_disk(path, size)
-            self._places[path] = _Place(path, gone, stored, size, age, deleted)
-        return self._places[path]
-
-    def _size_on_disk(self, path, stored_size):
-        try:
-            return os.stat(os.path.join(self._root, path)).st_size
-        except OSError:
-            return stored_size
-
-    def _begins_with(self, place, start):
-        """Does a transcript begin with the bytes of an object (an Info)?"""
-        if not place.gone:
+    def _copy(self, path):
+        if path not in self._copies:
+            size = max((info.size for info in self._infos(path)), default=0)
+            is_there = not is_gone(self._root, path)
             try:
-                with StableFile(os.path.join(self._root, place.path)) as file:
+                if is_there:
+                    size = os.stat(os.path.join(self._root, path)).st_size
+            except OSError:
+                pass            # what is stored has to do
+            self._copies[path] = _copy_at(self._held, path, is_there, size)
+        return self._copies[path]
+
+    def _infos(self, path):
+        """The Infos of the stored versions of a path, the longest one first."""
+        if path not in self._held:
+            return []
+        oids = {version.oid for version in self._held.versions(path)}
+        found = self._objects.infos(oids)
+        infos = [found.get(oid, _LOST) for oid in oids]
+        return sorted(infos, key=lambda info: -info.size)
+
+    def _begins_with(self, copy, start):
+        """Does a transcript begin with the bytes of an object (an Info)?"""
+        if copy.is_there:
+            try:
+                with StableFile(os.path.join(self._root, copy.path)) as file:
                     if start_of(file.blocks(), start):
                         return True
             except (OSError, Changed):
                 pass
         # It may be truncated, or rewritten, since: what is stored of it has to do.
-        return any(begins_with(self._objects, info, start) for info in place.stored)
+        infos = self._infos(copy.path)
+        return any(begins_with(self._objects, info, start) for info in infos)
 
     def _left_behind(self, session, project):
         """Is something gone that lay beside a transcript, and not in that project?"""
@@ -432,8 +410,3 @@ class Moves:
 def _is_odd(session):
     """Is a Stored a transcript where Claude Code does not look?"""
     return session.transcript is not None and transcript_in(session.transcript) is None
-
-
-def _rank(place):
-    """What orders _Places: a transcript goes on in one with a higher rank."""
-    return not place.gone, place.size, -place.age, not place.deleted

@@ -102,7 +102,8 @@ class Forest:
     def _about(self, session_id):
         for text in self.texts(self.members[key_of(session_id)]):
             record = json.loads(text)
-            return when_and_title(record.get("last_active"), record.get("title"))
+            if record["session_id"] == session_id:
+                return when_and_title(record.get("last_active"), record.get("title"))
         return ""               # it is just named by others
 
     def texts(self, member):

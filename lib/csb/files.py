@@ -34,6 +34,11 @@ def is_file_or_link(status):
     return stat.S_ISREG(status.st_mode) or stat.S_ISLNK(status.st_mode)
 
 
+def without_waiting(path, flags):
+    """An opener for open(): a FIFO does not make it wait for who writes there."""
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+
+
 def has_nothing(folder):
     """Is a directory missing, or without any entry?"""
     try:
@@ -207,11 +212,17 @@ def _within(limit, line):
 def write_new(path, blocks, mode=0o600):
     """Write a file whole and durable, or not at all. Never over another one."""
     _write(path, blocks, mode, os.link)
+    sync(os.path.dirname(path) or ".")
 
 
-def replace_file(path, blocks, mode=0o600):
-    """Write a file whole and durable, or leave the one that is there as it is."""
+def replace_file(path, blocks, mode=0o600, is_last=True):
+    """Write a file whole and durable, or leave the one that is there as it is.
+
+    is_last: else its name is made durable with that of the last one in its folder.
+    """
     _write(path, blocks, mode, os.replace)
+    if is_last:
+        sync(os.path.dirname(path) or ".")
 
 
 def _write(path, blocks, mode, give_name):
@@ -226,7 +237,6 @@ def _write(path, blocks, mode, give_name):
         give_name(aside, path)
     finally:
         remove_file(aside)
-    sync(folder)
 
 
 def _private(path, flags):
@@ -309,6 +319,41 @@ def make_dirs(path):
     sync(parent)
 
 
+# --- at the same time -----------------------------------------------------------------
+
+
+class Beside:
+    """A function at work in a thread of its own, which ends with us.
+
+        reading = Beside(is_sound, path)
+        ...
+        if reading.result(): ...
+    """
+
+    def __init__(self, work, *words):
+        from threading import Thread
+
+        self._work = work
+        self._words = words
+        self._found = None
+        self._error = None
+        self._thread = Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def _run(self):
+        try:
+            self._found = self._work(*self._words)
+        except BaseException as error:
+            self._error = error
+
+    def result(self):
+        """What it has found, or raised, once it is done."""
+        self._thread.join()
+        if self._error:
+            raise self._error
+        return self._found
+
+
 # --- locks ----------------------------------------------------------------------------
 
 
@@ -336,6 +381,9 @@ class Lock:
 
     def __enter__(self):
         fd = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600)
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            os.close(fd)
+            raise OSError(errno.EINVAL, "not a regular file", self.path)
         self.file = open(fd, "r+", encoding="utf-8", errors="replace")
         try:
             if not (self._take() or self._wait()):

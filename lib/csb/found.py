@@ -21,8 +21,7 @@ from csb.session import (
     odd_transcript_in,
 )
 
-SECONDS_A_DAY = 86400                     # seconds
-STORED_TITLE = 200              # characters
+SECONDS_A_DAY = 86400
 
 
 # --- on disk --------------------------------------------------------------------------
@@ -62,15 +61,12 @@ class SessionWalk:
             self.complete = False       # empty: is its disk away?
         return True
 
-    def below(self, path):
-        """Yield the stats of all files below a directory; links count as files."""
-        for entry in self.entries(path):
-            yield from self.files_at(entry)
-
     def files_at(self, entry):
-        """Yield the stat of an entry, or those of all files below it."""
+        """Yield the stat of an entry, or those of all files below it; links are files.
+        """
         if self.is_dir(entry):
-            yield from self.below(entry.path)
+            for inner in self.entries(entry.path):
+                yield from self.files_at(inner)
             return
         found = self.file_stat(entry)
         if found:
@@ -404,17 +400,15 @@ class LostSessions:
 
     def _title(self, session):
         """The title of a session's custom-title.json, "" if there is none."""
+        from csb.transcript import one_line, title_in
+
         for path in session.beside:
-            if path.split("/")[3:] != ["custom-title.json"]:
-                continue
-            try:
-                value = json.loads(self._objects.read(self.held.last(path).oid))
-            except (Error, ValueError, RecursionError):
-                return ""
-            title = value.get("customTitle") if isinstance(value, dict) else None
-            if isinstance(title, str):
-                text = " ".join(title.split())[:STORED_TITLE]
-                return text.encode("utf-8", "replace").decode()
+            if path.split("/")[3:] == ["custom-title.json"]:
+                try:
+                    data = self._objects.read(self.held.last(path).oid)
+                    return one_line(title_in(json.loads(data)))
+                except (Error, ValueError, RecursionError):
+                    return ""
         return ""
 
 

@@ -4,11 +4,12 @@ Formats: git-cat-file(1) BATCH OUTPUT, git-diff(1) RAW OUTPUT FORMAT. Every opti
 is used here is in git 2.34.
 """
 import os
+import re
 import stat
 from collections import namedtuple
 
 from csb import ABSENT, Error, warn
-from csb.files import BLOCK, blocks_of, lines, widen
+from csb.files import BLOCK, blocks_of, lines, widen, without_waiting
 
 LARGE = 1 << 20             # bytes; a delta above this is not left to git (see blocks)
 MOST_ASKED = 200            # ids, whose answers fit into a pipe
@@ -18,11 +19,13 @@ LAST_SECOND = 253_402_300_799       # of the year 9999
 SETTINGS = {
     "core.hooksPath": "/dev/null",
     "core.bigFileThreshold": "1m",
+    "core.ignoreCase": "false",     # else fast-import takes A for a
     "core.packedGitWindowSize": "16m",
     "core.packedGitLimit": "32m",
     "core.fsync": "all",            # git before 2.36 ignores it
     "gc.auto": "0",
     "log.showSignature": "0",
+    "pack.indexVersion": "2",
 }
 
 # A hook or an alias of git's may have left GIT_* variables in our environment. These
@@ -51,6 +54,13 @@ GUEST_REF = "refs/csb/main"         # where they go in a repository of the user'
 # What git does not keep, mode, mtime and empty directories, stands in a file of each
 # backup's commit, a record a line for each change.
 JOURNAL = ".csb/changes.jsonl"
+
+# What git never checks out, on any system, and newer ones do not even store: .git as
+# HFS+ and NTFS understand it, and a link in the place of .gitmodules.
+_NEVER = re.compile(r"(\.git|git~1)[ .]*(:.*)?", re.I | re.S)
+_NEVER_A_LINK = re.compile(r"(\.gitmodules|gi\w+~\d+)[ .]*(:.*)?", re.I | re.S)
+_UNSEEN = re.compile("[\u200c-\u200f\u202a-\u202e\u206a-\u206f\ufeff]")
+REFUSED_NAME = "has a name that git refuses"
 
 # As subprocess has them, which takes 4 to 9 ms: not every tool does start git.
 PIPE = -1
@@ -100,7 +110,7 @@ def start_git(repository, *arguments, **streams):
         if repository is not None and not os.path.isdir(repository):
             text = f"cannot find a store at '{repository}'"
             raise GitError(text, ABSENT) from None
-        raise GitError("cannot run git: it is not installed") from None
+        raise GitError("cannot run git: it is not installed", ABSENT) from None
 
 
 def git(repository, *arguments, stdin=b"", allowed=(0,)):
@@ -110,10 +120,16 @@ def git(repository, *arguments, stdin=b"", allowed=(0,)):
     )
     output, errors = process.communicate(stdin)
     if process.returncode not in allowed:
-        words = ": ".join(_lines_of(errors))
-        status = ABSENT if "not a git repo" in words else 1
-        words = words or f"status {process.returncode}"
-        raise GitError(f"cannot run git {_verb(arguments)}: {words}", status)
+        words = ": ".join(_lines_of(errors)) or f"status {process.returncode}"
+        text = f"cannot run git {_verb(arguments)}: {words}"
+        if "not a git repo" in words or "inside a git repo" in words:
+            if repository is not None and "extension" not in words:
+                text += (
+                    f" ('{repository}' may have lost its objects or refs, or its HEAD: "
+                    "in a store of csb's own that says ref: refs/heads/main)"
+                )
+            raise GitError(text, ABSENT)
+        raise GitError(text)
     return output
 
 
@@ -129,6 +145,16 @@ def _verb(arguments):
     while arguments[at] in ("-c", "-C"):
         at += 2
     return arguments[at]
+
+
+def git_refuses(name, is_link=False):
+    """Would git refuse a file, directory or link with this name?"""
+    if name.isascii() and "gi" not in name.lower():
+        return False                # as nearly all
+    for part in _UNSEEN.sub("", name).split("\\"):
+        if _NEVER.fullmatch(part) or is_link and _NEVER_A_LINK.fullmatch(part):
+            return True
+    return False
 
 
 # --- refs -----------------------------------------------------------------------------
@@ -408,9 +434,9 @@ LOG = (
 def all_history(store, *refs):
     """Yield a Commit for each commit of the refs, else of all, newest first in a ref.
 
-    Of all refs those of backups come first, then the user's. Of a ref that cannot be
-    walked, which is said, its newest tree comes last, as one Commit of the time 0 whose
-    oid is the ref's name.
+    Of all refs those of backups come first, then the user's. One of backups that is
+    gone is said, and read all the same. Of a ref that cannot be walked, which is said,
+    its newest tree comes last, as one Commit of the time 0 whose oid is the ref's name.
     """
     walk = _Walk(store)
     if refs:
@@ -418,13 +444,31 @@ def all_history(store, *refs):
             yield from walk.history_of([ref])
         return
     others = []
-    for ref in all_refs(store):
+    # In this order: a first backup may make both meanwhile, the ref first.
+    ref, commit = ref_in_seen(store)
+    refs = all_refs(store)
+    if commit and ref not in refs:
+        warn(f"cannot find {ref} any more: it was {commit} (csb backup says more)")
+        yield from walk.history_of([commit])
+    for ref in refs:
         if ref in (GUEST_REF, OWN_REF):
             yield from walk.history_of([ref])
         else:
             others.append(ref)
     if others:
         yield from walk.history_of(others)
+
+
+def ref_in_seen(store):
+    """(ref, commit) of the last backup, as csb.seen begins; ("", "") without one."""
+    path = os.path.join(store, "csb.seen")
+    try:
+        with open(path, "rb", opener=without_waiting) as file:
+            head = os.fsdecode(file.read(1000).partition(b"\0")[0])
+        _, _, ref, commit = head.split(" ")
+    except (OSError, ValueError):
+        return "", ""
+    return (ref, commit) if _is_oid(commit) else ("", "")
 
 
 class _Walk:

@@ -28,6 +28,7 @@ from csb import FAILED, Error, from_utc, records, say, utc, warn
 from csb.files import is_file_or_link, lines
 from csb.git import (
     JOURNAL,
+    MOST_ASKED,
     GitError,
     Objects,
     all_history,
@@ -62,7 +63,6 @@ Noted = namedtuple("Noted", "path oid change size mode mtime")
 # {session's id: [its paths]}, and the paths that belong to no session, all sorted.
 Owners = namedtuple("Owners", "sessions others")
 
-_AGE = re.compile(r"([0-9]{1,6})([mhdw])")
 _SECONDS = {"m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 
 
@@ -259,8 +259,7 @@ def owners_of(held, objects, refused=()):
     for path in paths:
         ids = ids_in(path)
         if is_flat_agent(path):
-            owner = stored_agent_owner(held, objects, path)
-            ids += [owner] if owner else []
+            ids += _agent_owner(held, objects, path)
         names = {spellings.of(session_id): None for session_id in ids}
         for session_id in names:
             owners.sessions.setdefault(session_id, []).append(path)
@@ -269,14 +268,17 @@ def owners_of(held, objects, refused=()):
     return owners
 
 
-def stored_agent_owner(held, objects, path):
-    """The id of the session that a flat agent file names, None if it is lost, too."""
+def _agent_owner(held, objects, path):
+    """[the id of the session that a flat agent file names], [] if none, or it is lost.
+    """
+    owner = None
     try:
         for block in objects.blocks(held.last(path).oid):
-            return owner_of_agent(block.partition(b"\n")[0])
+            owner = owner_of_agent(block.partition(b"\n")[0])
+            break
     except GitError:
         pass
-    return None
+    return [owner] if owner else []
 
 
 class StoredSessions:
@@ -285,7 +287,7 @@ class StoredSessions:
     root: the Claude directory. wanted: a function that says of a path whether it may be
     asked for, if not all are. refused: a csb.refused.Refused, whose paths nobody owns.
 
-    sessions: {session's id: [its paths]}.
+    sessions: {session's id: [its paths]}; others: the paths that belong to none.
     """
 
     def __init__(self, store, root, wanted=None, commits=(), refused=()):
@@ -296,6 +298,7 @@ class StoredSessions:
         self.held = Held(all_history(store, *commits), wanted)
         owners = owners_of(self.held, self.objects, refused)
         self.sessions = owners.sessions
+        self.others = owners.others
         self._plans = {path for path in owners.others if path.startswith("plans/")}
 
     def transcripts(self, session_id):
@@ -325,16 +328,22 @@ class StoredSessions:
         """The paths of the plans of the store that transcripts name, sorted."""
         named = set()
         for path in paths:
-            if not self._plans or not transcript_in(path):
-                continue
-            for version in self.versions(path):
-                try:
-                    slugs = plans_named(self.objects.blocks(version.oid))
-                except GitError:
-                    continue    # it is lost: the one before it will be restored
+            if self._plans and transcript_in(path):
+                slugs = self.read(path, plans_named) or ()
                 named.update(f"plans/{slug}.md" for slug in slugs)
-                break
         return sorted(self._plans & named)
+
+    def read(self, path, reader):
+        """What reader() makes of the blocks of a path, as a restore would take them.
+
+        None if all its versions are lost.
+        """
+        for version in self.versions(path):
+            try:
+                return reader(unless_blank(self.objects.blocks(version.oid)))
+            except GitError:
+                continue        # the one before it will be restored
+        return None
 
     def sizes(self, versions):
         """{object id: bytes} of versions, of those that are not lost."""
@@ -371,6 +380,16 @@ def is_blank(block):
     return not block.strip(b"\0 \n")
 
 
+def unless_blank(blocks):
+    """Yield blocks. GitError if the first is blank: then the version before counts."""
+    is_first = True
+    for block in blocks:
+        if is_first and is_blank(block):
+            raise GitError("it is blank")
+        is_first = False
+        yield block
+
+
 # --- times ----------------------------------------------------------------------------
 
 
@@ -387,7 +406,7 @@ def moment(word):
     elif word == "yesterday":
         word = str(date.today() - timedelta(days=1))
 
-    age = _AGE.fullmatch(word)
+    age = re.fullmatch("([0-9]{1,6})([mhdw])", word)
     if age:
         return int(time.time()) - int(age[1]) * _SECONDS[age[2]]
     return int(datetime.fromisoformat(re.sub("Z$", "+00:00", word)).timestamp())
@@ -427,18 +446,19 @@ def commits_then(store, word, status=FAILED):
 def notes(objects, journals, wanted=None):
     """Yield what journals (object ids, newest first) say: a Noted for each change.
 
-    wanted: the set of the paths that are asked for, if not all are; it may change
-    meanwhile. A journal that cannot be read is warned of, and what makes no sense is
-    passed over.
+    wanted: a function that says of a path whether it is asked for, if not all are. A
+    journal that cannot be read is warned of, and what makes no sense is passed over.
     """
-    for oid in journals:
+    for number, oid in enumerate(journals):
+        if number % MOST_ASKED == 0:
+            objects.expect(journals[number:number + MOST_ASKED])
         found = lines(objects.blocks(oid))
         try:
             for record in records(line for line in found if line is not None):
                 path = record.get("path")
                 if not isinstance(path, str):
                     continue
-                if wanted is None or path in wanted:
+                if wanted is None or wanted(path):
                     yield _noted(path, record)
         except GitError as error:
             warn(f"cannot read the times and modes of a backup: {error}")
@@ -453,7 +473,7 @@ def written_at(held, objects, oids, refused=None):
     missing = set(oids)
     if not missing:
         return times
-    for noted in notes(objects, held.journals, missing):
+    for noted in notes(objects, held.journals, missing.__contains__):
         if refused is not None:
             refused.note(noted)
         if noted.oid == oids[noted.path] and noted.mtime is not None:

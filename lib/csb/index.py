@@ -22,14 +22,13 @@ from itertools import chain
 
 from csb import ABSENT, FAILED, RETRY, Error, encode, say, utc_ns
 from csb.files import (
-    Changed,
-    StableFile,
     has_nothing,
     is_file_or_link,
     move_over,
+    read_blocks,
     remove_file,
 )
-from csb.places import claude_dir, csb_home, is_repository, link_away, store_path
+from csb.places import claude_dir, config_path, csb_home, link_away
 from csb.session import (
     key_of,
     nfc,
@@ -62,7 +61,7 @@ SESSION_TABLE = (
 # The commit of the store up to which all of its sessions are known.
 HEARD_TABLE = "CREATE TABLE heard (commit_id)"
 INDEX_TABLES = [SESSION_TABLE, HEARD_TABLE]
-INDEX_VERSION = 0x63736206      # the last byte counts
+INDEX_VERSION = 0x63736207      # the last byte counts
 OTHER_VERSION = "not an index of this version"
 
 INDEX_WAIT = 10                 # seconds for whoever writes
@@ -182,11 +181,12 @@ def require_index(args):
 
 
 def has_backup(args):
-    """Is there a store, from which an index can be made?"""
-    try:
-        return is_repository(store_path(args))
-    except Error:
-        return True             # one is named, and is away
+    """May there be a store, from which an index can be made, also if it is away?"""
+    if args.git_dir or os.environ.get("CSB_GIT_DIR"):
+        return True
+    usual = os.path.join(csb_home(args), "git")
+    places = (usual, config_path(args), os.path.join(claude_dir(args), ".git"))
+    return any(map(os.path.lexists, places))
 
 
 def check_version(database, schema):
@@ -322,23 +322,23 @@ def _as_they_are(copy):
     for path, root, session_id, *noted, text in copy.execute(
         "SELECT * FROM found ORDER BY rowid"
     ):
-        root = json.loads(root)
         if root not in disks:
-            disks[root] = Disk(root)
+            disks[root] = Disk(json.loads(root))
             if disks[root].is_missing:
-                say_missing(root)
+                say_missing(disks[root])
+        disk = disks[root]
         row = SessionRow(json.loads(path), json.loads(session_id), *noted)
 
-        state = disks[root].state_of(row)
+        state = disk.state_of(row)
         moved_to = None
         if state == DELETED:
-            moved_to = disks[root].moved_to(row)
+            moved_to = disk.moved_to(row)
         if moved_to is None:
             if state != row.state:
                 text = _changed(text, state)
             yield IndexedSession(state, text)
         elif not _is_known(copy, moved_to):
-            yield IndexedSession(PRESENT, _moved(text, root, moved_to))
+            yield IndexedSession(PRESENT, _moved(text, disk.root, moved_to))
 
 
 def _is_known(copy, path):
@@ -368,13 +368,12 @@ def _moved(text, root, path):
     return encode(record)
 
 
-def say_missing(root):
+def say_missing(disk):
     """Ask, once, whether a disk is away: nobody deletes all sessions on purpose."""
-    if root in _said_missing:
-        return
-    _said_missing.add(root)
-    projects = os.path.join(root, "projects")
-    say(f"cannot find anything in '{projects}': {what_if_away(projects)}")
+    if disk.root not in _said_missing:
+        _said_missing.add(disk.root)
+        what = what_if_away(disk.projects)
+        say(f"cannot find anything in '{disk.projects}': {what}")
 
 
 def what_if_away(projects):
@@ -492,13 +491,18 @@ def is_stub(row, status):
 
 def begins_with_parsed(path, parsed, prefix):
     """Have the first bytes of a file, so many, this SHA-1?"""
+    import hashlib
+
+    digest = hashlib.sha1()
     try:
-        with StableFile(path, may_be_replaced=True) as file:
-            if file.stat.st_size < parsed:
-                return False
-            return ParsedPrefix().after(file.blocks(), parsed, prefix) is not None
-    except (OSError, Changed):
+        if not stat.S_ISREG(os.stat(path).st_mode):     # to open a FIFO may take long
+            return False
+        with open(path, "rb") as file:
+            for block in read_blocks(file, parsed):
+                digest.update(block)
+    except OSError:
         return False
+    return digest.hexdigest() == prefix
 
 
 def rest_of(open_blocks, parsed, sha1):

@@ -14,8 +14,8 @@ import os
 import re
 from collections import namedtuple
 
-from csb import ABSENT, FAILED, MISUSE, Error, say, warn, why
-from csb.copies import homes_of, pick_stored
+from csb import ABSENT, FAILED, MISUSE, TOOL, Error, say, warn, why
+from csb.copies import homes_of, pick_stored, those_that_say_most
 from csb.files import StableFile, absolute
 from csb.git import Objects
 from csb.held import StoredSessions, commits_then, is_blank
@@ -30,6 +30,7 @@ from csb.session import (
     pick,
     project_of,
     transcript_in,
+    word_in,
 )
 from csb.transcript import call_of_agent, title_in, when_and_title_in
 
@@ -70,13 +71,11 @@ class Finder:
             if os.path.lexists(path) or record.get("state") == "husk":
                 return _found_at(self.disk, absolute(path), record)
 
-        word = record.get("session_id")
-        if not isinstance(word, str) or not word:
-            word = os.path.basename(path).removesuffix(".jsonl")
-            if not path:
-                raise Error("cannot find a session_id or transcript_path in a record")
-            if not is_id(word):
-                raise Error(f"cannot read '{path}': No such file or directory")
+        word = word_in(record)
+        if not word and not path:
+            raise Error("cannot find a session_id or transcript_path in a record")
+        if not word:
+            raise Error(f"cannot read '{path}': No such file or directory")
         project = record.get("project")
         if not project and path:
             project = os.path.basename(os.path.dirname(path))
@@ -223,9 +222,15 @@ def _the_one(session_id, paths):
     """The one path that there is; Error if there are several."""
     if len(paths) == 1:
         return paths[0]
-    names = " ".join(sorted(paths))
-    text = f"session '{session_id}' is in several projects, name one of them by its"
-    raise Error(f"{text} path: {names}", MISUSE)
+    names = {path.split("/")[-2] for path in paths}
+    how = f"csb list --all --project=NAME {session_id} | {TOOL} takes one"
+    if len(names) < len(paths):
+        names = paths               # where Claude Code does not look
+        how = f"{TOOL} PATH takes one"
+    raise Error(
+        f"session {session_id} is in several projects, and what was said differs "
+        f"({how}): {' '.join(sorted(names))}", MISUSE
+    )
 
 
 # --- on disk --------------------------------------------------------------------------
@@ -241,8 +246,8 @@ class _Disk:
     def find(self, word, project):
         """The path of the transcript of the session that a word means, "" if none is.
 
-        Of several that of the project, or the one with messages; Error if that is not
-        one.
+        Of several that of the project, or the one that says what the others say; Error
+        if that is not one.
         """
         if self._sessions is None:
             self._sessions = self._listed()
@@ -253,13 +258,10 @@ class _Disk:
                 raise
             return ""
         paths = self._sessions[session_id]
-        for choose in (
-            lambda path: path.split("/")[-2] == project,
-            lambda path: _has_messages(self.file(path)),
-        ):
-            if len(paths) > 1:
-                paths = list(filter(choose, paths)) or paths
-        return _the_one(session_id, paths)
+        inside = [path for path in paths if path.split("/")[-2] == project] or paths
+        if len(inside) > 1:
+            inside = those_that_say_most(inside)
+        return _the_one(session_id, inside)
 
     def _about(self, session_id):
         for path in self._sessions[session_id]:
@@ -289,6 +291,8 @@ class _Disk:
         for path, odd in odd_transcripts_on_disk(self.root):
             path = os.path.join(self.root, path)
             deeper.setdefault(odd.session_id, []).append(path)
+        keys = set(map(key_of, found))
+        left = {one: paths for one, paths in left.items() if key_of(one) not in keys}
         return {**left, **deeper, **found}
 
     def file(self, path):
@@ -346,10 +350,7 @@ class _Store(StoredSessions):
         path = _odd_path_in(record, self.root)
         if path not in self.held:
             path = self._home(session_id, project)
-        found = _found_at(self, path, record)
-        found.record["session_id"] = session_id
-        found.record["project"] = project_of(path)
-        return found
+        return _found_at(self, path, record)
 
     def _home(self, session_id, project):
         """Where the transcript of a session is, or would be, if it has none."""

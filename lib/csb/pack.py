@@ -39,8 +39,10 @@ from csb import Error, encode, why
 from csb.files import (
     BLOCK,
     TEMPORARY,
+    Beside,
     Changed,
     StableFile,
+    make_dirs,
     move_over,
     read_blocks,
     remove_file,
@@ -183,8 +185,9 @@ class PackWriter:
         path = os.path.join(self.folder, f"pack-{key}{os.urandom(12).hex()}")
         try:
             if keep:
-                replace_file(path + ".keep", [keep], READ_ONLY)
-            replace_file(path + ".idx", [idx_of(self.entries, trailer)], READ_ONLY)
+                replace_file(path + ".keep", [keep], READ_ONLY, is_last=False)
+            idx = idx_of(self.entries, trailer)
+            replace_file(path + ".idx", [idx], READ_ONLY, is_last=False)
             os.replace(self.aside, path + ".pack")
             sync(self.folder)
         except BaseException:
@@ -358,9 +361,7 @@ def write_loose(store, blocks, size, hash_name="sha1"):
         prove_loose(aside, oid, hash_name)
         path = loose_path(store, oid)
         folder = os.path.dirname(path)
-        if not os.path.isdir(folder):
-            os.makedirs(folder, 0o700, exist_ok=True)
-            sync(objects)
+        make_dirs(folder)
         move_over(aside, path)      # one that was there may have been damaged
         sync(folder)
         return oid
@@ -393,7 +394,7 @@ def deflated(data):
     return stream
 
 
-def deflate_open(piece, level, window):
+def deflate_open(piece, window, level=FAST):
     """A piece compressed so that more can follow it; inflated again to prove that.
 
     window: the text before, which it may refer to.
@@ -412,20 +413,17 @@ def deflated_pieces(text):
     """
     if text.size - text.at < BLOCK:
         for piece, window in with_windows(text):
-            yield deflate_open(piece, GOOD, window)
+            yield deflate_open(piece, window, GOOD)
     else:
-        pieces = ((piece, FAST, window) for piece, window in with_windows(text))
-        for job in on_all_cores(deflate_open, pieces):
+        for job in on_all_cores(deflate_open, with_windows(text)):
             yield job.result()
 
 
 def with_windows(text):
     """Yield (piece, the text before it that it may refer to) of the rest of a Text."""
-    window = text.window
     for piece in text.pieces:
         text.adler = zlib.adler32(piece, text.adler)
-        yield piece, window
-        window = window_after(window, piece)
+        yield piece, text.window
 
 
 def on_all_cores(work, inputs):
@@ -442,11 +440,6 @@ def on_all_cores(work, inputs):
         yield from due
 
 
-def window_after(window, piece):
-    """What deflate may refer to behind a piece; window: before it."""
-    return (window + piece[-WINDOW:])[-WINDOW:]
-
-
 class Text:
     """The bytes of a file as they are read, once, and what is known of them so far."""
 
@@ -455,38 +448,39 @@ class Text:
         self.path = file.path
         self.size = file.stat.st_size
         self.at = 0
-        self.window = b""           # the end of the start, once that has been passed
+        self.window = b""           # the end of what was read: deflate may refer to it
         self.adler = ADLER_START    # of what was passed, or compressed
         self.digest = blob_hash(self.size)
         self._start_id, self._start_size = start or ("", 0)
         self._start_digest = blob_hash(self._start_size)
+        self._hashing = Beside(self._start_digest.update, b"")
         file.file.seek(0)
         self.pieces = self._pieces(file)
 
     def _pieces(self, file):
         """Yield the bytes in pieces, of which one ends where the start does."""
         for block in file.blocks(self.digest):
-            rest = self._start_size - self.at
-            if rest > 0:
-                piece = block[:rest]
-                block = block[rest:]
-                self._start_digest.update(piece)
-                self.at += len(piece)
-                yield piece
-            if block:
-                self.at += len(block)
-                yield block
+            rest = max(0, self._start_size - self.at)
+            if rest:
+                # While this goes on, the next block comes to the other digest.
+                self._hashing.result()
+                self._hashing = Beside(self._start_digest.update, block[:rest])
+            for piece in (block[:rest], block[rest:]):
+                if piece:
+                    self.at += len(piece)
+                    yield piece
+                    self.window = (self.window + piece[-WINDOW:])[-WINDOW:]
 
     def pass_start(self, adler):
         """Read on until the start is over, whose Adler-32 is known."""
         self.adler = adler
-        for piece in self.pieces:
-            self.window = window_after(self.window, piece)
+        for _ in self.pieces:
             if self.at == self._start_size:
                 return
 
     def has_start(self):
         """Does the file, which was read so far, begin with that version?"""
+        self._hashing.result()
         return self._start_digest.hexdigest() == self._start_id
 
 
@@ -691,6 +685,7 @@ def _go_on(folder, keys, file, text, base, packs):
             pass
         if os.path.exists(base.path + ".idx"):
             return True
+    reading = Beside(is_sound, base.path)
     try:
         _write_next(folder, keys[0], text, base.versions, base)
     except DamagedPack:
@@ -699,7 +694,7 @@ def _go_on(folder, keys, file, text, base, packs):
         anew = Text(file, base.newest)
         _write_next(folder, keys[0], anew, base.versions)
         text.digest = anew.digest
-    if is_sound(base.path):
+    if reading.result():
         _drop_older(folder, keys, base, packs)
     else:
         # git asks the newest pack first.

@@ -1,11 +1,13 @@
 """where things are: the Claude directory, CSB_HOME, the store, our configuration
 
-Each place has an option, an environment variable and a default. Nothing is made here.
+Each place has an option, an environment variable and a default. Nothing is made here,
+but what a copy of a store lacks.
 """
 import json
 import os
 import re
 from collections import namedtuple
+from contextlib import suppress
 
 from csb import ABSENT, Error, why
 from csb.files import Changed, StableFile, absolute
@@ -101,8 +103,18 @@ def store_path(args):
             if named.origin == "config.json" and has_moved_along(named.path, args):
                 text += ". If your home has moved: csb gitcommit --adopt"
             raise Error(text, ABSENT)
-        return git_directory(named.path)
-    return git_directory(_default_place(args))
+        return _with_refs(git_directory(named.path))
+    return _with_refs(git_directory(_default_place(args)))
+
+
+def _with_refs(store):
+    """A store, in which a tool that copies may have left out what is empty: without
+    refs, where git has packed them, git takes it for no repository."""
+    refs = os.path.join(store, "refs")
+    if not os.path.lexists(refs) and os.path.isfile(os.path.join(store, "HEAD")):
+        with suppress(OSError):         # it is another's: git says so
+            os.mkdir(refs)
+    return store
 
 
 def _default_place(args):
@@ -126,13 +138,23 @@ def existing_store(args):
 
 def check_absent(path):
     """Error if a store may be at a path, but cannot be looked at: it may be root's."""
+    head = os.path.join(path, "HEAD")
     try:
-        os.stat(os.path.join(path, "HEAD"))
+        os.stat(head)
     except (FileNotFoundError, NotADirectoryError):
-        pass
+        if os.path.isdir(os.path.join(path, "objects")):
+            text = f"cannot use the store '{path}': its HEAD is gone, "
+            raise Error(f"{text}{bring_back(head)}", ABSENT) from None
     except OSError as error:
         text = f"cannot read the store '{path}': {why(error)}"
         raise Error(text, ABSENT) from None
+
+
+def bring_back(head):
+    """What to type if the HEAD of a store of ours is lost, or damaged."""
+    import shlex
+
+    return f"echo ref: refs/heads/main >{shlex.quote(head)} brings it back"
 
 
 def named_store(args):
@@ -208,7 +230,7 @@ def git_directory(path):
 
     # A ".git" file, as submodules have it; or somebody else's, of which git has a say.
     words = ["rev-parse", "--path-format=absolute", "--git-common-dir"]
-    return os.fsdecode(git(None, "-C", path, *words)).rstrip("\n")
+    return os.fsdecode(git(None, "-C", path, *words)).removesuffix("\n")
 
 
 def _is_plain(inner):

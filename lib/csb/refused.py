@@ -21,7 +21,7 @@ from csb.files import TEMPORARY
 # Whole paths: skills/x/cache/ is stored.
 AT_THE_TOP = {
     "may hold secrets": """
-        .claude.json* .config.json* accounts/ backups/ sessions/ channels/*/.env ide/
+        .claude*.json* .config*.json* accounts/ backups/ sessions/ channels/*/.env ide/
         daemon/ daemon.* jobs/ secrets/ remote-settings.json policy-limits.json*
         mcp-needs-auth-cache.json shell-snapshots/ session-env/
     """,
@@ -35,13 +35,13 @@ AT_THE_TOP = {
 # Names, at any depth outside of projects/, in either case.
 NAMES = {
     "may hold secrets": """
-        *credentials.json* .credentials* .claude.json* .git-credentials* .env .env.*
+        *credentials.json* .credentials* .claude*.json* .git-credentials* .env .env.*
         *.pem *.key *.p12 *.pfx .netrc id_rsa* id_dsa* id_ed25519* id_ecdsa*
     """
 }
 NO_SECRETS = [".env.example"]
 # What Claude Code writes before it is renamed: NAME.tmp.<process>.<hex digits>
-HALF_WRITTEN = re.compile(r".*\.tmp\.[0-9]+\.[0-9a-fA-F]+", re.S)
+HALF_WRITTEN = r"(?s).*\.tmp\.[0-9]+\.[0-9a-fA-F]+"
 
 
 class Patterns:
@@ -121,7 +121,7 @@ def reason_by_rule(path, name, is_file):
         reason = _NAMES.reason(name.lower())
     if reason:
         return reason
-    if ".tmp." in name and HALF_WRITTEN.fullmatch(name):
+    if ".tmp." in name and re.fullmatch(HALF_WRITTEN, name):
         return "was never finished"
     return None
 
@@ -154,6 +154,7 @@ class OwnRules:
         is_list = isinstance(added, list)
         if not is_list or not all(isinstance(pattern, str) for pattern in added):
             raise Error("cannot use 'refuse' of config.json: it is no list of patterns")
+        self.has_any = bool(added)
         self._patterns = Patterns(added)
 
     def refuse(self, path, is_file):

@@ -11,7 +11,7 @@ from binascii import crc32
 from collections import namedtuple
 
 from csb import Error
-from csb.files import blocks_of, lines, read_blocks, replace_file
+from csb.files import blocks_of, lines, read_blocks, replace_file, without_waiting
 from csb.git import PIPE, backup_ref, commit_of, plain_ref, start_git
 
 SEEN = "csb.seen"
@@ -64,7 +64,7 @@ def read_seen(store):
 
 
 def _opened(store):
-    return open(os.path.join(store, SEEN), "rb")
+    return open(os.path.join(store, SEEN), "rb", opener=without_waiting)
 
 
 def _read(file):

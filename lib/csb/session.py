@@ -21,7 +21,7 @@ import time
 from collections import namedtuple
 
 from csb import FAILED, MISUSE, Error, from_utc
-from csb.files import is_file_or_link
+from csb.files import is_file_or_link, without_waiting
 from csb.places import read_json
 
 _HEX = "[0-9a-fA-F]"
@@ -30,10 +30,12 @@ ID = re.compile(f"{_HEX}{{8}}-{_HEX}{{4}}-{_HEX}{{4}}-{_HEX}{{4}}-{_HEX}{{12}}")
 _ID_WITHIN = re.compile(f"(?<!{_HEX}){ID.pattern}(?!{_HEX})")
 _TRANSCRIPT = re.compile(rf"projects/([^/]+)/({ID.pattern})\.jsonl")
 # The name of a transcript, or of a copy that a person made of one, or a program which
-# keeps folders in step: "Copy of ID", "ID.sync-conflict-...", "ID (1)", "ID.jsonl.bak".
-_COPY = re.compile(
+# keeps folders in step: "Copy of ID", "ID.sync-conflict-...", "ID (1)", "ID.jsonl.bak",
+# "ID.jsonl.conflict1", "ID.jsonl.2026-11-02".
+_COPY = (
     rf"(?!agent-).*?{_ID_WITHIN.pattern}.*\.jsonl"
-    r"(?:~|\.(?:backup|bak|copy|old|orig|save)[0-9]*)?", re.S
+    r"(?:~|\.+(?i:backup|bak|broken|conflict|copy|corrupt(?:ed)?|old|orig|path|save)?"
+    r"[0-9TZ._:-]*)?"
 )
 _FLAT_AGENT = re.compile(r"projects/[^/]+/agent-[^/]*\.jsonl")
 
@@ -114,7 +116,7 @@ def odd_transcript_in(path):
     if not path.startswith("projects/") or ".jsonl" not in path:
         return None
     _, *above, name = path.split("/")
-    if not above or not _COPY.fullmatch(name):
+    if not above or not re.fullmatch(_COPY, name, re.S):
         return None
     project, *folders = above
     session_id = _ID_WITHIN.search(name)[0]
@@ -152,12 +154,8 @@ def agent_file_owner(path):
 
     None if its first record names none; OSError if it cannot be read.
     """
-    with open(path, "rb", opener=_without_waiting) as file:
+    with open(path, "rb", opener=without_waiting) as file:
         return owner_of_agent(file.readline(FIRST_LINE))
-
-
-def _without_waiting(path, flags):
-    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
 def transcripts_on_disk(root):
@@ -339,7 +337,7 @@ def nfc(text):
 # Paths of other systems count, too: a transcript may have come from one.
 _WINDOWS = re.compile(r"[A-Za-z]:[\\/]|\\\\")
 _WHOLE_PATH = r"((?:/|~(?=[/=]|$)|[A-Za-z]:[\\/]|\\\\).*"
-_OLD_AND_NEW = re.compile(f"{_WHOLE_PATH}?)={_WHOLE_PATH})", re.S)
+_OLD_AND_NEW = f"{_WHOLE_PATH}?)={_WHOLE_PATH})"
 
 SLUG_LENGTH = 200               # characters; of a longer name the rest becomes a hash
 DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
@@ -433,7 +431,7 @@ class FolderMap:
 
 
 def _old_and_new(word):
-    match = _OLD_AND_NEW.fullmatch(word)
+    match = re.fullmatch(_OLD_AND_NEW, word, re.S)
     if not match:
         raise Error(
             f"cannot use '{word}': OLD=NEW takes the whole path of a folder on both "

@@ -53,8 +53,11 @@ def parse_snapshot_options(options, retain, restored_to):
     one.add_argument(
         "files", metavar="FILE", nargs="*", default=[], help="like --source FILE"
     )
-    one.add_argument("--source", metavar="FILE", help="make a snapshot of this file")
-    one.add_argument("--restore", metavar="FILE", help="bring back this snapshot")
+    for option, meaning in (
+        ("--source", "make a snapshot of this file"),
+        ("--restore", "bring back this snapshot"),
+    ):
+        one.add_argument(option, metavar="FILE", action="append", help=meaning)
     options.add_argument(
         "--dest-dir", "--target-dir", metavar="DIR", dest="folder",
         help=f"instead of the usual directory (--restore: {restored_to})",
@@ -81,10 +84,7 @@ def parse_snapshot_options(options, retain, restored_to):
 
 def given_paths(options, args):
     """(the records to work on, whether a person typed their paths)."""
-    words = args.files
-    for word in (args.source, args.restore):
-        if word is not None:
-            words = [word]
+    words = args.files or args.source or args.restore
     return operands(options, words, bare="path"), bool(words)
 
 
@@ -98,7 +98,7 @@ def below_git_root(*parts):
     except (Error, OSError) as error:
         text = f"cannot tell where to write without --dest-dir: {why(error)}"
         raise Error(text, ABSENT) from None
-    return os.path.join(os.fsdecode(top).rstrip("\n"), *parts)
+    return os.path.join(os.fsdecode(top).removesuffix("\n"), *parts)
 
 
 # --- the shelf ------------------------------------------------------------------------
@@ -173,9 +173,13 @@ class Shelf:
         for path in dict.fromkeys(paths):
             if not is_readable(path, typed):
                 continue
-            if self.folder is None:
+            if not self.args.folder and (self.folder is None or self.args.restore):
                 self.folder = self.usual_folder(path)
             try:
+                if self.args.folder:
+                    # One that was named may be on a disk that is away: what it lies in
+                    # must be there.
+                    os.stat(os.path.dirname(self.folder))
                 emit(do(path))
             except (Error, OSError, ValueError) as error:
                 warn(f"cannot {task} '{path}' to '{self.folder}': {why(error)}")
@@ -208,10 +212,7 @@ class Shelf:
         }
 
     def prepare(self):
-        """Make the directory. One that was named may be on a disk that is away: what it
-        lies in must be there."""
-        if self.args.folder:
-            os.stat(os.path.dirname(self.folder))
+        """Make the directory."""
         make_dirs(self.folder)
         sweep(self.folder)
 
@@ -344,8 +345,6 @@ class Shelf:
         if os.path.lexists(target) and not same and not args.force:
             raise Error(f"another file is at '{target}' (--force replaces it)")
         if not same and not args.dry_run:
-            if args.folder:
-                os.stat(os.path.dirname(args.folder))
             self._write_proven(target, path, raw)
         fields = {}
         if same or not args.dry_run:

@@ -62,7 +62,17 @@ class Screen:
 def _is_colour_wanted():
     if "NO_COLOR" in os.environ or os.name == "nt":
         return False
-    return os.environ.get("TERM") != "dumb"
+    return not is_dumb()
+
+
+def is_dumb():
+    """Does the terminal, such as a shell in Emacs, just show what it is given?"""
+    return os.environ.get("TERM") == "dumb"
+
+
+def can_draw(stream):
+    """Is a stream a terminal on which a line can be drawn again?"""
+    return stream is not None and stream.isatty() and not is_dumb()
 
 
 def write_out(text):
@@ -314,7 +324,7 @@ class Progress:
         self.done = 0
         self.shown = False
         self.next_time = time.monotonic() + PATIENCE
-        self.visible = sys.stderr is not None and sys.stderr.isatty()
+        self.visible = can_draw(sys.stderr)
 
     def __enter__(self):
         return self

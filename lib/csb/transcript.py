@@ -146,6 +146,10 @@ class _Shortener:
     _ENCODED = re.compile(rb"[A-Za-z0-9+/=_-]*")
     # Half an escape, or what may be a part of a character.
     _HALF = re.compile(rb"(?:\\(?:u[0-9a-fA-F]{0,3})?|[\xc0-\xff][\x80-\xbf]{0,2})\Z")
+    # The first of two escapes of a character, half an escape, or nothing.
+    _CUT_ESCAPE = re.compile(
+        rb"(?:\\u[dD][89abAB][0-9a-fA-F]{2})?(?:\\(?:u[0-9a-fA-F]{0,3})?)?\Z"
+    )
 
     def __init__(self, most_data, room, is_shown=False):
         self._most_data = most_data
@@ -207,9 +211,7 @@ class _Shortener:
         cut = start + kept
         while cut > start and flat[cut] & 0xC0 == 0x80:
             cut -= 1                # no part of a character
-        escape = flat.rfind(b"\\", max(start, cut - 5), cut)
-        if escape >= 0:
-            cut = escape
+        cut = self._CUT_ESCAPE.search(flat, max(start, cut - 11), cut).start()
         self._cut += end - cut
         return cut
 
@@ -222,11 +224,18 @@ def may_be_talk(line):
     if b'"text":' in line or b'"content":[{' not in line:
         if b'"user"' in line or b'"assistant"' in line:
             return True
-    return b'"queued_command"' in line or b'-title"' in line
+    return any(word in line for word in _TYPED_ELSEWHERE) or b'-title"' in line
+
+
+# What stands in a line with words of a person that is no message of theirs.
+_TYPED_ELSEWHERE = (
+    b'"queued_command"', b'"enqueue"', b"the user said:", b"User has answered",
+)
 
 
 # --- records --------------------------------------------------------------------------
 
+_MESSAGES = ("user", "assistant")           # types of the records that hold messages
 # Types of what stands in the content of a message.
 _PARTS = ("text", "thinking", "image", "document", "tool_use", "tool_result")
 
@@ -368,6 +377,15 @@ def _field_in(outer, name):
     return property(text_of)
 
 
+def _field_of(kind, name):
+    """The same of a field that counts in records of one type."""
+
+    def text_of(record):
+        return _text(record.fields.get(name)) if record.type == kind else ""
+
+    return property(text_of)
+
+
 def _flag(name):
     """A property of a Record: does a field say yes?"""
     return property(lambda record: bool(record.fields.get(name)))
@@ -377,24 +395,23 @@ class Record:
     """One record of a transcript. A text that it has not is "", another value None.
 
     fields: as parsed, for who needs it whole. type: user, assistant, system,
-    attachment, custom-title ...
+    attachment, custom-title ... message: the object that stands in it, {} if none does.
     """
 
-    __slots__ = ("fields", "type", "uuid", "cwd")
+    __slots__ = ("fields", "type", "uuid", "cwd", "message")
 
     def __init__(self, fields):
         self.fields = fields
         self.type = _text(fields.get("type"))
         self.uuid = _text(fields.get("uuid"))
         self.cwd = _text(fields.get("cwd"))
+        self.message = _table(fields.get("message"))
 
     parent_uuid = _field("parentUuid")
     # The session that it was written in. A fork's copies may name another one.
     session_id = _field("sessionId")
     agent_id = _field("agentId")            # the subagent that it belongs to
     version = _field("version")             # of Claude Code
-    # The answer that it is a part of: one is written as several records.
-    message_id = _field_in("message", "id")
     # The session that it was copied from, and the one whose request a copied answer
     # was to.
     forked_from = _field_in("forkedFrom", "sessionId")
@@ -408,10 +425,20 @@ class Record:
     is_meta = _flag("isMeta")
     is_summary = _flag("isCompactSummary")
 
+    # The session that the talk goes on in, and the folder.
+    continued_in = _field_of("continued-in", "continuedInSessionId")
+    relocated_to = _field_of("relocated", "relocatedCwd")
+    _pr_url = _field_of("pr-link", "prUrl")
+
     _branch = _field("gitBranch")
-    _model = _field_in("message", "model")
     _copy_of = _field_in("forkedFrom", "messageUuid")
     _before_compaction = _field("logicalParentUuid")
+
+    @property
+    def message_id(self):
+        """The id of the answer that it is a part of: one is written as several records.
+        """
+        return _text(self.message.get("id"))
 
     @property
     def follows(self):
@@ -442,28 +469,31 @@ class Record:
     @property
     def model(self):
         """The model that answered, "" for what Claude Code said in its place."""
-        model = self._model
-        return model if self.type == "assistant" and model != "<synthetic>" else ""
+        if self.type != "assistant":
+            return ""
+        model = _text(self.message.get("model"))
+        return "" if model == "<synthetic>" else model
 
     @property
     def is_sound(self):
         """Has everything in it that we rely on the right type?"""
         fields = self.fields
-        if not (self.uuid and self.type and self.cwd):
-            for name in ("type", "cwd", "uuid"):
-                if not isinstance(fields.get(name, ""), (str, type(None))):
-                    return False
-        if self.type in ("user", "assistant"):
-            message = fields.get("message")
-            if not isinstance(message, dict):
+        if self.type in _MESSAGES:
+            if not isinstance(fields.get("message"), dict):
                 return False
-            return isinstance(message.get("content", ""), (str, list))
+            if not isinstance(self.message.get("content", ""), (str, list)):
+                return False
+        if self.uuid and self.type and self.cwd:
+            return True
+        for name in ("type", "cwd", "uuid"):
+            if not isinstance(fields.get(name, ""), (str, type(None))):
+                return False
         return True
 
     @property
     def is_message(self):
         """Is it part of the talk of the user, or of a tool, with the model?"""
-        if self.type not in ("user", "assistant"):
+        if self.type not in _MESSAGES:
             return False
         fields = self.fields
         return not (fields.get("isMeta") or fields.get("isSidechain"))
@@ -477,7 +507,7 @@ class Record:
         """
         if self.type != "assistant":
             return None
-        usage = _table(self.fields.get("message")).get("usage")
+        usage = self.message.get("usage")
         if not isinstance(usage, dict):
             return None
         tokens = {}
@@ -513,24 +543,8 @@ class Record:
     @property
     def pr_link(self):
         """The URL of a pull request that the session made."""
-        if self.type != "pr-link":
-            return ""
-        url = _text(self.fields.get("prUrl"))
+        url = self._pr_url
         return one_line(url) if url.startswith("http") else ""
-
-    @property
-    def continued_in(self):
-        """The session that the talk goes on in: this transcript is at its end."""
-        if self.type == "continued-in":
-            return _text(self.fields.get("continuedInSessionId"))
-        return ""
-
-    @property
-    def relocated_to(self):
-        """The folder that the session goes on in."""
-        if self.type == "relocated":
-            return _text(self.fields.get("relocatedCwd"))
-        return ""
 
     # What it holds.
 
@@ -543,8 +557,8 @@ class Record:
     def _content(self):
         fields = self.fields
         kind = self.type
-        if kind in ("user", "assistant"):
-            return _table(fields.get("message")).get("content", "")
+        if kind in _MESSAGES:
+            return self.message.get("content", "")
         if kind == "attachment":
             inner = _table(fields.get("attachment"))
             if inner.get("type") == "queued_command":
@@ -556,7 +570,8 @@ class Record:
     @property
     def calls(self):
         """[Call]: the tools that it calls; the same as said.calls, and faster."""
-        return [Call(part) for part in _parts_of(self._content(), "tool_use")]
+        content = self.message.get("content")
+        return [Call(part) for part in _parts_of(content, "tool_use")]
 
     def voices(self, said=None):
         """[Voice(role, text)]: who says what in it, in their order.
@@ -615,9 +630,9 @@ class Record:
         tool's result holds no prompt; nor is a document one, which stands beside it.
         """
         found = []
-        if self.type != "user" or not self.is_message or self.is_summary:
+        if self.type != "user" or _parts_of(self.message.get("content"), "tool_result"):
             return found
-        if _parts_of(self._content(), "tool_result"):
+        if not self.is_message or self.is_summary:
             return found
         said = self.said
         for voice in self.voices(said):
@@ -625,10 +640,28 @@ class Record:
             is_typed = voice.role in _SOURCES and voice.text not in said.others
             if line and is_typed:
                 found.append((_SOURCES[voice.role], line))
+        if not found and said and said.images and self._role() != "meta":
+            found.append(("prompt", PICTURE_ALONE))
         return found
+
+    @property
+    def queued(self):
+        """[Voice] of a person who typed while the model was at work.
+
+        Most of it is said soon after, in a message of its own.
+        """
+        fields = self.fields
+        if self.type != "queue-operation" or fields.get("operation") != "enqueue":
+            return []
+        found = []
+        for text in Said(fields.get("content")).texts:
+            if not text.startswith('{"'):       # else it is what a task has to tell
+                found += voices_in(text)
+        return [voice for voice in found if voice.role in _SOURCES]
 
 
 _SOURCES = {"user": "prompt", "command": "command"}
+PICTURE_ALONE = "(a picture)"       # stands for a prompt without a word
 _TOKENS = (
     ("input", "input_tokens"),
     ("output", "output_tokens"),
@@ -698,15 +731,28 @@ class Result:
         self.images = inner.images
         self.is_error = part.get("is_error") is True
 
+    @property
+    def persons_words(self):
+        """What a person typed who refused the call, or whom it asked; "" if nothing."""
+        if self.text.startswith(_ANSWERED):
+            return self.text
+        _, is_said, words = self.text[:_LONGEST_REFUSAL].partition(_REFUSED)
+        return words.strip() if is_said and self.is_error else ""
+
     def saved_as(self):
         """The file that holds all of it, where it was too large: below tool-results/
         of the session. "" if it is whole as it is."""
         if "<persisted-output>" not in self.text[:1000]:
             return ""
-        match = _SAVED_TO.search(self.text, 0, 10_000)
+        match = re.search(_SAVED_TO, self.text[:10_000])
         if match is None:
             return ""
         return re.split(r"[/\\]", match[1].strip())[-1]
+
+
+_ANSWERED = "User has answered your questions: "
+_REFUSED = "To tell you how to proceed, the user said:\n"
+_LONGEST_REFUSAL = 100_000          # characters
 
 
 class Said:
@@ -759,14 +805,30 @@ class Said:
 
 
 def _named(kind, part):
-    """What stands for a part of an unknown type: what it is, and what it says."""
+    """What stands for a part of an unknown type: what it is, and what it says, with
+    what stands within it, however deep."""
     if not kind:
         return "[nothing]"
     words = [f"[{kind}]"]
-    for name in ("title", "url", "text"):
-        if _text(part.get(name)).strip():
-            words.append(part[name])
+    rest = [part]
+    while rest:
+        value = rest.pop()
+        if isinstance(value, list):
+            rest += reversed(value)
+        elif isinstance(value, dict):
+            names = _WORDS_WITHIN
+            if value.get("type") == "text":
+                names = ("data", *names)        # else it is encoded
+            rest += [value[name] for name in reversed(names) if name in value]
+        elif _text(value).strip():
+            words.append(value)
     return " ".join(words)
+
+
+# Fields of parts, within each other.
+_WORDS_WITHIN = (
+    "title", "url", "uri", "tool_name", "text", "source", "resource", "content",
+)
 
 
 # The arguments of tools that tell most, the most telling first.
@@ -774,7 +836,7 @@ _TELLING_ARGUMENTS = (
     "command", "file_path", "notebook_path", "pattern", "query", "url", "path",
     "description", "prompt", "skill", "subject", "text", "message",
 )
-_SAVED_TO = re.compile(r"saved to: ([^\r\n]{1,4000})")
+_SAVED_TO = r"saved to: ([^\r\n]{1,4000})"
 
 
 Edit = namedtuple("Edit", "old new")            # a text, and what took its place
@@ -939,21 +1001,15 @@ def _inserted_behind(text, start):
 
 # --- ids ------------------------------------------------------------------------------
 
-LARGE_PRIME = 2**61 - 1
+# Below 2^61, and no neighbour of a power of 2: ids that differ in a digit or two shall
+# not have the same number.
+LARGE_PRIME = 1618033988749894853
 
 
 def id_number(text):
-    """A number below 2^61 for an id; of a UUID at little cost."""
-    if len(text) == 36:
-        try:
-            return int(text.replace("-", ""), 16) % LARGE_PRIME
-        except ValueError:
-            pass
-    from hashlib import blake2b
-
+    """A number below 2^61 for an id, at little cost."""
     data = text.encode("utf-8", "surrogatepass")
-    digest = blake2b(data, digest_size=8).digest()
-    return int.from_bytes(digest, "big") % LARGE_PRIME
+    return int.from_bytes(data, "big") % LARGE_PRIME
 
 
 # --- what a session is called ---------------------------------------------------------
@@ -972,43 +1028,59 @@ def one_line(text):
 _TALK = frozenset(("user", "assistant", "attachment", "progress", "system"))
 
 # The surest first.
-_TITLE_SOURCES = ("custom", "file", "ai", "summary", "prompt", "command")
+_TITLE_SOURCES = (
+    "custom", "file", "ai", "summary", "prompt", "queued", "command", "picture",
+)
+# What is known beside these, and what it counts as.
+_SHOWN_AS = {"queued": "prompt", "picture": "prompt"}
 
 
 class Titles:
     """What a session is called, learned from one record after the other.
 
     known: what was learned so far; it can be written as JSON and handed in again. It
-    has the last text of a source, the first of prompt and command; summary, waiting:
+    has the last text of a source, the first of what was typed; summary, waiting:
     [number, text] of summaries, the second ones by the uuid that they are about.
+    is_above(uuid): does such a record stand above?
     """
 
-    def __init__(self, known=None):
+    def __init__(self, known=None, is_above=None):
         self.known = known if known is not None else {}
+        self._is_above = is_above
 
-    def take(self, record, is_above=None, prompts=None):
-        """Learn from the next record. is_above(uuid): does such a record stand above?
-
-        prompts: the record's, if they are at hand.
-        """
+    def take(self, record):
+        """Learn from the next record; did a person type a prompt in it?"""
         kind = record.type
+        is_prompt = False
         if kind == "user":
-            for source, text in record.prompts() if prompts is None else prompts:
+            for source, text in record.prompts():
+                is_prompt = is_prompt or source == "prompt"
+                if text == PICTURE_ALONE:
+                    source = "picture"
                 self.known.setdefault(source, text)
+        elif kind in ("attachment", "queue-operation"):
+            for role, text in record.queued or record.voices():
+                if role == "user" and one_line(text):
+                    self.known.setdefault("queued", one_line(text))
         elif kind not in _TALK:
             title = record.title
             if title is not None:
                 self.known[title.source] = title.text
             if record.summary is not None:
-                self._take_summary(record.summary, is_above)
+                self._take_summary(record.summary)
+        self.settle(record)
+        return is_prompt
+
+    def settle(self, record):
+        """Learn whether a summary is about a record, in whatever order they stand."""
         waiting = self.known.get("waiting")
         if waiting and record.uuid in waiting:
             self._settle(waiting.pop(record.uuid))
 
-    def _take_summary(self, summary, is_above):
+    def _take_summary(self, summary):
         # The last one that is about this transcript counts, wherever that stands.
         number = self.known["summaries"] = self.known.get("summaries", 0) + 1
-        if is_above and is_above(summary.uuid):
+        if self._is_above and self._is_above(summary.uuid):
             self._settle([number, summary.text])
             return
         waiting = self.known.setdefault("waiting", {})
@@ -1036,7 +1108,7 @@ class Titles:
         found["summary"] = self.known.get("summary", [0, ""])[1]
         for source in _TITLE_SOURCES:
             if found.get(source):
-                return Title(source, found[source])
+                return Title(_SHOWN_AS.get(source, source), found[source])
         return None
 
 
@@ -1048,7 +1120,7 @@ def given_title(open_blocks, beside=""):
     """What a session was called, "" if nobody and nothing gave it a name.
 
     That is the best of its Titles but for what a person typed. Few of its lines are
-    parsed: those that name it, and those that a summary before them is about.
+    parsed: those that name it, and those that a summary is about.
     open_blocks: a function that gives the blocks of its transcript from their start.
     beside: as in Titles.best().
     """
@@ -1057,6 +1129,11 @@ def given_title(open_blocks, beside=""):
         if _may_name(line, titles):
             for record in load(line).records:
                 titles.take(record)
+    if titles.known.get("waiting"):     # it may be about what stands above it
+        for line in _short_lines(open_blocks()):
+            if titles.awaits(_UUID.findall(line)):
+                for record in load(line).records:
+                    titles.settle(record)
     title = titles.best(beside)
     if title is None or title.source in _SOURCES.values():
         return ""
@@ -1141,10 +1218,13 @@ class Lineage:
     def take(self, record):
         """Learn from the next record."""
         known = self.known
+        fields = record.fields
         if record.uuid:
-            self._take_parent(record)
-            if record.type in ("user", "assistant"):
-                known.setdefault("first_uuid", record.uuid[:36])
+            is_copy = "forkedFrom" in fields or "requestSessionId" in fields
+            if is_copy or "own" not in known:       # as hardly any
+                self._take_parent(record)
+            if "first_uuid" not in known and record.type in _MESSAGES:
+                known["first_uuid"] = record.uuid[:36]
         if record.type in _TALK:
             if known.get("ended_by_model"):
                 self._take_talk_after_end(record)
@@ -1158,7 +1238,7 @@ class Lineage:
 
     def _take_talk_after_end(self, record):
         # It is no end if a person asks, and the model answers.
-        if any(source == "prompt" for source, _ in record.prompts()):
+        if "prompt" in dict(record.prompts()):
             self.known["asked_since"] = True
         elif record.model and record.is_message and "asked_since" in self.known:
             del self.known["ended_by_model"]
@@ -1169,10 +1249,6 @@ class Lineage:
         # fork says may be inherited, and names its grandparent then. Older versions
         # began with records of the session before.
         known = self.known
-        fields = record.fields
-        is_copy = "forkedFrom" in fields or "requestSessionId" in fields
-        if known.get("own") and not is_copy:
-            return                  # as nearly all
         asker = record.requested_by
         if asker and record.type == "assistant" and self._is_other(asker):
             self._note(asker, "request")
@@ -1195,14 +1271,15 @@ class Lineage:
 
 # --- times ----------------------------------------------------------------------------
 
-_TIME = re.compile(
+# Few need it: it is compiled when one does.
+_TIME = (
     r"(\d{4}-\d\d-\d\d)"
-    r"(?:[T ](\d\d:\d\d)(?::(\d\d)(?:[.,](\d{1,9}))?)?\s*(Z|[+-]\d\d:?\d\d)?)?",
-    re.ASCII,
+    r"(?:[T ](\d\d:\d\d)(?::(\d\d)(?:[.,](\d{1,9}))?)?\s*(Z|[+-]\d\d:?\d\d)?)?"
 )
 # As nearly all are, and as they shall be: for this a look is enough.
 _USUAL_TIME = re.compile(
-    r"(?!0000)\d{4}-(?:0[1-9]|1[0-2])-(?:0[1-9]|1\d|2[0-8])"
+    r"(?!0000)\d{4}-(?:(?:0[1-9]|1[0-2])-(?:0[1-9]|1\d|2[0-8])"
+    r"|(?:0[13-9]|1[0-2])-(?:29|30)|(?:0[13578]|1[02])-31)"
     r"T(?:[01]\d|2[0-3]):[0-5]\d:[0-5]\d\.\d{3}Z",
     re.ASCII,
 )
@@ -1232,7 +1309,7 @@ def _thousandths_of(text):
     """Milliseconds since 1970 of a date or time, None if it is none."""
     from datetime import datetime
 
-    match = _TIME.fullmatch(text)
+    match = re.fullmatch(_TIME, text, re.ASCII)
     if match is None:
         return _thousandths_of_mail(text)
     day, minute, second, fraction, zone = match.groups()

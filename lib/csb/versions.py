@@ -54,7 +54,7 @@ class History(StoredSessions):
         None if there is none, or several: these are different conversations.
         """
         if self._moves is None:
-            self._moves = Moves(self.held, self.objects, self.root)
+            self._moves = Moves(self.held, self.objects, self.root, self.sessions)
         path = self._moves.home(session_id)
         return path and project_of(path)
 
