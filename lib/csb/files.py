@@ -319,41 +319,6 @@ def make_dirs(path):
     sync(parent)
 
 
-# --- at the same time -----------------------------------------------------------------
-
-
-class Beside:
-    """A function at work in a thread of its own, which ends with us.
-
-        reading = Beside(is_sound, path)
-        ...
-        if reading.result(): ...
-    """
-
-    def __init__(self, work, *words):
-        from threading import Thread
-
-        self._work = work
-        self._words = words
-        self._found = None
-        self._error = None
-        self._thread = Thread(target=self._run, daemon=True)
-        self._thread.start()
-
-    def _run(self):
-        try:
-            self._found = self._work(*self._words)
-        except BaseException as error:
-            self._error = error
-
-    def result(self):
-        """What it has found, or raised, once it is done."""
-        self._thread.join()
-        if self._error:
-            raise self._error
-        return self._found
-
-
 # --- locks ----------------------------------------------------------------------------
 
 

@@ -39,7 +39,6 @@ from csb import Error, encode, why
 from csb.files import (
     BLOCK,
     TEMPORARY,
-    Beside,
     Changed,
     StableFile,
     make_dirs,
@@ -453,7 +452,6 @@ class Text:
         self.digest = blob_hash(self.size)
         self._start_id, self._start_size = start or ("", 0)
         self._start_digest = blob_hash(self._start_size)
-        self._hashing = Beside(self._start_digest.update, b"")
         file.file.seek(0)
         self.pieces = self._pieces(file)
 
@@ -461,10 +459,7 @@ class Text:
         """Yield the bytes in pieces, of which one ends where the start does."""
         for block in file.blocks(self.digest):
             rest = max(0, self._start_size - self.at)
-            if rest:
-                # While this goes on, the next block comes to the other digest.
-                self._hashing.result()
-                self._hashing = Beside(self._start_digest.update, block[:rest])
+            self._start_digest.update(block[:rest])
             for piece in (block[:rest], block[rest:]):
                 if piece:
                     self.at += len(piece)
@@ -480,7 +475,6 @@ class Text:
 
     def has_start(self):
         """Does the file, which was read so far, begin with that version?"""
-        self._hashing.result()
         return self._start_digest.hexdigest() == self._start_id
 
 
@@ -685,7 +679,6 @@ def _go_on(folder, keys, file, text, base, packs):
             pass
         if os.path.exists(base.path + ".idx"):
             return True
-    reading = Beside(is_sound, base.path)
     try:
         _write_next(folder, keys[0], text, base.versions, base)
     except DamagedPack:
@@ -694,7 +687,7 @@ def _go_on(folder, keys, file, text, base, packs):
         anew = Text(file, base.newest)
         _write_next(folder, keys[0], anew, base.versions)
         text.digest = anew.digest
-    if reading.result():
+    if is_sound(base.path):
         _drop_older(folder, keys, base, packs)
     else:
         # git asks the newest pack first.
