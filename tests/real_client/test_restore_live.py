@@ -320,7 +320,8 @@ def test_a_torn_last_line(client, cut, words, tell):
     remove(client, footprint(client, session))
     files, said = restore(client, f"{words} {session}")
     [file] = [file for file in files if file["path"].endswith(f"{session}.jsonl")]
-    assert file.get("repaired" if words else "torn") is True
+    assert file.get("repaired", False) == bool(words)
+    assert file.get("torn", False) == (not words and cut > 1), "a whole record is not torn"
     assert path.read_bytes() == torn + b"\n" * bool(words) and bool(words) == bool(said)
     client.resume(session, "and the other is NUMBAT")
     assert cut > 1 and client.before or "OKAPI" in client.known()
