@@ -61,6 +61,7 @@ SESSION_TABLE = (
 # The commit of the store up to which all of its sessions are known.
 HEARD_TABLE = "CREATE TABLE heard (commit_id)"
 INDEX_TABLES = [SESSION_TABLE, HEARD_TABLE]
+INDEX_NAME = "session-backup.db"        # in CSB_HOME
 INDEX_VERSION = 0x63736207      # the last byte counts
 OTHER_VERSION = "not an index of this version"
 
@@ -83,7 +84,7 @@ def wait_for_csb():
 def index_path(args):
     """Where the index lies, or would lie."""
     wait_for_csb()
-    return os.path.join(csb_home(args), "session-backup.db")
+    return os.path.join(csb_home(args), INDEX_NAME)
 
 
 # --- the command line of who lists sessions -------------------------------------------
@@ -181,7 +182,10 @@ def require_index(args):
 
 
 def has_backup(args):
-    """May there be a store, from which an index can be made, also if it is away?"""
+    """May there be a store, from which an index can be made, also if it is away?
+
+    The places alone are looked at: git is not asked whether one of them is sound.
+    """
     if args.git_dir or os.environ.get("CSB_GIT_DIR"):
         return True
     usual = os.path.join(csb_home(args), "git")
