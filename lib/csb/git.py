@@ -57,9 +57,10 @@ JOURNAL = ".csb/changes.jsonl"
 
 # What git never checks out, on any system, and newer ones do not even store: .git as
 # HFS+ and NTFS understand it, and a link in the place of .gitmodules.
-_NEVER = re.compile(r"(\.git|git~1)[ .]*(:.*)?", re.I | re.S)
-_NEVER_A_LINK = re.compile(r"(\.gitmodules|gi\w+~\d+)[ .]*(:.*)?", re.I | re.S)
-_UNSEEN = re.compile("[\u200c-\u200f\u202a-\u202e\u206a-\u206f\ufeff]")
+_NEVER = r"(?is)(\.git|git~1)[ .]*(:.*)?"
+_NEVER_A_LINK = r"(?is)(\.gitmodules|gi\w+~\d+)[ .]*(:.*)?"
+# Some file systems pass over these, so that .g<one of them>it is .git.
+UNSEEN = "[\u200c-\u200f\u202a-\u202e\u206a-\u206f\ufeff]"
 REFUSED_NAME = "has a name that git refuses"
 
 # As subprocess has them, which takes 4 to 9 ms: not every tool does start git.
@@ -151,8 +152,10 @@ def git_refuses(name, is_link=False):
     """Would git refuse a file, directory or link with this name?"""
     if name.isascii() and "gi" not in name.lower():
         return False                # as nearly all
-    for part in _UNSEEN.sub("", name).split("\\"):
-        if _NEVER.fullmatch(part) or is_link and _NEVER_A_LINK.fullmatch(part):
+    for part in re.sub(UNSEEN, "", name).split("\\"):
+        if re.fullmatch(_NEVER, part):
+            return True
+        if is_link and re.fullmatch(_NEVER_A_LINK, part):
             return True
     return False
 
