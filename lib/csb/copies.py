@@ -32,10 +32,10 @@ from csb.session import (
 # and those of them that were just moved; others where it is on disk, and says more.
 Homes = namedtuple("Homes", "projects gave_way moved others")
 
-# A copy of a session: a transcript in a project. is_there: is it on disk? went: when
-# the store learned that it is gone, minus so many commits; 1 if it has not. age: how
-# many commits came since it changed. size: in bytes. lines: its CopyLines, None if it
-# cannot be read, or is not to be.
+# A copy of a session: a transcript in a project. is_there: is it on disk? age: how many
+# commits came since it changed, or went. went: the later, the more: -age if the store
+# knows that it is gone, else 1. size: in bytes. lines: its CopyLines, None if it cannot
+# be read, or is not to be.
 Copy = namedtuple("Copy", "project path is_there is_stored went age size lines")
 
 # What a transcript consists of, as sets of hashes: its messages, by their uuids or by

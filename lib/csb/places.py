@@ -143,18 +143,15 @@ def check_absent(path):
         os.stat(head)
     except (FileNotFoundError, NotADirectoryError):
         if os.path.isdir(os.path.join(path, "objects")):
-            text = f"cannot use the store '{path}': its HEAD is gone, "
-            raise Error(f"{text}{bring_back(head)}", ABSENT) from None
+            import shlex
+
+            raise Error(
+                f"cannot use the store '{path}': its HEAD is gone, echo ref: "
+                f"refs/heads/main >{shlex.quote(head)} brings it back", ABSENT
+            ) from None
     except OSError as error:
         text = f"cannot read the store '{path}': {why(error)}"
         raise Error(text, ABSENT) from None
-
-
-def bring_back(head):
-    """What to type if the HEAD of a store of ours is lost, or damaged."""
-    import shlex
-
-    return f"echo ref: refs/heads/main >{shlex.quote(head)} brings it back"
 
 
 def named_store(args):

@@ -1238,7 +1238,7 @@ class Lineage:
 
     def _take_talk_after_end(self, record):
         # It is no end if a person asks, and the model answers.
-        if "prompt" in dict(record.prompts()):
+        if any(source == "prompt" for source, _ in record.prompts()):
             self.known["asked_since"] = True
         elif record.model and record.is_message and "asked_since" in self.known:
             del self.known["ended_by_model"]
