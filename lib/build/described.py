@@ -54,19 +54,6 @@ def _record_line(text):
     return Said(way, kinds, f"{first}\n{others}".rstrip())
 
 
-def constants_of(path, *names):
-    """Values that stand in the text of a tool, in the order of their names."""
-    with open(path, encoding="utf-8") as file:
-        tree = ast.parse(file.read(), path)
-    found = {}
-    for part in tree.body:
-        if isinstance(part, ast.Assign) and isinstance(part.targets[0], ast.Name):
-            name = part.targets[0].id
-            if name in names:
-                found[name] = ast.literal_eval(part.value)
-    return [found[name] for name in names]
-
-
 def options_of(path):
     """The parser that a tool has made by the time it reads its command line.
 
@@ -95,14 +82,3 @@ def options_of(path):
 
 def _stop(parser, *words):
     raise Found(parser)
-
-
-def values_of(option):
-    """What stands behind an option, or in the place of an operand; "" for nothing."""
-    if option.option_strings and option.nargs == 0:
-        return ""
-    if option.metavar:
-        return option.metavar
-    if option.choices:
-        return "{" + ",".join(option.choices) + "}"
-    return option.dest.upper()
