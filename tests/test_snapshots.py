@@ -259,7 +259,7 @@ def check_sidecar(path, source):
     assert [line[:14] for line in lines] == [
         b"raw_sha256:   ", b"gz_sha256:    ", b"snapshot_at:  ", b"source_path:  ", b""]
     assert not re.search(rb"[\x00-\x1f\x7f]", b"".join(lines))
-    assert (b"/new\\nline.jsonl" in lines[3]) == (b"\n" in source)
+    assert (b"/new\\0012line.jsonl" in lines[3]) == (b"\n" in source)
     line = """printf '%b.' "$(sed -n 's/^source_path:  //p' "$P")" """
     assert subprocess.run(["bash", "-c", line], env={"P": path, "PATH": "/usr/bin:/bin"},
                           capture_output=True, check=True).stdout == source + b"."
