@@ -13,6 +13,7 @@ import re
 import sys
 import time
 from collections import namedtuple
+from contextlib import contextmanager
 
 from csb import ABSENT, FAILED, MISUSE, Error, emit, operands, utc, utc_ns, warn, why
 from csb.files import (
@@ -199,15 +200,11 @@ class Shelf:
             new = self._next(base, taken)
         else:
             self.prepare()
-            aside = temporary_in(self.folder)
-            try:
+            with aside_in(self.folder) as aside:
                 taken, facts = self._write_settled(source, aside)
                 new = self._next(base, taken)
                 new, more = self._place(new, aside, source, facts)
                 facts |= more
-                sync(self.folder)
-            finally:
-                remove_file(aside)
         self.ours.add(new)
         return {
             "kind": "snapshot",
@@ -357,7 +354,12 @@ class Shelf:
                 raise Error(f"another file is at '{target}' (--force replaces it)")
             if self.args.dry_run:
                 return {"result": result}
-            self._write_proven(target, path, raw)
+            make_dirs(self.folder)
+            with aside_in(self.folder) as aside:
+                write_new(aside, self.unpacked(path))
+                check_same(file_blocks(aside), raw)
+                give_name = os.replace if self.args.force else os.link
+                give_name(aside, target)
         now = os.stat(target)
         return {
             "size": now.st_size,
@@ -366,19 +368,19 @@ class Shelf:
             "result": result,
         }
 
-    def _write_proven(self, target, path, raw):
-        """Write a file aside, read it back, and only then give it its name."""
-        folder = os.path.dirname(target)
-        make_dirs(folder)
-        aside = temporary_in(folder)
-        try:
-            write_new(aside, self.unpacked(path))
-            check_same(file_blocks(aside), raw)
-            give_name = os.replace if self.args.force else os.link
-            give_name(aside, target)
-            sync(folder)
-        finally:
-            remove_file(aside)
+
+@contextmanager
+def aside_in(folder):
+    """The path of a file that is written, read back, and named by who uses it.
+
+    At the end the names in the folder are durable, and this one is gone.
+    """
+    path = temporary_in(folder)
+    try:
+        yield path
+        sync(folder)
+    finally:
+        remove_file(path)
 
 
 def below_git_root(*parts):
