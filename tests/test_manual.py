@@ -313,7 +313,7 @@ def typed(line, shells, home, until):
     ("csb-list --exp", "csb-list --expiring "), ("csb help ver", "verify "),
     ("csb list --to", "list --top "), ("csb-log --tools b", "--tools brief "),
     ("csb li", "csb list "), ("csb gc --", "--wait"), ("csb config int", "interval "),
-    ("csb show ", "000000000000 ")])
+    ("csb show 3f4a9b10-0000-4000-8000-000000000000", "000000000000 ")])
 @pytest.mark.few(4)
 def test_zsh_completes(sh, shells, home, backed_up, line, until):
     needs("zsh")
