@@ -74,35 +74,34 @@ class Masker:
         self.line += text.count("\n")
         self.write(text.encode("latin-1"))
 
+    def finding(self, text, done, secret, session_id, path):
+        """The record of what found() takes.
 
-def finding_record(masker, text, done, secret, session_id, path):
-    """The record of what Masker.found() takes.
+        session_id, path: whose and which file it is, or None.
+        """
+        start = text.rfind("\n", 0, secret.start) + 1
+        end = text.find("\n", secret.end)
+        if end < 0:
+            end = len(text)
+        pointer = None
+        if end - start <= PARSED_LINE:
+            line = text[start:secret.start] + _HERE + text[secret.end:end]
+            pointer, own_id = _place_in_json(utf_8(line))
+            session_id = session_id or own_id
+        before = utf_8(text[max(start, done):secret.start]).rpartition('"')[2]
 
-    session_id, path: whose and which file it is, or None.
-    """
-    start = text.rfind("\n", 0, secret.start) + 1
-    end = text.find("\n", secret.end)
-    if end < 0:
-        end = len(text)
-    pointer = None
-    if end - start <= PARSED_LINE:
-        line = text[start:secret.start] + _HERE + text[secret.end:end]
-        pointer, own_id = _place_in_json(utf_8(line))
-        session_id = session_id or own_id
-    before = utf_8(text[max(start, done):secret.start]).rpartition('"')[2]
-
-    record = {"kind": "finding"}
-    if session_id:
-        record["session_id"] = session_id
-    if path:
-        record["path"] = path
-    record["line"] = masker.line
-    # A name on the way to it may be a secret, too.
-    if pointer and not any(secrets_in(pointer)):
-        record["pointer"] = pointer
-    record["what"] = secret.kind
-    record["preview"] = re.sub(r"\s+", " ", before[-PREVIEW:]) + secret.mark
-    return record
+        record = {"kind": "finding"}
+        if session_id:
+            record["session_id"] = session_id
+        if path:
+            record["path"] = path
+        record["line"] = self.line
+        # A name on the way to it may be a secret, too.
+        if pointer and not any(secrets_in(pointer)):
+            record["pointer"] = pointer
+        record["what"] = secret.kind
+        record["preview"] = re.sub(r"\s+", " ", before[-PREVIEW:]) + secret.mark
+        return record
 
 
 def utf_8(text):
