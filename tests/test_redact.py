@@ -231,6 +231,23 @@ def test_escapes_of_json(sh):
             assert json.loads(redact(sh, data)) == {"a": "x://anna:[REDACTED:password]@host\n"}
 
 
+def test_json_stays_json(sh, seeded):
+    """Whatever stands before and behind a secret, in strings and in lists of lines."""
+    parts = ["-----BEGIN RSA PRIVATE KEY-----", "-----END RSA PRIVATE KEY-----", "\n", '"', "\\",
+             some(64, ALNUM + "+/"), AWS, GITHUB, "AKIAQ3EGQ2BCLZ6IUB5X", "see ", "\u00e9", ",", "-",
+             "--", "https://a:b1c2@host", f"Authorization: Bearer {some(20)}"]
+
+    def text():
+        return "".join(seeded.choices(parts, k=seeded.randrange(9)))
+    data = b""
+    for _ in range(500):
+        rows = [seeded.choice("+- ") + row for row in key_block().split("\n")]
+        data += dump({"type": "user", "m": [text(), {"a": text()}], "b": {"lines": rows[:9]},
+                      "n": [text() for _ in range(4)]}, ensure_ascii=seeded.random() < 0.5)
+    lines = redact(sh, data).splitlines()
+    assert len(lines) == 500 and {json.loads(one)["type"] for one in lines} == {"user"}
+
+
 @pytest.mark.few(2)
 @pytest.mark.parametrize("before", ["-", "+", "> ", "--", "\x1b[31m-"])
 def test_a_key_in_a_diff(sh, before):

@@ -151,7 +151,8 @@ SHAPES = [
           |
             # Or as far as lines of base64 go, if the end was cut off: in a text, or in
             # a list of strings.
-            (?: [A-Za-z0-9+/=\s\\]
+            (?: [A-Za-z0-9+/=\s]
+              | \\+ [nrt\s]
               | "\s*,\s*" (?! [^"]* " \s* : )
               | (?<= [\s"n] ) - (?!-)
             ){40,16000}
@@ -181,7 +182,7 @@ SHAPES = [
 # The other half of an AWS key often stands near its id, with no word before it. Forty
 # hex digits are a commit.
 LONE_SECRET_KEY = re.compile(
-    r"(?:(?<![A-Za-z0-9/+=])|(?<=\\[nrt]))(?![0-9a-f]{40})"
+    r"(?:(?<![A-Za-z0-9/+=\\])|(?<=\\[nrt]))(?![0-9a-f]{40})"
     "[A-Za-z0-9/+]{40}(?![A-Za-z0-9/+=])"
 )
 NEAR_KEY_ID = 300                          # characters after the id
