@@ -343,6 +343,8 @@ def test_make_installs_and_takes_out_again(sh, tmp_path):
         *(f"share/bash-completion/completions/{tool}" for tool in tools),
         "share/man/man7/csb-records.7",
         "share/zsh/site-functions/_csb"}
+    line = f"env -i PATH=/usr/bin:/bin '{there}/opt/c/bin/csb-gc' --version"
+    assert sh(line, cwd="/").ok().out.startswith("csb-gc ")
     share = there / "opt/c/share"
     assert (share / "man/man1/csb-gc.1").stat().st_mode & 0o777 == 0o644
     assert os.readlink(share / "bash-completion/completions/csb-gc") == "csb"
@@ -369,5 +371,7 @@ def test_make_installs_and_takes_out_again(sh, tmp_path):
         assert expected in said.splitlines()[2], said
     sh(plain_make + "uninstall", cwd=house).ok()
     (share / "man/man1/other.1").touch()
+    (there / "opt/c/bin/other").touch()
     sh(make + "uninstall", cwd=house).ok()
-    assert [file for _, _, names in os.walk(there) for file in names] == ["other.1"]
+    left = [file for _, _, names in os.walk(there) for file in names]
+    assert sorted(left) == ["other", "other.1"]

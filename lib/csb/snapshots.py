@@ -110,32 +110,22 @@ class Shelf:
     # The command line.
 
     def parse_options(self, options):
+        add = options.add_argument
         one = options.add_mutually_exclusive_group()
         one.add_argument(
             "files", metavar="FILE", nargs="*", default=[], help="like --source FILE"
         )
-        one.add_argument(
-            "--source", metavar="FILE", action="append",
-            help="make a snapshot of this file",
-        )
-        one.add_argument(
-            "--restore", metavar="FILE", action="append",
-            help="bring back this snapshot",
-        )
-        options.add_argument(
-            "--dest-dir", "--target-dir", metavar="DIR", dest="folder",
-            help=f"instead of the usual directory (--restore: {self.restored_to})",
-        )
-        options.add_argument(
-            "--retain", metavar="N", type=int, default=self.retain,
-            help=f"keep N of each file ({self.retain}; 0: all)",
-        )
-        options.add_argument(
-            "--force", action="store_true", help="restore over another file"
-        )
-        options.add_argument(
-            "--dry-run", action="store_true", help="only say what would be done"
-        )
+        for option, meaning in (
+            ("--source", "make a snapshot of this file"),
+            ("--restore", "bring back this snapshot"),
+        ):
+            one.add_argument(option, metavar="FILE", action="append", help=meaning)
+        usual = f"instead of the usual directory (--restore: {self.restored_to})"
+        add("--dest-dir", "--target-dir", metavar="DIR", dest="folder", help=usual)
+        number = f"keep N of each file ({self.retain}; 0: all)"
+        add("--retain", metavar="N", type=int, default=self.retain, help=number)
+        add("--force", action="store_true", help="restore over another file")
+        add("--dry-run", action="store_true", help="only say what would be done")
         args = options.parse_args()
         if args.retain < 0:
             options.error("N is less than 0")
