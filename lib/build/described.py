@@ -20,10 +20,6 @@ READERS = ("parse_args", "parse_known_args", "parse_intermixed_args")
 class Found(BaseException):
     """Carries the options of a tool out of it: nothing there catches this."""
 
-    def __init__(self, options):
-        super().__init__()
-        self.options = options
-
 
 def manual_of(path):
     """The docstring of a tool, as it stands there."""
@@ -72,9 +68,10 @@ def options_of(path):
     try:
         runpy.run_path(path, run_name="__main__")
     except Found as found:
+        options, = found.args
         # The helper is loaded once, and took its name from the first tool.
-        found.options.prog = name
-        return found.options
+        options.prog = name
+        return options
     except SystemExit:
         pass
     raise Error(f"cannot find the options of '{path}': it looks at no command line")
