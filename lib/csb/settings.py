@@ -8,9 +8,21 @@ import re
 
 from csb import Error, why
 from csb.files import StableFile, remove_file, replace_file
-from csb.places import SETTINGS_LIMIT
+from csb.places import SETTINGS_LIMIT, claude_dir
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+
+
+def settings_path(args):
+    """settings.json of the Claude directory, or what a link there leads to; Error if
+    there is no such directory."""
+    folder = claude_dir(args)
+    if not os.path.isdir(folder):
+        raise Error(
+            f"cannot find the Claude directory '{folder}': is Claude Code installed? "
+            "(--claude-dir names another place)"
+        )
+    return os.path.realpath(os.path.join(folder, "settings.json"))
 
 
 def read_settings(path):

@@ -68,6 +68,21 @@ def complaint(name, status, said):
     return text
 
 
+# lines: what it has printed. said: what it complained of, as complaint() says it.
+Ran = namedtuple("Ran", "status lines said")
+
+
+def run_tool(args, name, *options):
+    """Run a tool of ours on our places, to its end: Ran."""
+    from subprocess import DEVNULL, run
+
+    (path,) = find_tools(name)
+    words = [*command_of(path), *place_words(args), *options]
+    done = run(words, stdin=DEVNULL, capture_output=True)
+    said = complaint(name, done.returncode, os.fsdecode(done.stderr))
+    return Ran(done.returncode, done.stdout.splitlines(), said)
+
+
 def start_indexing(places, errors, env):
     """Start csb-index, which brings the index up to date: a process.
 
