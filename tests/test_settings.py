@@ -214,7 +214,7 @@ def test_what_has_another_shape_is_not_touched(home, path, setup, wiring, text, 
     path.write_bytes(text)
     with pytest.raises(setup.Error) as error:
         wiring().install(90)
-    assert str(path) in str(error.value) and reason in str(error.value)
+    assert path.name in str(error.value) and reason in str(error.value)
     assert path.read_bytes() == text and os.listdir(home.claude) == ["settings.json"]
     assert not kept(home)
     try:
@@ -305,6 +305,16 @@ def test_what_else_a_person_runs_stays(path, wiring, command):
     assert not wiring().by_hand(json.loads(path.read_text()))
     wiring().install(None)
     assert commands(json.loads(path.read_text()))["PreCompact"] == [command, wiring().command]
+
+
+def test_a_hook_that_a_person_adds_afterwards_stays(path, wiring):
+    path.write_text("{}")
+    wiring().install(None)
+    values = json.loads(path.read_text())
+    values["hooks"]["PreCompact"].append(group("csb backup --quiet"))
+    path.write_text(json.dumps(values))
+    assert wiring().remove() is False
+    assert commands(json.loads(path.read_text())) == {"PreCompact": ["csb backup --quiet"]}
 
 
 def test_a_hook_for_the_usual_store_stays_beside_another_one(path, wiring):
