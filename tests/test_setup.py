@@ -250,7 +250,7 @@ def test_the_plugin_is_there(sh, machine):
     machine.settings.write_text('{"enabledPlugins": {"csb@csb-tools": true}}')
     done = sh("csb-setup --yes")
     assert done.rc == 0 and marks(done)[1][0] == "ok" and not hooks(machine)
-    assert "the plugin csb@csb-tools brings them" in done.out
+    assert "leave the hooks to the plugin csb@csb-tools" in done.out
     assert "claude plugin uninstall" in sh("csb-setup --undo").out
 
 
