@@ -133,11 +133,11 @@ KINDS = [
      "refused   id_rsa: a key\nThe next backup stores no file.\n"),
     ({"kind": "snapshot", "path": "b.gz", "source": "a", "size": 999, "snapshot_at": LONG_AGO,
       "purged": ["c", "d"], "dry_run": False},
-     "snapshot: a  999 bytes  3 Feb 2001          2 purged  b.gz\n"),
+     "snapshot: a          999 bytes  3 Feb 2001  c, d purged  b.gz\n"),
     ({"kind": "version", "path": "p", "commit": COMMIT, "at": LONG_AGO, "size": 5,
       "change": "new"}, "p\n   1  3 Feb 2001          5 bytes  a1b2c3d4  new\n"),
     ({"kind": "store", "path": "/s", "ref": "refs/heads/main", "claude_dir": "/c"},
-     "store: refs/heads/main  /c  /s\n"),
+     "store: refs/heads/main  /c         /s\n"),
     ({"kind": "gc", "path": "/s", "loose": 1, "packs": 3, "folded": 0, "bytes_before": 2000,
       "bytes_after": 1000, "dry_run": False},
      "Packed 1 small object and 3 packs: 1.0 KB, was 2.0 KB.\n"),
@@ -148,21 +148,21 @@ KINDS = [
     ({"kind": "push", "remote": "nas:x", "branch": "main", "commits": 0, "files": 0},
      "Nothing new: nas:x has it all.\n"),
     ({"kind": "finding", "session_id": ID, "path": "p/x.jsonl", "line": 7, "what": "aws-key",
-      "preview": "k=[..]"}, "finding: 7 line  aws-key  k=[..]  p/x.jsonl\n"),
+      "preview": "k=[..]"}, "finding: 7 line     aws-key    k=[..]     p/x.jsonl\n"),
     ({"kind": "timer", "timer": "cron", "installed": True, "running": False, "interval": 15,
       "last_success": LONG_AGO},
      "  timer        cron\n  installed    yes\n  running      no\n"
-     "  interval     every 15 minutes\n  last success LONG AGO, 3 Feb 2001\n"),
+     "  interval     every 15 minutes\n  last success 3 Feb 2001\n"),
     ({"kind": "backup", "at": LONG_AGO, "event": "timer", "outcome": "ok", "seconds": 0.31,
-      "bytes": 2000}, "backup: 3 Feb 2001       timer  ok  0.31 seconds     2.0 KB\n"),
+      "bytes": 2000}, "backup: 3 Feb 2001  timer      ok         0.31 seconds  2.0 KB\n"),
     ({"kind": "setting", "key": "interval", "value": 15, "from": "default", "meaning": "minutes"},
      "interval  15\n    minutes\n"),
     ({"kind": "setting", "key": "refuse", "value": ["a", "b"], "from": "file"},
      "refuse  a, b (from file)\n"),
     ({"kind": "end", "root": "/x", "count": 3, "complete": True}, ""),
     ({"kind": "nobody knows", "a": [1, {"b": None}], "c": "d"},
-     "nobody knows: 2 a  d\n"),
-    ({}, "record:\n"), ({"kind": ["x"]}, "x:\n"), ({"cwd": "/x", "ok": True}, "record: /x  ok\n"),
+     "nobody knows: 2 a        d\n"),
+    ({}, "record:\n"), ({"kind": ["x"]}, "x:\n"), ({"cwd": "/x", "ok": True}, "record: /x         ok\n"),
     ({"kind": "refused", "path": "a\n\x1b[2J\udcff\x9b", "reason": "x"},
      "refused   a\\n\\x1b[2J\\udcff\\x9b: x\nThe next backup stores no file.\n")]
 
@@ -193,8 +193,7 @@ def test_versions_stand_below_what_they_are_versions_of(sh):
                version(size=10, change="new"), version(path="b", size=1, change="new")]
     assert sh("csb-fmt", lines(*records)).ok().out == """\
 projects/-x/3f4a9b10-0000-4000-8000-00000000c0de.jsonl
-  deleted 3 Feb 2001
-   1  3 Feb 2001           5.0 KB  a1b2c3d4  grew
+   1  3 Feb 2001           5.0 KB  a1b2c3d4  grew, deleted 3 Feb 2001
    2  3 Feb 2001           3.0 KB  a1b2c3d4  shrunk
    3  3 Feb 2001           4.0 KB  a1b2c3d4  revived
    4  3 Feb 2001         10 bytes  a1b2c3d4  new

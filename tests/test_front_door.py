@@ -64,7 +64,7 @@ def test_the_first_screen_begins_with_the_state_of_the_backup(sh, home, first_sc
     (home.claude / "settings.json").write_text("{}")
     assert state().startswith("Nothing is backed up: there is no store at")
     sh("csb backup").ok()
-    assert state() == "Backed up just now: 2 sessions, all of them."
+    assert state() == "Everything is backed up. The last backup was just now."
     write(home, 3)
     assert re.fullmatch(r"1 file \(.*\) is not in the store as on disk \(csb backup\)", state())
     sh("csb backup").ok()
@@ -79,12 +79,12 @@ def test_the_first_screen_begins_with_the_state_of_the_backup(sh, home, first_sc
     assert "deleted ones" not in sh("csb list --oneline; csb list --json; csb list question").ok().out
     assert sh("csb restore --deleted").rc == 0
     sh("csb backup").ok()
-    assert state() == "Backed up just now: 4 sessions, all of them."
+    assert state() == "Everything is backed up. The last backup was just now."
     assert "deleted ones" not in sh("csb list").ok().out
     shutil.rmtree(home.claude / "projects")
     assert "csb restore --deleted" in " ".join(first_screen().split()[:60])
     sh("csb backup --accept-deletions").ok()
-    assert state() == "Backed up just now.", "that is said already"
+    assert state() == "Everything is backed up. The last backup was just now.", "that is said already"
 
 
 @pytest.mark.logic

@@ -224,7 +224,7 @@ def test_a_generator_names_what_it_cannot_read(sh, home, tmp_path):
 LINES = [
     ("csb li", "list"), ("csb help ver", "verify"), ("csb session", "session_snapshot"),
     ("csb list --exp", "--expiring"), ("csb list --onel", "--oneline"), ("csb-list --onel", ""),
-    ("csb csb-list --exp", "--expiring"), ("csb log --onel", ""), ("csb backup -n", "-n"),
+    ("csb csb-list --exp", "--expiring"), ("csb log --onel", ""), ("csb scan -n", "-n"),
     ("csb-log --tools ", "none brief full"), ("csb-log --tools = b", "brief"),
     ("csb-log --tools =", "none brief full"), ("csb log --tools f", "full"),
     ("csb-list --expiring ", ""), ("csb-list par", ""), ("csb-list --no-such", ""),
