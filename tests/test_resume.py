@@ -500,7 +500,7 @@ def test_one_is_picked_from_the_last(sh, app, ran, home):
     make_some(app)
     rc, screen = pick(home, [b"2\n"])
     assert rc == 0 and ran()["args"] == ["--resume", name(10)]
-    titles = re.findall(r"^ ?(\d+)  .{15}  (talk \d+) ", screen, re.M)
+    titles = re.findall(r"^ ?(\d+)  .{16}  (talk \d+) ", screen, re.M)
     numbers = [13, *range(10, 1, -1)]
     expected = [(str(at), f"talk {number}") for at, number in enumerate(numbers, 1)]
     assert titles == expected and "~/code/app" in screen
