@@ -108,10 +108,7 @@ def test_help_has_every_tool(sh, tools):
         tool.removeprefix("csb-") for tool in names(tools)}, "tools that are not there"
 
 
-def test_help_on_records_and_statuses(sh):
-    out = sh("csb help records").ok().out
-    assert "\ncsb-find\n  record: out  session  session_id project root" in out
-    assert "\ncsb-history\n" in out and "mtime (with --files)\n" in out
+def test_help_on_statuses(sh):
     out = sh("csb help exit").ok().out
     assert re.findall(r"^  (\d+) ", out, re.M) == ["0", "1", "2", "3", "75", "130", "141"]
 
