@@ -2,7 +2,7 @@
 import re
 
 import pytest
-from conftest import at, line, lines, on_terminal, width
+from conftest import at, lines, on_terminal, width
 
 pytestmark = pytest.mark.logic
 
@@ -140,15 +140,6 @@ def test_titles_without_the_marks_of_markdown(sh):
     for record in (HIT, {"kind": "session", "session_id": ID}):
         out = sh("csb-fmt", lines({**record, "title": title})).ok().out
         assert out.startswith("Do this: The parser Why not?")
-
-
-def test_where_to_look_for_more(sh, put):
-    """In tool output, unless that was looked at."""
-    result = {"type": "tool_result", "tool_use_id": "t", "content": "it retries"}
-    put(1, line("retry it") + line(message={"role": "user", "content": [result]}, uuid="b"))
-    more = "More around each: -C 3."
-    assert sh("csb search it").ok().out.endswith(f"{more} In tool output too: --tools\n")
-    assert sh("csb search --tools it").ok().out.endswith(f"{more}\n")
 
 
 def test_where_a_session_was_found_by_its_title_or_folder(sh):
