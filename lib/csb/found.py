@@ -40,9 +40,8 @@ def common_record(root, project, session_id, path, size, mtime, sizes):
         "files": len(sizes),
         "bytes": sum(sizes),
     }
-    odd = odd_transcript_in(path)
-    if odd:
-        record["place"] = odd.place
+    if not transcript_in(path):
+        record["place"] = odd_transcript_in(path).place
     return record
 
 
@@ -174,7 +173,7 @@ class ProjectFolder:
 
     def _add_file(self, entry, path, owner):
         own = transcript_in(path)
-        odd = odd_transcript_in(path)
+        odd = None if own else odd_transcript_in(path)
         if own and self._is_wanted(*own):
             status = self.walk.file_stat(entry)
             if status and stat.S_ISREG(status.st_mode):
