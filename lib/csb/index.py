@@ -351,19 +351,16 @@ class Disk:
     def _is_listed(self, folder):
         """Can a folder be listed, or is it gone while the one above can be listed?"""
         if folder not in self._listed:
-            self._listed[folder] = self._can_list(folder)
+            may_be_away = os.path.islink(folder) or folder == self.projects
+            try:
+                is_listed = os.listdir(folder) != [] or not may_be_away
+            except (FileNotFoundError, NotADirectoryError):
+                above = os.path.dirname(folder)
+                is_listed = not may_be_away and self._is_listed(above)
+            except OSError:
+                is_listed = False
+            self._listed[folder] = is_listed
         return self._listed[folder]
-
-    def _can_list(self, folder):
-        try:
-            names = os.listdir(folder)
-        except (FileNotFoundError, NotADirectoryError):
-            if os.path.islink(folder) or folder == self.projects:
-                return False            # the disk behind it may be away
-            return self._is_listed(os.path.dirname(folder))
-        except OSError:
-            return False
-        return bool(names) or not os.path.islink(folder)
 
     def moved_to(self, row):
         """Where a SessionRow's session, which is gone, goes on: a path, or None.
