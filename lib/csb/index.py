@@ -105,8 +105,12 @@ def parse_words(options, name):
         at = words.index("--")
         behind = words[at + 1:]
         words = words[:at]
-    args = options.parse_intermixed_args(with_project(words))
-    getattr(args, name).extend(behind)
+    # It stops at the first words: those behind the next option are the rest.
+    args, rest = options.parse_known_args(with_project(words))
+    for word in rest:
+        if word.startswith("-"):
+            options.error(f"unrecognized arguments: {word}")
+    getattr(args, name).extend(rest + behind)
     return args
 
 
