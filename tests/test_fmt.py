@@ -251,10 +251,10 @@ SAME, DIFFERENT, DRY = ({"reason": "it is there"}, {"reason": "another file is t
      "Would restore 1 session: 2 files. Already there: 1 file. Different ones are there, and were "
      "left alone: 1 file. Refused: 1 file. Nothing was written."),
     ([file("restored"), file("restored", path="/h/tasks/"), file("refused", path="/h/y/")], 1,
-     "Restored 1 session: 1 file and 1 folder, each read back. Refused: 1 folder."),
+     "Restored 1 session: 2 files, each read back. Refused: 1 file."),
     ([file("restored", None)] * 2, 0, "Restored 2 files, each read back."),
     ([file("restored"), file("refused", None)], 1,
-     "Restored 1 session and other files: 1 file, each read back. Refused: 1 file."),
+     "Restored 1 session: 1 file, each read back. Refused: 1 file."),
     ([file("restored", session_id=number, path=number) for number in (7, [], None)], 0,
      "Restored 3 files, each read back.")])
 @pytest.mark.few(5)

@@ -9,8 +9,8 @@ import stat
 from csb import Error, utc, utc_ns, warn, why
 from csb.copies import lost_sessions
 from csb.files import has_nothing
-from csb.git import Objects, all_history, sizes_of
-from csb.held import Held, written_at
+from csb.git import sizes_of
+from csb.held import StoredSessions, written_at
 from csb.places import cleanup_days
 from csb.refused import Refused
 from csb.session import (
@@ -304,15 +304,16 @@ class LostSessions:
 
     def __init__(self, store, root):
         self.root = root
-        self.held = Held(all_history(store), wanted=is_in_projects)
+        self._stored = StoredSessions(store, root, wanted=is_in_projects)
+        self.held = self._stored.held
         self._store = store
-        self._objects = Objects(store)
+        self._objects = self._stored.objects
 
     def records(self):
         """Yield their records, sorted by project and id."""
         versions = {}           # {path: the version that counts}
         main = {}               # {path: its object}, of those whose fate is a session's
-        sessions = lost_sessions(self.held, self._objects, self.root)
+        sessions = lost_sessions(self._stored)
         for session in sessions:
             for path in files_of(session):
                 versions[path] = self.held.last(path)
