@@ -119,7 +119,7 @@ def test_damage_in_it_is_found(sh, any_old):
 def test_sessions_come_back(sh, home, any_old):
     """Those that are there, into a new place; the one that was deleted, into its own."""
     done = sh(f"csb-restore --target-dir ~/out {LARGE} {SMALL}")
-    assert done.rc == 0 and done.err.count("was moved to") == 2 * (any_old.case == "moved")
+    assert done.rc == 0 and not done.err
     wanted = {path: digest for path, digest in any_old.known["disk"].items()
               if LARGE in path or SMALL in path}
     assert {path: sha256(data) for path, data in on_disk(home.path / "out").items()} == wanted

@@ -37,10 +37,6 @@ Homes = namedtuple("Homes", "projects gave_way others")
 # they say, and its other lines. talks: is one a part of the conversation?
 CopySays = namedtuple("CopySays", "talks messages others")
 
-# A session of a project by its paths: the transcript or None, what lies below <id>/,
-# flat agent files. Where Claude Code does not look it is a transcript alone.
-Stored = namedtuple("Stored", "project session_id transcript beside agents")
-
 _LOST = Info("", "blob", 1 << 62)       # what is lost may have been the longest
 
 
@@ -233,7 +229,9 @@ class Copies:
         here = [copy for copy in standing if copy.is_stored]
         projects = sorted(copy.project for copy in here)
         others = [copy.project for copy in standing if not copy.is_stored]
-        if len(here) > 1 and not _come_together(here):
+        is_there = any(copy.is_there for copy in here)
+        went_together = len({copy.went for copy in here}) == 1 and not is_there
+        if len(here) > 1 and not went_together and not all(copy.file for copy in here):
             if asked not in projects:
                 raise Error(
                     f"session {session_id} is in several projects, and what was said "
@@ -294,16 +292,17 @@ class Copies:
         return found
 
 
-def _come_together(copies):
-    """Are all of these copies on disk, or all gone since one and the same backup?"""
-    if all(copy.file for copy in copies):
-        return True
-    if any(copy.is_there for copy in copies):
-        return False
-    return len({copy.went for copy in copies}) == 1
-
-
 # --- which sessions are gone ----------------------------------------------------------
+
+
+class Stored(namedtuple("Stored", "project session_id transcript beside agents")):
+    """A session of a project by its paths: the transcript or None, what lies below
+    <id>/, flat agent files. Where Claude Code does not look it is a transcript alone.
+    """
+
+    def main(self):
+        """The paths whose fate is that of the session."""
+        return [self.transcript] if self.transcript else self.beside + self.agents
 
 
 def lost_sessions(stored):
@@ -318,17 +317,15 @@ def lost_sessions(stored):
     lost = []
     for session_id in stored.sessions:
         for one in _in_projects(stored, session_id):
-            own = one.transcript
-            main = [own] if own else one.beside + one.agents
-            if not all(is_gone(root, path) for path in main):
-                continue
-            if not own or not copies.is_moved(session_id, own):
-                lost.append(one)
-    return sorted(lost, key=_by_project_and_id)
+            if all(is_gone(root, path) for path in one.main()):
+                own = one.transcript
+                if not own or not copies.is_moved(session_id, own):
+                    lost.append(one)
 
+    def key(session):
+        return session.project, session.session_id, session.transcript or ""
 
-def _by_project_and_id(session):
-    return session.project, session.session_id, session.transcript or ""
+    return sorted(lost, key=key)
 
 
 def _in_projects(stored, session_id):

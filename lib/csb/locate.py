@@ -13,6 +13,7 @@ import json
 import os
 import re
 from collections import namedtuple
+from itertools import chain
 
 from csb import ABSENT, FAILED, MISUSE, TOOL, Error, say, warn, why
 from csb.copies import Copies, pick_stored, those_that_say_most
@@ -23,6 +24,7 @@ from csb.places import claude_dir, existing_store
 from csb.reading import ReadLine, read_lines
 from csb.session import (
     agent_file_owner,
+    is_id,
     key_of,
     odd_transcript_in,
     odd_transcripts_on_disk,
@@ -79,7 +81,7 @@ class Finder:
             return self._store(then).find(word, project, record)
 
         path = ""               # on disk, else in the store, else what is left on disk
-        if not _odd_path_in(record, self.disk.root):
+        if not odd_transcript_in(_inner(record, self.disk.root)):
             path = self.disk.find(word, project)
         if path and _has_messages(self.disk.file(path)):
             return _found_at(self.disk, path, record)
@@ -138,7 +140,7 @@ def _found_at(files, path, record):
     folder = path.removesuffix(".jsonl")
     top, session_id = os.path.split(folder)
     project = os.path.basename(top)
-    odd = odd_transcript_in(_inner(path, record, files.root))
+    odd = odd_transcript_in(_inner({**record, "transcript_path": path}, files.root))
     if odd:
         project, session_id, _ = odd
     transcript = files.file(path)
@@ -174,15 +176,10 @@ def _found_at(files, path, record):
     return Found(found, transcript, agents, beside, output)
 
 
-def _inner(path, record, root):
-    """The path of a record below its Claude directory, or below root."""
+def _inner(record, root):
+    """The path of a record's transcript below its Claude directory, or below root."""
+    path = str(record.get("transcript_path") or "")
     return path.removeprefix(os.path.join(record.get("root") or root, ""))
-
-
-def _odd_path_in(record, root):
-    """The path, below its root, of a record's odd transcript, else None."""
-    path = _inner(str(record.get("transcript_path") or ""), record, root)
-    return path if odd_transcript_in(path) else None
 
 
 def _value_in(file):
@@ -265,18 +262,24 @@ class _Disk:
 
     def _listed(self):
         """{id: [paths]}. One where Claude Code does not look counts if there is no
-        other."""
+        other, and where one would be whose session has just a folder."""
+        import glob
+
+        on_disk = transcripts_on_disk(self.root)
         found = {}
-        for paths in transcripts_on_disk(self.root).values():
-            for path in paths:
-                _, session_id = transcript_in(path)
-                full = os.path.join(self.root, path)
-                found.setdefault(session_id, []).append(full)
+        for path in chain.from_iterable(on_disk.values()):
+            _, session_id = transcript_in(path)
+            found.setdefault(session_id, []).append(os.path.join(self.root, path))
         odd_ones = {}
         for path, odd in odd_transcripts_on_disk(self.root):
             full = os.path.join(self.root, path)
             odd_ones.setdefault(odd.session_id, []).append(full)
-        return {**odd_ones, **found}
+        left = {}
+        for path in glob.glob(f"{glob.escape(self.root)}/projects/*/*"):
+            name = os.path.basename(path)
+            if is_id(name) and key_of(name) not in on_disk:
+                left.setdefault(name, []).append(path + ".jsonl")
+        return {**left, **odd_ones, **found}
 
     def file(self, path):
         """The FoundFile at a path, None if there is none."""
@@ -323,8 +326,8 @@ class _Store(StoredSessions):
     def find(self, word, project, record):
         """The Found of the session that a word means; else Error."""
         session_id = pick_stored(word, self)
-        path = _odd_path_in(record, self.root)
-        if path not in self.held:
+        path = _inner(record, self.root)
+        if not odd_transcript_in(path) or path not in self.held:
             path = self._home(session_id, project)
         return _found_at(self, path, record)
 
