@@ -193,21 +193,20 @@ class Copies:
         self.on_disk = dict(on_disk)
         self._moved = {}        # {path: was it moved?}
 
-    def of(self, session_id, passed_over=()):
-        """The Copies of a session; in some projects the disk may be passed over."""
+    def of(self, session_id):
+        """The Copies of a session."""
         paths = self.stored.transcripts(session_id)
         files = {}
         for path in self.on_disk.get(key_of(session_id), ()):
             project = project_of(path)
-            if project not in passed_over:
-                paths.setdefault(project, path)
-                files[project] = join(self.target, path)
+            paths.setdefault(project, path)
+            files[project] = join(self.target, path)
         copies = []
         for project in sorted(paths):
             copies.append(Copy(self.stored, paths[project], files.get(project)))
         return copies
 
-    def homes(self, session_id, asked=None, chosen=None, passed_over=()):
+    def homes(self, session_id, asked=None, chosen=None):
         """The Homes of a session. Error if a person has to say which is meant.
 
         asked: the project that a record names, which decides between copies that
@@ -221,7 +220,7 @@ class Copies:
             raise Error(f"cannot find session {session_id} in project '{asked}'")
         if chosen or not transcripts:
             return Homes([asked] if asked else sorted(known), [], [])
-        copies = self.of(session_id, passed_over)
+        copies = self.of(session_id)
         if len(copies) == 1:
             return Homes(list(transcripts), [], [])
 
