@@ -411,23 +411,6 @@ def test_tools_without_records_are_run_as_they_are(sh, home):
 
 
 @pytest.mark.logic
-def test_messages_fit_the_terminal(sh, home):
-    """They are broken between words; a long path stays whole, and a pipe gets a line."""
-    message = sh("csb lst").err
-    assert message.count("\n") == 1 and len(message) > 60
-    _, screen = typed(home, "stty cols 40; csb lst")
-    rows = screen.replace("\r", "").splitlines()
-    assert len(rows) > 1 and max(map(len, rows)) <= 40
-    assert all(row.startswith("  ") for row in rows[1:]), "where the next one begins is seen"
-    assert " ".join(screen.split()) == message.rstrip()
-    path = "/nowhere" * 9
-    _, screen = typed(home, f"stty cols 40; csb-changes --claude-dir {path}")
-    assert path in screen
-    _, screen = typed(home, f"stty cols 40; csb list --claude-dir {path}")
-    assert path in screen
-
-
-@pytest.mark.logic
 def test_records_come_as_text(sh, home):
     write(home, 1)
     write(home, 2)
