@@ -5,7 +5,7 @@ import re
 import shutil
 
 import pytest
-from conftest import PYTHON, name, on_terminal, typed
+from conftest import PYTHON, name, on_terminal
 
 SLUG = "-srv-app"
 
