@@ -13,6 +13,7 @@ from csb.files import BLOCK, blocks_of, lines, widen, without_waiting
 
 LARGE = 1 << 20             # bytes; a delta above this is not left to git (see blocks)
 MOST_ASKED = 200            # ids, whose answers fit into a pipe
+LONGEST_FIELD = 1 << 30     # bytes of what git says at a time: a path
 LAST_SECOND = 253_402_300_799       # of the year 9999
 
 # The user's own settings could change bytes, run programs or cost memory.
@@ -494,7 +495,7 @@ def history(store, *refs):
         pass                    # git has given up on one of them: see its status
 
     commit = None
-    fields = _fields(process.stdout)
+    fields = lines(blocks_of(process.stdout), b"\0", LONGEST_FIELD)
     for field in fields:
         head = field.lstrip(b"\n")      # git puts one between a commit and its changes
         if head.startswith(b":"):
@@ -515,11 +516,3 @@ def history(store, *refs):
         raise GitError(f"cannot read the whole history of {' '.join(refs)}")
     if commit:
         yield commit
-
-
-def _fields(stream):
-    """Yield git's fields, which end with NUL."""
-    for field in lines(blocks_of(stream), b"\0"):
-        if field is None:
-            raise GitError("cannot read a history with a path of several megabytes")
-        yield field
