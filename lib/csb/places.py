@@ -139,9 +139,11 @@ def check_absent(path):
         os.stat(head)
     except (FileNotFoundError, NotADirectoryError):
         if os.path.isdir(os.path.join(path, "objects")):
+            from shlex import quote
+
             raise Error(
                 f"cannot use the store '{path}': its HEAD is gone, echo ref: "
-                f"refs/heads/main >'{head}' brings it back", ABSENT
+                f"refs/heads/main >{quote(head)} brings it back", ABSENT
             ) from None
     except OSError as error:
         raise Error(f"cannot read the store '{path}': {why(error)}", ABSENT) from None
@@ -189,7 +191,9 @@ def _why_away(named):
         reason = why(error)
     option = ""
     if named.origin == "--git-dir":
-        option = f" --git-dir '{named.path}'"
+        from shlex import quote
+
+        option = f" --git-dir {quote(named.path)}"
     return (
         f"cannot find the store '{named.path}' that {named.origin} names: {reason}. Is "
         f"its disk mounted? (csb gitcommit --make{option} makes a new one there)"
