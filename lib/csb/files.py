@@ -337,6 +337,9 @@ class Lock:
     def __enter__(self):
         fd = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600)
         self.file = open(fd, "r+b", buffering=0)
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            self.file.close()
+            raise OSError(errno.EINVAL, "not a regular file", self.path)
         try:
             if not (self._take() or self._wait()):
                 raise Error(
