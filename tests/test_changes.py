@@ -310,7 +310,7 @@ def test_one_session_only(sh, home):
     write(home.claude / f"todos/{ID}-agent-{ID}.json")
     write(home.claude / "plans/my-fine-plan.md")
     write(home.claude / "plans/other.md")
-    expected = [f"file-history/{ID}/a@v1", "plans/my-fine-plan.md", f"projects/-p/{ID}.jsonl",
+    expected = [f"file-history/{ID}/a@v1", f"projects/-p/{ID}.jsonl",
                 f"projects/-p/{ID}/subagents/agent-1.jsonl", "projects/-p/agent-2.jsonl",
                 f"todos/{ID}-agent-{ID}.json"]
     for word in (ID, ID[:4], ID[-6:]) if ID[:4] != other[:4] else ():
