@@ -125,10 +125,7 @@ def git(repository, *arguments, stdin=b"", allowed=(0,)):
     if "not a git repo" not in words and "inside a git repo" not in words:
         raise GitError(text)
     if repository is not None and "extension" not in words:
-        text += (
-            f" ('{repository}' may have lost its objects or refs, or its HEAD: in a "
-            "store of csb's own that says ref: refs/heads/main)"
-        )
+        text += f" ('{repository}' may have lost its objects, refs or HEAD)"
     raise GitError(text, ABSENT)
 
 

@@ -183,10 +183,9 @@ def _has_moved_along(path, args):
 
 def _why_away(named):
     """What to say of a store that is named and away."""
-    reason = "the directory is empty"
+    reason = "no git repository is there"
     try:
-        if os.listdir(named.path):
-            reason = "no git repository is there"
+        os.listdir(named.path)
     except OSError as error:
         reason = why(error)
     option = ""
