@@ -601,3 +601,10 @@ def test_a_link_in_the_place_of_a_file_is_stored_as_a_link(sh, put, claude):
     note.symlink_to("/nowhere/at/all")
     sh("csb-changes | csb-gitcommit").ok()
     assert held(sh)["projects/-w/memory/note.md"] == b"/nowhere/at/all"
+
+
+def test_an_output_that_takes_no_more_is_no_file_that_cannot_be_read(sh, home):
+    for number in range(300):
+        write(home.claude / f"todos/{number}")
+    done = sh("csb-changes >/dev/full")
+    assert (done.rc, done.err.count("\n")) == (1, 1) and "the output" in done.err
