@@ -125,7 +125,10 @@ def git(repository, *arguments, stdin=b"", allowed=(0,)):
     if "not a git repo" not in words and "inside a git repo" not in words:
         raise GitError(text)
     if repository is not None and "extension" not in words:
-        text += f" ('{repository}' may have lost its objects, refs or HEAD)"
+        text += (
+            f" ('{repository}' may have lost its objects or refs, or its HEAD: in a "
+            f"store of csb's own that says ref: {OWN_REF})"
+        )
     raise GitError(text, ABSENT)
 
 
