@@ -120,6 +120,7 @@ def test_the_index_gives_what_reading_gives(sh, home, real):
 def text_of(path):
     """Counted on its own: [(uuid, role, text)] of what is said in a transcript."""
     found = []
+    queued = []
     for line in path.read_bytes().split(b"\n"):
         try:
             record = Record(json.loads(line))
@@ -127,14 +128,19 @@ def text_of(path):
             continue
         if record.is_meta or record.is_sidechain or record.type == "system":
             continue
+        queued += [voice.text for voice in record.queued]
         texts = {}
+        for result in record.said.results if record.said else ():
+            if result.persons_words:
+                texts.setdefault("user", []).append(result.persons_words)
         for role, text in record.voices():
             role = "user" if role == "command" else role
             if role != "meta" and text.strip():
                 texts.setdefault(role, []).append(text)
         for role, parts in texts.items():
             found.append((record.original_uuid, role, "\n".join(parts)))
-    return found
+    said = {text for _, _, text in found}
+    return found + [("", "user", text) for text in queued if text not in said]
 
 
 @pytest.mark.long
