@@ -77,7 +77,7 @@ TITLES = {
     "the last local summary": (other("summary", summary="1", leafUuid="x")
                                + other("summary", summary="2", leafUuid="y")
                                + other("summary", summary="3", leafUuid="z")
-                               + line(uuid="y") + line(uuid="x"), ("2", "summary")),
+                               + line(uuid="x") + line(uuid="y"), ("2", "summary")),
     "an id that is only quoted": (other("summary", summary="s", leafUuid="x")
                                   + line("p", "user", data={"uuid": "x"}), ("p", "prompt")),
     "an id in a bad line": (line(uuid="x", cwd=1) + other("summary", summary="s", leafUuid="x")
@@ -205,7 +205,7 @@ def test_all_parts_make_the_same_whole(facts):
     for cut, record in enumerate(facts([(text, before) for before in first])):
         assert {k: record[k] for k in SAME} == {k: whole[k] for k in SAME}, cut
         assert record["rewritten"] is False, cut
-    assert whole["shown"]["title"] == "x" and whole["facts"]["titles"]["summary"][1] == "t"
+    assert whole["shown"]["title"] == "x" and whole["facts"]["titles"]["summary"] == "s"
     after = facts([(text + b"\n", whole)])[0]
     assert after["shown"] == whole["shown"] and after["parsed"] == len(text) + 1
 

@@ -213,7 +213,7 @@ def read_lines(blocks, takes=None):
         if takes and line is not None and takes(line):
             continue
         size = lines.end - lines.offset - lines.complete
-        records, damaged = load(line, is_shown=True)
+        records, damaged = load(line)
         what = _what_is_wrong(line, size, lines.complete, records, damaged)
         if what:
             yield gap_at(number, size, what)
