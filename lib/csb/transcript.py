@@ -121,6 +121,7 @@ class _HeldLine:
 _UP_TO_QUOTE = re.compile(rb'[^"]*"?')
 _ENCODED = re.compile(rb"[A-Za-z0-9+/=_-]*")
 _WIDE = re.compile(rb"[\xe3-\xf4]|\\u[3-9a-dA-D]")         # from U+3000 on
+_CUT = b" [the rest is left out]"
 _HALF_ESCAPE = re.compile(rb"\\(?:u[0-9a-fA-F]{0,3})?\Z")
 
 
@@ -150,10 +151,14 @@ def shortened(line, most_data):
             if not _ENCODED.fullmatch(flat, start, text_end):
                 weight = 2 if _WIDE.search(flat, start, text_end) else 1
                 most = max(SHORT_TEXT, room // 2 // weight)
-                mark = b" [the rest is left out]"
+                mark = _CUT
                 room -= min(most, text_end - start) * weight
             if text_end - start > most:
-                kept += line[start:_before_half_escape(flat, start + most)] + mark
+                cut = _before_half_escape(flat, start + most)
+                before = flat.find(_CUT, cut - 5, cut + len(_CUT))
+                if before >= 0:
+                    cut = before        # as in the line's beginning, which was longer
+                kept += line[start:cut] + mark
                 start = _before_half_escape(flat, text_end)
         kept += line[start:end]
         is_text = not is_text
@@ -644,13 +649,9 @@ class Said:
     unknown type is a text that names it; in others as well.
     """
 
-    __slots__ = (
-        "texts", "thoughts", "images", "calls", "results", "others", "_is_inner"
-    )
+    __slots__ = ("texts", "thoughts", "images", "calls", "results", "others")
 
     def __init__(self, content, is_inner=False):
-        # Calls and results within a result are none, however deep they go.
-        self._is_inner = is_inner
         self.texts = []
         self.thoughts = []
         self.images = []
@@ -661,9 +662,9 @@ class Said:
             self.texts.append(content)
         elif isinstance(content, list):
             for part in content:
-                self._add(part)
+                self._add(part, is_inner)
 
-    def _add(self, part):
+    def _add(self, part, is_inner):
         if not isinstance(part, dict):
             if _text(part):
                 self.texts.append(part)
@@ -677,9 +678,10 @@ class Said:
             source = _table(part.get("source"))
             data = _text(source.get("data"))
             self.images.append(Image(_text(source.get("media_type")), data))
-        elif kind.endswith("tool_use") and not self._is_inner:
+        # Calls and results within a result are none, however deep they go.
+        elif kind.endswith("tool_use") and not is_inner:
             self.calls.append(Call(part))
-        elif kind.endswith("tool_result") and not self._is_inner:
+        elif kind.endswith("tool_result") and not is_inner:
             self.results.append(Result(part))
         elif kind != "redacted_thinking":
             self.others.append(_named(kind, part))

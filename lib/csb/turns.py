@@ -74,7 +74,8 @@ def unmarked_line(text, width):
 # --- turns ----------------------------------------------------------------------------
 
 
-def _dicts_in(value):
+def dicts_in(value):
+    """The objects in what should be a list of them."""
     if not isinstance(value, list):
         return []
     return [one for one in value if isinstance(one, dict)]
@@ -113,11 +114,11 @@ class Turn:
     @property
     def images(self):
         """[{media_type, data}]"""
-        return _dicts_in(self.record.get("images"))
+        return dicts_in(self.record.get("images"))
 
     @property
     def calls(self):
-        return list(map(ToolCall, _dicts_in(self.record.get("tools"))))
+        return list(map(ToolCall, dicts_in(self.record.get("tools"))))
 
     @property
     def seconds(self):
@@ -170,7 +171,7 @@ class ToolCall:
         self.name = line_of(fields.get("name"), 60) or "?"
         self.tasks = tasks_in(fields.get("input"))
         self.edit = edit_in(fields.get("input"))
-        self.images = _dicts_in(fields.get("images"))
+        self.images = dicts_in(fields.get("images"))
         self.failed = fields.get("is_error") is True
         self.result = fields.get("result")
         if not isinstance(self.result, str):
