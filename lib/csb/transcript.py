@@ -399,6 +399,8 @@ class Record:
                 return False
             if not isinstance(self.message.get("content", ""), (str, list)):
                 return False
+        if self.uuid and self.type and self.cwd:
+            return True
         for name in ("type", "uuid", "cwd"):
             if not isinstance(fields.get(name, ""), (str, type(None))):
                 return False
