@@ -45,29 +45,20 @@ def started_in(blocks, project, projects):
     the session's project, else the first of all. projects: that directory's path.
     """
     first = None
-    for folder in _working_folders(blocks):
-        first = first or folder
-        if project in slugs_of(folder, projects):
-            return folder
-    return first
-
-
-def _working_folders(blocks):
-    """Yield the folders that a transcript's records have as their cwd."""
-    seen = set()                # as they stand in lines that name no other
+    seen = set()                # folders, as they stand in lines that name no other
     for line in lines(blocks, limit=BLOCK):
-        if line is None:
-            continue            # the next one names its folder, too
-        named = _CWD.findall(line)
+        named = _CWD.findall(line or b"")
         if seen.issuperset(named):      # as in most lines
             continue
         if len(named) == 1:
             seen.update(named)
         for record in load(line).records:
-            if record.cwd:
-                yield record.cwd
+            if record.cwd and project in slugs_of(record.cwd, projects):
+                return record.cwd
+            first = first or record.cwd or None
         if len(seen) >= MOST_FOLDERS:
-            return
+            break
+    return first
 
 
 # --- rewriting ------------------------------------------------------------------------
@@ -189,8 +180,4 @@ def _members(text, at):
 def _as_json(text):
     """A text in JSON as Claude Code writes it: UTF-8, lone surrogates escaped."""
     quoted = json.dumps(text, ensure_ascii=False)
-    return re.sub("[\ud800-\udfff]", _escaped, quoted).encode()
-
-
-def _escaped(match):
-    return f"\\u{ord(match[0]):04x}"
+    return quoted.encode("utf-8", "backslashreplace")

@@ -1,12 +1,49 @@
-"""the marks of Markdown within a line or paragraph: **bold**, *italic*, `code`"""
+"""Markdown, as models and people write it: the lines of a text, the marks in a line
+
+A line stays one, for people press Enter where they mean it. What is no Markdown is
+text, and so are links and HTML.
+"""
 import re
 from collections import namedtuple
 
 LONGEST_MARKED = 10_000         # characters of a text in which marks are looked for
 
+# kind: text, heading, item (of a list), quote, row (of a table), code, or fence, which
+# stands above and below code. start: what the words stand behind, "  - ".
+Line = namedtuple("Line", "kind start words")
 # style: "" or letters: b bold, i italic, c code.
 Span = namedtuple("Span", "text style")
 
+_FENCE = re.compile(r"\s{0,8}(```+|~~~+)[^`]*")
+_START = re.compile(
+    r"\s*(?:(?P<heading>#{1,6}\s+)|(?P<item>(?:[-*+]|\d{1,9}[.)])\s+)"
+    r"|(?P<quote>(?:>\s?)+)|(?P<row>(?=\|.*\|)))"
+)
+
+
+def lines_in(text):
+    """Yield the Lines of a text."""
+    fence = ""                  # of the code that is open
+    for line in text.split("\n"):
+        if fence:
+            if line.strip().startswith(fence) and not line.strip(" \t" + fence[0]):
+                yield Line("fence", fence, "")
+                fence = ""
+            else:
+                yield Line("code", "", line)
+            continue
+        opening = _FENCE.fullmatch(line)
+        start = _START.match(line)
+        if opening:
+            fence = opening[1]
+            yield Line("fence", fence, "")
+        elif start:
+            yield Line(start.lastgroup, start[0], line[start.end():])
+        else:
+            yield Line("text", "", line)
+
+
+# The name of a group is the style of what it holds. Others are not looked for further
 # than this: a text full of marks would take long.
 _MARKED = re.compile(
     r"(?<!`)(?P<mark>`+)(?!`)(?P<c>.{1,1000}?)(?<!`)(?P=mark)(?!`)"
@@ -17,7 +54,7 @@ _MARKED = re.compile(
 
 
 def spans_in(text, style=""):
-    """The Spans of a paragraph, heading or cell."""
+    """The Spans of a line, or of several."""
     found = []
     at = 0
     if len(text) < LONGEST_MARKED:

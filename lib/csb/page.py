@@ -6,17 +6,16 @@ All that a turn holds is text: no tag, attribute or address comes from it. The p
 the head allows nothing but the page's own style and script, by their hashes.
 """
 import re
+from itertools import groupby
+from operator import attrgetter
 
-from csb.markdown import spans_in
+from csb.markdown import lines_in, spans_in
 from csb.session import is_id
 from csb.terminal import capital, counted, short_count
-from csb.turns import CHANGE, ROLES, Writer, line_of, unmarked_line
+from csb.turns import BULLET, CHANGE, ROLES, Writer, line_of, unmarked_line
 
-DEEPEST_BLOCK = 12              # lists and quotes within each other
-TAB = 4                         # columns
 MOST_PROMPTS = 5000             # in the index
 MOST_TOKENS = 10**12            # of a turn; more is no count
-LONG_NOTE = 200                 # characters; a longer one is folded
 
 STYLE = """
 :root { color-scheme: light dark; --paper: #fff; --ink: #1f2328; --dim: #656d76;
@@ -33,8 +32,8 @@ main, section { display: flex; flex-direction: column; min-width: 0 }
 section:only-of-type { display: contents }
 h1 { font-size: 1.5rem; margin: 1rem 0 .25rem; order: -4 }
 h2, h3 { font-size: 1rem }
-h2, h3, p, ul, ol, blockquote, pre, table { margin: .6rem 0 }
-p { white-space: pre-wrap }
+h2, h3, p, ul, blockquote, pre, table { margin: .6rem 0 }
+p, blockquote { white-space: pre-wrap }
 .facts, time, header a, .count, .label { color: var(--dim); font-size: .8125rem }
 .facts { margin: .1rem 0; order: -3 }
 .sum { order: -2; padding-bottom: 1rem; border-bottom: 1px solid var(--line) }
@@ -46,12 +45,12 @@ header a { margin-left: auto; text-decoration: none }
 :target { outline: 2px solid var(--edge); outline-offset: .5rem }
 .user { background: var(--user); border-left: 4px solid var(--edge);
   padding: .75rem 1rem .25rem; margin-top: 2.5rem }
-ul, ol { padding-left: 1.6em }
-li > p { margin: .15rem 0 }
-ul.tasks { padding: 0; list-style: none }
+ul { padding: 0; list-style: none }
+.i0, .i1, .i2, .i3, .i4, .i5 { margin: .15rem 0 .15rem 1.4em; text-indent: -1.2em }
+.i1 { margin-left: 2.8em } .i2 { margin-left: 4.2em } .i3 { margin-left: 5.6em }
+.i4 { margin-left: 7em } .i5 { margin-left: 8.4em }
 blockquote { padding-left: .8rem; border-left: 3px solid var(--line);
   color: var(--dim) }
-hr { width: 100%; border: 0; border-top: 1px solid var(--line) }
 code, pre { font: .8125rem/1.45 ui-monospace, Menlo, Consolas, monospace; tab-size: 4 }
 code { background: var(--soft); border-radius: 4px; padding: .1em .3em }
 pre { background: var(--soft); border: 1px solid var(--line); border-radius: 6px;
@@ -129,155 +128,48 @@ def marked_up(text):
     return html
 
 
-# --- Markdown -------------------------------------------------------------------------
-
-_FENCE = re.compile(r"( {0,8})(```+|~~~+)[^`]*")
-_HEADING = re.compile(r" {0,3}(#{1,6})\s+(\S.*)")
-_RULE = re.compile(r" {0,3}(?:(?:-\s*){3,}|(?:\*\s*){3,}|(?:_\s*){3,})")
-_ITEM = re.compile(r"(\s*)([-*+]|\d{1,9}[.)])(\s+)(\S.*)")
-_QUOTE = re.compile(r" {0,3}> ?")
-_TABLE = re.compile(r" {0,3}\|.*\|.*")
 _DELIMITERS = re.compile(r"[\s|:-]*-[\s|:-]*")
 _BAR = re.compile(r"(?<!\\)\|")
 
 
 def prose(text):
-    """A text that is more or less Markdown, as HTML.
-
-    What is no Markdown is a paragraph; lines keep their ends, for people press Enter
-    where they mean it. Links and HTML are text like any other.
-    """
-    return _blocks(text.split("\n"), 0)
-
-
-def _blocks(lines, depth):
-    """The blocks of lines; depth: how many lists and quotes are around them."""
-    found = []
-    at = 0
-    while at < len(lines):
-        if not lines[at].strip():
-            at += 1
-            continue
-        block_at = _reader_of(lines[at], depth) or _paragraph_at
-        html, at = block_at(lines, at, depth)
-        found.append(html)
-    return "\n".join(found)
-
-
-def _reader_of(line, depth):
-    """The function that reads the block which a line begins; None: it is a paragraph.
-
-    It is given the lines, where the block begins, and the depth, and returns the HTML
-    of the block and where it ends.
-    """
-    if _FENCE.fullmatch(line):
-        return _code_at
-    if _HEADING.fullmatch(line):
-        return _heading_at
-    if _RULE.fullmatch(line):
-        return _rule_at
-    if _TABLE.fullmatch(line):
-        return _table_at
-    if depth < DEEPEST_BLOCK and _QUOTE.match(line):
-        return _quote_at
-    if depth < DEEPEST_BLOCK and _ITEM.fullmatch(line):
-        return _list_at
-    return None
-
-
-def _paragraph_at(lines, at, depth):
-    end = at + 1
-    while end < len(lines) and lines[end].strip() and not _reader_of(lines[end], depth):
-        end += 1
-    text = "\n".join(line.rstrip() for line in lines[at:end])
-    return f"<p>{marked_up(text)}</p>", end
-
-
-def _heading_at(lines, at, depth):
-    heading = _HEADING.fullmatch(lines[at])
-    tag = "h2" if len(heading[1]) < 3 else "h3"
-    return f"<{tag}>{marked_up(heading[2])}</{tag}>", at + 1
-
-
-def _rule_at(lines, at, depth):
-    return "<hr>", at + 1
-
-
-def _code_at(lines, at, depth):
-    """The code from a fence to its end, or to the text's."""
-    fence = _FENCE.fullmatch(lines[at])
-    indent = len(fence[1])
-    mark = fence[2]
-    code = []
-    at += 1
-    while at < len(lines):
-        line = lines[at]
-        at += 1
-        if line.strip().startswith(mark) and not line.strip(" \t" + mark[0]):
-            break
-        code.append(_without_indent(line, indent))
-    return f"<pre>{escaped(chr(10).join(code))}</pre>", at
-
-
-def _quote_at(lines, at, depth):
-    inner = []
-    while at < len(lines) and _QUOTE.match(lines[at]):
-        inner.append(_QUOTE.sub("", lines[at], count=1))
-        at += 1
-    return f"<blockquote>{_blocks(inner, depth + 1)}</blockquote>", at
-
-
-def _list_at(lines, at, depth):
-    """A list: its items, each with the lines below it that are indented further."""
-    tag = "ul"
+    """A text that is more or less Markdown, as HTML."""
     html = ""
-    while at < len(lines):
-        item = _ITEM.fullmatch(lines[at])
-        if not item or _RULE.fullmatch(lines[at]):
-            break
-        indent = _indent_of(lines[at])
-        inner = [item[4]]
-        at += 1
-        while at < len(lines):
-            line = lines[at]
-            if line.strip() and _indent_of(line) < indent + 2:
-                break
-            inner.append(_without_indent(line, indent + len(item[2] + item[3])))
-            at += 1
-        value = ""
-        if item[2] not in "-*+":
-            tag = "ol"
-            value = f" value={item[2][:-1]}"
-        html += f"<li{value}>{_blocks(inner, depth + 1)}</li>"
-    return f"<{tag}>{html}</{tag}>", at
+    for kind, group in groupby(lines_in(text), key=attrgetter("kind")):
+        lines = list(group)
+        words = "\n".join(line.words for line in lines)
+        if kind == "code":
+            html += f"<pre>{escaped(words)}</pre>\n"
+        elif kind == "quote":
+            html += f"<blockquote>{marked_up(words)}</blockquote>\n"
+        elif kind == "row":
+            html += f"<table>{''.join(map(row_html, lines))}</table>\n"
+        elif kind == "text":
+            for part in re.split(r"\n(?:\s*\n)+", words.strip("\n")):
+                if part:
+                    html += f"<p>{marked_up(part)}</p>\n"
+        elif kind in ("heading", "item"):
+            html += "".join(map(line_html, lines))
+    return html
 
 
-def _indent_of(line):
-    """How many columns of space a line begins with."""
-    start = line[:len(line) - len(line.lstrip(" \t"))]
-    return len(start.expandtabs(TAB))
+def line_html(line):
+    """A heading, or an item of a list, which is indented by its class."""
+    if line.kind == "heading":
+        tag = "h2" if line.start.count("#") < 3 else "h3"
+        return f"<{tag}>{marked_up(line.words)}</{tag}>\n"
+    mark = line.start.strip()
+    level = len(line.start.expandtabs(4).partition(mark)[0]) // 2
+    if mark in "-*+":
+        mark = BULLET
+    return f"<p class=i{min(level, 5)}>{mark} {marked_up(line.words)}</p>\n"
 
 
-def _without_indent(line, indent):
-    """A line without so many columns of indent, as far as it has them."""
-    if not indent:
-        return line
-    return (" " * _indent_of(line))[indent:] + line.lstrip(" \t")
-
-
-def _table_at(lines, at, depth):
-    """A table: lines between bars."""
-    rows = ""
-    while at < len(lines) and _TABLE.fullmatch(lines[at]):
-        line = lines[at].strip()
-        at += 1
-        if _DELIMITERS.fullmatch(line):
-            continue
-        row = ""
-        for cell in _BAR.split(line.strip("|")):
-            row += f"<td>{marked_up(cell.strip().replace(chr(92) + '|', '|'))}</td>"
-        rows += f"<tr>{row}</tr>\n"
-    return f"<table>{rows}</table>", at
+def row_html(line):
+    if _DELIMITERS.fullmatch(line.words):
+        return ""
+    cells = [cell.strip() for cell in _BAR.split(line.words.strip().strip("|"))]
+    return f"<tr><td>{'</td><td>'.join(map(marked_up, cells))}</td></tr>\n"
 
 
 # --- parts of a turn ------------------------------------------------------------------
@@ -294,8 +186,7 @@ def article(turn, anchor):
     if turn.thinking:
         yield fold_away("Thinking", prose(turn.thinking))
     text = prose(turn.text)
-    is_note = kind in ("summary", "system") and len(text) > LONG_NOTE
-    if is_note or kind == "meta":
+    if kind in ("summary", "system", "meta"):
         text = fold_away(escaped(line_of(turn.text)), text)
     yield text
     yield from pictures(turn.images)
@@ -337,7 +228,7 @@ def call_html(call):
         for task in call.tasks:
             box = BOXES.get(task.state, TO_DO)
             items += f"<li>{box} {escaped(line_of(task.text, 300))}</li>\n"
-        yield f"<ul class=tasks>{items}</ul>\n"
+        yield f"<ul>{items}</ul>\n"
     for label, words in call.parts():
         words = escaped(words)
         if label == CHANGE:

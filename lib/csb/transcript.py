@@ -624,7 +624,7 @@ class Result:
         """What a person typed who refused the call, or whom it asked; "" if nothing."""
         if self.text.startswith(_ANSWERED):
             return self.text
-        _, is_said, words = self.text[:_LONGEST_REFUSAL].partition(_REFUSED)
+        _, is_said, words = self.text.partition(_REFUSED)
         return words.strip() if is_said and self.is_error else ""
 
     def saved_as(self):
@@ -640,7 +640,6 @@ class Result:
 
 _ANSWERED = "User has answered your questions: "
 _REFUSED = "To tell you how to proceed, the user said:\n"
-_LONGEST_REFUSAL = 100_000          # characters
 _SAVED_TO = r"saved to: ([^\r\n]{1,4000})"
 
 

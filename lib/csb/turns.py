@@ -31,6 +31,7 @@ ROLES = {
     "meta": "Claude Code",
     "system": "Note",
 }
+BULLET = "\u2022"
 CHANGE = "change"               # the label of the lines that a tool has changed
 
 _COLOURS = re.compile(r"\x1b\[[0-9;:]*[mK]")
