@@ -187,7 +187,7 @@ ODD = {     # nothing is bad about these
     "empty lines": (b"\n\n" + lines(GOOD) + b"\n \n", ["fine"]),
     "half an emoji": (lines(GOOD).replace(b"fine", b"a\\ud83d"), ["a\ud83d"]),
     "raw U+2028": (lines(GOOD).replace(b"fine", "a\u2028b\x85c".encode()), ["a\u2028b\x85c"]),
-    "a text block": (lines(GOOD).replace(b'"fine"', b'["one",{"type":"text","text":"two"},7]'),
+    "a text block": (lines(GOOD).replace(b'"fine"', b'[{"type":"text","text":"one"},{"type":"text","text":"two"},7]'),
                      ["one\n\ntwo"]),
     "wrong types": (b'{"type":5}\n{"type":["user"]}\n{"uuid":7}\n{"type":"system","content":[]}\n'
                     b'{"type":"attachment","attachment":3}\n{"type":"user","timestamp":3,'

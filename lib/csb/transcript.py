@@ -663,13 +663,10 @@ class Said:
             self.texts.append(content)
         elif isinstance(content, list):
             for part in content:
-                self._add(part, is_inner)
+                if isinstance(part, dict):
+                    self._add(part, is_inner)
 
     def _add(self, part, is_inner):
-        if not isinstance(part, dict):
-            if _text(part):
-                self.texts.append(part)
-            return
         kind = _text(part.get("type"))
         if kind == "text":
             self.texts.append(_text(part.get("text")))
