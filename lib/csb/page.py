@@ -133,24 +133,22 @@ _BAR = re.compile(r"(?<!\\)\|")
 
 
 def prose(text):
-    """A text that is more or less Markdown, as HTML."""
-    html = ""
-    for kind, group in groupby(lines_in(text), key=attrgetter("kind")):
-        lines = list(group)
-        words = "\n".join(line.words for line in lines)
+    """Yield a text that is more or less Markdown as HTML, in pieces."""
+    for kind, lines in groupby(lines_in(text), key=attrgetter("kind")):
+        if kind == "row":
+            yield f"<table>{''.join(map(row_html, lines))}</table>\n"
+            continue
+        if kind in ("heading", "item"):
+            yield from map(line_html, lines)
+            continue
+        words = "\n".join(line.words for line in lines).strip("\n")
         if kind == "code":
-            html += f"<pre>{escaped(words)}</pre>\n"
+            yield f"<pre>{escaped(words)}</pre>\n"
         elif kind == "quote":
-            html += f"<blockquote>{marked_up(words)}</blockquote>\n"
-        elif kind == "row":
-            html += f"<table>{''.join(map(row_html, lines))}</table>\n"
-        elif kind == "text":
-            for part in re.split(r"\n(?:\s*\n)+", words.strip("\n")):
-                if part:
-                    html += f"<p>{marked_up(part)}</p>\n"
-        elif kind in ("heading", "item"):
-            html += "".join(map(line_html, lines))
-    return html
+            yield f"<blockquote>{marked_up(words)}</blockquote>\n"
+        elif kind == "text" and words:
+            for part in re.split(r"\n(?:\s*\n)+", words):
+                yield f"<p>{marked_up(part)}</p>\n"
 
 
 def line_html(line):
@@ -184,20 +182,22 @@ def article(turn, anchor):
         f'<a href="#{anchor}" aria-label="link to this turn">#</a></header>\n'
     )
     if turn.thinking:
-        yield fold_away("Thinking", prose(turn.thinking))
-    text = prose(turn.text)
+        yield from folded_away("Thinking", turn.thinking)
     if kind in ("summary", "system", "meta"):
-        text = fold_away(escaped(line_of(turn.text)), text)
-    yield text
+        yield from folded_away(escaped(line_of(turn.text)), turn.text)
+    else:
+        yield from prose(turn.text)
     yield from pictures(turn.images)
     for call in turn.calls:
         yield from call_html(call)
     yield "</article>\n"
 
 
-def fold_away(label, html):
-    """What opens on a click."""
-    return f"<details><summary>{label}</summary>\n{html}</details>\n"
+def folded_away(label, text):
+    """Yield a text that opens on a click."""
+    yield f"<details><summary>{label}</summary>\n"
+    yield from prose(text)
+    yield "</details>\n"
 
 
 def pictures(images):
