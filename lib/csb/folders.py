@@ -16,7 +16,7 @@ from csb.transcript import (
     LONG_LINE,
     WORKTREE,
     load,
-    shortened,
+    shortened_line,
 )
 
 MOST_FOLDERS = 50_000           # of one transcript, that are looked at
@@ -137,7 +137,7 @@ def _pieces(blocks):
 
 def _is_bearable(line):
     """Can the values of a line be held in memory?"""
-    return len(line) <= LONG_LINE or shortened(line, 0) is not None
+    return len(line) <= LONG_LINE or shortened_line(line, 0) is not None
 
 
 def _folder_values(line):

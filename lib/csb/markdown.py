@@ -10,7 +10,7 @@ LONGEST_MARKED = 10_000         # characters of a text in which marks are looked
 
 # kind: text, heading, item (of a list), quote, row (of a table), code, or fence, which
 # stands above and below code. start: what the words stand behind, "  - ".
-Line = namedtuple("Line", "kind start words")
+TextLine = namedtuple("TextLine", "kind start words")
 # style: "" or letters: b bold, i italic, c code.
 Span = namedtuple("Span", "text style")
 
@@ -22,25 +22,25 @@ _START = re.compile(
 
 
 def lines_in(text):
-    """Yield the Lines of a text."""
+    """Yield the TextLines of a text."""
     fence = ""                  # of the code that is open
     for line in text.split("\n"):
         if fence:
             if line.strip().startswith(fence) and not line.strip(" \t" + fence[0]):
-                yield Line("fence", fence, "")
+                yield TextLine("fence", fence, "")
                 fence = ""
             else:
-                yield Line("code", "", line)
+                yield TextLine("code", "", line)
             continue
         opening = _FENCE.fullmatch(line)
         start = _START.match(line)
         if opening:
             fence = opening[1]
-            yield Line("fence", fence, "")
+            yield TextLine("fence", fence, "")
         elif start:
-            yield Line(start.lastgroup, start[0], line[start.end():])
+            yield TextLine(start.lastgroup, start[0], line[start.end():])
         else:
-            yield Line("text", "", line)
+            yield TextLine("text", "", line)
 
 
 # The name of a group is the style of what it holds. Others are not looked for further

@@ -56,7 +56,7 @@ class TranscriptLines:
 
     offset and end say where the present line begins and where the next one does;
     complete is False for what follows the last newline. A line above LONGEST_LINE
-    comes shortened, see shortened(). If even that is too large it comes as None.
+    comes shortened, see shortened_line(). If even that is too large it comes as None.
     """
 
     def __init__(self, blocks, offset=0):
@@ -105,7 +105,7 @@ class _HeldLine:
             self._shorten()
 
     def _shorten(self):
-        self._data = shortened(self._data, SHORT_DATA)
+        self._data = shortened_line(self._data, SHORT_DATA)
         if self._data and len(self._data) > LONGEST_LINE // 2:
             self._data = None
 
@@ -125,7 +125,7 @@ _CUT = b" [the rest is left out]"
 _HALF_ESCAPE = re.compile(rb"\\(?:u[0-9a-fA-F]{0,3})?\Z")
 
 
-def shortened(line, most_data):
+def shortened_line(line, most_data):
     """A line of JSON, or its beginning, with its long texts cut, which say so.
 
     A text may take half of the room that is left for all of them: what follows a long
@@ -227,7 +227,7 @@ def _bearable(line):
     """A long line with as much text as little memory can hold, and in ASCII: one emoji
     would make all of it four times as large. b"?" if it has too many values.
     """
-    line = shortened(line, LONGEST_LINE)
+    line = shortened_line(line, LONGEST_LINE)
     if line is None or line.isascii():
         return line or b"?"
     whole = bytearray()
