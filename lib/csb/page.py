@@ -46,9 +46,8 @@ header a { margin-left: auto; text-decoration: none }
 .user { background: var(--user); border-left: 4px solid var(--edge);
   padding: .75rem 1rem .25rem; margin-top: 2.5rem }
 ul { padding: 0; list-style: none }
-.i0, .i1, .i2, .i3, .i4, .i5 { margin: .15rem 0 .15rem 1.4em; text-indent: -1.2em }
-.i1 { margin-left: 2.8em } .i2 { margin-left: 4.2em } .i3 { margin-left: 5.6em }
-.i4 { margin-left: 7em } .i5 { margin-left: 8.4em }
+.i0, .i1, .i2, .i3 { margin: .15rem 0 .15rem 1.2em; text-indent: -1.2em }
+.i1 { margin-left: 2.6em } .i2 { margin-left: 4em } .i3 { margin-left: 5.4em }
 blockquote { padding-left: .8rem; border-left: 3px solid var(--line);
   color: var(--dim) }
 code, pre { font: .8125rem/1.45 ui-monospace, Menlo, Consolas, monospace; tab-size: 4 }
@@ -160,7 +159,7 @@ def line_html(line):
     level = len(line.start.expandtabs(4).partition(mark)[0]) // 2
     if mark in "-*+":
         mark = BULLET
-    return f"<p class=i{min(level, 5)}>{mark} {marked_up(line.words)}</p>\n"
+    return f"<p class=i{min(level, 3)}>{mark} {marked_up(line.words)}</p>\n"
 
 
 def row_html(line):
