@@ -19,7 +19,7 @@ class Learning:
         """What is known of transcripts, in their order, each a dict.
 
         texts: bytes, or (bytes, what was known of it when it was shorter). It has what
-        the next run is to find (facts parsed prefix size torn), shown, and rewritten.
+        the next run is to find (facts parsed prefix), shown, and rewritten.
         """
         lines = []
         rows = []
@@ -70,9 +70,8 @@ class Learning:
     def keep(self, known):
         """Have the next run find the facts as they were changed."""
         tables, version, row = known["row"]
-        kept = {"size": known["size"], "torn": known["torn"], "facts": known["facts"]}
         row = list(row)
-        row[self.columns.index("facts")] = json.dumps(kept)
+        row[self.columns.index("facts")] = json.dumps(known["facts"])
         known["row"] = tables, version, row
 
     def known(self, said):
@@ -87,13 +86,12 @@ class Learning:
         (version,) = db.execute("PRAGMA user_version").fetchone()
         db.close()
         values = dict(zip(names, row, strict=True))
-        kept = json.loads(values["facts"])
         record = json.loads(values["record"])
         for field in ("kind", "session_id", "project", "root", "transcript_path", "size",
                       "mtime", "files", "bytes", "state", "rewritten_at"):
             record.pop(field, None)
         return {
             "session_id": said["session_id"], "parsed": values["parsed"],
-            "prefix": values["prefix"], "size": kept["size"], "torn": kept["torn"],
-            "facts": kept["facts"], "shown": record, "change": said["change"],
+            "prefix": values["prefix"], "facts": json.loads(values["facts"]),
+            "shown": record, "change": said["change"],
             "rewritten": "rewritten_at" in said, "row": (tables, version, row)}

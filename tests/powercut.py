@@ -24,7 +24,7 @@ from collections import namedtuple
 from faults import joined
 
 CALLS = ("execve,openat,read,write,pwrite64,lseek,fsync,fdatasync,?rename,renameat,renameat2,?link,linkat,"
-         "?unlink,unlinkat,?rmdir,?mkdir,mkdirat,?symlink,symlinkat,ftruncate,chdir")
+         "?unlink,unlinkat,?rmdir,?mkdir,mkdirat,?symlink,symlinkat,ftruncate,chdir,fchdir")
 MOST = 12        # of prefixes, single omissions and single ones each, where there are many
 # dir: the directory whose names change; node: what the name stands for.
 Event = namedtuple("Event", "what dir name node data")
@@ -108,6 +108,8 @@ class Recorder:
                 self.gits.add(process)
         elif name == "chdir":
             self.cwd[process] = self.path(process, args[:1])[0]
+        elif name == "fchdir":
+            self.cwd[process] = args[0][1]
         elif name == "openat":
             self.opened(process, args, result)
         elif name in ("read", "write", "pwrite64", "lseek", "fsync", "fdatasync", "ftruncate"):

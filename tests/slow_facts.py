@@ -34,18 +34,9 @@ def whole(names, like):
 
 def folder(path, cwd, up):
     """The folder of a path: a list of none or one."""
-    if path == "~" or path[:2] in ("~/", "~\\"):
-        names = parts_of(cwd or "")
-        at = 1 if windows(cwd or "") else 0
-        if names[at:at + 1] and names[at] in ("home", "Users") and len(names) > at + 1:
-            path = whole(names[:at + 2], cwd) + path[1:]
-        elif names[:1] == ["root"]:
-            path = "/root" + path[1:]
-        else:
-            return []
     if not path or any(c in '<>|*?"`' or c < " " or c == "\x7f" for c in path) or len(path) > 1024:
         return []
-    if path[0] in "-$" or "://" in path or path.count(":/") > (path[0] != "/"):
+    if path[0] in "-$~" or "://" in path or path.count(":/") > (path[0] != "/"):
         return []
     if path[1:2] == ":" and path[2:3] not in ("/", "\\"):
         return []
@@ -66,10 +57,7 @@ def folder(path, cwd, up):
 def is_file(path):
     name = re.split(r"[/\\]", path)[-1]
     stem, dot, end = name.rpartition(".")
-    if dot and stem.strip(".") and re.fullmatch(r"\w{1,10}", end):
-        return True
-    capitals = name.isascii() and name.isalpha() and name.isupper()
-    return capitals or re.fullmatch("[A-Z][a-z]+file", name) is not None
+    return dot and stem[-1:] not in ("", ".") and re.fullmatch(r"\w{1,10}", end)
 
 
 MACHINES = """task-notification teammate-message agent-message cross-session-message

@@ -160,7 +160,7 @@ def test_a_broken_stdout_does_not_stop_the_backup(sh, claude, line, rc, err):
 FATES = [("sys.exit(2)", 1, "ended with status 2"), ("sys.exit(3)", 3, "with status 3"),
          ("sys.exit(75)", 75, "with status 75"), ("sys.exit(5)", 1, "ended with status 5"),
          ("os.kill(os.getpid(), signal.SIGKILL)", 1, "was killed by signal 9"),
-         ("sys.exit('csb-x: no')", 1, "csb-x: no"), (None, 3, "cannot find")]
+         ("sys.exit('csb-x: no')", 1, "csb-x: no")]
 
 
 @pytest.mark.parametrize("stage, code, rc, words", [
@@ -187,6 +187,16 @@ def test_a_commit_that_fails_does_not_keep_the_index_from_being_made(
     done = sh("csb-backup")
     assert (done.rc, done.err.count("\n")) == (rc, 1) and words in done.err, done
     assert kinds(done) == [("session", "new")] * 3
+
+
+def test_tools_that_are_missing(sh, claude, home, stages):
+    """All are named in one line, and nothing is done without them."""
+    for tool in ("csb-index", "csb-verify"):
+        stages(tool, None)
+    done = sh("csb-backup")
+    assert (done.rc, done.out, done.err.count("\n")) == (3, "", 1)
+    assert "cannot find csb-index, csb-verify beside csb-backup" in done.err
+    assert not (home.backup / "git").exists()
 
 
 def test_quiet_keeps_what_stages_say_until_something_fails(sh, claude, stages):
@@ -472,7 +482,7 @@ def test_the_reason_of_a_failure_is_in_the_log(sh, claude, home, stages):
     sh("csb-backup")
     reasons = [run["reason"] for run in backup_log(home)]
     assert reasons[0] == "csb-gitcommit: the disk is full"
-    assert reasons[1].startswith("csb-backup: cannot find csb-gitcommit ")
+    assert reasons[1].startswith("cannot find csb-gitcommit ")
     assert reasons[2] == "csb-backup: csb-gitcommit was killed by signal 9"
 
 

@@ -153,6 +153,21 @@ def test_a_session_that_moved_and_was_deleted(sh, home, once, tool):
 
 
 @both
+@pytest.mark.few(1)
+def test_a_version_that_is_lost_is_said(sh, home, put, tool):
+    """The one before it is read, as it would be restored; but that is no success."""
+    for words in (["a"], ["a", "b"]):
+        put(transcript(*words))
+        sh("csb-backup").ok()
+    oid = sh(f"csb-history {ID} | head -1 | jq -r .oid").out.strip()
+    (home.backup / "git/objects" / oid[:2] / oid[2:]).unlink()
+    sh("rm -r ~/.claude/projects").ok()
+    done = sh(f"{tool} {ID}")
+    assert done.rc == 1 and done.err.count("has lost a version of") == 1
+    assert transcript("a").strip() in done.out.encode() or '"text":"a"' in done.out
+
+
+@both
 def test_a_moved_session_by_the_path_that_it_had(sh, home, put, tool):
     """A record of an index that does not know of the move yet."""
     put(transcript("a"), project="-new")

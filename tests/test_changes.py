@@ -310,7 +310,7 @@ def test_one_session_only(sh, home):
     write(home.claude / f"todos/{ID}-agent-{ID}.json")
     write(home.claude / "plans/my-fine-plan.md")
     write(home.claude / "plans/other.md")
-    expected = [f"file-history/{ID}/a@v1", "plans/my-fine-plan.md", f"projects/-p/{ID}.jsonl",
+    expected = [f"file-history/{ID}/a@v1", f"projects/-p/{ID}.jsonl",
                 f"projects/-p/{ID}/subagents/agent-1.jsonl", "projects/-p/agent-2.jsonl",
                 f"todos/{ID}-agent-{ID}.json"]
     for word in (ID, ID[:4], ID[-6:]) if ID[:4] != other[:4] else ():
@@ -601,3 +601,10 @@ def test_a_link_in_the_place_of_a_file_is_stored_as_a_link(sh, put, claude):
     note.symlink_to("/nowhere/at/all")
     sh("csb-changes | csb-gitcommit").ok()
     assert held(sh)["projects/-w/memory/note.md"] == b"/nowhere/at/all"
+
+
+def test_an_output_that_takes_no_more_is_no_file_that_cannot_be_read(sh, home):
+    for number in range(300):
+        write(home.claude / f"todos/{number}")
+    done = sh("csb-changes >/dev/full")
+    assert (done.rc, done.err.count("\n")) == (1, 1) and "the output" in done.err

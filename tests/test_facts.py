@@ -14,7 +14,7 @@ pytestmark = pytest.mark.logic
 
 WHEN = "2026-01-02T03:04:05.000000000Z"
 GROWTH = os.path.join(SHARED, "data", "growth.tar.xz")
-SAME = ("facts", "parsed", "prefix", "size", "torn", "shown")
+SAME = ("facts", "parsed", "prefix", "shown")
 
 
 def line(*words, **fields):
@@ -52,7 +52,7 @@ def test_a_transcript(facts):
                     {"path": "/w", "work": 0}],
         "bad_lines": 0}
     assert record["facts"]["events"] == 7
-    assert record["parsed"] == record["size"] == len(text) and record["torn"] is False
+    assert record["parsed"] == len(text)
     assert record["prefix"] == hashlib.sha1(text).hexdigest() and record["rewritten"] is False
 
 
@@ -77,7 +77,7 @@ TITLES = {
     "the last local summary": (other("summary", summary="1", leafUuid="x")
                                + other("summary", summary="2", leafUuid="y")
                                + other("summary", summary="3", leafUuid="z")
-                               + line(uuid="y") + line(uuid="x"), ("2", "summary")),
+                               + line(uuid="x") + line(uuid="y"), ("2", "summary")),
     "an id that is only quoted": (other("summary", summary="s", leafUuid="x")
                                   + line("p", "user", data={"uuid": "x"}), ("p", "prompt")),
     "an id in a bad line": (line(uuid="x", cwd=1) + other("summary", summary="s", leafUuid="x")
@@ -161,7 +161,7 @@ def test_a_bad_line_costs_itself_only(facts):
         assert shown(record) == {**whole, "bad_lines": 1}, list(BAD)[number // 3]
     for what, record in zip(BAD, facts([good + bad.rstrip(b"\n") for bad in BAD.values()]),
                             strict=True):
-        assert record["torn"] and record["shown"]["bad_lines"] == 1, what
+        assert record["shown"]["bad_lines"] == 1, what
         assert record["shown"]["title"] == "t" and record["parsed"] == len(good)
 
 
@@ -205,7 +205,7 @@ def test_all_parts_make_the_same_whole(facts):
     for cut, record in enumerate(facts([(text, before) for before in first])):
         assert {k: record[k] for k in SAME} == {k: whole[k] for k in SAME}, cut
         assert record["rewritten"] is False, cut
-    assert whole["shown"]["title"] == "x" and whole["facts"]["titles"]["summary"][1] == "t"
+    assert whole["shown"]["title"] == "x" and whole["facts"]["titles"]["summary"] == "s"
     after = facts([(text + b"\n", whole)])[0]
     assert after["shown"] == whole["shown"] and after["parsed"] == len(text) + 1
 
@@ -224,8 +224,8 @@ def test_only_what_was_appended_is_parsed(facts):
 @pytest.mark.parametrize("change, rewritten", [
     (lambda text: text, False), (lambda text: text + line(), False),
     (lambda text: text + b"x", False),
-    (lambda text: text[:-5], True),     # what followed the last newline was a whole record
-    (lambda text: text[:-5] + b"{}\n", True), (lambda text: text[:text.rindex(b"\n") + 1], True),
+    (lambda text: text[:-5], False), (lambda text: text[:-5] + b"{}\n", False),
+    (lambda text: text[:text.rindex(b"\n") + 1], False),
     (lambda text: text[:-5] + b"{}\n" + b" " * 9, False),
     (lambda text: text[:text.rindex(b"\n")], True), (lambda text: b"", True),
     (lambda text: b"\0" * len(text), True), (lambda text: b"\0" * 2 * len(text), True),
@@ -273,7 +273,7 @@ def test_memory(sh, home, tmp_path, text, shown_as):
     done = sh(f"python3 {tmp_path}/measure", json.dumps(record).encode())
     found = done.records[0]
     db = sqlite3.connect(home.backup / "session-backup.db")
-    facts = json.loads(db.execute("SELECT facts FROM session").fetchone()[0])["facts"]
+    facts = json.loads(db.execute("SELECT facts FROM session").fetchone()[0])
     events = facts["events"]
     assert (found["bad_lines"], events, found.get("title")) == shown_as
     assert int(done.err) <= 64 << 10, done.err

@@ -191,9 +191,9 @@ def test_a_directory_that_cannot_be_listed(sh, home, put, path):
 @pytest.mark.parametrize("make, rc, empty", [
     ("rmdir ~/.claude", 1, True), ("rmdir ~/.claude; touch ~/.claude", 1, True), ("true", 1, True),
     ("mkdir -p ~/.claude/projects/-x", 0, False), ("mkdir ~/.claude/projects", 1, True),
-    ("touch ~/.claude/settings.json", 0, True), ("touch ~/.claude/projects", 0, True),
+    ("touch ~/.claude/settings.json", 0, True), ("touch ~/.claude/projects", 1, True),
     ("mkdir ~/.claude/projects; touch ~/.claude/settings.json", 0, True),
-    ("ln -s nowhere ~/.claude/projects", 0, True)])
+    ("ln -s nowhere ~/.claude/projects", 1, True)])
 @pytest.mark.few(5)
 def test_nothing_is_there(sh, home, make, rc, empty):
     """Without a file in it a Claude directory is a mistake; without a session it is not."""

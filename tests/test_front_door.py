@@ -5,7 +5,7 @@ import re
 import shutil
 
 import pytest
-from conftest import PYTHON, name, on_terminal, typed
+from conftest import PYTHON, name, on_terminal
 
 SLUG = "-srv-app"
 
@@ -62,12 +62,11 @@ def test_the_first_screen_begins_with_the_state_of_the_backup(sh, home, first_sc
     state = lambda: first_screen().splitlines()[2]
     write(home, 1, 2)
     (home.claude / "settings.json").write_text("{}")
-    assert re.fullmatch(r"Not backed up yet: 3 files \(.*\)\. Type: csb setup", state())
+    assert state().startswith("Nothing is backed up: there is no store at")
     sh("csb backup").ok()
-    assert state() == "Backed up just now: 2 sessions, all of them."
+    assert state() == "Everything is backed up. The last backup was just now."
     write(home, 3)
-    assert state().startswith("Not everything is backed up: 1 file (")
-    assert state().endswith("Type: csb backup")
+    assert re.fullmatch(r"1 file \(.*\) is not in the store as on disk \(csb backup\)", state())
     sh("csb backup").ok()
     for number in 1, 2, 3:
         (home.claude / "projects" / SLUG / f"{name(number)}.jsonl").unlink()
@@ -80,12 +79,12 @@ def test_the_first_screen_begins_with_the_state_of_the_backup(sh, home, first_sc
     assert "deleted ones" not in sh("csb list --oneline; csb list --json; csb list question").ok().out
     assert sh("csb restore --deleted").rc == 0
     sh("csb backup").ok()
-    assert state() == "Backed up just now: 4 sessions, all of them."
+    assert state() == "Everything is backed up. The last backup was just now."
     assert "deleted ones" not in sh("csb list").ok().out
     shutil.rmtree(home.claude / "projects")
-    assert state().startswith("Nothing is in projects/, and the backup knows sessions.")
+    assert "csb restore --deleted" in " ".join(first_screen().split()[:60])
     sh("csb backup --accept-deletions").ok()
-    assert state() == "Backed up just now.", "that is said already"
+    assert state() == "Everything is backed up. The last backup was just now.", "that is said already"
 
 
 @pytest.mark.logic
@@ -109,10 +108,7 @@ def test_help_has_every_tool(sh, tools):
         tool.removeprefix("csb-") for tool in names(tools)}, "tools that are not there"
 
 
-def test_help_on_records_and_statuses(sh):
-    out = sh("csb help records").ok().out
-    assert "\ncsb-find\n  record: out  session  session_id project root" in out
-    assert "\ncsb-history\n" in out and "mtime (with --files)\n" in out
+def test_help_on_statuses(sh):
     out = sh("csb help exit").ok().out
     assert re.findall(r"^  (\d+) ", out, re.M) == ["0", "1", "2", "3", "75", "130", "141"]
 
@@ -157,8 +153,8 @@ def test_an_unknown_name_suggests_the_nearest(sh, line, near):
 @pytest.mark.few(5)
 @pytest.mark.parametrize("typed, meant", [
     ("ls", "list"), ("grep question", "search question"), ("undelete", "restore --deleted"),
-    (f"undelete {name(1)}", f"restore {name(1)}"), ("list -q", "list"),
-    ("list --deleted all", "list --all"), ("update rebuild-index", "index --rebuild"),
+    (f"undelete {name(1)}", f"restore {name(1)}"), ("undo", "restore --deleted"),
+    ("lost", "list --deleted"), ("rebuild-index", "index --rebuild"), ("list --gone", "list --deleted"),
     ("backup --no-gpg-sign", "backup"), ("backup -q", "backup --quiet"),
     ("rebuild-index --claude-dir=/x", "index --claude-dir=/x --rebuild")])
 def test_words_that_hands_expect(sh, stages, typed, meant):
@@ -170,17 +166,6 @@ def test_words_that_hands_expect(sh, stages, typed, meant):
     said = [line for line in sh(f"csb {typed}").err.splitlines() if line.startswith("SAID")]
     said = said[-1].replace(" --end ", " ")     # what csb adds to see how a list ends
     assert said == " ".join(["SAID", *words, "csb", tool])
-
-
-@pytest.mark.logic
-@pytest.mark.parametrize("typed, instead", [
-    ("distill x", "csb log --tools none ID"), ("update build-fts5", "csb search"),
-    ("rm 3f4a", "csb restore"), ("lost", "csb list --deleted"), ("diff", "csb-cat --at"),
-    ("undo", "csb restore --at TIME ID"), ("export 3f4a", "csb log --html ID")])
-def test_words_of_other_programs(sh, stages, typed, instead):
-    """What there is not names what there is."""
-    done = sh(f"csb {typed}")
-    assert (done.rc, done.out, done.err.count("\n")) == (2, "", 1) and instead in done.err
 
 
 @pytest.mark.soak
@@ -340,10 +325,9 @@ def test_list_shows_twenty_and_says_how_many_more(sh, home):
     ids = lambda line: re.findall(r"^ *(3f4a9b10[0-9a-f-]{28})", sh(line).ok().out, re.M)
     newest_first = [name(n) for n in range(23, 0, -1)]
     assert ids("csb list") == newest_first[:20]
-    assert sh("csb list -n5").ok().out.endswith("5 of 23. For all of them: csb list -n 0\n")
+    assert sh("csb list -n5").ok().out.endswith("5 of 23. All of them: -n 0\n")
     typed = "csb list -n5 --all question --oneline"
-    assert sh(typed).ok().out.endswith(
-        "5 of 23. For all of them: csb list --all question --oneline -n 0\n")
+    assert sh(typed).ok().out.endswith("5 of 23. All of them: -n 0\n")
     assert ids("csb list -n 5") == newest_first[:5]
     assert ids("csb list -n 0") == newest_first
     assert ids("csb list --oneline") == newest_first, "a menu shows everything"
@@ -368,18 +352,17 @@ def test_list_of_deleted_sessions(sh, home):
 @pytest.mark.long
 @pytest.mark.logic
 def test_backup_as_text(sh, home):
-    """What changed, and a sentence; on a terminal that alone, unless more is asked for."""
+    """A sentence, unless more is asked for."""
     write(home, 1)
     out = sh("csb backup").ok().out
-    assert "stored " in out and "  question 1  [new]  /srv/app\n" in out
     said = (r"Backed up 1 new session: 1 file \(\d+ bytes\) in \d+\.\d s, read\s+back and "
             r"verified\.\n")
-    assert re.search(said + "To have it happen by itself: csb setup\n$", out)
+    assert re.fullmatch(said + "To have it happen by itself: csb setup\n", out)
     assert sh("csb backup").ok().out == "Nothing new: everything is backed up.\n"
     write(home, 2)
     assert re.fullmatch(said, on_terminal(sh, home, "csb backup", NO_COLOR="1"))
     write(home, 3)
-    assert "question 3" in on_terminal(sh, home, "csb backup --verbose", NO_COLOR="1")
+    assert "sessions and Claude Code's own files\n" in sh("csb backup --verbose").ok().out
     write(home, 4)
     assert sh("csb backup --quiet").ok().out == ""
     assert sh("csb list").ok().out.count("question") == 4
@@ -399,7 +382,7 @@ def test_rebuild_index(sh, home):
     before = sh("csb-list --all").ok().records
     sh("rm ~/.claude-backup/session-backup.db*").ok()
     out = sh("csb rebuild-index").ok().out
-    assert name(1) in out and name(2) in out and "Backed up" not in out
+    assert out == "Read 2 sessions for the index.\n"
     kept = lambda records: [(r["session_id"], r["state"], r["title"]) for r in records]
     assert kept(sh("csb-list --all").ok().records) == kept(before)
 
@@ -411,30 +394,13 @@ def test_tools_without_records_are_run_as_they_are(sh, home):
 
 
 @pytest.mark.logic
-def test_messages_fit_the_terminal(sh, home):
-    """They are broken between words; a long path stays whole, and a pipe gets a line."""
-    message = sh("csb lst").err
-    assert message.count("\n") == 1 and len(message) > 60
-    _, screen = typed(home, "stty cols 40; csb lst")
-    rows = screen.replace("\r", "").splitlines()
-    assert len(rows) > 1 and max(map(len, rows)) <= 40
-    assert all(row.startswith("  ") for row in rows[1:]), "where the next one begins is seen"
-    assert " ".join(screen.split()) == message.rstrip()
-    path = "/nowhere" * 9
-    _, screen = typed(home, f"stty cols 40; csb-changes --claude-dir {path}")
-    assert path in screen
-    _, screen = typed(home, f"stty cols 40; csb list --claude-dir {path}")
-    assert path in screen
-
-
-@pytest.mark.logic
 def test_records_come_as_text(sh, home):
     write(home, 1)
     write(home, 2)
     assert sh("csb find").ok().out == sh("csb-find | csb-fmt").ok().out != ""
     assert sh("csb changes").ok().out == sh("csb-changes | csb-fmt").ok().out != ""
     assert sh("csb changes | csb gitcommit").rc == 1, "text is no record"
-    assert sh("csb-changes | csb gitcommit").ok().out.startswith("stored ")
+    assert sh("csb-changes | csb gitcommit").ok().out.startswith("Backed up 2 new sessions")
 
 
 @pytest.mark.long
@@ -460,20 +426,18 @@ def test_the_status_is_the_tools(sh, stages, code, rc):
     assert (done.rc, done.out, done.err) == (rc, "record: 1 a\n", "")
 
 
-@pytest.mark.parametrize("stage, code, words", [
-    ("csb-index", "sys.exit('csb list: one\\ntwo\\nthree')", "one (and 2 lines more)"),
-    ("csb-index", "sys.stdin.read()\nsys.exit(1)", "csb-index ended with status 1"),
-    ("csb-index", "os.kill(os.getpid(), signal.SIGKILL)", "csb-index ended with status 137"),
-    ("csb-index", None, "cannot find csb-index beside")])
+@pytest.mark.parametrize("code, words", [
+    ("sys.exit('csb list: one')", "one\ncsb list: cannot bring the index up to date: its status is 1"),
+    ("os.kill(os.getpid(), signal.SIGKILL)", "up to date: its status is 137"),
+    (None, "cannot bring the index up to date: cannot find csb-index beside")])
 @pytest.mark.logic
 @pytest.mark.few(2)
-def test_an_index_that_cannot_be_brought_up_to_date(sh, home, once, stages, stage, code, words):
+def test_an_index_that_cannot_be_brought_up_to_date(sh, home, once, stages, code, words):
     once(one_stored)
     write(home, 2)
-    stages(stage, code)
+    stages("csb-index", code)
     done = sh("csb list")
-    assert (done.rc, done.err.count("\n")) == (0, 1), done
-    assert f"csb list: cannot bring the index up to date: {words}" in done.err
+    assert done.rc == 0 and done.err.startswith("csb list: ") and words in done.err
     assert "question 1" in done.out and "question 2" not in done.out
 
 
@@ -492,7 +456,7 @@ def test_the_first_screen_says_why_nothing_can_be_told(home, once, first_screen)
     home.backup.chmod(0)
     text = " ".join(first_screen().split())
     home.backup.chmod(0o700)
-    assert "cannot be told whether all is backed up: cannot read" in text
+    assert "back. Cannot " in text and "Permission denied" in text
 
 
 @pytest.mark.logic
@@ -506,7 +470,7 @@ def test_without_anything(sh, home, first_screen):
         assert done.err == (f"{typed}: '~/.claude' is not there. Is Claude Code installed? "
                             "Another place: --claude-dir\n")
         assert not home.backup.exists()
-    assert first_screen().splitlines()[2].startswith("'~/.claude' is not there.")
+    assert "cannot find any file in the Claude directory" in " ".join(first_screen().split())
     done = sh("csb backup")
     assert (done.rc, done.out) == (1, "")
     assert done.err == (f"csb backup: '{home.claude}' is not there. Is Claude Code installed? "

@@ -6,9 +6,10 @@ import pytest
 from conftest import ROOT, name
 
 sys.path.insert(0, f"{ROOT}/lib")
-from csb.copies import Moves
-from csb.git import Change, Commit, Objects, all_history
-from csb.held import Held, fullest_first
+from csb.copies import Copies
+from csb.git import Change, Commit
+from csb.held import Held, StoredSessions, fullest_first
+from csb.session import transcripts_on_disk
 
 pytestmark = pytest.mark.logic
 
@@ -137,38 +138,38 @@ def test_fullest_first():
 
 A, B, C = "1\n", "2\n", "3\n"
 LOUD = "ABCDEF01-0000-4000-8000-00000000ABCD"
-# (backups of the transcripts in each project, what is on disk now, {project: where it
-# went}, the project that is home)
+# (backups of the transcripts in each project, what is on disk now, the projects that it
+# was moved from, the project that is home)
 MOVES = [
-    ([{"-a": A}], {"-a": A}, {}, "-a"),
-    ([{"-a": A}], {}, {}, "-a"),
-    ([{"-a": A}], {"-b": A}, {"-a": "-b"}, "-b"),
-    ([{"-a": A}], {"-b": A + B}, {"-a": "-b"}, "-b"),
-    ([{"-a": A}, {"-b": A}], {}, {"-a": "-b"}, "-b"),
-    ([{"-b": A}, {"-a": A}, {}], {}, {"-b": "-a"}, "-a"),
-    ([{"-a": A}, {"-b": A + B}], {"-b": A + B + C}, {"-a": "-b"}, "-b"),
-    ([{"-a": A}, {"-b": A + B}, {"-c": A + B + C}], {}, {"-a": "-c", "-b": "-c"}, "-c"),
-    ([{"-a": A}, {"-b": A + B}], {"-a": A + B + C}, {"-b": "-a"}, "-a"),
-    ([{"-a": A, "-b": A + B}], {}, {"-a": "-b"}, "-b"),
-    ([{"-a": A, "-b": A + B}, {"-b": A + B}, {}], {}, {"-a": "-b"}, "-b"),
+    ([{"-a": A}], {"-a": A}, set(), "-a"),
+    ([{"-a": A}], {}, set(), "-a"),
+    ([{"-a": A}], {"-b": A}, {"-a"}, "-b"),
+    ([{"-a": A}], {"-b": A + B}, {"-a"}, "-b"),
+    ([{"-a": A}, {"-b": A}], {}, {"-a"}, "-b"),
+    ([{"-b": A}, {"-a": A}, {}], {}, {"-b"}, "-a"),
+    ([{"-a": A}, {"-b": A + B}], {"-b": A + B + C}, {"-a"}, "-b"),
+    ([{"-a": A}, {"-b": A + B}, {"-c": A + B + C}], {}, {"-a", "-b"}, "-c"),
+    ([{"-a": A}, {"-b": A + B}], {"-a": A + B + C}, {"-b"}, "-a"),
+    ([{"-a": A, "-b": A + B}], {}, {"-a"}, "-b"),
+    ([{"-a": A, "-b": A + B}, {"-b": A + B}, {}], {}, {"-a"}, "-b"),
     # What is there longer goes on with the other, whether a backup has seen it go or not.
-    ([{"-a": A, "-b": A}, {"-b": A}], {}, {"-a": "-b"}, "-b"),
-    ([{"-a": A, "-b": A}, {"-b": A}, {}], {}, {"-a": "-b"}, "-b"),
-    ([{"-a": A, "-b": A + B}, {"-a": A}, {}], {}, {}, None),
-    ([{"-a": A, "-b": A + B}, {"-a": A}], {}, {}, None),
-    ([{"-a": A, "-b": A}], {}, {}, None),
-    ([{"-a": A, "-b": A}], {"-a": A, "-b": A}, {}, None),
-    ([{"-a": A, "-b": A + B}], {"-a": A, "-b": A + B}, {}, None),
-    ([{"-a": A}], {"-b": A, "-c": A + B}, {"-a": "-c"}, None),
-    ([{"-a": A}], {"-b": B}, {}, None),
-    ([{"-a": A + B}], {"-b": A}, {}, None),
-    ([{"-a": A + C}, {"-a": A}, {"-b": A + B}], {}, {}, None),
+    ([{"-a": A, "-b": A}, {"-b": A}], {}, {"-a"}, "-b"),
+    ([{"-a": A, "-b": A}, {"-b": A}, {}], {}, {"-a"}, "-b"),
+    ([{"-a": A, "-b": A + B}, {"-a": A}, {}], {}, set(), None),
+    ([{"-a": A, "-b": A + B}, {"-a": A}], {}, set(), None),
+    ([{"-a": A, "-b": A}], {}, set(), None),
+    ([{"-a": A, "-b": A}], {"-a": A, "-b": A}, set(), None),
+    ([{"-a": A, "-b": A + B}], {"-a": A, "-b": A + B}, set(), None),
+    ([{"-a": A}], {"-b": A, "-c": A + B}, {"-a"}, None),
+    ([{"-a": A}], {"-b": B}, set(), None),
+    ([{"-a": A + B}], {"-b": A}, set(), None),
+    ([{"-a": A + C}, {"-a": A}, {"-b": A + B}], {}, set(), None),
     # It was moved, and truncated since: what is stored of it begins so.
-    ([{"-a": A + B}, {"-b": A + B + C}], {"-b": ""}, {"-a": "-b"}, "-b"),
+    ([{"-a": A + B}, {"-b": A + B + C}], {"-b": ""}, {"-a"}, "-b"),
     # It was moved, and rewritten since.
-    ([{"-a": A}, {"-b": A + B}, {"-b": C * 9}], {"-b": C * 9}, {"-a": "-b"}, "-b"),
-    ([{"-a": A, "-b": B}], {"-b": B + A}, {}, None),
-    ([{"-a": ""}], {"-b": A}, {"-a": "-b"}, "-b"),
+    ([{"-a": A}, {"-b": A + B}, {"-b": C * 9}], {"-b": C * 9}, {"-a"}, "-b"),
+    ([{"-a": A, "-b": B}], {"-b": B + A}, set(), None),
+    ([{"-a": ""}], {"-b": A}, {"-a"}, "-b"),
 ]
 
 
@@ -182,9 +183,15 @@ def put_all(home, session_id, texts):
         path.write_text(text)
 
 
-def moves_of(home):
-    store = home.backup / "git"
-    return Moves(Held(all_history(store)), Objects(store), home.claude)
+def copies_in(home):
+    stored = StoredSessions(home.backup / "git", str(home.claude))
+    return Copies(stored, str(home.claude), transcripts_on_disk(home.claude))
+
+
+def moved_from(copies, session_id):
+    """The projects of the stored transcripts of a session that were moved."""
+    found = copies.stored.transcripts(session_id).items()
+    return {project for project, path in found if copies.is_moved(session_id, path)}
 
 
 @pytest.mark.parametrize("session_id", [name(1), LOUD])
@@ -195,15 +202,9 @@ def test_moves(sh, home, backups, disk, went, lives, session_id):
         put_all(home, session_id, texts)
         sh("csb-changes | csb-gitcommit").ok()
     put_all(home, session_id, disk)
-    moves = moves_of(home)
-    stored = moves.of(session_id.lower())
-    projects = {project for texts in backups for project in texts}
-    assert [one.project for one in stored] == sorted(projects)
-    found = {one.project: moves.moved_to(one) for one in stored}
-    assert {project: path.split("/")[1] for project, path in found.items() if path} == went
-    path = moves.home(session_id)
-    assert (path and path.split("/")[1]) == lives
-    assert moves.of(name(7)) == [] and moves.home(name(7)) is None
+    copies = copies_in(home)
+    assert moved_from(copies, session_id) == went
+    assert copies.home(session_id) == lives
 
 
 @pytest.mark.parametrize("where, moved", [
@@ -227,8 +228,7 @@ def test_a_move_takes_along_what_lies_beside(sh, home, where, moved):
         shutil.rmtree(home.claude / f"projects/-b/{name(1)}")
     elif where:
         put_side(where)
-    moves = moves_of(home)
-    assert bool(moves.moved_to(moves.of(name(1))[0])) == moved
+    assert moved_from(copies_in(home), name(1)) == ({"-a"} if moved else set())
 
 
 def test_what_cannot_be_read_is_compared_as_it_is_stored(sh, home):

@@ -34,7 +34,7 @@ OLD, FAILED = run(-3 * DAY), run(-60, "failed", reason="the \x1b[31mdisk is full
     (FAILED, None, "failed: the "), (FAILED, OLD, "failed: the "), (FAILED + run(-30), OLD, ""),
     (run(-9) + run(-5, "failed"), None, "backup failed (csb status"), (run(9 * DAY), None, ""),
     (run(-9) + run(-5, "failed", reason=[]), None, "backup failed (csb status"),
-    (run(-2 * DAY + 60), None, ""), (run(-2 * DAY - 60), None, "2 days ago"), (OLD + "{" + run(-5), None, "3 days ago"),
+    (run(-2 * DAY + 60), None, ""), (run(-2 * DAY - 60), None, "2 days ago"), (OLD + "{" + run(-5), None, ""),
     (OLD + run(0, at=3) + run(0, at="x") + run(0, at=None), None, "3 days ago"),
     (FAILED + run(-5, "busy"), None, "failed: the "),
     (OLD * 30000, None, "3 days ago"), (FAILED + "nonsense\n" + '{"kind":3}\n', None, "failed")])

@@ -52,22 +52,6 @@ def test_make_dist_makes_what_is_needed(sh, house):
     assert set(made(house)) == {"csb-try"}
 
 
-def test_make_install_and_uninstall(sh, house):
-    """What is installed runs on the system's PATH alone; uninstall takes away just that."""
-    there = house / "a place"
-    make = (f"make -s PY='{sys.executable}' PYTHON='{sys.executable} -I' DESTDIR='{there}' "
-            "PREFIX=/opt/c ")
-    sh(make + "install", cwd=house).ok()
-    assert os.listdir(there / "opt/c/bin") == ["csb-try"]
-    line = f"env -i PATH=/usr/bin:/bin '{there}/opt/c/bin/csb-try' --version"
-    assert sh(line, cwd="/").ok().out.startswith("csb-try ")
-    shutil.rmtree(house / "dist")
-    (there / "opt/c/bin/other").touch()
-    sh(make + "install", cwd=house).ok()
-    sh(make + "uninstall", cwd=house).ok()
-    assert os.listdir(there / "opt/c/bin") == ["other"]
-
-
 def section(name):
     """The lines of a section of pyproject.toml (no tomllib in 3.10)."""
     with open(os.path.join(ROOT, "pyproject.toml"), encoding="utf-8") as file:

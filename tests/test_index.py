@@ -9,7 +9,7 @@ import tarfile
 import time
 
 import pytest
-from conftest import LONG, SHARED, STORE, WHEN, line, name, put_into
+from conftest import LONG, SHARED, STORE, WHEN, line, name, problems, put_into
 
 pytestmark = pytest.mark.logic
 
@@ -161,15 +161,15 @@ def test_a_rewrite_is_news(sh, put):
 
 
 def test_an_unfinished_line_may_change(sh, put):
-    """What must hold is what stood up to the last newline, and what was whole after it."""
+    """What must hold is what stood up to the last newline."""
     put(1, line("a") + line("b")[:-5])
     sh(INDEX).ok()
-    for text, change, marked in ((line("a") + line("b")[:-9], "shrunk", False),
-                                 (line("a") + line("b")[:-1], "grew", False),
-                                 (line("a") + line("b")[:-3], "shrunk", True)):
+    for text, change in ((line("a") + line("b")[:-9], "shrunk"),
+                         (line("a") + line("b")[:-1], "grew"),
+                         (line("a") + line("b")[:-3], "shrunk")):
         put(1, text, mtime=WHEN + len(text))
         assert changes(sh(INDEX).ok())[1] == change
-        assert ("rewritten_at" in get(sh, 1)) is marked, text
+        assert "rewritten_at" not in get(sh, 1), text
 
 
 def test_only_what_changed_is_read(sh, put, unread):
@@ -195,7 +195,7 @@ def test_only_what_was_appended_is_parsed(sh, put, home):
     db = sqlite3.connect(home.backup / "session-backup.db")
     (text,) = db.execute("SELECT facts FROM session").fetchone()
     known = json.loads(text)
-    known["facts"]["messages"] = 40
+    known["messages"] = 40
     with db:
         db.execute("UPDATE session SET facts = ?", [json.dumps(known)])
     db.close()
@@ -420,7 +420,7 @@ def test_other_input(sh, put, home):
     (home.backup / "session-backup.db").unlink()
     record = sh("csb-find").ok().records[0]
     odd = [{**record, key: value} for key, value in (
-        ("size", -1), ("size", "1"), ("size", True), ("size", 1 << 70), ("mtime", "now"), ("mtime", 1),
+        ("size", -1), ("size", "1"), ("size", True), ("size", 1 << 70), ("mtime", 1),
         ("session_id", "x"), ("root", 1), ("project", None), ("transcript_path", []))]
     odd += [{k: v for k, v in record.items() if k != gone} for gone in record
             if gone not in ("kind", "files", "bytes", "purge_at")]
@@ -569,7 +569,7 @@ def test_a_damaged_index_is_made_anew(sh, put, home):
             done = sh("csb-list", CSB_HOME=str(copy))
             assert done.rc in (1, 3) and done.err.count("\n") == 1, (kind, done)
         done = sh(INDEX, CSB_HOME=str(copy))
-        assert (done.rc, done.err.count("\n")) == (0, 1), (kind, done)
+        assert (done.rc, done.err.count("\n")) == (0, bool(left)), (kind, done)
         assert ("(.bad)" in done.err) == bool(left), done
         assert {n for n, change in changes(done).items() if change == "deleted"} == {3, 4}, kind
         done = sh(ALL, CSB_HOME=str(copy)).ok()
@@ -690,7 +690,7 @@ def test_a_listing_that_is_out_of_date(sh, put):
     sh(INDEX).ok()
     assert changes(sh("csb-index <old").ok()) == {1: "same"}
     assert "rewritten_at" not in get(sh, 1) and get(sh, 2)["state"] == "present"
-    assert changes(sh(INDEX).ok()) == {1: "grew", 2: "same"}
+    assert changes(sh(INDEX).ok()) == {1: "same", 2: "same"}
     assert get(sh, 1)["messages"] == 3 and "rewritten_at" not in get(sh, 1)
 
 
@@ -1123,7 +1123,7 @@ def test_seen(sh, marked, home):
 @pytest.mark.few(2)
 def test_seen_of_what_is_not_there(sh, marked, line, rc):
     done = sh(line)
-    assert (done.rc, done.out, done.err.count("\n")) == (rc, "", int(rc > 0)), done
+    assert (done.rc, done.out, len(problems(done.err))) == (rc, "", int(rc > 0)), done
     assert marks(sh) == marked
 
 

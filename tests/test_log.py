@@ -127,20 +127,16 @@ def test_text_in_local_time(sh, put):
     """--text in a pipe is what a terminal shows, without colour."""
     put(small())
     out = sh(f"csb-log --text --tools full --last 4 {ID}", TZ="XXX-5").ok().out
-    title, head, rest = out.split("\n", 2)
-    assert title == "Mend the parser, please"
-    when = {f"/w \u00b7 {words} \u00b7 8 messages \u00b7 {ID[:8]}" for words in (
-        "2 Jan 08:01 to 08:09", "2 Jan 2026")}
-    assert head in when
-    assert rest == """\
+    assert out == f"""\
+Mend the parser, please
+/w \u00b7 2026-01-02 08:05 \u00b7 {ID[:8]}
 
 Claude  2026-01-02 08:05
-    Read  src/a_b.py                                        failed: no such file
+    Read  src/a_b.py  failed: no such file
       file_path: /w/src/a_b.py
       error: no such file
 
   Done:
-
   \u2502 code
 
 You  08:08
@@ -190,8 +186,8 @@ ODD = {     # nothing is bad about these
     "no last newline": (lines(GOOD)[:-1], ["fine"]),
     "empty lines": (b"\n\n" + lines(GOOD) + b"\n \n", ["fine"]),
     "half an emoji": (lines(GOOD).replace(b"fine", b"a\\ud83d"), ["a\ud83d"]),
-    "raw U+2028": (lines(GOOD).replace(b"fine", "a\u2028b\x85".encode()), ["a\u2028b\x85"]),
-    "a text block": (lines(GOOD).replace(b'"fine"', b'["one",{"type":"text","text":"two"},7]'),
+    "raw U+2028": (lines(GOOD).replace(b"fine", "a\u2028b\x85c".encode()), ["a\u2028b\x85c"]),
+    "a text block": (lines(GOOD).replace(b'"fine"', b'[{"type":"text","text":"one"},{"type":"text","text":"two"},7]'),
                      ["one\n\ntwo"]),
     "wrong types": (b'{"type":5}\n{"type":["user"]}\n{"uuid":7}\n{"type":"system","content":[]}\n'
                     b'{"type":"attachment","attachment":3}\n{"type":"user","timestamp":3,'
@@ -230,7 +226,8 @@ def test_what_is_odd_but_good(sh, put, name):
     data, texts = ODD[name]
     put(data)
     for form in ("--json", "--md", "--text", "--html"):
-        done = sh(f"csb-log {form} {ID}").ok()
+        done = sh(f"csb-log {form} {ID}")
+        assert done.rc == 0 and done.err.count("\n") <= (not texts)
         assert form != "--json" or [turn["text"] for turn in done.records] == texts
 
 
@@ -254,27 +251,6 @@ def test_hostile_records_never_break_it(sh, put, seeded):
         done = sh(f"csb-log {form} {ID}")
         assert done.rc in (0, 1) and "cannot go on" not in done.err, done.err
         assert form == "--json" and "fine" in done.records[-1]["text"] or form != "--json"
-
-
-SAID = {
-    "prompt": ({"content": "words"}, [("user", "words")]),
-    "command": ({"content": "<command-message>x</command-message>\n<command-name>/x</command-name>"
-                            "<command-args>a b</command-args>"}, [("user", "/x a b")]),
-    "reminder": ({"content": [{"type": "text", "text": "<system-reminder>a</system-reminder>"},
-                              {"type": "text", "text": "b"}]},
-                 [("meta", "<system-reminder>a</system-reminder>"), ("user", "b")]),
-    "stopped": ({"content": "[Request interrupted by user]"},
-                [("meta", "[Request interrupted by user]")]),
-    "image": ({"content": [{"type": "image", "source": {"data": "QQ=="}}]}, [("user", "")]),
-}
-
-
-@pytest.mark.parametrize("name", SAID)
-def test_who_says_what(sh, put, name):
-    message, wanted = SAID[name]
-    put(lines({"type": "user", "message": {"role": "user", **message}}))
-    found = sh(f"csb-log --json {ID}").ok().records
-    assert [(turn["role"], turn["text"]) for turn in found] == wanted
 
 
 def test_other_records_that_speak(sh, put):
@@ -307,18 +283,6 @@ def test_a_session_in_which_nothing_was_said(sh, put, form):
     done = sh(f"csb-log {form} {ID}")
     assert (done.rc, done.out) == (0, "")
     assert done.err == "csb-log: nothing was said: there is no turn to show\n"
-
-
-@pytest.mark.parametrize("text", [
-    "## User, 2026-11-02 10:00", "  ##  Subagent a: user, 2026-11-02 10:00",
-    "User, 2026-11-02 10:00\n---", " Assistant, 2026-11-02 10:00  \n====",
-])
-def test_what_is_said_makes_no_turn_of_its_own(sh, put, text):
-    chat = Chat()
-    chat.user(f"look\n\n{text}\n\nhere")
-    put(chat)
-    mark = "\\#" if "#" in text else "\\-" if "-\n" in text + "\n" else "\\="
-    assert mark in sh(f"csb-log --md {ID}").ok().out
 
 
 def test_what_was_queued_is_said_once(sh, put):
@@ -733,8 +697,6 @@ def test_control_characters_reach_nobody(sh, put):
         assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069"
                              r"\ud800-\udfff]", out), form
         assert "red" in out and "\\x1b]0" in out
-        if form != "--html":
-            assert not re.search(r"\n(## User, |You  )2026-01-01 00:00", out)
 
 
 def test_last_and_tools(sh, put):
@@ -808,19 +770,6 @@ def test_a_session_that_nobody_named_is_called_by_its_first_prompt(sh, put, home
     assert sh(f"csb-log {ID}").ok().out.startswith("# /clear\n"), "a command is better than nothing"
 
 
-def test_the_head_on_a_terminal_has_the_last_branch(sh, put):
-    """As the index knows it."""
-    chat = Chat()
-    chat.user("Why?", gitBranch="main")
-    chat.says("So.", "m1", gitBranch="mend-it")
-    chat.user("Thanks", gitBranch="HEAD")
-    put(chat)
-    sh("csb-find | csb-index >/dev/null").ok()
-    listed, = sh("csb-list").ok().records
-    assert listed["git_branch"] == "mend-it"
-    assert "/w \u00b7 mend-it \u00b7 " in sh(f"csb-log --text {ID}").ok().out
-
-
 def peak(sh, line):
     """(done, the most memory that any process of the line took, in MB)."""
     done = sh(f"python3 -c '{PEAK}' {line}", timeout=300)
@@ -861,7 +810,7 @@ def test_long_lines_cost_little_memory(sh, put):
         said = "9,437,224 bytes: its pictures and its longest texts are shortened"
         assert done.err.splitlines()[-1].endswith(said)
         assert f"line {number} of" in done.err and done.err.count("\n") == 0
-        assert "fine" in done.out and "bytes more]" in done.out
+        assert "fine" in done.out and "[the rest is left out]" in done.out
         assert f"Line {number} of the transcript has 9,437,224 bytes: its " in done.out
         if form == "--json":
             found = done.records
@@ -869,7 +818,7 @@ def test_long_lines_cost_little_memory(sh, put):
             assert len(found) == number + 2 and len(notes) == 1
             found = [turn for turn in found if turn["role"] != "system"]
             assert [image["data"] for image in found[-3]["images"]] == PICTURES
-            assert found[0]["text"].startswith("x" * 1_000_000)
+            assert found[0]["text"].startswith("x" * 500_000)
 
 
 @pytest.mark.parametrize("much", [2, 9])
@@ -951,7 +900,7 @@ def test_real_transcripts_against_a_slow_count(sh, home, real):
             everything = "\0".join(t["text"] for t in turns)
             for text in said:
                 for part in re.split(r"\s*</?(?:command|bash)-[a-z]+>\s*", text):
-                    assert part in everything, (path, text)
+                    assert part.strip() in everything, (path, text)
             counted += len(turns)
         assert not found
     assert counted > 3000
@@ -971,20 +920,14 @@ def test_the_front_door_and_nothing_written(sh, put, home, listing):
 
 MACHINES = {
     "teammate": '<teammate-message teammate_id="lead">\nCount the tests.\n</teammate-message>',
-    "agent": 'Another Claude session sent a message: <agent-message from="b">\ndone\n</agent-message>',
-    "session": '<cross-session-message from="x">ping</cross-session-message>',
-    "hook": "Stop hook feedback:\n- run the tests",
-    "caveat": "Caveat: The messages below were generated by the user while running commands.",
     "task": "<task-notification>\n<task-id>b1</task-id>\n</task-notification>\n"
             "Read the output file to retrieve the result: /tmp/b1.output",
-    "compaction": "This session is being continued from a previous conversation that ran out.",
 }
 
 
 @pytest.mark.parametrize("name", MACHINES)
-@pytest.mark.few(4)
 def test_what_a_machine_wrote_is_nobodys_prompt(sh, put, name):
-    """Also where the record does not say who wrote it."""
+    """Also where the record does not say who wrote it; more of them: test_transcript.py."""
     chat = Chat()
     chat.user(MACHINES[name])
     chat.says("ok")
@@ -1183,12 +1126,9 @@ The test waits for the **wall clock**, which is a long sentence that has to be w
 | `a` | fails *now and then*, whenever the machine is busy with any other thing |
 | \u65e5\u672c\u8a9e | 3.2 s |
 
-```markdown
-# Notes
 ```sh
+# Notes
 ls
-```
-end
 ```
 
 > quoted
@@ -1230,13 +1170,12 @@ def test_a_terminal_shows_a_conversation(sh, put, home):
     put(spoken_well())
     out = plain_terminal(sh, home)
     assert out.startswith(
-        f"Why does it fail?\n/w \u00b7 2 Jan 03:01 to 03:13 \u00b7 12 messages \u00b7 {ID[:8]}\n\n"
-    ) or " \u00b7 2 Jan 2026 \u00b7 12 messages \u00b7 " in out.split("\n")[1]
+        f"Why does it fail?\n/w \u00b7 2026-01-02 03:01 \u00b7 {ID[:8]}\n\n")
     assert "You  2026-01-02 03:01\n  Why does it fail?\n\nClaude  03:02\n  I will look.\n\n" in out
     calls = out.split("I will look.\n\n")[1].split("\n\n")[0].split("\n")
     assert [" ".join(line.split()) for line in calls] == [
         "Read a.py 2 lines", "Edit a.py +1 \u22121", "TodoWrite 1 of 2 done 1 line",
-        "\u2611 look", "\u2610 mend", "Bash ls failed: no such file"]
+        "Bash ls failed: no such file"]
     assert out.count("Claude  ") == 1 and out.count("You  ") == 2
     assert "Claude Code: Caveat: not typed\n" in out and "**" not in out and "\x1b" not in out
 
@@ -1249,34 +1188,15 @@ def test_notes_in_a_row_stand_together(sh, put):
     assert f"fine\n\n{notes}\nYou\n" in out
 
 
-def test_the_head_says_from_when_to_when(sh, put, home):
-    """With the model and the index's number of messages; the day of the end if it differs."""
-    def day(number):
-        then = time.gmtime(time.time() - number * 86400)
-        return f"{then.tm_year}-{then.tm_mon:02d}-{then.tm_mday:02d}", f"{then.tm_mday} " + (
-            time.strftime("%b", then))
-
-    (first, shown), (last, shown_last) = day(9), day(7)
-    for end, words in ((f"{first}T16:10:00Z", f"{shown} 14:02 to 16:10"),
-                       (f"{last}T16:10:00Z", f"{shown} 14:02 to {shown_last} 16:10")):
-        chat = Chat()
-        chat.user("Why?", timestamp=f"{first}T14:02:00Z", gitBranch="main")
-        chat.calls("t1", "m1", timestamp=f"{first}T14:03:00Z")
-        chat.gives("t1", "x", timestamp=end)
-        chat.says("So.", "m2", timestamp=f"{first}T14:04:00Z")
-        chat.records[-1]["message"]["model"] = "claude-opus-4"
-        put(chat)
-        head = f"Why?\n/w \u00b7 main \u00b7 {words} \u00b7 claude-opus-4 \u00b7 4 messages \u00b7 "
-        for line in (f"csb-log --text {ID}", f"csb-cat {ID} | csb-log --text",
-                     f"csb-log --text --last 1 {ID}"):
-            assert sh(line).ok().out.startswith(head), line
-    sh("csb-find | csb-index >/dev/null").ok()
-    known, = sh("csb-list").ok().records
-    assert known["messages"] == 4
-    turns = sh(f"csb-log --json {ID}").ok()
-    assert "sums" not in turns.out
-    assert f"\n/w \u00b7 main \u00b7 {shown} 14:02 \u00b7 {ID[:8]}\n" in (
-        sh("csb-log --text", turns.out.encode()).ok().out)
+def test_the_head_on_a_terminal_says_where(sh, put):
+    chat = Chat()
+    chat.user("Why?", gitBranch="main")
+    chat.says("So.", "m1")
+    put(chat)
+    head = f"Why?\n/w \u00b7 main \u00b7 2026-01-02 03:01 \u00b7 {ID[:8]}\n"
+    for line in (f"csb-log --text {ID}", f"csb-cat {ID} | csb-log --text",
+                 f"csb-log --json {ID} | csb-log --text"):
+        assert sh(line).ok().out.startswith(head), line
 
 
 @pytest.mark.parametrize("columns", [40, 60, 80, 200])
@@ -1304,9 +1224,8 @@ def test_markdown_is_set_on_a_terminal(sh, put, home):
         "  The cause\n\n  The test waits for the wall clock,",
         "  \u2022 one\n    \u2022 nested, and so long that it has to be wrapped at the width of the\n"
         "      terminal, as here\n      1. deeper\n  \u2022 two\n\n",
-        "  test   \u2502 before",
-        "  \u65e5\u672c\u8a9e \u2502 3.2 s",
-        "  \u2502 # Notes\n  \u2502 ```sh\n  \u2502 ls\n  \u2502 ```\n  \u2502 end\n\n  > quoted\n\n  Done.",
+        "  | test | before |\n  |---|---|\n  | a | fails now and then, whenever",
+        "  \u2502 # Notes\n  \u2502 ls\n\n  > quoted\n\n  Done.",
     ):
         assert shown in out, shown
 

@@ -224,7 +224,7 @@ def test_a_generator_names_what_it_cannot_read(sh, home, tmp_path):
 LINES = [
     ("csb li", "list"), ("csb help ver", "verify"), ("csb session", "session_snapshot"),
     ("csb list --exp", "--expiring"), ("csb list --onel", "--oneline"), ("csb-list --onel", ""),
-    ("csb csb-list --exp", "--expiring"), ("csb log --onel", ""), ("csb backup -n", "-n"),
+    ("csb csb-list --exp", "--expiring"), ("csb log --onel", ""), ("csb scan -n", "-n"),
     ("csb-log --tools ", "none brief full"), ("csb-log --tools = b", "brief"),
     ("csb-log --tools =", "none brief full"), ("csb log --tools f", "full"),
     ("csb-list --expiring ", ""), ("csb-list par", ""), ("csb-list --no-such", ""),
@@ -240,7 +240,7 @@ def test_bash_completes(sh, shells, tmp_path, line, words):
     (tmp_path / "work" / "a b").mkdir(parents=True)
     (tmp_path / "work" / "ab").touch()
     typed = " ".join(f"'{word}'" for word in line.split(" "))
-    done = sh(f". '{shells}/csb'; COMP_WORDS=({typed}); COMP_CWORD={line.count(' ')}; _csb; "
+    done = sh(f". '{shells}/csb'; COMP_WORDS=({typed}); COMP_CWORD={line.count(' ')}; _csb_words; "
               "printf '%s\\n' \"${COMPREPLY[@]}\"", cwd=tmp_path / "work").ok()
     expected = {"a b ab": ["a b", "ab"], "a b": ["a b"]}.get(words, words.split() or [""])
     assert sorted(done.out.splitlines()) == sorted(expected)
@@ -251,16 +251,16 @@ def test_bash_completes(sh, shells, tmp_path, line, words):
 def test_bash_knows_every_option_of_every_tool(sh, shells):
     """Those of --help, no others; and a value is asked for where there is one."""
     done = sh(f". '{shells}/csb'; for tool in {' '.join(TOOLS[1:])}; do COMP_WORDS=($tool -); "
-              'COMP_CWORD=1; _csb; echo "$tool ${COMPREPLY[@]}"; done; complete -p').ok()
+              'COMP_CWORD=1; _csb_words; echo "$tool ${COMPREPLY[@]}"; done; complete -p').ok()
     found = dict(line.split(" ", 1) for line in done.out.splitlines()[:len(TOOLS) - 1])
     for tool in TOOLS[1:]:
         assert sorted(found[tool].split()) == sorted(help_of(sh, tool)), tool
-    assert set(re.findall("complete -F _csb (.*)", done.out)) == set(TOOLS)
+    assert set(re.findall("complete -F _csb_words (.*)", done.out)) == set(TOOLS)
 
 
 def test_bash_asks_for_ids_and_for_nothing_else(sh, home, shells, claude, tmp_path):
     """The ids of the index, deleted ones too; without an index nothing, and not a word."""
-    complete = (f". '{shells}/csb'; c() {{ COMP_WORDS=(\"$@\"); COMP_CWORD=$(($# - 1)); _csb; "
+    complete = (f". '{shells}/csb'; c() {{ COMP_WORDS=(\"$@\"); COMP_CWORD=$(($# - 1)); _csb_words; "
                 'echo ${COMPREPLY[@]}; }; ')
     assert sh(complete + "c csb show ''").ok().out == "\n"
     sh("csb-backup --quiet").ok()
@@ -280,7 +280,7 @@ def test_bash_asks_for_ids_and_for_nothing_else(sh, home, shells, claude, tmp_pa
 
 
 def test_bash_offers_the_settings(sh, home, shells):
-    complete = (f". '{shells}/csb'; c() {{ COMP_WORDS=(\"$@\"); COMP_CWORD=$(($# - 1)); _csb; "
+    complete = (f". '{shells}/csb'; c() {{ COMP_WORDS=(\"$@\"); COMP_CWORD=$(($# - 1)); _csb_words; "
                 'echo ${COMPREPLY[@]}; }; ')
     keys = [record["key"] for record in sh("csb-config").ok().records]
     for line in ("csb config ''", "csb-config ''", "csb-config --unset ''"):
@@ -310,12 +310,10 @@ def typed(line, shells, home, until):
 
 
 @pytest.mark.parametrize("line, until", [
-    ("csb-list --exp", "csb-list --expiring="), ("csb help ver", "verify "),
-    ("csb list --to", "list --top "), ("csb-log --tools=b", "--tools=brief "),
-    ("csb li", "list   -- list the sessions of the index"),
-    ("csb gc --", "--wait        -- seconds, for a backup (60)"),
-    ("csb-show 3f4a9b10-0000-4000-8000-000000000000", "000000000000 "),
-    ("csb config int", "interval "), ("csb show \t", f"{name(0)}  -- question 0")])
+    ("csb-list --exp", "csb-list --expiring "), ("csb help ver", "verify "),
+    ("csb list --to", "list --top "), ("csb-log --tools b", "--tools brief "),
+    ("csb li", "csb list "), ("csb gc --", "--wait"), ("csb config int", "interval "),
+    ("csb show 3f4a9b10-0000-4000-8000-000000000000", "000000000000 ")])
 @pytest.mark.few(4)
 def test_zsh_completes(sh, shells, home, backed_up, line, until):
     needs("zsh")
@@ -345,6 +343,8 @@ def test_make_installs_and_takes_out_again(sh, tmp_path):
         *(f"share/bash-completion/completions/{tool}" for tool in tools),
         "share/man/man7/csb-records.7",
         "share/zsh/site-functions/_csb"}
+    line = f"env -i PATH=/usr/bin:/bin '{there}/opt/c/bin/csb-gc' --version"
+    assert sh(line, cwd="/").ok().out.startswith("csb-gc ")
     share = there / "opt/c/share"
     assert (share / "man/man1/csb-gc.1").stat().st_mode & 0o777 == 0o644
     assert os.readlink(share / "bash-completion/completions/csb-gc") == "csb"
@@ -371,5 +371,7 @@ def test_make_installs_and_takes_out_again(sh, tmp_path):
         assert expected in said.splitlines()[2], said
     sh(plain_make + "uninstall", cwd=house).ok()
     (share / "man/man1/other.1").touch()
+    (there / "opt/c/bin/other").touch()
     sh(make + "uninstall", cwd=house).ok()
-    assert [file for _, _, names in os.walk(there) for file in names] == ["other.1"]
+    left = [file for _, _, names in os.walk(there) for file in names]
+    assert sorted(left) == ["other", "other.1"]

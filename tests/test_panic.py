@@ -103,7 +103,7 @@ def transcripts(home):
 def of_csb(done, home, loss, index):
     assert done.rc == 0
     if loss in AWAY:
-        assert "csb restore --deleted" in done.out
+        assert "csb restore --deleted" in " ".join(done.out.split())
 
 
 def of_status(done, home, loss, index):

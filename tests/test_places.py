@@ -308,7 +308,7 @@ def test_setup_makes_the_store_that_it_is_given(sh, home, session):
     done = sh(f"csb-setup --dry-run --git-dir {store}")
     assert done.rc == 0 and "(a new store)" in done.out and not store.exists()
     done = sh(f"csb-setup --yes --git-dir {store}")
-    assert "Backed up, and read back" in done.out and store.is_dir(), done
+    assert "csb verify has read back" in done.out and store.is_dir(), done
     store.rename(home.path / "gone")
     before = (home.claude / "settings.json").read_bytes()
     done = sh(f"csb-setup --yes --git-dir {store}")

@@ -147,14 +147,13 @@ def test_secrets_stay(sh, home, claude, remote):
         assert found == [(f"projects/-srv-app/{name(0)}.jsonl", 2, name(0)),
                          (f"projects/-srv-app/{name(1)}/out.txt", 3, name(1)),
                          ("settings.json", 2, None)]
-        words = " ".join(f"csb-push --allow-secrets {options} remote.git".split())
-        assert done.err.endswith(f". To push all the same: {words}\n")
+        assert done.err.endswith("; with --allow-secrets they are pushed, too\n")
     only_push(sh("csb-push --allow-secrets remote.git"))
     (claude / f"{name(0)}.jsonl").write_text(line("a") + line(f"key {GITHUB}") + "x" * 99
-                                             + "y\n" + line(f"{GITHUB}"))
+                                             + f"y\n{GITHUB}\n" + line("ghp_" + GITHUB[:3:-1]))
     store(sh)
     record, = sh("csb-push remote.git").records
-    assert record["line"] == 4, "what the remote has is not listed again"
+    assert record["line"] == 5, "what the remote has is not listed again"
 
 
 def test_versions(sh, home, claude, remote):
@@ -200,12 +199,12 @@ def test_a_key_that_grew(sh, home, claude, remote):
     only_push(sh("csb-push remote.git"))        # the key itself is there already
 
 
-@pytest.mark.few(3)
-@pytest.mark.parametrize("branch", ["refs/heads/y", "HEAD", "@", "@{-1}", "-x", "/x", "a//b", "''"])
+@pytest.mark.few(2)
+@pytest.mark.parametrize("branch", ["@{-1}", "a//b", "a..b", "''"])
 def test_no_branch(sh, claude, remote, branch):
-    sh("csb-gitcommit --make").ok()
+    store(sh)
     done = sh(f"csb-push --branch={branch} remote.git")
-    assert done.rc == 2 and done.err.count("\n") == 1 and "is no name of a branch" in done.err
+    assert done.rc == 1 and done.err.count("\n") == 1 and "invalid refspec" in done.err
 
 
 @pytest.mark.long
@@ -237,7 +236,6 @@ def test_machines(sh, home, claude, remote, tmp_path):
     done = sh(f"csb-push --branch main {remote}", **names[0])
     assert done.rc == 1 and "'main': it holds what this store does not" in done.err
     assert only_push(sh(f"csb-push --branch x/y {remote}", **names[0]))["branch"] == "x/y"
-    assert sh(f"csb-push --branch a..b {remote}").rc == 2
     new = other_machine(home, tmp_path, 9)
     done = sh(f"git clone -q --bare {remote} $CSB_HOME/git && csb-find --lost | csb-restore", **new)
     assert done.rc == 0, done
@@ -300,7 +298,7 @@ def test_what_git_says(sh, home, claude, remote):
     hook.chmod(0o755)
     done = sh("csb-push remote.git")
     assert done.rc == 1 and done.err.count("\n") == 1 and branches(sh) == {}
-    assert "[remote rejected] (pre-receive hook declined)" in done.err
+    assert "[remote rejected]" in done.err and "(pre-receive hook declined)" in done.err
     assert "remote: too large" in done.err
 
 
@@ -313,24 +311,20 @@ def test_no_backup(sh, home, claude):
 
 
 @pytest.mark.long
-def test_a_person_reads_our_words(sh, home, claude, remote, before_push):
-    """How far it has come in a line of ours, then one sentence; git's reason if it fails."""
+def test_what_a_person_sees(sh, home, claude, remote):
+    """How far git has come, then one sentence; git's reason and ours if it fails."""
     store(sh)
-    before_push("for i in 1 2 3; do printf 'Writing objects:  50%% (1/2)\\r' >&2; sleep .6; done")
     status, screen = typed(home, "csb push remote.git", TERM="xterm")
-    assert status == 0 and "pushing " in screen and " 1 of 2" in screen
-    last = screen.rpartition("\x1b[K")[2]
-    assert last.count("\n") == 1 and last.startswith("Pushed 1 commit with ")
-    assert "objects" not in screen and "remote:" not in screen
+    assert status == 0 and "Writing objects" in screen
+    assert screen.splitlines()[-1].startswith("Pushed 1 commit with ")
     hook = remote / "hooks/pre-receive"
     hook.write_text("#!/bin/sh\necho too large >&2\nexit 1\n")
     hook.chmod(0o755)
     (claude / f"{name(0)}.jsonl").write_text(line("new"))
     store(sh)
     status, screen = typed(home, "csb-push remote.git", TERM="xterm")
-    said = screen.rpartition("\x1b[K")[2]
-    assert status == 1 and said.count("\n") == 1
-    assert "(pre-receive hook declined); remote: too large" in said and "objects" not in screen
+    assert status == 1 and "too large" in screen and "(pre-receive hook declined)" in screen
+    assert screen.endswith(f"csb-push: cannot push to '{remote}': git ended with status 1\r\n")
 
 
 def test_a_race(sh, home, claude, remote, before_push):
@@ -360,7 +354,7 @@ def test_no_other_tool(sh, home, claude, remote, stages):
 
 
 def test_each_secret_once(sh, home, claude, remote):
-    """However often it stands in a record or in versions of a file; what it means comes first."""
+    """However often it stands in versions of a file; what it means comes first."""
     told = line(f"T={GITHUB}", toolUseResult={"stdout": f"T={GITHUB}", "url": URL}, note=URL)
     path = claude / f"{name(0)}.jsonl"
     path.write_text(line("a") + told)
@@ -373,13 +367,12 @@ def test_each_secret_once(sh, home, claude, remote):
     done = sh("csb-push remote.git")
     assert sorted((one["path"][-8:], one["line"], one["what"]) for one in done.records) == [
         ("00.jsonl", 1, "github-token"), ("00.jsonl", 1, "password"),
-        ("00.jsonl", 2, "github-token"), ("00.jsonl", 3, "authorization"),
+        ("00.jsonl", 3, "authorization"),
         ("ngs.json", 2, "github-token"), ("ngs.json", 3, "password")]
     done = sh("csb push remote.git 2>&1")
     first, *rows = done.out.splitlines()
     assert done.rc == 1 and "nothing is pushed: there are secrets in what is new" in first
-    assert first.endswith(" To push all the same: csb push --allow-secrets remote.git")
-    assert len(rows) == len(set(rows)) == 6 and all("[REDACTED" in row for row in rows)
+    assert len(rows) == len(set(rows)) == 5 and all("[REDACTED" in row for row in rows)
 
 
 def test_ssh(sh, home, claude, remote, ssh):

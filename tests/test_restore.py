@@ -145,7 +145,7 @@ def test_a_session_open_in_a_client_is_refused(sh, home, stored):
     live.write_text(json.dumps({"pid": os.getpid(), "sessionId": ID}))
     done = sh(f"csb-restore {ID}")
     assert done.rc == 1 and "open in Claude Code" in done.err
-    assert {r["result"] for r in done.records} == {"refused"}
+    assert done.out == "" and done.err.count("\n") == 1
     assert not (home.claude / FOOTPRINT[0]).exists()
     for text in (json.dumps({"pid": 4194399, "sessionId": ID}), "rubbish", "[]",
                  '{"sessionId": 5}', json.dumps({"pid": os.getpid(), "sessionId": OTHER})):
@@ -241,18 +241,17 @@ def test_ids_by_prefix_suffix_and_pipe(sh, home, once):
     two = f"abcd1234\nrubbish\n[]\n{{}}\n{ID}\n{OTHER}\n{ID}\n".encode()
     done = sh("csb-restore --dry-run", two)
     assert done.rc == 1 and done.err.count("\n") == 4
-    assert len(done.records) == 2 * (len(FOOTPRINT) + 2)
+    assert len(done.records) == 2 * (len(FOOTPRINT) + 2) - 1, "one plan is of both"
 
 
 def test_a_file_of_two_sessions_is_placed_once(sh, home, once):
-    """For the second one it is there already, though both wait for the disk together."""
     once(backed_up_sessions, ID, OTHER)
     for session_id in (ID, OTHER):
         (home.claude / "plans/my-fine-plan.md").touch()
         lose(home, session_id)
     found = sh(f"csb-restore {ID} {OTHER}").ok().records
     plans = [record["result"] for record in found if "/plans/" in record["path"]]
-    assert plans == ["restored", "kept"]
+    assert plans == ["restored"]
 
 
 def test_an_ambiguous_id_is_misuse_as_operand_and_a_failure_in_a_pipe(sh, home):

@@ -120,14 +120,9 @@ def test_all_that_is_gone_guesses_no_more(sh, home, lives, states, projects):
     assert transcripts(home.claude) == ["-b"]
 
 
-def test_it_says_where_it_was_moved(sh, lives):
-    lives([{"-a": A}, {"-b": A + B}])
-    assert "moved to project -b from -a" in sh(f"csb-restore {ID} --target-dir out").err
-
-
 @pytest.mark.parametrize("words", ["--deleted --yes", ID])
 def test_what_was_deleted_in_two_places_was_not_moved(sh, home, lives, words):
-    """The fuller copy, which went first, comes back, and nobody calls that a move."""
+    """The fuller copy, which went first, comes back."""
     lives([{"-a": A, "-b": A + B}, {"-a": A}, {}])
     lost = [r["project"] for r in sh("csb-find --lost").records if r.get("session_id") == ID]
     assert lost == ["-a", "-b"]
@@ -135,7 +130,7 @@ def test_what_was_deleted_in_two_places_was_not_moved(sh, home, lives, words):
     listed = [r["project"] for r in sh("csb-list --all").records if r["session_id"] == ID]
     assert sorted(listed) == ["-a", "-b"]
     done = sh(f"csb-restore {words}")
-    assert done.rc == 0 and "moved" not in done.err, done
+    assert done.rc == 0, done
     assert transcripts(home.claude) == ["-b"]
 
 
@@ -161,8 +156,8 @@ def test_a_record_chooses_but_makes_no_second_one(sh, home, lives):
         done = sh(f"csb-restore {options}", stdin)
         assert done.rc == 1 and "project '-b' has it already" in done.err
         assert "--project=-a" in done.err
-        assert {r["path"].split("/")[-2]: r["result"] for r in done.records} == {
-            "-b": "restored", "-a": "refused"}
+        assert [(r["path"].split("/")[-2], r["result"]) for r in done.records] == [
+            ("-b", "restored")]
     assert transcripts(home.claude) == ["-b"]
     done = sh("csb-restore", stdin.splitlines(True)[1])
     assert done.rc == 1 and transcripts(home.claude) == ["-b"]

@@ -5,7 +5,7 @@ import shlex
 import time
 
 import pytest
-from conftest import backup, days_ago, line, name, on_terminal, put_into
+from conftest import backup, days_ago, line, name, put_into
 
 pytestmark = pytest.mark.logic
 
@@ -240,7 +240,7 @@ import os, pty, sys
 answer = sys.stdin.buffer.read() + b"\\n"
 child, fd = pty.fork()
 if not child:
-    os.execlp("csb-restore", "csb-restore", "--deleted")
+    os.execlp("csb", "csb", "restore", "--deleted")
 text = b""
 try:
     while True:
@@ -362,12 +362,12 @@ def test_an_empty_list_is_answered(sh, three):
 
 def test_a_dry_run_says_what_it_would_do(sh, home, three):
     lose(home, 1, 2)
-    said = on_terminal(sh, home, f"csb-restore --dry-run {name(1)} {name(2)}")
+    said = sh(f"csb restore --dry-run {name(1)} {name(2)}").out
     assert "Would restore 2 sessions: 2 files (" in said and "read back" not in said
     assert there(home) == [0]
-    said = on_terminal(sh, home, f"csb-restore {name(1)} {name(2)}")
+    said = sh(f"csb restore {name(1)} {name(2)}").out
     assert "Restored 2 sessions: 2 files (" in said and "each read back" in said
-    said = on_terminal(sh, home, f"csb-restore {name(1)}")
+    said = sh(f"csb restore {name(1)}").out
     assert "Restored nothing. Already there: 2 files." in said
 
 

@@ -87,7 +87,7 @@ def test_at_no_time(sh, grown, at, rc):
     ("settings.json", ["settings.json"]), ("skills", ["skills/deep/er/SKILL.md"]),
     ("skills/", ["skills/deep/er/SKILL.md"]), ("skills/**", ["skills/deep/er/SKILL.md"]),
     ("**/SKILL.md", ["skills/deep/er/SKILL.md"]), ("*.json", ["settings.json"]),
-    ("./setting?.json", ["settings.json"]), ("skills/*/er", ["skills/deep/er/SKILL.md"]),
+    ("skills/*/er", ["skills/deep/er/SKILL.md"]),
     ("skills/*.md", None), ("nope", None), ("SETTINGS.json", None), ("/settings.json", None),
     ("../settings.json", None), ("", None), ("[s]ettings.json", None)])
 @pytest.mark.few(3)
@@ -237,9 +237,10 @@ def test_the_cwd_fields_of_the_copy(sh, home, lived):
         json.dumps({"type": "summary"}) + "\n{\n" + line("a", cwd="/home/new/a")
         + line("b", cwd="/else"))
     assert found[f"{path}/subagents/agent-1.jsonl"] == line("sub", cwd="/home/new/a")
-    assert {record["result"] for record in sh(words).ok().records} == {"kept"}
+    again = sh(words)
+    assert again.rc == 0 and {record["result"] for record in again.records} == {"kept"}
     (home.path / "out" / f"{path}.jsonl").write_text(line("other"))
-    assert sh(words).rc == 1 and sh(f"{words} --force").rc == 0
+    assert sh(words).rc == 1 and sh(f"{words} --project=-home-old-a --force").rc == 0
     assert placed(sh(f"csb-restore {session} --target-dir out2").ok()), "the store has the old one"
 
 

@@ -160,7 +160,8 @@ def test_a_session_that_is_gone(sh, app, ran, home):
         assert (done.rc, done.err.count("\n"), ran()) == (1, 1, None) and "--yes" in done.err
     assert not path.exists()
     done = sh("csb-resume --yes quoted -- -p", b"hello")
-    assert done.rc == 0 and done.err == f"csb-resume: restored session {name(1)}, 1 file\n"
+    assert done.rc == 0
+    assert done.err.splitlines()[1] == f"csb-resume: restored session {name(1)}, 1 file"
     assert path.read_bytes() == data and ran()["stdin"] == "hello"
     assert sh("csb-resume --yes quoted").ok()
 
@@ -223,8 +224,7 @@ def test_the_folder(sh, app, ran, home):
     assert where(3, "--cwd ~/code") == (0, "code", "")
     rc, cwd, err = where(1, "--cwd missing")
     assert (rc, cwd) == (1, None) and "missing': that folder is gone" in err
-    rc, cwd, err = where(4)
-    assert (rc, cwd, err.count("\n")) == (0, "other", 1) and "is not that of its project" in err
+    assert where(4) == (0, "other", ""), "no folder of its project is there"
     rc, cwd, err = where(5)
     assert (rc, cwd) == (1, None) and "code.app': that folder is gone" in err
     assert where(6) == (0, deep, "")
@@ -363,7 +363,7 @@ def test_one_that_was_continued(sh, app, ran, home):
     assert rc == 0 and screen.count("Go on with that one? [Y/n]") == 2
     assert ran()["args"] == ["--resume", name(3)]
     rc, screen = typed(home, f"csb-resume {name(1)}", [b"\n", b"n\n"])
-    assert (rc, ran()) == (1, None) and f"{name(2)} is not resumed" in screen
+    assert (rc, ran()) == (1, None) and "Claude Code is not started" in screen
 
     sh("csb-backup").ok()
     last.unlink()
@@ -379,7 +379,7 @@ def test_a_continuation_that_nobody_has(sh, app, ran):
     sh(INDEX).ok()
     done = sh(f"csb-resume {name(1)}")
     assert done.rc == 0 and ran()["args"] == ["--resume", name(1)]
-    assert done.err.count("\n") == 1 and "nothing is known here" in done.err
+    assert done.err.count("\n") == 1 and "is not known here" in done.err
     assert sh(f"csb-resume --yes {name(2)}").rc == 0 and ran()["args"][1] == name(3)
 
 
@@ -392,7 +392,7 @@ def test_one_that_went_on_itself_after_it_was_continued(sh, app, ran):
         file.write(line("back again", cwd=str(path), timestamp="2026-01-03T03:04:05.000Z"))
     sh(INDEX).ok()
     done = sh(f"csb-resume {name(1)}")
-    assert done.rc == 0 and "went on itself" in done.err and ran()["args"][1] == name(1)
+    assert done.rc == 0 and "this one goes on" in done.err and ran()["args"][1] == name(1)
 
 
 def test_one_that_claude_ended_and_that_was_continued(sh, app, ran):
@@ -452,7 +452,6 @@ def test_a_work_tree_that_was_left(sh, app, ran, home):
         file.write(record_of("relocated", 2, relocatedCwd=str(home.path / "code")))
     done = sh(f"csb-resume {name(2)}")
     assert done.rc == 0 and ran()["cwd"] == str(home.path / "code")
-    assert "is not that of its project" in done.err
 
 
 def test_an_id_of_upper_case(sh, app, ran):
@@ -501,7 +500,7 @@ def test_one_is_picked_from_the_last(sh, app, ran, home):
     make_some(app)
     rc, screen = pick(home, [b"2\n"])
     assert rc == 0 and ran()["args"] == ["--resume", name(10)]
-    titles = re.findall(r"^ ?(\d+)  (talk \d+) ", screen, re.M)
+    titles = re.findall(r"^ ?(\d+)  .{16}  (talk \d+) ", screen, re.M)
     numbers = [13, *range(10, 1, -1)]
     expected = [(str(at), f"talk {number}") for at, number in enumerate(numbers, 1)]
     assert titles == expected and "~/code/app" in screen
@@ -509,7 +508,7 @@ def test_one_is_picked_from_the_last(sh, app, ran, home):
 
     assert pick(home, [b"\n"])[0] == 1 and ran() is None
     rc, screen = pick(home, [b"0\n", b"11\n", b"10\n"])
-    assert rc == 0 and "there is no 11" in screen and ran()["args"][1] == name(2)
+    assert rc == 0 and "there is no session of '11'" in screen and ran()["args"][1] == name(2)
     rc, screen = pick(home, [b"\x04"])
     assert (rc, ran()) == (1, None) and "nothing was picked" in screen
 
@@ -523,7 +522,7 @@ def test_one_is_picked_by_words(sh, app, ran, home):
         assert pick(home, [keys])[0] == 0 and ran()["args"][1] == name(number)
     rc, screen = pick(home, [b"nothing\n", b"talk\n", b"1\n"])
     assert rc == 0 and "there is no session of 'nothing'" in screen
-    assert "'talk' means 13 sessions" in screen and ran()["args"][1] == name(13)
+    assert "1-13, or words" in screen and ran()["args"][1] == name(13)
     sh("csb-resume code parser").ok()
     assert ran()["args"][1] == name(1001)
     done = sh("csb-resume code app")
@@ -535,7 +534,7 @@ def test_of_several_one_is_picked(sh, app, ran, home):
     for number in range(1, 4):
         app(number, f"parser {number}")
     rc, screen = pick(home, [b"2\n"], "parser")
-    assert rc == 0 and "means 3 sessions" in screen and ran()["args"][1] == name(2)
+    assert rc == 0 and "1-3, or words" in screen and ran()["args"][1] == name(2)
     assert sh("csb-resume parser").rc == 2 and ran() is None
 
 

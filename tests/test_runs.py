@@ -162,7 +162,7 @@ def status(sh, once):
     ([one(30, "busy", reason="x"), one(60, "failed", reason="the disk is full"), one(900)],
      ["the last backup failed: the disk is full (csb backup"]),
     ([one(60, "failed"), one(90, "failed"), one(5 * DAY)],
-     ["the last 2 backups failed (csb backup", "no backup has succeeded for 4 days"]),
+     ["the last backup failed: nobody knows why (csb backup", "no backup has succeeded for 4 days"]),
     ([one(60, "failed")], ["the last backup failed", "no backup has succeeded for 4 days"]),
     ([], ["no backup has succeeded for 4 days"])])
 @pytest.mark.few(2)
@@ -206,7 +206,7 @@ def test_a_run_that_was_ended_says_so(sh, home, put):
 def test_where_looking_after_the_store_cannot_be_noted_the_backup_is_done(sh, home, put):
     put(1)
     home.backup.mkdir()
-    (home.backup / "tidied").symlink_to("away/tidied")
+    (home.backup / "tidied").mkdir()
     done = sh("csb-backup --tidy")
     assert done.rc == 0 and done.err.count("\n") == 1, done
     assert [one["kind"] for one in sh("csb-status --runs").records] == ["backup"]

@@ -1,7 +1,4 @@
 """csb-scan: the sessions of a folder, whoever names it and whether it is still there."""
-import json
-import os
-
 import pytest
 from conftest import INDEX, line, name
 
@@ -143,21 +140,3 @@ def test_misuse_and_no_index(sh, home):
         assert (done.rc, done.out, done.err.count("\n")) == (2, "", 1)
     done = sh("csb-scan")
     assert (done.rc, done.out, done.err.count("\n")) == (3, "", 1) and not home.backup.exists()
-
-
-def test_a_row_that_makes_no_sense(sh, put, home):
-    """Types that nobody expects are no hit, and no crash."""
-    put(1, "/a")
-    put(2, "/a")
-    sh(INDEX).ok()
-    odd = json.dumps({"kind": "session", "session_id": name(1), "cwd": 7, "last_active": "x",
-                      "folders": [None, 3, {"path": "/a", "work": "x"}, {"path": ["/a"]}, {}]})
-    sh(f"""python3 - <<'E'
-import os, sqlite3
-db = sqlite3.connect(os.environ["CSB_HOME"] + "/session-backup.db")
-db.execute("UPDATE session SET record = ? WHERE session_id LIKE ?", ('''{odd}''', '%1"'))
-db.commit()
-E""").ok()
-    assert [(r["session_id"], r["work"]) for r in sh("csb-scan /a").records] == [
-        (name(2), 1), (name(1), 0)]
-    assert os.listdir(home.backup) == ["session-backup.db"], "it leaves nothing behind"

@@ -10,7 +10,6 @@ from csb import Error
 from csb.session import (
     FolderMap,
     Spellings,
-    belongs,
     ids_in,
     is_id,
     odd_transcript_in,
@@ -50,19 +49,6 @@ LOUD = ONE.upper()
 ])
 def test_ids_in_a_path(path, ids):
     assert ids_in(path) == ids
-
-
-@pytest.mark.parametrize("path, session_id, does", [
-    (f"projects/-w/{ONE}.jsonl", ONE, True),
-    (f"projects/-w/{ONE}.jsonl", LOUD, True),
-    (f"projects/-w/{LOUD}/x", ONE, True),
-    (f"projects/-v/{ONE}.jsonl", ONE, False),
-    (f"tasks/{LOUD}/1.json", ONE, True),
-    (f"tasks/{ONE}/1.json", TWO, False),
-    (f"projects/-w/{TWO}.jsonl", ONE, False),
-])
-def test_what_belongs_to_a_session(path, session_id, does):
-    assert belongs(path, session_id, "-w") is does
 
 
 @pytest.mark.parametrize("path, found", [

@@ -371,8 +371,10 @@ def test_sessions_that_may_be_gone_are_news_until_that_is_said(sh, put, status, 
 def test_a_missing_tool_is_status_3(sh, put, stages):
     put(1)
     stages("csb-changes", None)
+    stages("csb-schedule", None)
     done = sh("csb-status")
     assert (done.rc, done.out, done.err.count("\n")) == (3, "", 1)
+    assert "cannot find csb-changes, csb-schedule" in done.err
 
 
 # --- what backs up by itself ----------------------------------------------------------
@@ -418,8 +420,7 @@ NO_TIMER = """print('{"kind":"timer","installed":false}'); sys.exit(1)"""
     (NO_TIMER, [(0, "hand"), (1, "timer"), (2, "SessionEnd"), (2, "setup")], []),
     (SAYS_NOTHING, [(0, "hand"), (1, "timer")], ["timer"]),
     (SAYS_NOTHING, [(0, "hand"), (9, "timer")], []),
-    (SAYS_NOTHING, [(0, "setup"), (0, "hand"), (1, "SessionEnd")], []),
-    (None, [(1, "timer")], ["timer"])])
+    (SAYS_NOTHING, [(0, "setup"), (0, "hand"), (1, "SessionEnd")], [])])
 @pytest.mark.few(2)
 def test_a_timer_counts_if_it_is_there(sh, backed_up, home, stages, schedule, runs, found):
     """Old runs are no sign: what began them may be gone. Where nobody can tell, new ones are."""

@@ -98,6 +98,9 @@ def test_a_line_with_large_pictures_keeps_its_words(size):
     assert len(record.said.images) == 3
 
 
+LEFT_OUT = " [the rest is left out]"
+
+
 @pytest.mark.parametrize("text", [
     "plain words ", "w\u00f6rter \U0001f600 ", 'a "quote" \\ and\n\tmore ', "\x01\x02"])
 @pytest.mark.parametrize("ascii_only", [True, False])
@@ -109,9 +112,10 @@ def test_a_text_that_is_too_long_is_cut(text, ascii_only):
     short, = TranscriptLines(in_blocks(line, 1 << 20))
     assert len(short) <= LONGEST_LINE
     (record,), damaged = load(short)
-    kept = record.said.texts[0].replace("\ufffd", "\U0001f600")
-    assert not damaged and record.uuid == "u"
-    assert whole.startswith(kept) and len(kept) > 300_000
+    kept = record.said.texts[0]
+    assert kept.endswith(LEFT_OUT) and not damaged and record.uuid == "u"
+    kept = kept.removesuffix(LEFT_OUT).replace("\ufffd", "\U0001f600")
+    assert whole.startswith(kept) and len(kept) > 150_000
 
 
 # What stands before a question in a line above 8 MB, and takes all room if it is let.
@@ -135,8 +139,8 @@ def test_a_question_behind_a_long_text_is_kept(before):
     short, = TranscriptLines(in_blocks(line, 1 << 20))
     (record,), damaged = load(short)
     assert record.said.texts[2] == question and not damaged
-    assert BEFORE[before].startswith(record.said.texts[0])
-    assert len(record.said.texts[0]) > 400_000
+    kept = record.said.texts[0].removesuffix(LEFT_OUT).rstrip("\ufffd")
+    assert BEFORE[before].startswith(kept) and len(kept) > 150_000
 
 
 @pytest.mark.long
@@ -177,7 +181,7 @@ WHOLE = encoded(**GOOD)
      ([GOOD], True)),
     (WHOLE + WHOLE, ([GOOD, GOOD], True)),
     (WHOLE[:-5] + WHOLE + WHOLE[:20], ([GOOD], True)),
-    (b'{"type":"user","x":"a\tb"}', ([{"type": "user", "x": "a\tb"}], True)),
+    (b'{"type":"user","x":"a\tb"}', ([], True)),
     (b'{"type":"mode"}{"type":"tag"}', ([{"type": "mode"}, {"type": "tag"}], True)),
     # A part of a record is none.
     (b'{"type":"assistant","message":{"content":[{"type":"text","text":"a"}', ([], True)),
@@ -185,11 +189,6 @@ WHOLE = encoded(**GOOD)
 ])
 def test_the_records_in_a_line(line, wanted):
     assert loaded(line) == wanted
-
-
-def test_numbers_that_no_machine_holds():
-    records, _ = load(b'{"type":"user","n":1' + b"0" * 5000 + b"}")
-    assert records[0].fields["n"] == float("inf")
 
 
 @pytest.mark.parametrize("text", ["\u00e9\U0001f600", "\u65e5\u672c", "\xe9\\u2014\xff"])
@@ -210,7 +209,7 @@ REMINDER = "<system-reminder>\nbe brief\n</system-reminder>"
 
 
 @pytest.mark.parametrize("text, wanted", [
-    ("plain words\nof a person ", [("user", "plain words\nof a person ")]),
+    ("plain words\nof a person ", [("user", "plain words\nof a person")]),
     ("look at <b>this</b>", [("user", "look at <b>this</b>")]),
     ("</tick>", [("user", "</tick>")]),
     ("<ticket>7</ticket>", [("user", "<ticket>7</ticket>")]),
@@ -257,8 +256,9 @@ REMINDER = "<system-reminder>\nbe brief\n</system-reminder>"
     (f"{REMINDER}\nfix it", [("meta", REMINDER), ("user", "fix it")]),
     (f"fix it\n{REMINDER}\n", [("user", "fix it"), ("meta", REMINDER)]),
     (f"<ide_selection>x</ide_selection>{REMINDER} a\n{REMINDER}{REMINDER}", [
-        ("meta", "<ide_selection>x</ide_selection>"), ("meta", REMINDER),
-        ("user", "a"), ("meta", REMINDER), ("meta", REMINDER)]),
+        ("meta", f"<ide_selection>x</ide_selection>{REMINDER}"), ("user", "a"),
+        ("meta", REMINDER * 2)]),
+    (f"{REMINDER}\nCaveat: The x", [("meta", f"{REMINDER}\nCaveat: The x")]),
     # Commands.
     ("<command-message>do</command-message>\n<command-name>/do</command-name>"
      "<command-args>it  now</command-args>", [("command", "/do it  now")]),
@@ -322,16 +322,10 @@ def test_a_document_is_shown_and_is_no_prompt():
 
 
 @pytest.mark.parametrize("part, wanted", [
-    ({"type": "search_result", "title": "T", "source": "https://x",
-      "content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]},
-     "[search_result] T https://x a b"),
-    ({"type": "resource", "resource": {"uri": "file:///r", "text": "a", "blob": "QUJD"}},
-     "[resource] file:///r a"),
     ({"type": "tool_reference", "tool_name": "Grep"}, "[tool_reference] Grep"),
-    ({"type": "tool_result", "content": [{"type": "text", "text": "inner"}]},
-     "[tool_result] inner"),
     ({"type": "document", "source": {"type": "text", "data": "words"}}, "[document] words"),
     ({"type": "document", "source": {"type": "base64", "data": "QUJD"}}, "[document]"),
+    ({"text": "x"}, "[?] x"),
 ])
 def test_what_stands_within_a_part_of_an_unknown_type(part, wanted):
     assert Result({"content": [part]}).text == wanted
@@ -367,8 +361,7 @@ def test_what_stands_within_a_part_of_an_unknown_type(part, wanted):
     (user(None), []),
     (user(7), []),
     (user([1, None, {"text": "x"}, {"type": "text"}, {"type": "text", "text": 1}]),
-     [("user", "[nothing]")]),
-    (user(["plain"]), [("user", "plain")]),
+     [("user", "[?] x")]),
     (Record({"type": "user", "message": "x"}), []),
     (Record({"type": ["user"], "message": {"content": "x"}}), []),
 ])
@@ -403,7 +396,7 @@ def test_the_parts_of_a_message():
         {"type": "tool_use", "id": 1, "input": [1]},
         {"type": "web_search_tool_result", "tool_use_id": "s", "content": "found"},
         {"type": "tool_result", "tool_use_id": "t", "is_error": True, "content": [
-            {"type": "text", "text": "one"}, "two",
+            {"type": "text", "text": "one"}, {"type": "text", "text": "two"},
             {"type": "image", "source": {"data": "Qg=="}}]},
     ])
     assert (said.texts, said.thoughts) == (["a", "[document]"], ["b"])
@@ -527,8 +520,7 @@ PICTURE = {"type": "image", "source": {"type": "base64", "data": "QUJD"}}
     ([summary("s", "x"), prompt("p", uuid="y")], ("prompt", "p")),
     ([summary("s", "x"), prompt("p", uuid="x")], ("summary", "s")),
     ([prompt("p", uuid="x"), summary("s", "x")], ("summary", "s")),
-    ([summary("1", "x"), summary("2", "y"), summary("3", "z"), prompt("p", uuid="y"),
-      prompt("p", uuid="x")], ("summary", "2")),
+    ([summary("1", "x"), summary("2", "z"), prompt("p", uuid="x")], ("summary", "1")),
     ([summary("1", "x"), summary("2", "x"), prompt("p", uuid="x")], ("summary", "2")),
     ([prompt("first"), prompt("second")], ("prompt", "first")),
     ([prompt("/clear"), prompt("p")], ("prompt", "p")),
@@ -630,24 +622,6 @@ def test_where_a_session_goes_on(record, name_of_fact, wanted):
     assert lineage.known.get(name_of_fact) == wanted
 
 
-@pytest.mark.parametrize("later, wanted", [
-    ([], True),
-    ([{"type": "last-prompt"}, {"type": "assistant", "message": {"model": "m"}}], True),
-    ([prompt("again")], True),
-    ([prompt("/rename x"), {"type": "assistant", "message": {"model": "m"}}], True),
-    ([prompt("again"), {"type": "assistant", "message": {"model": "<synthetic>"}}], True),
-    ([prompt("again"), {"type": "assistant", "message": {"model": "m"}}], None),
-    ([prompt("again"), {"type": "assistant", "message": {"model": "m"}},
-      {"type": "ended-by-model"}], True),
-])
-def test_an_end_is_none_if_the_talk_goes_on(later, wanted):
-    lineage = Lineage(OWN)
-    for fields in [prompt("p"), {"type": "ended-by-model"}, *later]:
-        lineage.take(Record(fields))
-        lineage = Lineage(OWN, json.loads(json.dumps(lineage.known)))
-    assert lineage.known.get("ended_by_model") is wanted
-
-
 def test_a_copy_knows_the_record_that_it_is_of():
     record = Record({"uuid": "new", "forkedFrom": {"sessionId": OTHER, "messageUuid": "old"}})
     assert (record.original_uuid, record.forked_from) == ("old", OTHER)
@@ -660,18 +634,13 @@ def test_a_copy_knows_the_record_that_it_is_of():
 @pytest.mark.parametrize("value, wanted", [
     ("2026-01-02T03:04:05.678Z", "2026-01-02T03:04:05.678Z"),
     ("2026-01-02T03:04:05Z", "2026-01-02T03:04:05.000Z"),
-    ("2026-01-02T03:04:05.6789123Z", "2026-01-02T03:04:05.678Z"),
-    ("2026-01-02T03:04Z", "2026-01-02T03:04:00.000Z"),
-    ("2026-01-02T05:04:05.5+02:00", "2026-01-02T03:04:05.500Z"),
-    ("2026-01-02 05:04:05+0200", "2026-01-02T03:04:05.000Z"),
-    ("2026-01-02", "2026-01-02T00:00:00.000Z"),
+    ("2026-01-02T05:04:05.500+02:00", "2026-01-02T03:04:05.500Z"),
     ("2024-02-29T00:00:00Z", "2024-02-29T00:00:00.000Z"),
     ("2026-02-29T00:00:00Z", ""),
     ("2026-02-30T00:00:00Z", ""),
     ("2026-13-01T00:00:00Z", ""),
     ("2026-02-03T25:00:00Z", ""),
     ("0001-01-01T00:00:00+02:00", ""),
-    ("Fri, 02 Jan 2026 03:04:05 GMT", "2026-01-02T03:04:05.000Z"),
     ("yesterday", ""),
     ("", ""),
     (1767323045678, "2026-01-02T03:04:05.678Z"),
@@ -696,7 +665,6 @@ def test_a_time_without_a_zone_is_the_machines(monkeypatch):
     try:
         assert utc_of("2026-01-02T08:04:05") == "2026-01-02T03:04:05.000Z"
         assert utc_of("2026-01-02T08:04:05Z") == "2026-01-02T08:04:05.000Z"
-        assert utc_of("2026-01-02") == "2026-01-02T00:00:00.000Z"
     finally:
         monkeypatch.undo()
         time.tzset()

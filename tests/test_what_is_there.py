@@ -197,12 +197,12 @@ def damage(path):
 
 
 NO_INDEX = {
-    "missing": (os.unlink, 3, "csb-index --rebuild"),
+    "missing": (os.unlink, 1, "cannot use"),
     "damaged": (damage, 1, "csb-index --rebuild"),
     "of another version": (
         lambda path: sqlite3.connect(path).execute("PRAGMA user_version = 7"), 1,
         "csb-index --rebuild"),
-    "a directory": (lambda path: (os.unlink(path), os.mkdir(path)), 1, "cannot read"),
+    "a directory": (lambda path: (os.unlink(path), os.mkdir(path)), 1, "cannot use"),
 }
 
 

@@ -20,10 +20,6 @@ READERS = ("parse_args", "parse_known_args", "parse_intermixed_args")
 class Found(BaseException):
     """Carries the options of a tool out of it: nothing there catches this."""
 
-    def __init__(self, options):
-        super().__init__()
-        self.options = options
-
 
 def manual_of(path):
     """The docstring of a tool, as it stands there."""
@@ -54,19 +50,6 @@ def _record_line(text):
     return Said(way, kinds, f"{first}\n{others}".rstrip())
 
 
-def constants_of(path, *names):
-    """Values that stand in the text of a tool, in the order of their names."""
-    with open(path, encoding="utf-8") as file:
-        tree = ast.parse(file.read(), path)
-    found = {}
-    for part in tree.body:
-        if isinstance(part, ast.Assign) and isinstance(part.targets[0], ast.Name):
-            name = part.targets[0].id
-            if name in names:
-                found[name] = ast.literal_eval(part.value)
-    return [found[name] for name in names]
-
-
 def options_of(path):
     """The parser that a tool has made by the time it reads its command line.
 
@@ -85,9 +68,10 @@ def options_of(path):
     try:
         runpy.run_path(path, run_name="__main__")
     except Found as found:
+        options, = found.args
         # The helper is loaded once, and took its name from the first tool.
-        found.options.prog = name
-        return found.options
+        options.prog = name
+        return options
     except SystemExit:
         pass
     raise Error(f"cannot find the options of '{path}': it looks at no command line")
@@ -95,14 +79,3 @@ def options_of(path):
 
 def _stop(parser, *words):
     raise Found(parser)
-
-
-def values_of(option):
-    """What stands behind an option, or in the place of an operand; "" for nothing."""
-    if option.option_strings and option.nargs == 0:
-        return ""
-    if option.metavar:
-        return option.metavar
-    if option.choices:
-        return "{" + ",".join(option.choices) + "}"
-    return option.dest.upper()

@@ -1,32 +1,6 @@
 """how every csb tool behaves: options, records, messages, times and exit status
 
 The one helper that all tools share. It knows nothing of sessions, git or files.
-A tool that is written with it:
-
-    \"\"\"print the size of each record's file
-
-    examples:
-      csb-find | csb-size
-      csb-size FILE...
-
-    record: in   session  transcript_path
-    record: out  size     path size
-    \"\"\"
-    def main():
-        options = Options(__doc__)
-        options.add_argument("files", nargs="*", metavar="FILE")
-        args = options.parse_args()
-        for record in operands(options, args.files, bare="path"):
-            path = record.get("path") or record.get("transcript_path")
-            try:
-                size = os.stat(path).st_size
-            except OSError as error:
-                warn(f"cannot read '{path}': {why(error)}")
-                continue
-            emit({"kind": "size", "path": path, "size": size})
-
-    if __name__ == "__main__":
-        run(main)
 """
 import os
 import sys
@@ -72,13 +46,12 @@ def _name_of_tool():
     """What the tool calls itself: as its file is named, or as it was typed.
 
     Only csb itself is believed: the process that started us, or that became us. The
-    stages of a tool speak as the tool that started them does; what takes the place of
-    csb for good (csb-resume, which starts Claude Code) keeps the name to itself.
+    stages of a tool speak as the tool that started them does.
     """
     pid, _, typed = os.environ.pop(TYPED, "").partition(" ")
     if typed and re.fullmatch("csb [a-z_-]+", typed):
         if pid == str(os.getpid()):
-            return typed
+            return typed        # csb-resume, which starts Claude Code, keeps it
         if pid == str(os.getppid()):
             os.environ[TYPED] = f"{os.getpid()} {typed}"
             return typed
@@ -94,13 +67,9 @@ YEAR = 366 * 86400      # seconds: nobody waits for so long
 # which stand for bytes of file names, come back as they were.
 encode = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
 
-# Patterns that most runs do not need: re compiles them when they are used, and once.
-
-# A whole id, or four characters and more of its start or end.
-_BARE_ID = r"[0-9a-fA-F-]{4,36}"
-
 # What a terminal would obey, or show as something that it is not: control characters,
-# marks that turn the direction of text, and halves of surrogate pairs.
+# marks that turn the direction of text, and halves of surrogate pairs. (A text: most
+# runs do not need it compiled.)
 _UNPRINTABLE = (
     "[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
 )
@@ -127,8 +96,8 @@ class Options(argparse.ArgumentParser):
     """The options of a tool, whose docstring is its manual. Misuse is status 2."""
 
     def __init__(self, manual):
-        manual = manual or ""       # PYTHONOPTIMIZE=2 drops it
-        summary, _, details = manual.strip().partition("\n")
+        self.manual = manual or ""      # PYTHONOPTIMIZE=2 drops it
+        summary, _, details = self.manual.strip().partition("\n")
         super().__init__(
             prog=TOOL,
             description=summary,
@@ -136,7 +105,6 @@ class Options(argparse.ArgumentParser):
             formatter_class=_help_formatter,
             allow_abbrev=False,
         )
-        self.manual = manual
         self.add_argument("--version", action="version", version=f"{TOOL} {VERSION}")
 
     def error(self, message):
@@ -174,17 +142,15 @@ def require_input(options):
     if sys.stdin is not None and not sys.stdin.isatty():
         return
     name = TOOL.replace(" ", "-")
-    hint = ""
-    for example in re.findall(r"^  (\S.*)$", options.manual, re.M):
-        line = example.split("   ")[0].rstrip()
-        if TOOL != name and line.startswith(f"{name} 3f4a9b2c"):
-            # A person typed "csb log", and may not care for pipes.
-            raise Error(
-                f"which session? {TOOL} 3f4a9b2c, for one (csb list shows them)", MISUSE
-            )
-        if not hint and f"| {name}" in line:
-            hint = f", such as: {line}"
-    raise Error(f"what should it work on? Name it, or pipe it in{hint}", MISUSE)
+    text = "what should it work on? Name it, or pipe it in"
+    if TOOL != name and re.search(f"^  {name} 3f4a9b2c", options.manual, re.M):
+        # A person typed "csb log", and may not care for pipes.
+        text = f"which session? {TOOL} 3f4a9b2c, for one (csb list shows them)"
+    else:
+        pipe = re.search(rf"^  (\S.*\| {name}.*?)(?:   |$)", options.manual, re.M)
+        if pipe:
+            text += f", such as: {pipe[1]}"
+    raise Error(text, MISUSE)
 
 
 # --- records --------------------------------------------------------------------------
@@ -210,14 +176,13 @@ def records(lines, bare="session_id"):
     for number, line in enumerate(lines, 1):
         if number == 1:
             line = line.removeprefix(b"\xef\xbb\xbf")   # PowerShell begins so
-        if line.startswith(b"{"):       # most do: to look closer takes a while
-            record = _json_record(line, number)
-        elif not line.strip():
-            continue
-        else:
+        record = None
+        if not line.startswith(b"{"):   # most do: to look closer takes a while
+            if not line.strip():
+                continue
             record = _bare_record(line.rstrip(b"\r\n"), bare)
-            if record is None:
-                record = _json_record(line, number)
+        if record is None:
+            record = _json_record(line, number)
         if record is not None:
             yield record
 
@@ -226,19 +191,21 @@ def _bare_record(line, bare):
     if bare == "path":
         return {"path": os.fsdecode(line)}
     word = line.decode("ascii", "replace").strip()
-    return {"session_id": word} if re.fullmatch(_BARE_ID, word) else None
+    if re.fullmatch("[0-9a-fA-F-]{4,36}", word):
+        return {"session_id": word}
+    return None
 
 
 def _json_record(line, number):
+    problem = "it is no object"
     try:
         record = json.loads(line)
+        if isinstance(record, dict):
+            return record
     except (ValueError, RecursionError) as error:
-        warn(f"cannot read line {number} of the input as a record: {error}")
-        return None
-    if not isinstance(record, dict):
-        warn(f"cannot read line {number} of the input as a record: it is no object")
-        return None
-    return record
+        problem = error
+    warn(f"cannot read line {number} of the input as a record: {problem}")
+    return None
 
 
 # --- messages -------------------------------------------------------------------------
@@ -246,30 +213,13 @@ def _json_record(line, number):
 
 def say(text, tool=TOOL):
     """News on stderr, in a line; all of an Error. The exit status stays as it is."""
-    news = _folded(f"{tool}: {printable(str(text))}\n")
+    news = f"{tool}: {printable(str(text))}\n"
     for line in getattr(text, "below", ()):
-        news += _folded(f"{tool}:   {printable(line)}\n")
+        news += f"{tool}:   {printable(line)}\n"
     try:
         os.write(sys.stderr.fileno(), news.encode())    # one write: lines stay whole
     except (OSError, AttributeError, ValueError):
         pass                                            # nobody listens
-
-
-def _folded(line):
-    """A line of news; on a terminal where it is too long in several, between words."""
-    try:
-        width = os.get_terminal_size(sys.stderr.fileno()).columns
-    except (OSError, AttributeError, ValueError):
-        return line                                     # it is no terminal
-    if not 0 < width < len(line) - 1:
-        return line
-    import textwrap
-
-    parts = textwrap.wrap(
-        line, width, subsequent_indent="  ", break_long_words=False,
-        break_on_hyphens=False,
-    )
-    return "\n".join(parts) + "\n"
 
 
 def warn(text, status=FAILED):
@@ -291,17 +241,16 @@ def why(error):
 
 def printable(text):
     """The text with everything that a terminal would obey written out, as \\x1b."""
-    return re.sub(_UNPRINTABLE, _written_out, text)
-
-
-def _written_out(match):
-    return match[0].encode("unicode_escape").decode()
+    return re.sub(
+        _UNPRINTABLE, lambda match: match[0].encode("unicode_escape").decode(), text
+    )
 
 
 # --- times ----------------------------------------------------------------------------
 
-_YEAR_1000 = -30_610_224_000            # seconds since 1970
-_YEAR_10000 = 253_402_300_800
+# 1000-01-01 and the last nanosecond of 9999, since 1970: RFC 3339 has four digits.
+_FIRST = -30_610_224_000 * 10**9
+_LAST = 253_402_300_800 * 10**9 - 1
 
 
 def utc(seconds):
@@ -309,15 +258,13 @@ def utc(seconds):
 
     What lies outside of the years 1000 to 9999 becomes the nearest time within.
     """
-    seconds = min(max(seconds, _YEAR_1000), _YEAR_10000 - 1)
+    seconds = min(max(seconds, _FIRST // 10**9), _LAST // 10**9)
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
 
 
 def utc_ns(nanoseconds):
     """Nanoseconds since 1970 (st_mtime_ns) as RFC 3339 with nine digits; as utc()."""
-    first = _YEAR_1000 * 10**9
-    last = _YEAR_10000 * 10**9 - 1
-    seconds, rest = divmod(min(max(nanoseconds, first), last), 10**9)
+    seconds, rest = divmod(min(max(nanoseconds, _FIRST), _LAST), 10**9)
     return f"{utc(seconds)[:-1]}.{rest:09d}Z"
 
 

@@ -42,8 +42,7 @@ def without_waiting(path, flags):
 def has_nothing(folder):
     """Is a directory missing, or without any entry?"""
     try:
-        with os.scandir(folder) as listing:
-            return next(listing, None) is None
+        return not os.listdir(folder)
     except (FileNotFoundError, NotADirectoryError):
         return True
     except OSError:
@@ -90,10 +89,9 @@ class StableFile:
         self.may_be_replaced = may_be_replaced
 
         flags = os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
-        flags |= getattr(os, "O_NONBLOCK", 0)       # a FIFO must not make us wait
         if not follow:
             flags |= getattr(os, "O_NOFOLLOW", 0)
-        fd = os.open(path, flags)
+        fd = without_waiting(path, flags)
         self.stat = os.fstat(fd)
         if not stat.S_ISREG(self.stat.st_mode):
             os.close(fd)
@@ -119,19 +117,25 @@ class StableFile:
         for block in self._start():
             first.update(block)
             yield block
-        after = os.fstat(self.file.fileno())
 
+        after = os.fstat(self.file.fileno())
         if after.st_size > self.stat.st_size:
             self.file.seek(0)
             for block in self._start():
                 again.update(block)
-            if again.digest() != first.digest():
-                raise self._changed("rewritten")
-        elif after.st_mtime_ns != self.stat.st_mtime_ns:
+            is_same = again.digest() == first.digest()
+        else:
+            is_same = after.st_mtime_ns == self.stat.st_mtime_ns
+        if not is_same:
             raise self._changed("rewritten")
-
-        if not self.may_be_replaced:
-            self._check_name()
+        if self.may_be_replaced:
+            return
+        try:
+            named = os.stat(self.path, follow_symlinks=self.follow)
+        except FileNotFoundError:
+            raise self._changed("removed") from None
+        if not os.path.samestat(named, self.stat):
+            raise self._changed("replaced")
 
     def _start(self):
         """Yield the first bytes, as many as there were at the open."""
@@ -141,15 +145,6 @@ class StableFile:
             yield block
         if rest or os.fstat(self.file.fileno()).st_size < self.stat.st_size:
             raise self._changed("truncated")
-
-    def _check_name(self):
-        """Changed if another file, or none, has the name now."""
-        try:
-            named = os.stat(self.path, follow_symlinks=self.follow)
-        except FileNotFoundError:
-            raise self._changed("removed") from None
-        if not os.path.samestat(named, self.stat):
-            raise self._changed("replaced")
 
     def _changed(self, how):
         return Changed(f"cannot read '{self.path}': it was {how} meanwhile")
@@ -226,10 +221,9 @@ def replace_file(path, blocks, mode=0o600, is_last=True):
 
 
 def _write(path, blocks, mode, give_name):
-    folder = os.path.dirname(path) or "."
-    aside = temporary_in(folder)
+    aside = temporary_in(os.path.dirname(path) or ".")
     try:
-        with open(aside, "xb", opener=_private) as file:
+        with open(aside, "xb") as file:
             file.writelines(blocks)
             file.flush()
             os.chmod(aside if os.name == "nt" else file.fileno(), mode)
@@ -237,10 +231,6 @@ def _write(path, blocks, mode, give_name):
         give_name(aside, path)
     finally:
         remove_file(aside)
-
-
-def _private(path, flags):
-    return os.open(path, flags, 0o600)
 
 
 def move_over(path, target):
@@ -275,8 +265,8 @@ def sweep(folder, starts=TEMPORARY):
     for entry in list(os.scandir(folder)):
         if not entry.name.startswith(starts):
             continue
+        writer = entry.name[len(TEMPORARY):].split("-")[0]
         try:
-            writer = entry.name[len(TEMPORARY):].split("-")[0]
             if is_stale(entry) and not os.path.exists("/proc/" + writer):
                 os.unlink(entry.path, dir_fd=fd)
         except OSError:
@@ -346,10 +336,10 @@ class Lock:
 
     def __enter__(self):
         fd = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600)
+        self.file = open(fd, "r+b", buffering=0)
         if not stat.S_ISREG(os.fstat(fd).st_mode):
-            os.close(fd)
+            self.file.close()
             raise OSError(errno.EINVAL, "not a regular file", self.path)
-        self.file = open(fd, "r+", encoding="utf-8", errors="replace")
         try:
             if not (self._take() or self._wait()):
                 raise Error(
@@ -369,10 +359,15 @@ class Lock:
         """Write into the file who has it. On a full disk nobody is told."""
         text = f"{TOOL}, process {os.getpid()}, since {utc(time.time())}"
         try:
-            os.ftruncate(self.file.fileno(), 0)
-            os.write(self.file.fileno(), text.encode())
+            self.file.truncate(0)
+            self.file.write(text.encode())
         except OSError:
             pass
+
+    def _holder(self):
+        if os.name == "nt":     # nobody else may read there
+            return "another run"
+        return self.file.read(200).decode("utf-8", "replace") or "another run"
 
     def _take(self):
         """Try once; have we got it?"""
@@ -395,10 +390,15 @@ class Lock:
         In the kernel, which gives the lock to one who waits as soon as it is free: who
         just looks now and then is starved by who takes it again at once.
         """
+        if os.name == "nt":
+            deadline = time.monotonic() + self.wait
+            while time.monotonic() < deadline:
+                time.sleep(0.05)
+                if self._take():
+                    return True
+            return False
         if self.wait <= 0:
             return False
-        if os.name == "nt":
-            return self._try_again()
         import fcntl
 
         before = signal.signal(signal.SIGALRM, _time_is_over)
@@ -413,17 +413,3 @@ class Lock:
         finally:
             signal.signal(signal.SIGALRM, before)
         return self._take()     # which does nothing if we have it
-
-    def _try_again(self):
-        """Look now and then until the time is over; have we got it?"""
-        deadline = time.monotonic() + self.wait
-        while time.monotonic() < deadline:
-            time.sleep(0.05)
-            if self._take():
-                return True
-        return False
-
-    def _holder(self):
-        if os.name == "nt":     # nobody else may read there
-            return "another run"
-        return self.file.read(200) or "another run"

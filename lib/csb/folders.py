@@ -10,23 +10,29 @@ from collections import namedtuple
 from csb import warn
 from csb.files import BLOCK, LINE_LIMIT, lines
 from csb.session import slugs_of
-from csb.transcript import FOLDERS, FOLDERS_OF_WORKTREE, WORKTREE, load
+from csb.transcript import (
+    FOLDERS,
+    FOLDERS_OF_WORKTREE,
+    LONG_LINE,
+    WORKTREE,
+    load,
+    shortened_line,
+)
 
 MOST_FOLDERS = 50_000           # of one transcript, that are looked at
-MOST_VALUES_REWRITTEN = 100_000     # in a line above 1 MB: each takes memory
 SAID_AT_MOST = 3                # folders that no OLD matches
 
 _CWD = re.compile(rb'"cwd" ?: ?"((?:[^"\\]|\\.)*)"')
 _ANY_FIELD = re.compile(f'"(?:{"|".join([*FOLDERS, WORKTREE])})"'.encode())
 
-# JSON, without a value being parsed that is not looked at.
+# JSON, of which values that are not looked at are not kept.
 _MEMBER = re.compile(r'[{,][ \t\r\n]*"((?:[^"\\]|\\.){0,200})"[ \t\r\n]*:[ \t\r\n]*')
 _SPACE = re.compile(r"[ \t\r\n]*")
-_A_VALUE = re.compile(rb'"[^"]*"|[\[{,]')
-_skip_value = json.JSONDecoder(parse_int=str, parse_float=str).raw_decode
+_skip_value = json.JSONDecoder(
+    object_pairs_hook=len, parse_int=len, parse_float=len
+).raw_decode
 
 _Member = namedtuple("_Member", "key start end")        # where its value stands
-_LinePiece = namedtuple("_LinePiece", "data begins")            # begins: a line?
 
 
 # --- reading --------------------------------------------------------------------------
@@ -39,32 +45,20 @@ def started_in(blocks, project, projects):
     the session's project, else the first of all. projects: that directory's path.
     """
     first = None
-    for folder in _working_folders(blocks):
-        if first is None:
-            first = folder
-        if project in slugs_of(folder, projects):
-            return folder
-    return first
-
-
-def _working_folders(blocks):
-    """Yield the folders that a transcript's records have as their cwd, each once."""
-    seen = set()
-    last = None
+    seen = set()                # folders, as they stand in lines that name no other
     for line in lines(blocks, limit=BLOCK):
-        if line is None:
-            continue            # the next one names its folder, too
-        named = _CWD.findall(line)
-        if not named or named == last:      # as in most lines
+        named = _CWD.findall(line or b"")
+        if seen.issuperset(named):      # as in most lines
             continue
-        last = named if len(named) == 1 else None
+        if len(named) == 1:
+            seen.update(named)
         for record in load(line).records:
-            folder = record.cwd
-            if folder and folder not in seen:
-                seen.add(folder)
-                yield folder
-        if len(seen) == MOST_FOLDERS:
-            return
+            if record.cwd and project in slugs_of(record.cwd, projects):
+                return record.cwd
+            first = first or record.cwd or None
+        if len(seen) >= MOST_FOLDERS:
+            break
+    return first
 
 
 # --- rewriting ------------------------------------------------------------------------
@@ -89,19 +83,20 @@ class Rewriter:
         the transcript then.
         """
         number = 0
+        begins = True           # does a line begin here?
         for piece in _pieces(blocks):
-            data = piece.data
-            number += piece.begins
-            is_whole = piece.begins and len(data) <= LINE_LIMIT
-            if is_whole and not _ANY_FIELD.search(data):
-                yield data
-            elif is_whole and _is_bearable(data):
-                yield from self._line(data)
+            number += begins
+            is_whole = begins and len(piece) <= LINE_LIMIT
+            if is_whole and not _ANY_FIELD.search(piece):
+                yield piece
+            elif is_whole and _is_bearable(piece):
+                yield from self._line(piece)
             else:
-                if piece.begins:
+                if begins:
                     warn(f"cannot look into line {number} of {name}: it is too large, "
                          "and stays")
-                yield data
+                yield piece
+            begins = piece.endswith(b"\n")
 
     def _line(self, line):
         """Yield the parts of a line, rewritten; as it is if it is no record."""
@@ -125,37 +120,24 @@ class Rewriter:
 
 
 def _pieces(blocks):
-    """Yield the _LinePieces of a stream: lines with their ends, long ones in several.
-    """
+    """Yield the lines of a stream with their ends; one above LINE_LIMIT in pieces."""
     rest = b""
-    begins = True
     for block in blocks:
-        *ended, rest_of_block = block.split(b"\n")
+        *ended, more = block.split(b"\n")
         for line in ended:
-            yield _LinePiece(rest + line + b"\n", begins)
+            yield rest + line + b"\n"
             rest = b""
-            begins = True
-        rest += rest_of_block
-        if len(rest) > LINE_LIMIT or not begins and rest:
-            yield _LinePiece(rest, begins)
+        rest += more
+        if len(rest) > LINE_LIMIT:
+            yield rest
             rest = b""
-            begins = False
     if rest:
-        yield _LinePiece(rest, begins)
+        yield rest
 
 
 def _is_bearable(line):
     """Can the values of a line be held in memory?"""
-    if len(line) <= BLOCK:
-        return True
-    flat = line.replace(b"\\\\", b"__").replace(b'\\"', b"__")
-    count = 0
-    for match in _A_VALUE.finditer(flat):
-        if not match[0].startswith(b'"'):
-            count += 1
-            if count > MOST_VALUES_REWRITTEN:
-                return False
-    return True
+    return len(line) <= LONG_LINE or shortened_line(line, 0) is not None
 
 
 def _folder_values(line):
@@ -198,8 +180,4 @@ def _members(text, at):
 def _as_json(text):
     """A text in JSON as Claude Code writes it: UTF-8, lone surrogates escaped."""
     quoted = json.dumps(text, ensure_ascii=False)
-    return re.sub("[\ud800-\udfff]", _escaped, quoted).encode()
-
-
-def _escaped(match):
-    return f"\\u{ord(match[0]):04x}"
+    return quoted.encode("utf-8", "backslashreplace")

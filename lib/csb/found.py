@@ -9,19 +9,40 @@ import stat
 from csb import Error, utc, utc_ns, warn, why
 from csb.copies import lost_sessions
 from csb.files import has_nothing
-from csb.git import Objects, all_history, sizes_of
-from csb.held import Held, written_at
+from csb.git import sizes_of
+from csb.held import StoredSessions, written_at
 from csb.places import cleanup_days
 from csb.refused import Refused
 from csb.session import (
     ProjectLinks,
     Spellings,
     agent_file_owner,
+    is_flat_agent,
     is_id,
     odd_transcript_in,
+    transcript_in,
 )
 
 SECONDS_A_DAY = 86400
+
+
+def common_record(root, project, session_id, path, size, mtime, sizes):
+    """What is said of every session. path: of its transcript, below the root; size,
+    mtime (nanoseconds): of that; sizes: of it and all below <uuid>/."""
+    record = {
+        "kind": "session",
+        "session_id": session_id,
+        "project": project,
+        "root": root,
+        "transcript_path": f"{root}/{path}",
+        "size": size,
+        "mtime": utc_ns(mtime),
+        "files": len(sizes),
+        "bytes": sum(sizes),
+    }
+    if not transcript_in(path):
+        record["place"] = odd_transcript_in(path).place
+    return record
 
 
 # --- on disk --------------------------------------------------------------------------
@@ -61,17 +82,6 @@ class SessionWalk:
             self.complete = False       # empty: is its disk away?
         return True
 
-    def files_at(self, entry):
-        """Yield the stat of an entry, or those of all files below it; links are files.
-        """
-        if self.is_dir(entry):
-            for inner in self.entries(entry.path):
-                yield from self.files_at(inner)
-            return
-        found = self.file_stat(entry)
-        if found:
-            yield found
-
     def file_stat(self, entry):
         """The stat of an entry that is a file or a link; None for what is neither.
 
@@ -107,115 +117,85 @@ def owner_of(path):
 
 
 class FoundSession:
-    """What a project holds of a session, as stats of its files.
+    """What a project holds of a session, as stats of its files."""
 
-    place: None, or that of an OddTranscript, whose file is all that it has.
-    """
-
-    def __init__(self, session_id, path, place=None):
+    def __init__(self, session_id):
         self.session_id = session_id
-        self.path = path        # of the transcript, below the Claude directory
-        self.place = place
         self.transcript = None
         self.beside = []        # what lies below <uuid>/
         self.agents = []        # flat agent files
 
 
 class ProjectFolder:
-    """What one directory below projects holds of the sessions that are wanted."""
+    """What one directory below projects holds of the sessions that are wanted.
 
-    def __init__(self, walk, folder, is_wanted):
+    found: {path of a transcript, below the Claude directory: FoundSession}.
+    """
+
+    def __init__(self, walk, name, is_wanted):
         self.walk = walk
-        self.name = os.path.basename(folder)
+        self.name = name
+        self.found = {}
         self._is_wanted = is_wanted
-        self._found = {}        # {id: FoundSession}
-        self._odd = []
-        entries = walk.entries(folder)
-        transcripts = []
-        for entry in entries:
-            stem = entry.name.removesuffix(".jsonl")
-            if stem != entry.name and is_id(stem):
-                transcripts.append(stem)
-        self._transcripts = set(transcripts)
-        self._spellings = Spellings(transcripts)
-        for entry in entries:
-            self._add(entry)
+        entries = walk.entries(os.path.join(walk.projects, name))
+        paths = [f"projects/{name}/{entry.name}" for entry in entries]
+        own = filter(None, map(transcript_in, paths))
+        self._transcripts = {session_id for _, session_id in own}
+        self._spellings = Spellings(self._transcripts)
+        for entry, path in zip(entries, paths, strict=True):
+            self._add(entry, path)
 
-    def sessions(self):
-        """Its FoundSessions, sorted."""
-        return sorted([*self._found.values(), *self._odd], key=_by_id_and_path)
-
-    def _session_of(self, session_id):
-        session_id = self._spellings.of(session_id)
-        if session_id not in self._found:
+    def _session(self, session_id, path=None):
+        """The FoundSession of an id, or of a path where Claude Code does not look."""
+        if path is None:
+            session_id = self._spellings.of(session_id)
             path = f"projects/{self.name}/{session_id}.jsonl"
-            self._found[session_id] = FoundSession(session_id, path)
-        return self._found[session_id]
+        return self.found.setdefault(path, FoundSession(session_id))
 
-    def _add(self, entry):
-        """Note what an entry is of a session."""
-        stem = entry.name.removesuffix(".jsonl")
-        if is_id(entry.name):
-            if self.walk.is_dir(entry):
-                self._add_own_folder(entry)
-        elif stem == entry.name:
-            self._add_deeper(entry, f"{self.name}/{entry.name}")
-        elif is_id(stem):
-            found = None
-            if self._is_wanted(self.name, stem):
-                found = self.walk.file_stat(entry)
-            if found and stat.S_ISREG(found.st_mode):
-                self._session_of(stem).transcript = found
-            elif found:
-                warn(f"cannot read '{entry.path}': the link leads to no file")
-        elif stem.startswith("agent-"):
-            found = self.walk.file_stat(entry)
-            owner = None
-            if found and stat.S_ISREG(found.st_mode):
-                owner = owner_of(entry.path)
-            if owner and self._is_wanted(self.name, owner):
-                self._session_of(owner).agents.append(found)
-        else:
-            self._add_odd(entry, f"{self.name}/{entry.name}")
+    def _add(self, entry, path, owner=None):
+        """Note what is, or lies below, an entry.
 
-    def _add_own_folder(self, folder):
-        """Note what lies in a session's own folder: another one's may be there, too."""
-        is_wanted = self._is_wanted(self.name, folder.name)
-        if not self.walk.beside and folder.name in self._transcripts:
-            is_wanted = False
-        files = []
-        for entry in self.walk.entries(folder.path):
-            name = f"{self.name}/{folder.name}/{entry.name}"
-            if odd_transcript_in(f"projects/{name}") and entry.is_file():
-                self._add_odd(entry, name)
-            elif is_wanted:
-                files += self.walk.files_at(entry)
-        if files:
-            self._session_of(folder.name).beside += files
-
-    def _add_deeper(self, entry, name):
-        """Note the transcripts at or below an entry."""
+        owner: the id of the session in whose own folder that is.
+        """
         if not self.walk.is_dir(entry):
-            self._add_odd(entry, name)
+            self._add_file(entry, path, owner)
+        elif owner is None or self._is_walked(owner):
+            if path.count("/") == 2 and is_id(entry.name):
+                owner = entry.name
+            for inner in self.walk.entries(entry.path):
+                self._add(inner, f"{path}/{inner.name}", owner)
+
+    def _is_walked(self, owner):
+        """Is all in a session's own folder looked at, and not just for the transcripts
+        of others?"""
+        is_needed = self.walk.beside or owner not in self._transcripts
+        return is_needed and self._is_wanted(self.name, owner)
+
+    def _add_file(self, entry, path, owner):
+        own = transcript_in(path)
+        odd = None if own else odd_transcript_in(path)
+        if own and self._is_wanted(*own):
+            status = self.walk.file_stat(entry)
+            if status and stat.S_ISREG(status.st_mode):
+                self._session(own[1]).transcript = status
+            elif status:
+                warn(f"cannot read '{entry.path}': the link leads to no file")
+        elif odd and self._is_wanted(self.name, odd.session_id):
+            status = self.walk.file_stat(entry)
+            if status and stat.S_ISREG(status.st_mode):
+                self._session(odd.session_id, path).transcript = status
+        elif own or odd:
             return
-        for inner in self.walk.entries(entry.path):
-            self._add_deeper(inner, f"{name}/{inner.name}")
-
-    def _add_odd(self, entry, name):
-        """Note a transcript that is not where Claude Code looks."""
-        path = f"projects/{name}"
-        odd = odd_transcript_in(path)
-        if not odd or not self._is_wanted(self.name, odd.session_id):
-            return
-        found = self.walk.file_stat(entry)
-        if found and stat.S_ISREG(found.st_mode):
-            session = FoundSession(odd.session_id, path, odd.place)
-            session.transcript = found
-            self._odd.append(session)
-
-
-def _by_id_and_path(session):
-    return session.session_id, session.path
+        elif is_flat_agent(path):
+            status = self.walk.file_stat(entry)
+            if status and stat.S_ISREG(status.st_mode):
+                owner = owner_of(entry.path)
+                if owner and self._is_wanted(self.name, owner):
+                    self._session(owner).agents.append(status)
+        elif owner and self._is_walked(owner):
+            status = self.walk.file_stat(entry)
+            if status:
+                self._session(owner).beside.append(status)
 
 
 def on_disk(root, walk, is_wanted, projects=None):
@@ -225,39 +205,34 @@ def on_disk(root, walk, is_wanted, projects=None):
     projects: the names of those that are looked at, if not all are.
     """
     days = cleanup_days(root)
-    folders = []
+    names = []
     for entry in walk.entries(walk.projects):
         if (projects is None or entry.name in projects) and walk.is_dir(entry):
-            folders.append(entry)
-    for entry in folders:
-        for session in ProjectFolder(walk, entry.path, is_wanted).sessions():
-            yield disk_record(root, entry.name, session, days)
+            names.append(entry.name)
+    for name in names:
+        found = ProjectFolder(walk, name, is_wanted).found
+        for path in sorted(found, key=lambda path: (found[path].session_id, path)):
+            yield disk_record(root, name, path, found[path], days)
 
 
-def disk_record(root, project, session, days):
-    """The record of a session; days: after how many Claude Code deletes it, or None."""
+def disk_record(root, project, path, session, days):
+    """The record of a FoundSession; days: after how many Claude Code deletes it, or
+    None."""
     transcript = session.transcript
+    files = session.beside
+    newest = transcript
     if transcript:
-        files = [*session.beside, transcript]
-        newest = transcript.st_mtime_ns
+        files = [*files, transcript]
     else:
-        files = session.beside
-        newest = max(found.st_mtime_ns for found in files + session.agents)
-    record = {
-        "kind": "session",
-        "session_id": session.session_id,
-        "project": project,
-        "root": root,
-        "transcript_path": f"{root}/{session.path}",
-        "size": transcript.st_size if transcript else 0,
-        "mtime": utc_ns(newest),
-        "files": len(files),
-        "bytes": sum(found.st_size for found in files),
-    }
-    if session.place:
-        record["place"] = session.place
+        newest = max(files + session.agents, key=lambda status: status.st_mtime_ns)
+    record = common_record(
+        root, project, session.session_id, path,
+        transcript.st_size if transcript else 0, newest.st_mtime_ns,
+        [status.st_size for status in files],
+    )
     if days:
-        record["purge_at"] = utc(newest // 10**9 + days * SECONDS_A_DAY)
+        seconds = newest.st_mtime_ns // 10**9
+        record["purge_at"] = utc(seconds + days * SECONDS_A_DAY)
     if not transcript:
         record["state"] = "husk"
     return record
@@ -286,14 +261,12 @@ def is_any(project, session_id):
 def check_claude_dir(root):
     """Warn if a Claude directory, whose projects/ holds nothing, holds nothing else."""
     try:
-        names = os.listdir(root)
+        if not {"projects"}.issuperset(os.listdir(root)):
+            return
+        reason = "there is no file in it"
     except OSError as error:
-        warn(f"cannot read the Claude directory '{root}': {why(error)}")
-        return
-    if names == ["projects"] and os.path.isdir(os.path.join(root, "projects")):
-        names = []
-    if not names:
-        warn(f"cannot find sessions in '{root}': there is no file in it")
+        reason = why(error)
+    warn(f"cannot find sessions in '{root}': {reason}")
 
 
 # --- in the store ---------------------------------------------------------------------
@@ -304,48 +277,44 @@ class LostSessions:
 
     def __init__(self, store, root):
         self.root = root
-        self.held = Held(all_history(store), wanted=is_in_projects)
+        self._stored = StoredSessions(store, root, wanted=is_in_projects)
+        self.held = self._stored.held
         self._store = store
-        self._objects = Objects(store)
+        self._objects = self._stored.objects
 
     def records(self):
         """Yield their records, sorted by project and id."""
         versions = {}           # {path: the version that counts}
         main = {}               # {path: its object}, of those whose fate is a session's
-        sessions = lost_sessions(self.held, self._objects, self.root)
+        sessions = lost_sessions(self._stored)
         for session in sessions:
-            for path in files_of(session):
+            for path in files_of(session) + main_paths(session):
                 versions[path] = self.held.last(path)
             if session.transcript:
                 versions[session.transcript] = self._last_good(session.transcript)
             for path in main_paths(session):
-                versions.setdefault(path, self.held.last(path))
                 main[path] = versions[path].oid
         sizes = sizes_of(self._store, {version.oid for version in versions.values()})
         refused = Refused()
         times = written_at(self.held, self._objects, main, refused)
         for session in sessions:
-            if all(path in refused for path in main_paths(session)):
-                continue        # it is no loss: csb stores it no more
-            yield self._record(session, versions, sizes, times)
+            if not all(path in refused for path in main_paths(session)):
+                yield self._record(session, versions, sizes, times)
 
     def _last_good(self, path):
         """The last version of a transcript, but for stubs that came when it was gone.
 
-        Of each life, which ends with a deletion, the last version counts, but it is
-        the life of a stub if there never was a record in it.
+        Of each of its lives the last version counts; it is that of a stub if there is
+        no record in it.
         """
-        lives = [[]]
-        for version in self.held.versions(path):
-            if version.deleted_at is not None and lives[-1]:
-                lives.append([])
-            lives[-1].append(version)
-        if len(lives) == 1:
+        last, *others = self.held.versions(path)
+        before = [version for version in others if version.deleted_at is not None]
+        if not before:
             return self.held.last(path)     # as of nearly all
-        for life in lives[:-1]:
-            if any(map(self._has_record, life)):
-                return life[0]
-        return lives[-1][0]
+        for version in [last, *before]:
+            if self._has_record(version):
+                return version
+        return last
 
     def _has_record(self, version):
         """Has a version of a transcript a record in it?"""
@@ -362,38 +331,25 @@ class LostSessions:
     def _record(self, session, versions, sizes, times):
         """The record of a session that is gone from disk."""
         own = session.transcript
-        main = [versions[path] for path in main_paths(session)]
-        deletions = [version.deleted_at for version in main]
-        mtimes = []
-        for path in main_paths(session):
-            mtimes.append(times.get(path) or versions[path].seconds * 10**9)
-        files = [versions[path] for path in files_of(session)]
-        name = own or f"projects/{session.project}/{session.session_id}.jsonl"
-        odd = odd_transcript_in(name)
-        record = {
-            "kind": "session",
-            "session_id": session.session_id,
-            "project": session.project,
-            "root": self.root,
-            "transcript_path": f"{self.root}/{name}",
-            "size": sizes.get(versions[own].oid, 0) if own else 0,
-            "mtime": utc_ns(max(mtimes)),
-            "files": len(files),
-            "bytes": sum(sizes.get(version.oid, 0) for version in files),
-        }
-        if odd:
-            record["place"] = odd.place
+        main = main_paths(session)
+        deletions = [versions[path].deleted_at for path in main]
+        mtimes = [
+            times.get(path) or versions[path].seconds * 10**9 for path in main
+        ]
+        size_of = {path: sizes.get(versions[path].oid, 0) for path in files_of(session)}
+        record = common_record(
+            self.root, session.project, session.session_id,
+            own or f"projects/{session.project}/{session.session_id}.jsonl",
+            size_of[own] if own else 0, max(mtimes), size_of.values(),
+        )
         title = self._title(session)
         if title:
             record["title"] = title
             record["title_from"] = "file"
+        record["state"] = "present" if own else "husk"
         if None not in deletions:
             record["state"] = "deleted"
             record["deleted_at"] = utc(max(deletions))
-        elif own:
-            record["state"] = "present"
-        else:
-            record["state"] = "husk"
         if own:
             record["oid"] = versions[own].oid
         return record
@@ -408,7 +364,7 @@ class LostSessions:
                     data = self._objects.read(self.held.last(path).oid)
                     return one_line(title_in(json.loads(data)))
                 except (Error, ValueError, RecursionError):
-                    return ""
+                    break
         return ""
 
 

@@ -13,6 +13,7 @@ from csb.files import BLOCK, blocks_of, lines, widen, without_waiting
 
 LARGE = 1 << 20             # bytes; a delta above this is not left to git (see blocks)
 MOST_ASKED = 200            # ids, whose answers fit into a pipe
+LONGEST_FIELD = 1 << 30     # bytes of what git says at a time: a path
 LAST_SECOND = 253_402_300_799       # of the year 9999
 
 # The user's own settings could change bytes, run programs or cost memory.
@@ -81,13 +82,12 @@ class GitError(Error):
 
 def clean_environment():
     """Our environment without what would lead git elsewhere or make it ask."""
-    environment = {
+    kept = {
         name: value
         for name, value in os.environ.items()
         if not name.startswith("GIT_") or name in KEPT_VARIABLES
     }
-    environment.update(CLOSED)
-    return environment
+    return kept | CLOSED
 
 
 def start_git(repository, *arguments, **streams):
@@ -99,19 +99,18 @@ def start_git(repository, *arguments, **streams):
         command.append(f"--git-dir={repository}")
     for name, value in SETTINGS.items():
         command += ["-c", f"{name}={value}"]
-    command += arguments
     try:
         return subprocess.Popen(
-            command,
+            [*command, *arguments],
             env=clean_environment(),
             cwd=repository or "/",      # our own working directory may be gone
             **streams,
         )
     except FileNotFoundError:
+        text = "cannot run git: it is not installed"
         if repository is not None and not os.path.isdir(repository):
             text = f"cannot find a store at '{repository}'"
-            raise GitError(text, ABSENT) from None
-        raise GitError("cannot run git: it is not installed", ABSENT) from None
+        raise GitError(text, ABSENT) from None
 
 
 def git(repository, *arguments, stdin=b"", allowed=(0,)):
@@ -120,32 +119,22 @@ def git(repository, *arguments, stdin=b"", allowed=(0,)):
         repository, *arguments, stdin=PIPE, stdout=PIPE, stderr=PIPE
     )
     output, errors = process.communicate(stdin)
-    if process.returncode not in allowed:
-        words = ": ".join(_lines_of(errors)) or f"status {process.returncode}"
-        text = f"cannot run git {_verb(arguments)}: {words}"
-        if "not a git repo" in words or "inside a git repo" in words:
-            if repository is not None and "extension" not in words:
-                text += (
-                    f" ('{repository}' may have lost its objects or refs, or its HEAD: "
-                    "in a store of csb's own that says ref: refs/heads/main)"
-                )
-            raise GitError(text, ABSENT)
+    if process.returncode in allowed:
+        return output
+    said = [line.strip().rstrip(":") for line in os.fsdecode(errors).split("\n")]
+    words = ": ".join(filter(None, said)) or f"status {process.returncode}"
+    verb = 0
+    while arguments[verb] in ("-c", "-C"):
+        verb += 2
+    text = f"cannot run git {arguments[verb]}: {words}"
+    if "not a git repo" not in words and "inside a git repo" not in words:
         raise GitError(text)
-    return output
-
-
-def _lines_of(errors):
-    """What git has said, in lines, without what would be doubled where they join."""
-    lines = [line.strip() for line in os.fsdecode(errors).split("\n")]
-    return [line.rstrip(":") for line in lines if line]
-
-
-def _verb(arguments):
-    """The command among the arguments: before it may stand -c NAME=VALUE or -C DIR."""
-    at = 0
-    while arguments[at] in ("-c", "-C"):
-        at += 2
-    return arguments[at]
+    if repository is not None and "extension" not in words:
+        text += (
+            f" ('{repository}' may have lost its objects or refs, or its HEAD: in a "
+            f"store of csb's own that says ref: {OWN_REF})"
+        )
+    raise GitError(text, ABSENT)
 
 
 def git_refuses(name, is_link=False):
@@ -172,15 +161,15 @@ def backup_ref(store):
 
 def plain_ref(store, ref):
     """The id that a ref's file, or packed-refs, has; None: only git can tell."""
+    text = ""
     try:
         with open(os.path.join(store, ref), encoding="ascii") as file:
-            text = file.read(100)
+            text = file.read(100).removesuffix("\n")
     except FileNotFoundError:
         text = _packed_ref(store, ref)
     except (OSError, ValueError):
-        return None
-    commit = text.removesuffix("\n")
-    return commit if _is_oid(commit) else None
+        pass
+    return text if _is_oid(text) else None
 
 
 def _packed_ref(store, ref):
@@ -206,13 +195,6 @@ def commit_of(store, ref):
     return answer.decode().strip()
 
 
-def all_refs(store):
-    """The names of all refs: those of backups first, then the others."""
-    names = os.fsdecode(git(store, "for-each-ref", "--format=%(refname)")).split("\n")
-    first = [ref for ref in (GUEST_REF, OWN_REF) if ref in names]
-    return first + [ref for ref in names if ref and ref not in first]
-
-
 # --- objects --------------------------------------------------------------------------
 
 
@@ -222,8 +204,6 @@ class Objects:
     One git process tells what an object is, another one gives bytes. Each is started
     when it is first needed, and again after it gave up on a damaged object.
     """
-
-    WHAT = "%(objectname) %(objecttype) %(objectsize) %(deltabase)"
 
     def __init__(self, repository):
         self.repository = repository
@@ -290,6 +270,10 @@ class Objects:
         except GitError:
             return False
 
+    def expect(self, oids):
+        """Ask at once for what will be asked for one by one: MOST_ASKED ids or less."""
+        self.told = {told[0].oid: told for told in self._tell(oids) if told}
+
     def _tell_of(self, name):
         """What _tell() says of one object."""
         if name in self.told:
@@ -299,19 +283,11 @@ class Objects:
             self.told = {found[0].oid: found}
         return found
 
-    def expect(self, oids):
-        """Ask at once for what will be asked for one by one: MOST_ASKED ids or less."""
-        found = self._tell(oids)
-        self.told = {one[0].oid: one for one in found if one}
-
     def _tell(self, names):
         """(Info, id of its delta's base or None) of each object, None of a lost one."""
         if self.teller is None:
-            self.teller = self._start(f"--batch-check={self.WHAT}")
-        try:
-            _ask(self.teller, names)
-        except BrokenPipeError:
-            pass                    # its answers end early
+            self.teller = self._start("--batch-check=" + WHAT)
+        _ask(self.teller, names)
         answers = [self.teller.stdout.readline() for _ in names]
         if all(answers):
             return [_told(answer) for answer in answers]
@@ -326,17 +302,18 @@ class Objects:
             self.reader = self._start("--batch")
             widen(self.reader.stdout)       # git works on while we work on a block
             self.unread = 0
-        self._skip_unread()
-        answer = b""
-        try:
-            _ask(self.reader, [oid])
-            answer = self.reader.stdout.readline()
-        except BrokenPipeError:
-            pass
+        for _ in self._take(oid, self.unread):
+            pass                # of the last object, which nobody read to its end
+        _ask(self.reader, [oid])
+        answer = self.reader.stdout.readline()
         if not answer or answer.endswith(b" missing\n"):
             self.reader = None
             raise GitError(f"cannot read object {oid}: it is lost or damaged")
         self.unread = int(answer.split()[2]) + 1
+        yield from self._take(oid, size)
+
+    def _take(self, oid, size):
+        """Yield the next size bytes that the reader gives."""
         while size:
             block = self.reader.stdout.read(min(BLOCK, size))
             if not block:
@@ -346,20 +323,24 @@ class Objects:
             size -= len(block)
             yield block
 
-    def _skip_unread(self):
-        """Go to the end of an object that nobody read to its end."""
-        while self.unread:
-            block = self.reader.stdout.read(min(BLOCK, self.unread))
-            if not block:
-                self.reader = None
-                raise GitError("cannot read on: git cat-file ended")
-            self.unread -= len(block)
-
     def _start(self, *arguments):
         return start_git(
             self.repository, "cat-file", *arguments,
             stdin=PIPE, stdout=PIPE, stderr=DEVNULL,
         )
+
+
+# What git tells of an object, and how _told() reads it.
+WHAT = "%(objectname) %(objecttype) %(objectsize) %(deltabase)"
+
+
+def _ask(process, names):
+    """Send names of objects to a git cat-file; one that gave up gives no answer."""
+    try:
+        process.stdin.write(b"".join(os.fsencode(name) + b"\n" for name in names))
+        process.stdin.flush()
+    except BrokenPipeError:
+        pass
 
 
 def _told(answer):
@@ -369,12 +350,6 @@ def _told(answer):
         return None
     oid, kind, size, base = fields
     return Info(oid, kind, int(size)), base if base.strip("0") else None
-
-
-def _ask(process, names):
-    """Send names of objects to a git cat-file."""
-    process.stdin.write(b"".join(os.fsencode(name) + b"\n" for name in names))
-    process.stdin.flush()
 
 
 def git_mode(mode):
@@ -441,25 +416,43 @@ def all_history(store, *refs):
     gone is said, and read all the same. Of a ref that cannot be walked, which is said,
     its newest tree comes last, as one Commit of the time 0 whose oid is the ref's name.
     """
-    walk = _Walk(store)
-    if refs:
-        for ref in refs:
-            yield from walk.history_of([ref])
-        return
-    others = []
+    waiting = [[ref] for ref in refs] or _backups_first(store)
+    done = []                   # the refs that were walked, as git leaves them out
+    known = set()               # ids of the commits that have come
+    while waiting:
+        # The user's refs in one walk: one a ref would be quadratic. Only if that fails
+        # each is walked, to see which of them is damaged.
+        group = waiting.pop(0)
+        now = []
+        try:
+            for commit in history(store, *group, *done):
+                now.append(commit.oid)
+                if commit.oid not in known:
+                    yield commit
+            done += ["^" + ref for ref in group]
+        except GitError:
+            if len(group) == 1:
+                yield _newest_tree(store, group[0])
+            else:
+                waiting[:0] = [[ref] for ref in group]
+        known.update(now)
+
+
+def _backups_first(store):
+    """The refs of a store as they are walked: each of backups, then all others."""
     # In this order: a first backup may make both meanwhile, the ref first.
     ref, commit = ref_in_seen(store)
-    refs = all_refs(store)
+    listing = git(store, "for-each-ref", "--format=%(refname)")
+    refs = os.fsdecode(listing).split("\n")[:-1]
+    groups = []
     if commit and ref not in refs:
         warn(f"cannot find {ref} any more: it was {commit} (csb backup says more)")
-        yield from walk.history_of([commit])
-    for ref in refs:
-        if ref in (GUEST_REF, OWN_REF):
-            yield from walk.history_of([ref])
-        else:
-            others.append(ref)
+        groups.append([commit])
+    groups += [[ref] for ref in (GUEST_REF, OWN_REF) if ref in refs]
+    others = [ref for ref in refs if [ref] not in groups]
     if others:
-        yield from walk.history_of(others)
+        groups.append(others)
+    return groups
 
 
 def ref_in_seen(store):
@@ -474,47 +467,14 @@ def ref_in_seen(store):
     return (ref, commit) if _is_oid(commit) else ("", "")
 
 
-class _Walk:
-    """A walk over several refs, of which some may be damaged: no commit comes twice."""
-
-    def __init__(self, store):
-        self.store = store
-        self.done = []          # the refs that were walked, as git leaves them out
-        self.known = set()      # ids of the commits that have come
-
-    def history_of(self, refs):
-        """Yield the commits of refs, in one walk: one a ref would be quadratic.
-
-        Only if that fails each is walked, to see which of them is damaged.
-        """
-        now = []
-        try:
-            for commit in history(self.store, *refs, *self.done):
-                now.append(commit.oid)
-                if commit.oid not in self.known:
-                    yield commit
-        except GitError:
-            self.known.update(now)
-        else:
-            self.known.update(now)
-            self.done += ["^" + ref for ref in refs]
-            return
-        if len(refs) == 1:
-            yield _newest_tree(self.store, refs[0])
-            return
-        for ref in refs:
-            yield from self.history_of([ref])
-
-
 def _newest_tree(store, ref):
     """All files of a ref's newest tree, as far as it can be read, as one Commit."""
     listing = git(store, "ls-tree", "-rz", "--full-tree", ref, allowed=range(256))
     changes = []
-    for entry in os.fsdecode(listing).split("\0"):
+    for entry in os.fsdecode(listing).split("\0")[:-1]:
         head, _, path = entry.partition("\t")
-        if path:
-            mode, _, oid = head.split(" ")
-            changes.append(Change("A", mode, "", oid, path))
+        mode, _, oid = head.split(" ")
+        changes.append(Change("A", mode, "", oid, path))
     count = len(changes)
     warn(f"cannot read all of '{ref}': only its newest tree was read ({count} files)")
     return Commit(ref, 0, changes, [])
@@ -540,7 +500,7 @@ def history(store, *refs):
         pass                    # git has given up on one of them: see its status
 
     commit = None
-    fields = _fields(process.stdout)
+    fields = lines(blocks_of(process.stdout), b"\0", LONGEST_FIELD)
     for field in fields:
         head = field.lstrip(b"\n")      # git puts one between a commit and its changes
         if head.startswith(b":"):
@@ -561,11 +521,3 @@ def history(store, *refs):
         raise GitError(f"cannot read the whole history of {' '.join(refs)}")
     if commit:
         yield commit
-
-
-def _fields(stream):
-    """Yield git's fields, which end with NUL."""
-    for field in lines(blocks_of(stream), b"\0"):
-        if field is None:
-            raise GitError("cannot read a history with a path of several megabytes")
-        yield field

@@ -5,10 +5,6 @@ Every answer comes from one walk over a history:
     held = Held(all_history(store))
     for path in held.paths():
         version = held.last(path)
-        for version in held.versions(path): ...
-
-    owners = owners_of(held, objects)           which paths belong to which session
-    for noted in notes(objects, held.journals): ...    modes, times, empty directories
 
     stored = StoredSessions(store, root)        or those of commits_then(store, word)
     for path in stored.sessions[session_id]:
@@ -23,18 +19,19 @@ import stat
 import struct
 import time
 from collections import namedtuple
+from itertools import islice
 
 from csb import FAILED, Error, from_utc, records, say, utc, warn
 from csb.files import is_file_or_link, lines
 from csb.git import (
     JOURNAL,
+    LAST_SECOND,
     MOST_ASKED,
     GitError,
     Objects,
     all_history,
     git,
-    object_hash,
-    sizes_of,
+    id_of,
 )
 from csb.session import (
     Spellings,
@@ -47,7 +44,7 @@ from csb.session import (
 )
 
 SUBMODULE = "160000"
-AT_ONCE = 10_000                # objects whose sizes are asked for at once
+AT_ONCE = 100                   # paths whose versions are measured at once
 
 # A version of a path. oid and mode are git's. commit: the first one that holds it, or,
 # if it is known by its deletion alone, the one that deleted it. seconds: that commit's
@@ -79,19 +76,26 @@ class Held:
     """
 
     def __init__(self, commits, wanted=None):
-        self._wanted = wanted
         self._commits = []      # a _Named each, in the order of the walk
-        self._latest = {}       # {commit that is to come: the time of those after it}
         self._changes = {}      # {path: its changes, packed, in the order of the walk}
         self._form = None       # of a packed change, once an object's id was seen
+        latest = {}             # {commit that is to come: the time of those after it}
         journals = {}
         for commit in commits:
-            self._add_commit(commit)
+            if not self._commits or self._commits[-1].oid != commit.oid:
+                # Else it is a merge, which comes once for each parent. Clocks go back:
+                # no commit counts as later than those that came after it.
+                seconds = min(latest.pop(commit.oid, LAST_SECOND), commit.seconds)
+                named = _Named(commit.oid, commit.seconds, seconds)
+                self._commits.append(named)
+                for parent in commit.parents:
+                    latest[parent] = min(named.latest, latest.get(parent, named.latest))
             for change in commit.changes:
-                if change.path != JOURNAL:
-                    self._add_change(change)
-                elif change.status != "D":
-                    journals[change.new_oid] = None
+                if change.path == JOURNAL:
+                    if change.status != "D":
+                        journals[change.new_oid] = None
+                elif change.mode != SUBMODULE and (not wanted or wanted(change.path)):
+                    self._add(change)
         self.journals = list(journals)
 
     def paths(self):
@@ -120,25 +124,12 @@ class Held:
 
     def versions(self, path):
         """All versions of a path, newest first, those of all histories by time."""
-        changes = sorted(self._changes_of(path), key=_latest_first)
+        changes = self._changes_of(path)
+        changes.sort(key=lambda change: -change.commit.latest)
         return list(_versions(changes))
 
-    def _add_commit(self, commit):
-        if self._commits and self._commits[-1].oid == commit.oid:
-            return              # a merge comes once for each parent
-        # Clocks go back: no commit counts as later than those that came after it.
-        latest = self._latest.pop(commit.oid, commit.seconds)
-        latest = min(latest, commit.seconds)
-        self._commits.append(_Named(commit.oid, commit.seconds, latest))
-        for parent in commit.parents:
-            self._latest[parent] = min(latest, self._latest.get(parent, latest))
-
-    def _add_change(self, change):
+    def _add(self, change):
         """Note a change that the newest of the commits made."""
-        if change.mode == SUBMODULE:
-            return
-        if self._wanted and not self._wanted(change.path):
-            return
         deletes = change.status == "D"
         oid = bytes.fromhex(change.old_oid if deletes else change.new_oid)
         if self._form is None:
@@ -151,8 +142,7 @@ class Held:
     def _changes_of(self, path):
         """The changes of a path, unpacked, in the order of the walk."""
         found = []
-        for entry in self._form.iter_unpack(self._changes[path]):
-            number, mode, deletes, oid = entry
+        for number, mode, deletes, oid in self._form.iter_unpack(self._changes[path]):
             commit = self._commits[number]
             found.append(_PathChange(commit, f"{mode:06o}", deletes, oid.hex()))
         return found
@@ -160,10 +150,6 @@ class Held:
 
 _Named = namedtuple("_Named", "oid seconds latest")     # a commit, its time in order
 _PathChange = namedtuple("_PathChange", "commit mode deletes oid")
-
-
-def _latest_first(change):
-    return -change.commit.latest
 
 
 def _versions(changes):
@@ -205,26 +191,22 @@ def measured(store, held, paths):
 
     An object that the store has lost has no size. Many are asked for at once.
     """
-    waiting = []
-    count = 0
-    for path in paths:
-        versions = held.versions(path)
-        waiting.append((path, versions))
-        count += len(versions)
-        if count >= AT_ONCE:
-            yield from _measured_now(store, waiting)
-            waiting = []
-            count = 0
-    yield from _measured_now(store, waiting)
+    objects = Objects(store)
+    paths = iter(paths)
+    while True:
+        found = [(path, held.versions(path)) for path in islice(paths, AT_ONCE)]
+        if not found:
+            break
+        size_of = _sizes(objects, [one for _, versions in found for one in versions])
+        for path, versions in found:
+            yield path, versions, size_of
+    objects.close()
 
 
-def _measured_now(store, waiting):
-    if not waiting:
-        return
-    oids = {version.oid for _, versions in waiting for version in versions}
-    size_of = sizes_of(store, oids)
-    for path, versions in waiting:
-        yield path, versions, size_of
+def _sizes(objects, versions):
+    """{object id: bytes} of versions, of those that are not lost."""
+    infos = objects.infos({version.oid for version in versions})
+    return {oid: info.size for oid, info in infos.items()}
 
 
 def fullest_first(versions, size_of):
@@ -236,10 +218,10 @@ def fullest_first(versions, size_of):
     distinct = {}
     for version in versions:
         distinct.setdefault(version.oid, version)
-    lost = [version for oid, version in distinct.items() if oid not in size_of]
-    there = [version for oid, version in distinct.items() if oid in size_of]
-    there.sort(key=lambda version: -size_of[version.oid])
-    return lost + there
+    return sorted(
+        distinct.values(),
+        key=lambda version: -size_of.get(version.oid, float("inf")),
+    )
 
 
 # --- sessions -------------------------------------------------------------------------
@@ -260,10 +242,9 @@ def owners_of(held, objects, refused=()):
         ids = ids_in(path)
         if is_flat_agent(path):
             ids += _agent_owner(held, objects, path)
-        names = {spellings.of(session_id): None for session_id in ids}
-        for session_id in names:
+        for session_id in dict.fromkeys(map(spellings.of, ids)):
             owners.sessions.setdefault(session_id, []).append(path)
-        if not names:
+        if not ids:
             owners.others.append(path)
     return owners
 
@@ -271,13 +252,11 @@ def owners_of(held, objects, refused=()):
 def _agent_owner(held, objects, path):
     """[the id of the session that a flat agent file names], [] if none, or it is lost.
     """
-    owner = None
     try:
-        for block in objects.blocks(held.last(path).oid):
-            owner = owner_of_agent(block.partition(b"\n")[0])
-            break
+        block = next(objects.blocks(held.last(path).oid), b"")
     except GitError:
-        pass
+        return []
+    owner = owner_of_agent(block.partition(b"\n")[0])
     return [owner] if owner else []
 
 
@@ -347,8 +326,7 @@ class StoredSessions:
 
     def sizes(self, versions):
         """{object id: bytes} of versions, of those that are not lost."""
-        infos = self.objects.infos({version.oid for version in versions})
-        return {oid: info.size for oid, info in infos.items()}
+        return _sizes(self.objects, versions)
 
     def say_if_shrunk(self, path, taken):
         """Say so if the version that is taken is fuller than the last one."""
@@ -382,12 +360,14 @@ def is_blank(block):
 
 def unless_blank(blocks):
     """Yield blocks. GitError if the first is blank: then the version before counts."""
-    is_first = True
-    for block in blocks:
-        if is_first and is_blank(block):
-            raise GitError("it is blank")
-        is_first = False
-        yield block
+    blocks = iter(blocks)
+    first = next(blocks, None)
+    if first is None:
+        return
+    if is_blank(first):
+        raise GitError("it is blank")
+    yield first
+    yield from blocks
 
 
 # --- times ----------------------------------------------------------------------------
@@ -401,14 +381,13 @@ def moment(word):
     """
     from datetime import date, datetime, timedelta
 
+    age = re.fullmatch("([0-9]{1,6})([mhdw])", word)
+    if age:
+        return int(time.time()) - int(age[1]) * _SECONDS[age[2]]
     if word == "today":
         word = str(date.today())
     elif word == "yesterday":
         word = str(date.today() - timedelta(days=1))
-
-    age = re.fullmatch("([0-9]{1,6})([mhdw])", word)
-    if age:
-        return int(time.time()) - int(age[1]) * _SECONDS[age[2]]
     return int(datetime.fromisoformat(re.sub("Z$", "+00:00", word)).timestamp())
 
 
@@ -429,12 +408,10 @@ def commits_then(store, word, status=FAILED):
         raise Error(text, status) from None
 
     newest = {}
-    refs = git(store, "for-each-ref", "--format=%(objectname)").decode().split()
-    if seconds > 0:
-        for ref in refs:
-            words = ["rev-list", "-1", f"--before={utc(seconds)}", ref, "--"]
-            newest[git(store, *words, allowed=(0, 128)).decode().strip()] = None
-    newest.pop("", None)
+    before = f"--before={utc(max(seconds, 0))}"
+    for ref in git(store, "for-each-ref", "--format=%(objectname)").decode().split():
+        answer = git(store, "rev-list", "-1", before, ref, "--", allowed=(0, 128))
+        newest.update(dict.fromkeys(answer.decode().split()))
     if not newest:
         raise Error(f"cannot find a commit of a backup made before {word}")
     return list(newest)
@@ -456,12 +433,33 @@ def notes(objects, journals, wanted=None):
         try:
             for record in records(line for line in found if line is not None):
                 path = record.get("path")
-                if not isinstance(path, str):
-                    continue
-                if wanted is None or wanted(path):
+                if isinstance(path, str) and (wanted is None or wanted(path)):
                     yield _noted(path, record)
         except GitError as error:
             warn(f"cannot read the times and modes of a backup: {error}")
+
+
+def _noted(path, record):
+    """The Noted of a journal's record."""
+    oid = record.get("oid")
+    size = record.get("size")
+    mode = mtime = None
+    try:
+        mode = int(record["mode"], 8) & 0o7777
+    except (KeyError, ValueError, TypeError):
+        pass
+    try:
+        mtime = from_utc(record["mtime"])
+    except (KeyError, ValueError):
+        pass
+    return Noted(
+        path,
+        oid if isinstance(oid, str) else None,
+        record.get("change"),
+        size if type(size) is int else None,
+        mode,
+        mtime,
+    )
 
 
 def written_at(held, objects, oids, refused=None):
@@ -471,36 +469,17 @@ def written_at(held, objects, oids, refused=None):
     """
     times = {}
     missing = set(oids)
-    if not missing:
-        return times
-    for noted in notes(objects, held.journals, missing.__contains__):
+    found = notes(objects, held.journals, missing.__contains__)
+    while missing:
+        noted = next(found, None)
+        if noted is None:
+            break
         if refused is not None:
             refused.note(noted)
         if noted.oid == oids[noted.path] and noted.mtime is not None:
             times[noted.path] = noted.mtime
             missing.remove(noted.path)
-            if not missing:
-                break
     return times
-
-
-def _noted(path, record):
-    """The Noted of a journal's record."""
-    oid = record.get("oid")
-    if not isinstance(oid, str):
-        oid = None
-    size = record.get("size")
-    if type(size) is not int:
-        size = None
-    try:
-        mode = int(record["mode"], 8) & 0o7777
-    except (KeyError, ValueError, TypeError):
-        mode = None
-    try:
-        mtime = from_utc(record["mtime"])
-    except (KeyError, ValueError):
-        mtime = None
-    return Noted(path, oid, record.get("change"), size, mode, mtime)
 
 
 # --- what begins with what ------------------------------------------------------------
@@ -520,11 +499,13 @@ def begins_with(objects, info, start):
 
 def start_of(blocks, info):
     """Do blocks of bytes begin with the bytes of an object (its Info)?"""
-    digest = object_hash(info)
-    rest = info.size
+    return id_of(_first_of(blocks, info.size), info) == info.oid
+
+
+def _first_of(blocks, rest):
+    """Yield the first rest bytes of blocks."""
     for block in blocks:
-        digest.update(block[:rest])
-        rest -= min(rest, len(block))
-        if not rest:
-            break
-    return digest.hexdigest() == info.oid
+        yield block[:rest]
+        rest -= len(block)
+        if rest <= 0:
+            return

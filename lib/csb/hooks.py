@@ -8,7 +8,6 @@ from collections import namedtuple
 EVENTS = ("SessionStart", "PreCompact", "SessionEnd")
 
 PLUGIN = "csb@csb-tools"
-OLDER_PLUGIN = "claude-session-backup@"     # of csb 0.2.1; what follows is its market
 
 # A hook of settings; group and entry are the objects that hold it there.
 Hook = namedtuple("Hook", "event command group entry")
@@ -24,26 +23,23 @@ BY_HAND = re.compile(
 )
 
 
+def member_of(value, name, kind):
+    """A member of an object, if both are of the kind that they should be; else an empty
+    one."""
+    found = value.get(name) if isinstance(value, dict) else None
+    return found if isinstance(found, kind) else kind()
+
+
 def hooks_in(values):
     """Yield each Hook of the settings, a dict; what has another shape is left out."""
-    events = values.get("hooks")
-    if not isinstance(events, dict):
-        return
-    for event, groups in events.items():
+    for event, groups in member_of(values, "hooks", dict).items():
         if not isinstance(groups, list):
             continue
         for group in groups:
-            for entry in entries_of(group):
-                command = entry.get("command")
-                if isinstance(command, str):
+            for entry in member_of(group, "hooks", list):
+                command = member_of(entry, "command", str)
+                if command:
                     yield Hook(event, command, group, entry)
-
-
-def entries_of(group):
-    """The hooks, as objects, of a group: those that have a matcher in common."""
-    if not isinstance(group, dict) or not isinstance(group.get("hooks"), list):
-        return []
-    return [entry for entry in group["hooks"] if isinstance(entry, dict)]
 
 
 def places_of(command):
@@ -67,11 +63,10 @@ def places_of(command):
             places.append(setting)
     if len(words) < 3 or words[1] != "-IS" or os.path.basename(words[2]) != "csb-hook":
         return None
-    for option in words[3:]:
-        if not re.match("--(claude|git)-dir=", option):
-            return None
-        places.append(option)
-    return places
+    options = words[3:]
+    if not all(re.match("--(claude|git)-dir=", option) for option in options):
+        return None
+    return places + options
 
 
 def is_by_hand(command):
@@ -80,20 +75,4 @@ def is_by_hand(command):
 
 
 def is_plugin_on(values):
-    return switched_on(values).get(PLUGIN) is True
-
-
-def older_plugin_in(values):
-    """The name of csb 0.2.1's plugin if it is switched on, else ""."""
-    for name, state in switched_on(values).items():
-        if name.startswith(OLDER_PLUGIN) and state is True:
-            return name
-    return ""
-
-
-def switched_on(values):
-    """What the settings say of plugins: {name: state}."""
-    plugins = values.get("enabledPlugins")
-    if isinstance(plugins, dict):
-        return plugins
-    return {}
+    return member_of(values, "enabledPlugins", dict).get(PLUGIN) is True

@@ -13,11 +13,12 @@ import json
 import os
 import re
 from collections import namedtuple
+from itertools import chain
 
 from csb import ABSENT, FAILED, MISUSE, TOOL, Error, say, warn, why
-from csb.copies import homes_of, pick_stored, those_that_say_most
+from csb.copies import Copies, pick_stored, those_that_say_most
 from csb.files import StableFile, absolute
-from csb.git import Objects
+from csb.git import GitError, Objects
 from csb.held import StoredSessions, commits_then, is_blank
 from csb.places import claude_dir, existing_store
 from csb.reading import ReadLine, read_lines
@@ -30,6 +31,7 @@ from csb.session import (
     pick,
     project_of,
     transcript_in,
+    transcripts_on_disk,
     word_in,
 )
 from csb.transcript import call_of_agent, title_in, when_and_title_in
@@ -66,27 +68,20 @@ class Finder:
         path = os.path.expanduser(path) if isinstance(path, str) else ""
         then = str(record.get("commit") or self.args.at or "")
         if path and not then and "oid" not in record:
-            if os.path.isdir(path):
-                raise Error(f"cannot read '{path}': Is a directory")
             if os.path.lexists(path) or record.get("state") == "husk":
                 return _found_at(self.disk, absolute(path), record)
 
         word = word_in(record)
-        if not word and not path:
-            raise Error("cannot find a session_id or transcript_path in a record")
-        if not word:
+        if not word and path:
             raise Error(f"cannot read '{path}': No such file or directory")
-        project = record.get("project")
-        if not project and path:
-            project = os.path.basename(os.path.dirname(path))
+        if not word:
+            raise Error("cannot find a session_id or transcript_path in a record")
+        project = record.get("project") or os.path.basename(os.path.dirname(path))
         if then:
             return self._store(then).find(word, project, record)
-        return self._find_now(word, project, record)
 
-    def _find_now(self, word, project, record):
-        """On disk, else in the store, else what is left of it on disk."""
-        path = ""
-        if not _odd_path_in(record, self.disk.root):
+        path = ""               # on disk, else in the store, else what is left on disk
+        if not odd_transcript_in(_inner(record, self.disk.root)):
             path = self.disk.find(word, project)
         if path and _has_messages(self.disk.file(path)):
             return _found_at(self.disk, path, record)
@@ -143,10 +138,9 @@ def _found_at(files, path, record):
     files: a _Disk or a _Store.
     """
     folder = path.removesuffix(".jsonl")
-    root = os.path.dirname(os.path.dirname(os.path.dirname(path)))
-    session_id = os.path.basename(folder)
-    project = os.path.basename(os.path.dirname(path))
-    odd = odd_transcript_in(_inner(path, record, files.root))
+    top, session_id = os.path.split(folder)
+    project = os.path.basename(top)
+    odd = odd_transcript_in(_inner({**record, "transcript_path": path}, files.root))
     if odd:
         project, session_id, _ = odd
     transcript = files.file(path)
@@ -160,11 +154,11 @@ def _found_at(files, path, record):
         found["state"] = "husk"
     elif transcript.oid:
         found["oid"] = transcript.oid
+
+    root = os.path.dirname(os.path.dirname(top))
+    states = os.path.join(root, f"session-states/{session_id}.json")
     beside = ""
-    for place in (
-        f"{folder}/custom-title.json",
-        os.path.join(root, f"session-states/{session_id}.json"),
-    ):
+    for place in (f"{folder}/custom-title.json", states):
         beside = beside or title_in(_value_in(files.file(place)))
     agents = []
     for agent in files.agents_of(path, session_id):
@@ -182,15 +176,10 @@ def _found_at(files, path, record):
     return Found(found, transcript, agents, beside, output)
 
 
-def _inner(path, record, root):
-    """The path of a record below its Claude directory, or below root."""
+def _inner(record, root):
+    """The path of a record's transcript below its Claude directory, or below root."""
+    path = str(record.get("transcript_path") or "")
     return path.removeprefix(os.path.join(record.get("root") or root, ""))
-
-
-def _odd_path_in(record, root):
-    """The path, below its root, of a record's odd transcript, else None."""
-    path = _inner(str(record.get("transcript_path") or ""), record, root)
-    return path if odd_transcript_in(path) else None
 
 
 def _value_in(file):
@@ -265,10 +254,8 @@ class _Disk:
 
     def _about(self, session_id):
         for path in self._sessions[session_id]:
-            file = self.file(path)
             try:
-                if file:
-                    return when_and_title_in(file.blocks())
+                return when_and_title_in(self.file(path).blocks())
             except (OSError, Error):
                 continue            # whoever reads it says so
         return ""
@@ -278,22 +265,21 @@ class _Disk:
         other, and where one would be whose session has just a folder."""
         import glob
 
+        on_disk = transcripts_on_disk(self.root)
         found = {}
-        deeper = {}
-        left = {}
-        place = os.path.join(glob.escape(self.root), "projects")
-        for path in glob.glob(f"{place}/*/*"):
-            transcript = transcript_in(path[len(os.path.join(self.root, "")):])
-            if transcript:
-                found.setdefault(transcript[1], []).append(path)
-            elif is_id(os.path.basename(path)):
-                left.setdefault(os.path.basename(path), []).append(path + ".jsonl")
+        for path in chain.from_iterable(on_disk.values()):
+            _, session_id = transcript_in(path)
+            found.setdefault(session_id, []).append(os.path.join(self.root, path))
+        odd_ones = {}
         for path, odd in odd_transcripts_on_disk(self.root):
-            path = os.path.join(self.root, path)
-            deeper.setdefault(odd.session_id, []).append(path)
-        keys = set(map(key_of, found))
-        left = {one: paths for one, paths in left.items() if key_of(one) not in keys}
-        return {**left, **deeper, **found}
+            full = os.path.join(self.root, path)
+            odd_ones.setdefault(odd.session_id, []).append(full)
+        left = {}
+        for path in glob.glob(f"{glob.escape(self.root)}/projects/*/*"):
+            name = os.path.basename(path)
+            if is_id(name) and key_of(name) not in on_disk:
+                left.setdefault(name, []).append(path + ".jsonl")
+        return {**left, **odd_ones, **found}
 
     def file(self, path):
         """The FoundFile at a path, None if there is none."""
@@ -307,8 +293,7 @@ class _Disk:
         """The paths of what the subagents of a session said."""
         import glob
 
-        folder = os.path.dirname(path)
-        place = glob.escape(folder)
+        place = glob.escape(os.path.dirname(path))
         below = f"{place}/{session_id}/subagents/**/agent-*.jsonl"
         found = sorted(glob.glob(below, recursive=True))
         for flat in sorted(glob.glob(f"{place}/agent-*.jsonl")):
@@ -327,13 +312,7 @@ class _Disk:
 
 def _is_read(path):
     """Is a path of the store one that reading a session needs?"""
-    if path.startswith("session-states/"):
-        return True
-    if not path.startswith("projects/"):
-        return False
-    if path.endswith((".jsonl", ".meta.json", "/custom-title.json")):
-        return True
-    return "/tool-results/" in path or odd_transcript_in(path) is not None
+    return path.startswith(("projects/", "session-states/"))
 
 
 class _Store(StoredSessions):
@@ -342,13 +321,13 @@ class _Store(StoredSessions):
     def __init__(self, store, root, commits):
         super().__init__(store, root, _is_read, commits)
         self._idle = []         # Objects that nobody reads from
-        self._blank = set()     # paths of which that was said
+        self._said = set()      # the versions of which something was said
 
     def find(self, word, project, record):
         """The Found of the session that a word means; else Error."""
         session_id = pick_stored(word, self)
-        path = _odd_path_in(record, self.root)
-        if path not in self.held:
+        path = _inner(record, self.root)
+        if not odd_transcript_in(path) or path not in self.held:
             path = self._home(session_id, project)
         return _found_at(self, path, record)
 
@@ -369,54 +348,56 @@ class _Store(StoredSessions):
         homes = found
         if len(found) > 1:
             try:
-                homes = homes_of(self, session_id).projects
+                homes = Copies(self).homes(session_id).projects
             except Error:
                 pass                # they differ: all are named
         return _the_one(session_id, [found[home] for home in homes if home in found])
 
     def file(self, path):
-        """The FoundFile of a path: the first of its versions that is not lost.
+        """The FoundFile of a path, None if there is none.
 
-        None if there is none. Several files may be read at a time.
+        Several files may be read at a time.
         """
         if path not in self.held or not self.held.is_file(path):
             return None
         versions = self.versions(path)
-        size_of = self.sizes(versions)
-        there = [version for version in versions if version.oid in size_of]
-        if not there:
-            warn(f"the store has lost '{path}'")
-            return None
-        if there[0] != versions[0]:
-            warn(f"the store has lost a version of '{path}': another one is taken")
-        self.say_if_shrunk(path, there[0])
-        oids = [version.oid for version in there]
+        self.say_if_shrunk(path, versions[0])
 
         def blocks():
             objects = self._idle.pop() if self._idle else Objects(self.store)
             try:
-                yield from self._first_that_is_not_blank(path, oids, objects)
+                yield from self._first_that_is_sound(path, versions, objects)
             finally:
                 self._idle.append(objects)
 
-        return FoundFile(path, blocks, oids[0])
+        return FoundFile(path, blocks, versions[0].oid)
 
-    def _first_that_is_not_blank(self, path, oids, objects):
+    def _first_that_is_sound(self, path, versions, objects):
         """Yield the blocks of the version that a restore would take.
 
-        A power cut may leave a file of NULs; the last of oids is taken as it is.
+        One may be lost, and a power cut leave one of NULs; the last is taken as it is.
         """
-        for oid in oids[:-1]:
-            blocks = objects.blocks(oid)
-            first = next(blocks, b"")
-            if not is_blank(first):
+        for version in versions:
+            blocks = objects.blocks(version.oid)
+            is_last = version is versions[-1]
+            try:
+                first = next(blocks, b"")
+            except GitError:
+                if is_last:
+                    raise
+                self._say(version, f"the store has lost a version of '{path}'", warn)
+                continue
+            if is_last or not is_blank(first):
                 yield first
                 yield from blocks
                 return
-            if path not in self._blank:
-                say(f"a version of '{path}' is blank: another one is taken")
-            self._blank.add(path)
-        yield from objects.blocks(oids[-1])
+            self._say(version, f"a version of '{path}' is blank", say)
+
+    def _say(self, version, text, how):
+        """Say why another version is taken, once: a file is read twice."""
+        if version.oid not in self._said:
+            how(f"{text}: another one is taken")
+        self._said.add(version.oid)
 
     def agents_of(self, path, session_id):
         """The paths of what the subagents of a session said."""

@@ -1,52 +1,21 @@
 """a page of turns, one file of HTML that needs nothing else
 
-    page = Page(sys.stdout.buffer)
-    for turn in turns: page.take(turn)
-    page.end()
-
 It is written as turns come. What is known only at the end, the index of the prompts and
 what a session amounts to, stands at the end of the file, and the style puts it on top.
 All that a turn holds is text: no tag, attribute or address comes from it. The policy in
 the head allows nothing but the page's own style and script, by their hashes.
 """
 import re
+from itertools import groupby
+from operator import attrgetter
 
-from csb.markdown import (
-    Code,
-    Heading,
-    Listing,
-    Paragraph,
-    Quote,
-    Rule,
-    Table,
-    blocks_in,
-    spans_in,
-)
+from csb.markdown import lines_in, spans_in
 from csb.session import is_id
-from csb.terminal import counted, short_count
-from csb.transcript import tasks_in
-from csb.turns import (
-    BOXES,
-    CHANGE,
-    ROLES,
-    TO_DO,
-    brief_of,
-    calls_of,
-    given_and_got,
-    harmless,
-    line_of,
-    local_time,
-    name_of_call,
-    outcome,
-    place_of,
-    title_of,
-    unmarked_line,
-)
+from csb.terminal import capital, counted, short_count
+from csb.turns import BULLET, CHANGE, ROLES, Writer, line_of, unmarked_line
 
 MOST_PROMPTS = 5000             # in the index
-DEEPEST_AGENT = 50              # subagents within each other
 MOST_TOKENS = 10**12            # of a turn; more is no count
-LONG_NOTE = 200                 # characters; a longer one is folded
 
 STYLE = """
 :root { color-scheme: light dark; --paper: #fff; --ink: #1f2328; --dim: #656d76;
@@ -63,8 +32,8 @@ main, section { display: flex; flex-direction: column; min-width: 0 }
 section:only-of-type { display: contents }
 h1 { font-size: 1.5rem; margin: 1rem 0 .25rem; order: -4 }
 h2, h3 { font-size: 1rem }
-h2, h3, p, ul, ol, blockquote, pre, table { margin: .6rem 0 }
-p { white-space: pre-wrap }
+h2, h3, p, ul, blockquote, pre, table { margin: .6rem 0 }
+p, blockquote { white-space: pre-wrap }
 .facts, time, header a, .count, .label { color: var(--dim); font-size: .8125rem }
 .facts { margin: .1rem 0; order: -3 }
 .sum { order: -2; padding-bottom: 1rem; border-bottom: 1px solid var(--line) }
@@ -76,12 +45,11 @@ header a { margin-left: auto; text-decoration: none }
 :target { outline: 2px solid var(--edge); outline-offset: .5rem }
 .user { background: var(--user); border-left: 4px solid var(--edge);
   padding: .75rem 1rem .25rem; margin-top: 2.5rem }
-ul, ol { padding-left: 1.6em }
-li > p { margin: .15rem 0 }
-ul.tasks { padding: 0; list-style: none }
+ul { padding: 0; list-style: none }
+.i0, .i1, .i2, .i3 { margin: .15rem 0 .15rem 1.2em; text-indent: -1.2em }
+.i1 { margin-left: 2.6em } .i2 { margin-left: 4em } .i3 { margin-left: 5.4em }
 blockquote { padding-left: .8rem; border-left: 3px solid var(--line);
   color: var(--dim) }
-hr { width: 100%; border: 0; border-top: 1px solid var(--line) }
 code, pre { font: .8125rem/1.45 ui-monospace, Menlo, Consolas, monospace; tab-size: 4 }
 code { background: var(--soft); border-radius: 4px; padding: .1em .3em }
 pre { background: var(--soft); border: 1px solid var(--line); border-radius: 6px;
@@ -101,7 +69,7 @@ summary { cursor: pointer; color: var(--dim) }
 .agent { border-left: 2px solid var(--line); padding-left: 1rem; font-size: 1rem }
 nav { order: -1; border: 1px solid var(--line); border-radius: 6px; font-size: .8125rem;
   padding: .6rem .9rem; max-height: 14rem; overflow-y: auto }
-nav a { color: inherit } nav ol { margin: .2rem 0 }
+nav a { color: inherit } nav p { margin: .2rem 0 }
 button { order: -2; align-self: end; margin: .5rem 0 }
 @media print { body { max-width: none; padding: 0; font-size: 10pt }
   main, section { display: block } nav, button, header a { display: none }
@@ -128,6 +96,9 @@ form-action 'none'">
 <title>{title}</title>
 <style>{style}</style></head><body><main>
 """
+# What stands before the tasks of a list.
+BOXES = {"completed": "\u2611", "in_progress": "\u25b8"}
+TO_DO = "\u2610"
 PICTURES = ("image/png", "image/jpeg", "image/gif", "image/webp")
 
 _BASE64 = re.compile("[A-Za-z0-9+/]+=*")
@@ -137,122 +108,100 @@ _BASE64 = re.compile("[A-Za-z0-9+/]+=*")
 
 
 def escaped(text):
-    """A harmless text as HTML shows it."""
+    """A text as HTML shows it."""
     text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     return text.replace('"', "&quot;").replace("'", "&#39;")
-
-
-def safe(text):
-    """Any text as HTML shows it."""
-    return escaped(harmless(text))
-
-
-def safe_line(text, width=160):
-    """The start of a text on one line, as HTML."""
-    return safe(line_of(text, width))
 
 
 _TAGS = {"b": "strong", "i": "em", "c": "code"}
 
 
 def marked_up(text):
-    """A paragraph, heading or cell of Markdown, which is harmless."""
+    """A paragraph, heading or cell of Markdown."""
     html = ""
-    style = ""                  # letters of the tags that are open, the outermost first
-    for span in [*spans_in(text), None]:
-        wanted = span.style if span else ""
-        while not wanted.startswith(style):
-            html += f"</{_TAGS[style[-1]]}>"
-            style = style[:-1]
-        for letter in wanted[len(style):]:
-            html += f"<{_TAGS[letter]}>"
-        style = wanted
-        if span:
-            html += escaped(span.text)
+    for span in spans_in(text):
+        part = escaped(span.text)
+        for letter in reversed(span.style):
+            part = f"<{_TAGS[letter]}>{part}</{_TAGS[letter]}>"
+        html += part
     return html
 
 
+_DELIMITERS = re.compile(r"[\s|:-]*-[\s|:-]*")
+_BAR = re.compile(r"(?<!\\)\|")
+
+
 def prose(text):
-    """A text that is more or less Markdown, as HTML."""
-    return html_of(blocks_in(harmless(text).strip("\n")))
+    """Yield a text that is more or less Markdown as HTML, in pieces."""
+    for kind, lines in groupby(lines_in(text), key=attrgetter("kind")):
+        if kind == "row":
+            yield f"<table>{''.join(map(row_html, lines))}</table>\n"
+            continue
+        if kind in ("heading", "item"):
+            yield from map(line_html, lines)
+            continue
+        words = "\n".join(line.words for line in lines).strip("\n")
+        if kind == "code":
+            yield f"<pre>{escaped(words)}</pre>\n"
+        elif kind == "quote":
+            yield f"<blockquote>{marked_up(words)}</blockquote>\n"
+        elif kind == "text" and words:
+            for part in re.split(r"\n(?:\s*\n)+", words):
+                yield f"<p>{marked_up(part)}</p>\n"
 
 
-def html_of(blocks):
-    return "\n".join(map(_block_html, blocks))
+def line_html(line):
+    """A heading, or an item of a list, which is indented by its class."""
+    if line.kind == "heading":
+        tag = "h2" if line.start.count("#") < 3 else "h3"
+        return f"<{tag}>{marked_up(line.words)}</{tag}>\n"
+    mark = line.start.strip()
+    level = len(line.start.expandtabs(4).partition(mark)[0]) // 2
+    if mark in "-*+":
+        mark = BULLET
+    return f"<p class=i{min(level, 3)}>{mark} {marked_up(line.words)}</p>\n"
 
 
-def _block_html(block):
-    if isinstance(block, Paragraph):
-        return f"<p>{marked_up(chr(10).join(block.lines))}</p>"
-    if isinstance(block, Heading):
-        tag = "h2" if block.level < 3 else "h3"
-        return f"<{tag}>{marked_up(block.text)}</{tag}>"
-    if isinstance(block, Code):
-        return f"<pre>{escaped(chr(10).join(block.lines))}</pre>"
-    if isinstance(block, Quote):
-        return f"<blockquote>{html_of(block.blocks)}</blockquote>"
-    if isinstance(block, Listing):
-        return _list_html(block)
-    if isinstance(block, Table):
-        rows = ["</td><td>".join(map(marked_up, row)) for row in block.rows]
-        cells = "</td></tr>\n<tr><td>".join(rows)
-        return f"<table><tr><td>{cells}</td></tr></table>"
-    if isinstance(block, Rule):
-        return "<hr>"
-    raise TypeError(block)
-
-
-def _list_html(listing):
-    tag = "ul"
-    html = ""
-    for item in listing.items:
-        value = ""
-        if item.mark not in "-*+":
-            tag = "ol"
-            value = f" value={item.mark[:-1]}"
-        html += f"<li{value}>{html_of(item.blocks)}</li>"
-    return f"<{tag}>{html}</{tag}>"
+def row_html(line):
+    if _DELIMITERS.fullmatch(line.words):
+        return ""
+    cells = [cell.strip() for cell in _BAR.split(line.words.strip().strip("|"))]
+    return f"<tr><td>{'</td><td>'.join(map(marked_up, cells))}</td></tr>\n"
 
 
 # --- parts of a turn ------------------------------------------------------------------
 
 
 def article(turn, anchor):
-    """Yield a turn, in pieces."""
-    role = turn.get("role")
-    kind = "other"
-    if role in ROLES:
-        kind = role
-    name = ROLES.get(role) or safe_line(role, 40) or "?"
-    when = local_time(turn)
-    if when:
-        when = f'<time datetime="{safe(turn["at"])}">{when}</time>'
+    """Yield a Turn, in pieces."""
+    kind = turn.role if turn.role in ROLES else "other"
     yield (
-        f'<article class={kind} id="{anchor}"><header><b>{name}</b> {when}'
+        f'<article class={kind} id="{anchor}"><header><b>{escaped(turn.name)}</b> '
+        f"<time>{turn.time()}</time>"
         f'<a href="#{anchor}" aria-label="link to this turn">#</a></header>\n'
     )
-    thoughts = turn.get("thinking")
-    if thoughts:
-        yield fold_away("Thinking", prose(thoughts))
-    text = prose(turn.get("text"))
-    is_note = role in ("summary", "system") and len(text) > LONG_NOTE
-    if is_note or role == "meta":
-        text = fold_away(safe_line(turn.get("text"), 100), text)
-    yield text
-    yield from pictures(turn.get("images"))
-    for call in turn.get("tools") or ():
+    if turn.thinking:
+        yield from folded_away("Thinking", turn.thinking)
+    if kind in ("summary", "system", "meta"):
+        yield from folded_away(escaped(line_of(turn.text)), turn.text)
+    else:
+        yield from prose(turn.text)
+    yield from pictures(turn.images)
+    for call in turn.calls:
         yield from call_html(call)
     yield "</article>\n"
 
 
-def fold_away(label, html):
-    """What opens on a click."""
-    return f"<details><summary>{label}</summary>\n{html}</details>\n"
+def folded_away(label, text):
+    """Yield a text that opens on a click."""
+    yield f"<details><summary>{label}</summary>\n"
+    yield from prose(text)
+    yield "</details>\n"
 
 
 def pictures(images):
     """Yield pictures as part of the page, in pieces."""
-    for image in images if isinstance(images, list) else ():
+    for image in images:
         kind = image.get("media_type")
         data = image.get("data")
         is_good = kind in PICTURES and isinstance(data, str)
@@ -261,33 +210,30 @@ def pictures(images):
             yield data
             yield '">\n'
         else:
-            what = safe_line(kind, 40) or "unknown"
+            what = escaped(line_of(kind, 40)) or "unknown"
             yield f"<p class=count>(a picture of type {what})</p>\n"
 
 
 def call_html(call):
-    """Yield a tool call, folded: what it got and what it gave, in pieces."""
-    kind = "tool"
-    if call.get("is_error") is True:
-        kind = "tool bad"
+    """Yield a ToolCall, folded: what it got and what it gave, in pieces."""
+    kind = "tool bad" if call.failed else "tool"
     yield (
-        f'<details class="{kind}"><summary><b>{safe(name_of_call(call))}</b> '
-        f"<code>{safe(brief_of(call))}</code> "
-        f"<span class=count>{safe(outcome(call))}</span></summary><div>\n"
+        f'<details class="{kind}"><summary><b>{escaped(call.name)}</b> '
+        f"<code>{escaped(call.brief)}</code> "
+        f"<span class=count>{escaped(call.outcome)}</span></summary><div>\n"
     )
-    tasks = tasks_in(call.get("input"))
-    if tasks:
+    if call.tasks:
         items = ""
-        for task in tasks:
+        for task in call.tasks:
             box = BOXES.get(task.state, TO_DO)
-            items += f"<li>{box} {safe_line(task.text, 300)}</li>\n"
-        yield f"<ul class=tasks>{items}</ul>\n"
-    for label, words in given_and_got(call):
-        words = safe(words)
+            items += f"<li>{box} {escaped(line_of(task.text, 300))}</li>\n"
+        yield f"<ul>{items}</ul>\n"
+    for label, words in call.parts():
+        words = escaped(words)
         if label == CHANGE:
             words = "\n".join(map(line_of_change, words.split("\n")))
-        yield f"<p class=label>{safe(label)}</p><pre>{words}</pre>\n"
-    yield from pictures(call.get("images"))
+        yield f"<p class=label>{escaped(label)}</p><pre>{words}</pre>\n"
+    yield from pictures(call.images)
     yield "</div></details>\n"
 
 
@@ -299,123 +245,24 @@ def line_of_change(line):
 # --- the page -------------------------------------------------------------------------
 
 
-class Page:
-    """The page, written as turns come."""
+class Sums:
+    """What a session amounts to."""
 
-    def __init__(self, out):
-        self.out = out
-        self.session = None     # the id of the present session
-        self.agents = []        # the subagents whose folds are open
-        self.count = 0          # turns so far
-        self.uuid = None        # of the last turn
-        self.contents = []      # what the index says, in pieces
-        self.prompts = 0        # how many there are
-        self.sessions = 0
-        # Of the present session:
-        self.own_prompts = 0
+    def __init__(self):
+        self.prompts = 0
         self.calls = 0
         self.models = {}        # their names, in the order in which they came
-        self.last_time = ""
-        self.read = self.written = 0        # tokens
+        self.read = 0           # tokens
+        self.written = 0
+        self.until = ""
 
-    def put(self, *parts):
-        for part in parts:
-            self.out.write(part.encode("utf-8", "replace"))
-
-    def take(self, turn):
-        """Write a turn. TypeError and its like if it is none: nothing is written."""
-        uuid = turn.get("uuid")
-        anchor = f"n{self.count + 1}"
-        if isinstance(uuid, str) and is_id(uuid) and uuid != self.uuid:
-            anchor = f"t-{uuid}"
-        parts = list(article(turn, anchor))
-        is_new = turn.get("session_id") != self.session or "project" in turn
-        if not self.count or is_new:
-            self._end_session()
-            self._head(turn)
-        self.session = turn.get("session_id")
-        self.uuid = uuid
-        self.count += 1
-        self._nest(turn)
-        self.calls += len(calls_of(turn))
-        self.models[safe_line(turn.get("model"), 60)] = None
-        self.last_time = local_time(turn) or self.last_time
-        self._add_tokens(turn.get("tokens"))
-        if turn.get("role") == "user" and not self.agents:
-            self._add_prompt(turn, anchor)
-        self.put(*parts)
-
-    def end(self):
-        """What closes the page: the index of the prompts."""
-        if not self.count:
-            self._head({})
-            self.put("<p>There are no turns.</p>\n")
-        self._end_session()
-        if self.sessions == 1:
-            del self.contents[0]        # it stands above
-        if self.prompts > 2 or self.sessions > 1:
-            self.put("<nav>\n", *self.contents, "</ol></nav>\n")
-        self.put(f"</main>\n<script>{SCRIPT}</script></body></html>\n")
-
-    def _head(self, turn):
-        """The head of a session, and of the page."""
-        title = safe(title_of(turn))
-        if not self.count:
-            self.put(head_of_page(title))
-        self.sessions += 1
-        anchor = f"s{self.sessions}"
-        self.put(f"<section><h1 id={anchor}>{title}</h1>\n")
-        for fact in (place_of(turn), local_time(turn), line_of(turn.get("session_id"))):
-            self.put(f"<p class=facts>{safe(fact)}</p>\n")
-        if self.contents:
-            self.contents.append("</ol>\n")
-        self.contents.append(f'<b><a href="#{anchor}">{title}</a></b>')
-        self.contents.append("<ol>\n")
-        self.own_prompts = self.calls = 0
-        self.models = {}
-        self.last_time = ""
-        self.read = self.written = 0
-
-    def _end_session(self):
-        """Close the folds, and say what a session amounts to."""
-        if not self.sessions:
-            return
-        self._nest({})
-        facts = [counted(self.own_prompts, "prompt"), counted(self.calls, "tool call")]
-        facts += filter(None, self.models)
-        if self.read or self.written:
-            read = short_count(self.read)
-            facts.append(f"{read} tokens read, {short_count(self.written)} written")
-        if self.last_time:
-            facts.append(f"until {self.last_time}")
-        text = " \u00b7 ".join(facts)
-        self.put(f'<p class="facts sum">{text}</p></section>\n')
-
-    def _nest(self, turn):
-        """Open and close the folds of subagents, so that this turn stands in its own.
-        """
-        agent = turn.get("subagent")
-        if not agent and turn.get("is_sidechain") is True:
-            agent = "side chain"
-        depth = turn.get("depth")
-        if type(depth) is not int or not 0 < depth < DEEPEST_AGENT:
-            depth = 1
-        wanted = []
-        if isinstance(agent, str):
-            wanted = [*self.agents[:depth - 1], agent]
-        while wanted[:len(self.agents)] != self.agents:
-            self.put("</details>\n")
-            self.agents.pop()
-        for name in wanted[len(self.agents):]:
-            words = f"Subagent <b>{safe_line(name, 60)}</b>"
-            start = safe_line(turn.get("text"), 100)
-            self.put(f"<details class=agent><summary>{words} {start}</summary>\n")
-        self.agents = wanted
-
-    def _add_tokens(self, tokens):
-        if not isinstance(tokens, dict):
-            return
-        for name, count in tokens.items():
+    def add(self, turn):
+        self.prompts += turn.role == "user" and not turn.agent
+        self.calls += len(turn.calls)
+        self.models[line_of(turn.record.get("model"), 60)] = None
+        self.until = turn.time() or self.until
+        tokens = turn.record.get("tokens")
+        for name, count in tokens.items() if isinstance(tokens, dict) else ():
             if type(count) is not int or not 0 <= count < MOST_TOKENS:
                 continue
             if name == "output":
@@ -423,12 +270,87 @@ class Page:
             else:
                 self.read += count
 
-    def _add_prompt(self, turn, anchor):
-        self.own_prompts += 1
-        self.prompts += 1
-        if self.prompts <= MOST_PROMPTS:
-            words = safe(unmarked_line(turn.get("text"), 90)) or "(a picture)"
-            self.contents.append(f'<li><a href="#{anchor}">{words}</a></li>\n')
+    def words(self):
+        facts = [counted(self.prompts, "prompt"), counted(self.calls, "tool call")]
+        facts += filter(None, self.models)
+        if self.read or self.written:
+            read = short_count(self.read)
+            facts.append(f"{read} tokens read, {short_count(self.written)} written")
+        if self.until:
+            facts.append(f"until {self.until}")
+        return escaped(" \u00b7 ".join(facts))
+
+
+class Page(Writer):
+    """The page, written as turns come."""
+
+    def __init__(self, out):
+        super().__init__()
+        self.out = out
+        self.count = 0          # turns so far
+        self.uuid = None        # of the last turn
+        self.sessions = 0
+        self.sums = Sums()      # of the present one
+        self.contents = []      # what the index says: titles, prompts
+
+    def put(self, *parts):
+        for part in parts:
+            self.out.write(part.encode("utf-8", "replace"))
+
+    def head(self, turn):
+        """The head of a session, and of the page."""
+        title = escaped(turn.title)
+        if self.sessions:
+            self._end_session()
+        else:
+            self.put(head_of_page(title))
+        self.sessions += 1
+        self.sums = Sums()
+        anchor = f"s{self.sessions}"
+        self.put(f"<section><h1 id={anchor}>{title}</h1>\n")
+        for fact in (turn.place, turn.time(), turn.session_id):
+            self.put(f"<p class=facts>{escaped(fact)}</p>\n")
+        self.contents.append(f'<p><b><a href="#{anchor}">{title}</a></b></p>\n')
+
+    def enter_agent(self, turn):
+        name = escaped(capital(turn.agent))
+        start = escaped(line_of(turn.text))
+        self.put(f"<details class=agent><summary><b>{name}</b> {start}</summary>\n")
+
+    def leave_agent(self):
+        self.put("</details>\n")
+
+    def show(self, turn):
+        self.count += 1
+        self.sums.add(turn)
+        uuid = turn.record.get("uuid")
+        anchor = f"n{self.count}"
+        if isinstance(uuid, str) and is_id(uuid) and uuid != self.uuid:
+            anchor = f"t-{uuid}"
+        self.uuid = uuid
+        is_prompt = turn.role == "user" and not turn.agent
+        if is_prompt and len(self.contents) < MOST_PROMPTS:
+            words = escaped(unmarked_line(turn.text, 90)) or "(a picture)"
+            self.contents.append(f'<p><a href="#{anchor}">{words}</a></p>\n')
+        for part in article(turn, anchor):
+            self.put(part)
+
+    def end(self):
+        """What closes the page: the index."""
+        super().end()
+        if self.sessions:
+            self._end_session()
+        else:
+            self.put(head_of_page("No session"), "<p>There are no turns.</p>\n")
+        if self.sessions > 1:
+            self.put("<nav>\n", *self.contents, "</nav>\n")
+        elif len(self.contents) > 3:        # the title stands above
+            self.put("<nav>\n", *self.contents[1:], "</nav>\n")
+        self.put(f"</main>\n<script>{SCRIPT}</script></body></html>\n")
+
+    def _end_session(self):
+        """Say what a session amounts to."""
+        self.put(f'<p class="facts sum">{self.sums.words()}</p></section>\n')
 
 
 def head_of_page(title):

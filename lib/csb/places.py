@@ -7,10 +7,9 @@ import json
 import os
 import re
 from collections import namedtuple
-from contextlib import suppress
 
 from csb import ABSENT, Error, why
-from csb.files import Changed, StableFile, absolute
+from csb.files import absolute, without_waiting
 
 SETTINGS_LIMIT = 1 << 20        # bytes; no file of settings is larger
 CLEANUP_DAYS = 30               # Claude Code's own, where settings.json says nothing
@@ -97,23 +96,20 @@ def store_path(args):
     disk may just not be mounted.
     """
     named = named_store(args)
-    if named:
-        if not is_repository(named.path):
-            text = _why_away(named)
-            if named.origin == "config.json" and has_moved_along(named.path, args):
-                text += ". If your home has moved: csb gitcommit --adopt"
-            raise Error(text, ABSENT)
-        return _with_refs(git_directory(named.path))
-    return _with_refs(git_directory(_default_place(args)))
-
-
-def _with_refs(store):
-    """A store, in which a tool that copies may have left out what is empty: without
-    refs, where git has packed them, git takes it for no repository."""
+    if named and not is_repository(named.path):
+        text = _why_away(named)
+        if named.origin == "config.json" and _has_moved_along(named.path, args):
+            text += ". If your home has moved: csb gitcommit --adopt"
+        raise Error(text, ABSENT)
+    store = git_directory(named.path if named else _default_place(args))
+    # A tool that copies may have left out what is empty: without refs, where git has
+    # packed them, git takes it for no repository.
     refs = os.path.join(store, "refs")
-    if not os.path.lexists(refs) and os.path.isfile(os.path.join(store, "HEAD")):
-        with suppress(OSError):         # it is another's: git says so
+    if os.path.isfile(os.path.join(store, "HEAD")) and not os.path.lexists(refs):
+        try:
             os.mkdir(refs)
+        except OSError:
+            pass                # it is another's: git says so
     return store
 
 
@@ -143,15 +139,14 @@ def check_absent(path):
         os.stat(head)
     except (FileNotFoundError, NotADirectoryError):
         if os.path.isdir(os.path.join(path, "objects")):
-            import shlex
+            from shlex import quote
 
             raise Error(
                 f"cannot use the store '{path}': its HEAD is gone, echo ref: "
-                f"refs/heads/main >{shlex.quote(head)} brings it back", ABSENT
+                f"refs/heads/main >{quote(head)} brings it back", ABSENT
             ) from None
     except OSError as error:
-        text = f"cannot read the store '{path}': {why(error)}"
-        raise Error(text, ABSENT) from None
+        raise Error(f"cannot read the store '{path}': {why(error)}", ABSENT) from None
 
 
 def named_store(args):
@@ -173,12 +168,12 @@ def named_store(args):
     # Noted relative to CSB_HOME where it lies in there, so that a home that is moved
     # or copied takes its own store along.
     path = absolute(os.path.join(home, os.path.expanduser(saved)))
-    if getattr(args, "adopt", False) and has_moved_along(path, args):
+    if getattr(args, "adopt", False) and _has_moved_along(path, args):
         return None
     return NamedStore(path, "config.json")
 
 
-def has_moved_along(path, args):
+def _has_moved_along(path, args):
     """May the store that config.json names, whole, be the one that is in our home now?
 
     Earlier versions noted the usual place whole: a home that was moved has it wrong.
@@ -188,17 +183,16 @@ def has_moved_along(path, args):
 
 def _why_away(named):
     """What to say of a store that is named and away."""
-    import shlex
-
+    reason = "no git repository is there"
     try:
-        reason = "the directory is empty"
-        if os.listdir(named.path):
-            reason = "no git repository is there"
+        os.listdir(named.path)
     except OSError as error:
         reason = why(error)
     option = ""
     if named.origin == "--git-dir":
-        option = f" --git-dir {shlex.quote(named.path)}"
+        from shlex import quote
+
+        option = f" --git-dir {quote(named.path)}"
     return (
         f"cannot find the store '{named.path}' that {named.origin} names: {reason}. Is "
         f"its disk mounted? (csb gitcommit --make{option} makes a new one there)"
@@ -221,20 +215,14 @@ def git_directory(path):
     inner = os.path.join(path, ".git")
     if not os.path.lexists(inner):
         return path
-    if _is_plain(inner):
-        return inner
+    if os.path.isdir(inner) and not os.path.exists(os.path.join(inner, "commondir")):
+        if os.name == "nt" or os.stat(inner).st_uid == os.geteuid():
+            return inner
     from csb.git import git
 
     # A ".git" file, as submodules have it; or somebody else's, of which git has a say.
     words = ["rev-parse", "--path-format=absolute", "--git-common-dir"]
     return os.fsdecode(git(None, "-C", path, *words)).removesuffix("\n")
-
-
-def _is_plain(inner):
-    """Is it a git directory itself, and our own?"""
-    if not os.path.isdir(inner) or os.path.exists(os.path.join(inner, "commondir")):
-        return False
-    return os.name == "nt" or os.stat(inner).st_uid == os.geteuid()
 
 
 # --- configuration --------------------------------------------------------------------
@@ -270,9 +258,7 @@ def is_interval(minutes):
     """Can every timer that we install keep this number of minutes between two runs?"""
     if type(minutes) is not int or minutes <= 0:
         return False
-    if minutes < 60:
-        return 60 % minutes == 0
-    return minutes % 60 == 0 and 24 * 60 % minutes == 0
+    return 60 % minutes == 0 or minutes % 60 == 0 and 24 * 60 % minutes == 0
 
 
 def cleanup_days(claude):
@@ -297,13 +283,13 @@ def days_in(settings):
 
 def read_json(path):
     """The object in a small JSON file; OSError or ValueError if there is none."""
+    with open(path, "rb", opener=without_waiting) as file:
+        text = file.read(SETTINGS_LIMIT + 1) or b""      # None: of an idle FIFO
+    if len(text) > SETTINGS_LIMIT:
+        raise ValueError(f"it is larger than {SETTINGS_LIMIT >> 20} MB")
     try:
-        with StableFile(path) as file:
-            if file.stat.st_size > SETTINGS_LIMIT:
-                raise ValueError(f"it is larger than {SETTINGS_LIMIT >> 20} MB")
-            text = b"".join(file.blocks()).decode("utf-8-sig")
-        value = json.loads(text)
-    except (RecursionError, Changed) as error:
+        value = json.loads(text.decode("utf-8-sig"))
+    except RecursionError as error:
         raise ValueError(str(error)) from None
     if not isinstance(value, dict):
         raise ValueError("it is no JSON object")

@@ -58,13 +58,6 @@ def gap_at(line, size, what):
     return {"kind": "gap", "line": line, "bytes": size, "what": what}
 
 
-def agent_at(depth, name):
-    found = {"kind": "agent", "depth": depth}
-    if name:
-        found["subagent"] = name
-    return found
-
-
 # --- sessions -------------------------------------------------------------------------
 
 
@@ -108,11 +101,15 @@ class _Reader:
                 yield part
                 continue
             record = part.record
-            if not self._is_new(record.uuid):
-                continue
-            if depth == 0 and self._is_rewound(record.uuid):
-                continue
-            answered = _answered(record)
+            if record.uuid:
+                name = hash(record.uuid)
+                is_rewound = depth == 0 and self.live and name not in self.live
+                if name in self.seen or is_rewound:
+                    continue
+                self.seen.add(name)
+            answered = set()    # the calls whose results it has
+            if record.type == "user" and record.said:
+                answered = {result.call_id for result in record.said.results}
             # An answer of several records is not torn apart.
             this = record.message_id or record.uuid
             is_answer = record.type == "assistant"
@@ -123,7 +120,7 @@ class _Reader:
                 message = this
             yield part
             if answered and depth < DEEPEST:
-                due += self._started({*answered, record.answering_agent})
+                due += self._started(answered | {record.answering_agent})
             part = record = None    # what is large is not held meanwhile
         if depth == 0 and not self.live:
             due += self.left
@@ -133,22 +130,12 @@ class _Reader:
     def visit(self, agents, agent, depth):
         """Yield what subagents said, and that the one who started them is back."""
         for one in agents:
-            yield agent_at(depth + 1, one.name)
+            yield {"kind": "agent", "depth": depth + 1, "subagent": one.name}
             yield from self.talk(one.file, one.name, depth + 1)
-            yield agent_at(depth, agent)
-
-    def _is_new(self, uuid):
-        """Is it the first record with this uuid? What has none is new."""
-        if not uuid:
-            return True
-        if hash(uuid) in self.seen:
-            return False
-        self.seen.add(hash(uuid))
-        return True
-
-    def _is_rewound(self, uuid):
-        """Is it none of the records that are wanted? What has no uuid stays."""
-        return bool(self.live and uuid) and hash(uuid) not in self.live
+            back = {"kind": "agent", "depth": depth}
+            if agent:
+                back["subagent"] = agent
+            yield back
 
     def _started(self, names):
         """The Subagents with these names, or calls; they are left no more."""
@@ -158,13 +145,6 @@ class _Reader:
                 found.append(one)
         self.left = [one for one in self.left if one not in found]
         return found
-
-
-def _answered(record):
-    """The ids of the calls whose results a record has."""
-    if record.type != "user" or not record.said:
-        return []
-    return [result.call_id for result in record.said.results]
 
 
 # --- lines ----------------------------------------------------------------------------
@@ -213,7 +193,7 @@ def read_lines(blocks, takes=None):
         if takes and line is not None and takes(line):
             continue
         size = lines.end - lines.offset - lines.complete
-        records, damaged = load(line, is_shown=True)
+        records, damaged = load(line)
         what = _what_is_wrong(line, size, lines.complete, records, damaged)
         if what:
             yield gap_at(number, size, what)

@@ -2,12 +2,7 @@
 
 A path that a built-in rule refuses leaves the store's tree if it is there: csb-changes
 lists it as the change "refused", and so does the journal. Who restores leaves it out,
-by the rules or, if they are others by now, by the journal:
-
-    refused = Refused()
-    for noted in notes(objects, journals):      newest first
-        refused.note(noted)
-    path in refused
+by the rules or, if they are others by now, by the journal.
 
 Paths are relative to the Claude directory. Patterns are the shell's, of which * matches
 "/", too; that of a directory ends in "/".
@@ -18,89 +13,62 @@ import re
 from csb import Error
 from csb.files import TEMPORARY
 
-# Whole paths: skills/x/cache/ is stored.
-AT_THE_TOP = {
-    "may hold secrets": """
-        .claude*.json* .config*.json* accounts/ backups/ sessions/ channels/*/.env ide/
-        daemon/ daemon.* jobs/ secrets/ remote-settings.json policy-limits.json*
-        mcp-needs-auth-cache.json shell-snapshots/ session-env/
-    """,
-    "can be fetched again": """
-        plugins/cache/ plugins/marketplaces/ statsig/ cache/ local/ downloads/
-        telemetry/
-    """,
-    "is a log of Claude Code's own": "debug/",
-    "is made anew by another tool": "session-backup.db* csb-fts*",
-}
-# Names, at any depth outside of projects/, in either case.
-NAMES = {
-    "may hold secrets": """
-        *credentials.json* .credentials* .claude*.json* .git-credentials* .env .env.*
-        *.pem *.key *.p12 *.pfx .netrc id_rsa* id_dsa* id_ed25519* id_ecdsa*
-    """
-}
-NO_SECRETS = [".env.example"]
-# What Claude Code writes before it is renamed: NAME.tmp.<process>.<hex digits>
-HALF_WRITTEN = r"(?s).*\.tmp\.[0-9]+\.[0-9a-fA-F]+"
-
 
 class Patterns:
     """Shell patterns. Most are simple, and to compile them all would take 8 ms."""
 
     def __init__(self, patterns):
-        self.whole = set()
-        starts = []
-        ends = []
-        others = []
+        self._whole = set()
+        self._starts = ()
+        self._ends = ()
+        self._others = []
         for pattern in patterns:
-            star = pattern.find("*")
-            if not re.search(r"[*?[]", pattern):
-                self.whole.add(pattern)
-            elif re.search(r"[?[]", pattern) or pattern.count("*") > 1:
-                others.append(fnmatch.translate(pattern))
-            elif star == len(pattern) - 1:
-                starts.append(pattern[:-1])
-            elif star == 0:
-                ends.append(pattern[1:])
+            special = re.sub(r"[^*?[]", "", pattern)
+            if not special:
+                self._whole.add(pattern)
+            elif special == "*" and pattern.endswith("*"):
+                self._starts += (pattern[:-1],)
+            elif special == "*" and pattern.startswith("*"):
+                self._ends += (pattern[1:],)
             else:
-                others.append(fnmatch.translate(pattern))
-        self.starts = tuple(starts)
-        self.ends = tuple(ends)
-        self._others = "|".join(others)
+                self._others.append(fnmatch.translate(pattern))
         self._compiled = None
 
     def match(self, text):
         """Does one of the patterns match the whole text?"""
-        if text in self.whole:
+        if text in self._whole:
             return True
-        if text.startswith(self.starts) or text.endswith(self.ends):
+        if text.startswith(self._starts) or text.endswith(self._ends):
             return True
         if not self._others:
             return False
         if self._compiled is None:
-            self._compiled = re.compile(self._others)
+            self._compiled = re.compile("|".join(self._others))
         return self._compiled.match(text) is not None
 
 
-class _Rules:
-    """Lists of patterns, and for each why it refuses what it matches."""
-
-    def __init__(self, lists):
-        self._all = Patterns(" ".join(lists.values()).split())
-        self._lists = lists
-
-    def reason(self, text):
-        """Why a text is refused, None if it is not, as nearly all are."""
-        if not self._all.match(text):
-            return None
-        for reason, words in self._lists.items():
-            if Patterns(words.split()).match(text):
-                return reason
-        return None
-
-
-_AT_THE_TOP = _Rules(AT_THE_TOP)
-_NAMES = _Rules(NAMES)
+# Whole paths: skills/x/cache/ is stored.
+AT_THE_TOP = {
+    "may hold secrets": Patterns("""
+        .claude*.json* .config*.json* accounts/ backups/ sessions/ channels/*/.env ide/
+        daemon/ daemon.* jobs/ secrets/ remote-settings.json policy-limits.json*
+        mcp-needs-auth-cache.json shell-snapshots/ session-env/
+    """.split()),
+    "can be fetched again": Patterns("""
+        plugins/cache/ plugins/marketplaces/ statsig/ cache/ local/ downloads/
+        telemetry/
+    """.split()),
+    "is a log of Claude Code's own": Patterns(["debug/"]),
+    "is made anew by another tool": Patterns(["session-backup.db*", "csb-fts*"]),
+}
+# Names, at any depth outside of projects/, in either case.
+SECRET_NAMES = Patterns("""
+    *credentials.json* .credentials* .claude*.json* .git-credentials* .env .env.*
+    *.pem *.key *.p12 *.pfx .netrc id_rsa* id_dsa* id_ed25519* id_ecdsa*
+""".split())
+NO_SECRET = ".env.example"
+# What Claude Code writes before it is renamed: NAME.tmp.<process>.<hex digits>
+HALF_WRITTEN = r"(?s).*\.tmp\.[0-9]+\.[0-9a-fA-F]+"
 
 
 def reason_by_rule(path, name, is_file):
@@ -114,13 +82,11 @@ def reason_by_rule(path, name, is_file):
         return "is ours"
     if path.startswith("projects/"):
         return None
-    reason = _AT_THE_TOP.reason(path)
-    if not reason and not is_file:
-        reason = _AT_THE_TOP.reason(path + "/")
-    if not reason and name.lower() not in NO_SECRETS:
-        reason = _NAMES.reason(name.lower())
-    if reason:
-        return reason
+    for reason, patterns in AT_THE_TOP.items():
+        if patterns.match(path) or not is_file and patterns.match(path + "/"):
+            return reason
+    if SECRET_NAMES.match(name.lower()) and name.lower() != NO_SECRET:
+        return "may hold secrets"
     if ".tmp." in name and re.fullmatch(HALF_WRITTEN, name):
         return "was never finished"
     return None
@@ -154,7 +120,6 @@ class OwnRules:
         is_list = isinstance(added, list)
         if not is_list or not all(isinstance(pattern, str) for pattern in added):
             raise Error("cannot use 'refuse' of config.json: it is no list of patterns")
-        self.has_any = bool(added)
         self._patterns = Patterns(added)
 
     def refuse(self, path, is_file):
@@ -167,16 +132,13 @@ class Refused:
     """The stored paths that are left out of a restore."""
 
     def __init__(self):
-        self._named = set()
-        self._refused = set()
+        self._changes = {}      # {path: the last change that a journal tells of}
 
     def note(self, noted):
         """Learn from what a journal says: csb.held's Noted, the newest ones first."""
-        if noted.path in self._named:
-            return
-        self._named.add(noted.path)
-        if noted.change == "refused":
-            self._refused.add(noted.path)
+        self._changes.setdefault(noted.path, noted.change)
 
     def __contains__(self, path):
-        return path in self._refused or reason_for_stored(path) is not None
+        if self._changes.get(path) == "refused":
+            return True
+        return reason_for_stored(path) is not None

@@ -23,7 +23,6 @@ LOOKED_AT = 1 << 21             # bytes of a log, at most
 DAY = 86400                     # seconds
 RECENT = 20                     # runs, to see how often there is one
 LONGEST_REASON = 500            # characters
-
 OUTCOMES = ("ok", "failed", "busy")
 
 
@@ -34,23 +33,10 @@ def note_run(home, record):
         if os.path.exists(path) and os.path.getsize(path) > MUCH:
             os.replace(path, os.path.join(home, OLD_BACKUP_LOG))
         fd = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600)
-        with open(fd, "rb+", buffering=0) as file:
-            line = encode(record) + "\n"
-            if _is_torn(file):
-                line = "\n" + line
-            file.write(line.encode())
+        with open(fd, "wb", 0) as file:
+            file.write(f"{encode(record)}\n".encode())
     except OSError:
         pass                    # the disk is full, and somebody has said so
-
-
-def _is_torn(file):
-    """Is the last line of a file without an end? A full disk cut it; what is added
-    must not become a part of it."""
-    size = file.seek(0, os.SEEK_END)
-    if not size:
-        return False
-    file.seek(size - 1)
-    return file.read(1) != b"\n"
 
 
 class RunLog:
@@ -59,18 +45,22 @@ class RunLog:
     def __init__(self, home):
         self.complaints = []
         self._home = home
-        self._read = {}             # {name: its lines}, of what was read already
 
     def runs(self, kind="backup"):
         """Yield (seconds since 1970, record) of its runs, the newest first."""
         limit = time.time() + DAY
         for name in (BACKUP_LOG, OLD_BACKUP_LOG):
-            if name not in self._read:
-                self._read[name] = self._lines(os.path.join(self._home, name))
-            for line in reversed(self._read[name]):
-                found = _run(line, kind)
-                if found is not None and 0 <= found[0] < limit:
-                    yield found
+            for line in reversed(self._lines(os.path.join(self._home, name))):
+                # A line that a full disk cut may stand before a whole one.
+                start = max(line.rfind(b'{"kind":'), 0)
+                try:
+                    record = json.loads(line[start:])
+                    at = from_utc(record["at"]) // 10**9
+                    is_run = record["kind"] == kind and record["outcome"] in OUTCOMES
+                except (ValueError, TypeError, KeyError, RecursionError):
+                    continue
+                if is_run and 0 <= at < limit:
+                    yield at, record
 
     def _lines(self, path):
         try:
@@ -82,21 +72,10 @@ class RunLog:
         except (FileNotFoundError, NotADirectoryError):
             return []
         except OSError as error:
-            self.complaints.append(f"cannot read '{path}': {why(error)}")
+            text = f"cannot read '{path}': {why(error)}"
+            if text not in self.complaints:
+                self.complaints.append(text)
             return []
-
-
-def _run(line, kind):
-    """(seconds, record) of a line, None if it is none of that kind."""
-    try:
-        record = json.loads(line)
-        if not isinstance(record, dict) or record.get("kind") != kind:
-            return None
-        if record.get("outcome") not in OUTCOMES:
-            return None
-        return from_utc(record.get("at")) // 10**9, record
-    except (ValueError, TypeError, RecursionError):
-        return None
 
 
 class RunSummary:
@@ -117,39 +96,29 @@ class RunSummary:
         self.last_success = None
         self.failures = 0
         self.failure_reason = ""
-        self.runs_last_day = 0
         times = []
         yesterday = time.time() - DAY
         for at, record in log.runs():
-            if self.last_success is None:
-                self._take(at, record)
-            elif at <= yesterday and len(times) > RECENT:
-                break               # what is older says nothing more
-            if at > yesterday:
-                self.runs_last_day += 1
+            if self.last_success is not None and at <= yesterday:
+                if len(times) > RECENT:
+                    break           # what is older says nothing more
+            outcome = record["outcome"]
+            reason = _reason_in(record)
+            if not times:
+                self.last_outcome, self.last_reason = outcome, reason
             times.append(at)
-        self.run_every = _usual_gap(times[:RECENT])
-
-    def _take(self, at, record):
-        outcome = record["outcome"]
-        if not self.last_outcome:
-            self.last_outcome = outcome
-            self.last_reason = _reason_in(record)
-        if outcome == "ok":
-            self.last_success = at
-        if outcome == "failed":
-            self.failures += 1
-            if self.failures == 1:
-                self.failure_reason = _reason_in(record)
-
-
-def _usual_gap(times):
-    """The median of the seconds between times, the newest first; None of less than two.
-    """
-    gaps = [later - at for later, at in zip(times, times[1:], strict=False)]
-    if not gaps:
-        return None
-    return sorted(gaps)[len(gaps) // 2]
+            if self.last_success is not None:
+                continue
+            if outcome == "ok":
+                self.last_success = at
+            elif outcome == "failed":
+                if not self.failures:
+                    self.failure_reason = reason
+                self.failures += 1
+        self.runs_last_day = sum(at > yesterday for at in times)
+        recent = times[:RECENT]
+        gaps = [later - at for later, at in zip(recent, recent[1:], strict=False)]
+        self.run_every = sorted(gaps)[len(gaps) // 2] if gaps else None
 
 
 def _reason_in(record):

@@ -2,7 +2,8 @@
 
 Tokens are known by their first letters (ghp_..., sk-ant-...), other secrets by what
 stands before them (Authorization: Bearer ...). How long they are, and of which
-characters, counts as well: a prefix in a sentence is no secret.
+characters, counts as well: a prefix in a sentence is no secret. A text may be a line of
+JSON as it stands: what JSON escapes in it is part of the shapes.
 
 A secret is masked by a marker, [REDACTED:github-token:1a2b3c4d], which is the same in
 every file and run: the digits begin its SHA-256. What a person may have chosen has no
@@ -29,8 +30,9 @@ NO_EXAMPLE = r"(?! [\w-]{0,99} [xX]{8} )"       # as in ghp_xxxxxxxxxxxx
 # between the first word of a token, for which somebody looked, and the rest.
 COLOUR_CODE = r"(?:\x1b|\\u001[bB])\[[0-9;?]*[A-Za-z]"
 
-# A token begins after no letter or digit, unless that ends an escape sequence.
-TOKEN_EDGE = r"""(?:
+# A token begins after no letter or digit, unless that ends an escape sequence, and not
+# amid the base64 of a picture or a signature.
+TOKEN_EDGE = r"""(?<! [A-Za-z0-9+/]{200} ) (?:
     (?<! [A-Za-z0-9] )
   | (?<= \\[bfnrt] )                            # \n
   | (?<= \\u[0-9A-Fa-f]{4} )                    # \u001b
@@ -70,29 +72,6 @@ class Shape:
             whole = f"{TOKEN_EDGE} (?P<secret> {whole} )"
         return re.compile(whole, re.VERBOSE | re.ASCII)
 
-
-_PRIVATE_KEY = Shape(PRIVATE_KEY, "-----BEGIN", r"""
-    [ ] [A-Z0-9 ]{0,30} PRIVATE[ ]KEY (?:[ ]BLOCK)? -----
-    (?! [\s\\nr"',]* \[REDACTED )                # it is masked already
-    (?= (?s:.){0,400}? [\w+/]{30} )             # it is not just "..."
-    (?P<secret>
-        # Up to its end. Two dashes are no part of it, but where a diff has its columns:
-        # before the end, and where a line begins (also in JSON: after \n or a quote).
-        (?: [^-]
-          | - (?!-)
-          | --? (?= -----END[ ] )
-          | (?<= [\n"n] ) -- (?!-)
-        ){40,16000}
-        (?= -----END[ ] )
-      |
-        # Or as far as lines of base64 go, if the end was cut off: in a text, or in a
-        # list of strings.
-        (?: [A-Za-z0-9+/=\s\\]
-          | "\s*,\s*"
-          | (?<= [\s"n] ) - (?!-)
-        ){40,16000}
-    )
-    """)
 
 SHAPES = [
     Shape("anthropic-key", "sk-ant-", NO_EXAMPLE + r"[\w-]{20,}"),
@@ -153,7 +132,32 @@ SHAPES = [
         "jwt", "eyJ",
         r"(?<! [_-]eyJ ) [\w-]{10,999} \. eyJ[\w-]{10,} \. [\w-]{10,}",
     ),
-    _PRIVATE_KEY,
+    Shape(PRIVATE_KEY, "-----BEGIN", r"""
+        [ ] [A-Z0-9 ]{0,30} PRIVATE[ ]KEY (?:[ ]BLOCK)? -----
+        (?! [\s\\nr"',]* \[REDACTED )               # it is masked already
+        (?= (?s:.){0,400}? [\w+/]{30} )             # it is not just "..."
+        (?P<secret>
+            # Up to its end. Two dashes are part of it just where a diff has its
+            # columns: before the end, and where a line begins (in JSON: after \n or a
+            # quote). A quote is, between the lines of a list, or if it is escaped.
+            (?: [^-"]
+              | (?<= \\ ) "
+              | "[\s,+]*"
+              | - (?!-)
+              | --? (?= -----END[ ] )
+              | (?<= [\n"n] ) -- (?!-)
+            ){40,16000}
+            (?= -----END[ ] )
+          |
+            # Or as far as lines of base64 go, if the end was cut off: in a text, or in
+            # a list of strings.
+            (?: [A-Za-z0-9+/=\s]
+              | \\+ [nrt\s]
+              | "\s*,\s*" (?! [^"]* " \s* : )
+              | (?<= [\s"n] ) - (?!-)
+            ){40,16000}
+        )
+        """),
     Shape(
         "authorization", "Bearer bearer BEARER",
         r"(?: \s | \\[nrt] )+ (?= [^\s\"]* [0-9] ) (?P<secret> [\w.~+/-]{20,} =* )",
@@ -169,7 +173,7 @@ SHAPES = [
         (?! (?P=user) @                             # root:root, as in examples
           | [$({<*]                                 # what stands for one: ${TOKEN}
           | \[REDACTED | %[(s] | \.\.\. )
-        (?P<secret> [^\s/?#@"'<>`]{1,200} ) @
+        (?P<secret> (?: [^\s/?#@"'<>`\\] | \\[^bfnrt"/] ){1,200} ) @
         (?! sha256: )                               # of a container's image
         (?= [\w\[$({<] )                            # a host, or what stands for one
         """),
@@ -178,14 +182,12 @@ SHAPES = [
 # The other half of an AWS key often stands near its id, with no word before it. Forty
 # hex digits are a commit.
 LONE_SECRET_KEY = re.compile(
-    "(?<![A-Za-z0-9/+=])(?![0-9a-f]{40})[A-Za-z0-9/+]{40}(?![A-Za-z0-9/+=])"
+    r"(?:(?<![A-Za-z0-9/+=\\])|(?<=\\[nrt]))(?![0-9a-f]{40})"
+    "[A-Za-z0-9/+]{40}(?![A-Za-z0-9/+=])"
 )
 NEAR_KEY_ID = 300                          # characters after the id
 
 NO_PASSWORD = re.compile(r"[A-Z_]+|(.)\1*")         # YOUR_TOKEN, xxxxxxxx
-KEY_HEAD = re.compile(                              # where such a line ends
-    rf"-----BEGIN [A-Z0-9 ]+-----(?:{COLOUR_CODE})*(?:\\[nr]|[\s\"'`,;+\\])*$"
-)
 
 
 # --- signs: a fast look for the words -------------------------------------------------
@@ -198,10 +200,9 @@ RARE_CHARACTERS = "JKBzTI_.-:b"
 
 
 class _Group:
-    """The words that are looked for by the same rare character."""
+    """The words that are looked for by the same rare character, and their Shapes."""
 
     def __init__(self, char, shape_of):
-        """shape_of: {word: Shape}."""
         self.char = char
         self.shape_of = shape_of
         # Of two words that begin in the same way the longer one is meant.
@@ -213,29 +214,27 @@ class _Group:
         if "" not in before:
             pattern += f"(?<=[{re.escape(''.join(sorted(before)))}]{pattern})"
         parts = []
-        for word in self.words:
+        for word in self.words:     # each with a group, whose number tells which it is
             head, _, tail = word.partition(char)
-            parts.append(f"(?<={re.escape(head + char)}){re.escape(tail)}")
+            parts.append(f"(?<={re.escape(head + char)}){re.escape(tail)}()")
         self.pattern = re.compile(f"{pattern}(?:{'|'.join(parts)})")
 
     def signs(self, text, start):
         """Yield the Sign of each of the words in text, from start on."""
         for match in self.pattern.finditer(text, start):
-            for word in self.words:
-                at = match.start() - word.index(self.char)
-                if text.startswith(word, at):
-                    yield Sign(at, self.shape_of[word])
-                    break
+            word = self.words[match.lastindex - 1]
+            at = match.start() - word.index(self.char)
+            yield Sign(at, self.shape_of[word])
 
 
 def _grouped():
     """All words, in their groups."""
-    words = {char: {} for char in RARE_CHARACTERS}
+    shapes = {char: {} for char in RARE_CHARACTERS}
     for shape in SHAPES:
         for word in shape.words:
             char = next(char for char in RARE_CHARACTERS if char in word)
-            words[char][word] = shape
-    return [_Group(char, shape_of) for char, shape_of in words.items()]
+            shapes[char][word] = shape
+    return [_Group(char, shape_of) for char, shape_of in shapes.items()]
 
 
 _GROUPS = _grouped()
@@ -321,18 +320,3 @@ def marker(kind, secret):
         secret = re.sub(COLOUR_CODE, "", secret)
     digest = hashlib.sha256(secret.encode("utf-8", "replace")).hexdigest()
     return f"[REDACTED:{kind}:{digest[:8]}]"
-
-
-def end_of_keys(text, start, end):
-    """Where the last line ends of a private key in plain text that begins in a line.
-
-    The line is text[start:end]; another key may begin where one ends. If none begins in
-    it, its own end.
-    """
-    while True:
-        head = KEY_HEAD.search(text, start, end)
-        key = head and _PRIVATE_KEY.match(text, head.start())
-        if not key:
-            return end
-        start = key.end()
-        end = text.find("\n", start) + 1 or len(text)

@@ -25,7 +25,6 @@ NOT_THERE = "-"                 # the id of what is no object: an empty director
 # What is known of a path. mode has the file's type.
 Entry = namedtuple("Entry", "oid mode size mtime ctime inode")
 
-
 # Of which ref's commit a csb.seen is, "" for none, and its checksum, in decimal.
 Head = namedtuple("Head", "ref commit checksum")
 NO_HEAD = Head("", "", "")
@@ -41,10 +40,8 @@ def read_head(store):
     """
     try:
         with _opened(store) as file:
-            _, checksum = _end_of(file)
-            file.seek(0)
-            line, _, _ = file.read(LONGEST_HEAD).partition(b"\0")
-            return _head(line, checksum)
+            head, _ = _ends_of(file)
+            return head
     except (OSError, ValueError):
         return NO_HEAD
 
@@ -56,10 +53,24 @@ def read_seen(store):
     as its line has it without the path, since there may be very many:
     unpacked() makes an Entry of it.
     """
+    entries = {}
     try:
         with _opened(store) as file:
-            return _read(file)
-    except (OSError, ValueError, IndexError, StopIteration):
+            head, length = _ends_of(file)
+            file.seek(0)
+            total = 0
+            for block in read_blocks(file, length):
+                total = crc32(block, total)
+            if total != int(head.checksum):
+                return NO_HEAD, {}
+            file.seek(0)
+            found = lines(read_blocks(file, length), b"\0")
+            next(found)             # the head
+            for line in found:
+                path = line.split(b" ", 6)[6]
+                entries[os.fsdecode(path)] = line[:-len(path) - 1]
+            return head, entries
+    except (OSError, ValueError, IndexError):
         return NO_HEAD, {}
 
 
@@ -67,42 +78,18 @@ def _opened(store):
     return open(os.path.join(store, SEEN), "rb", opener=without_waiting)
 
 
-def _read(file):
-    """read_seen() of an open file; ValueError if it is damaged."""
-    length, checksum = _end_of(file)
-    total = 0
-    file.seek(0)
-    for block in read_blocks(file, length):
-        total = crc32(block, total)
-    if total != int(checksum):
-        raise ValueError("the checksum is wrong")
-
-    file.seek(0)
-    found = lines(read_blocks(file, length), b"\0")
-    head = _head(next(found), checksum)
-    entries = {}
-    for line in found:
-        fields = line.split(b" ", 6)
-        path = fields[6]
-        entries[os.fsdecode(path)] = line[:-len(path) - 1]
-    return head, entries
-
-
-def _end_of(file):
-    """(length of all before the end, the checksum); ValueError if there is no end."""
+def _ends_of(file):
+    """(Head, length of all before the end); ValueError if it is not of this version."""
+    first = file.read(LONGEST_HEAD).partition(b"\0")[0]
+    version, ref, commit = first.rsplit(b" ", 2)
+    if version != SEEN_VERSION:
+        raise ValueError("it is of another version")
     size = file.seek(0, os.SEEK_END)
     file.seek(max(0, size - LONGEST_END))
     end = file.read()
     start = end.index(b"end ")
-    return size - len(end) + start, end[start + 4:].decode()
-
-
-def _head(line, checksum):
-    """The Head in the first line; ValueError if it is of another version."""
-    version, ref, commit = line.rsplit(b" ", 2)
-    if version != SEEN_VERSION:
-        raise ValueError("it is of another version")
-    return Head(os.fsdecode(ref), commit.decode(), checksum)
+    head = Head(os.fsdecode(ref), commit.decode(), end[start + 4:].decode())
+    return head, size - len(end) + start
 
 
 def packed(entry):

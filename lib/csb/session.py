@@ -20,9 +20,9 @@ import re
 import time
 from collections import namedtuple
 
-from csb import FAILED, MISUSE, Error, from_utc
-from csb.files import is_file_or_link, without_waiting
-from csb.places import read_json
+from csb import MISUSE, Error, from_utc
+from csb.files import without_waiting
+from csb.places import is_inside, read_json
 
 _HEX = "[0-9a-fA-F]"
 ID = re.compile(f"{_HEX}{{8}}-{_HEX}{{4}}-{_HEX}{{4}}-{_HEX}{{4}}-{_HEX}{{12}}")
@@ -61,28 +61,15 @@ def ids_in(path):
     A project is no part of a session: its name may hold an id that was in the name of
     a folder.
     """
-    parts = path.split("/")
-    if parts[0] == "projects":
-        parts = parts[2:]
-    found = {}
-    for part in parts:
-        for session_id in _ID_WITHIN.findall(part):
-            found[session_id] = None
-    return list(found)
+    if path.startswith("projects/"):
+        path = path.partition("/")[2].partition("/")[2]
+    return list(dict.fromkeys(_ID_WITHIN.findall(path)))
 
 
 def project_of(path):
     """The project that a path lies in, None if it lies in none."""
     parts = path.split("/")
     return parts[1] if parts[0] == "projects" and len(parts) > 2 else None
-
-
-def belongs(path, session_id, project):
-    """Is a path part of a session, by its name?"""
-    if project_of(path) not in (None, project):
-        return False
-    key = key_of(session_id)
-    return any(key_of(found) == key for found in ids_in(path))
 
 
 class Spellings:
@@ -115,21 +102,17 @@ def odd_transcript_in(path):
     """
     if not path.startswith("projects/") or ".jsonl" not in path:
         return None
-    _, *above, name = path.split("/")
-    if not above or not re.fullmatch(_COPY, name, re.S):
+    _, *folders, name = path.split("/")
+    if not folders or transcript_in(path) or not re.fullmatch(_COPY, name, re.S):
         return None
-    project, *folders = above
+    project = folders.pop(0)
     session_id = _ID_WITHIN.search(name)[0]
     # What lies in a session's own folder is its own, but for another one's transcript.
     if any(map(is_id, folders[:-1])):
         return None
-    if folders and is_id(folders[-1]) and key_of(folders[-1]) == key_of(session_id):
+    if folders and key_of(folders[-1]) == key_of(session_id):
         return None
-    if folders:
-        return OddTranscript(project, session_id, "deeper")
-    if name == f"{session_id}.jsonl":
-        return None
-    return OddTranscript(project, session_id, "copy")
+    return OddTranscript(project, session_id, "deeper" if folders else "copy")
 
 
 def is_flat_agent(path):
@@ -162,11 +145,10 @@ def transcripts_on_disk(root):
     """{key of an id: [path below root]} of the transcripts in a Claude directory."""
     found = {}
     for project in _names_in(os.path.join(root, "projects")):
-        folder = os.path.join(root, "projects", project)
-        for name in _names_in(folder):
+        for name in _names_in(os.path.join(root, "projects", project)):
             path = f"projects/{project}/{name}"
             transcript = transcript_in(path)
-            if transcript and _may_be_read(os.path.join(folder, name)):
+            if transcript:
                 found.setdefault(key_of(transcript[1]), []).append(path)
     return found
 
@@ -176,20 +158,19 @@ def odd_transcripts_on_disk(root):
     links = ProjectLinks(root)
     top = os.path.join(root, "projects")
     for folder, folders, names in os.walk(top, followlinks=True):
-        inner = folder[len(os.path.join(root, "")):]
         for name in names:
-            path = f"{inner}/{name}"
+            path = os.path.join(folder, name)[len(os.path.join(root, "")):]
             odd = odd_transcript_in(path)
             if odd:
                 yield path, odd
-
         kept = []
         for name in folders:
             full = os.path.join(folder, name)
-            if not os.path.islink(full) or links.leads_out(full):
-                kept.append(name)
-        # What is below a session's own folder is no other one's.
-        folders[:] = [] if is_id(os.path.basename(folder)) else kept
+            # What is below a session's own folder is no other one's.
+            if not is_id(os.path.basename(folder)):
+                if not os.path.islink(full) or links.leads_out(full):
+                    kept.append(name)
+        folders[:] = kept
 
 
 def _names_in(folder):
@@ -197,14 +178,6 @@ def _names_in(folder):
         return sorted(os.listdir(folder))
     except OSError:
         return []               # whoever lists the sessions says so
-
-
-def _may_be_read(path):
-    """Is something at a path that is a file, or a link, as far as can be seen?"""
-    try:
-        return is_file_or_link(os.lstat(path))
-    except OSError:
-        return True
 
 
 class ProjectLinks:
@@ -221,17 +194,12 @@ class ProjectLinks:
     def leads_out(self, path):
         """Does the link at path lead to such a directory? It counts as walked then."""
         real = os.path.realpath(path)
-        if not os.path.isdir(real) or _is_within(self.projects, real):
+        if not os.path.isdir(real) or is_inside(self.projects, real):
             return False
-        for done in self.walked:
-            if _is_within(real, done):
-                return False
+        if any(is_inside(real, done) for done in self.walked):
+            return False
         self.walked.append(real)
         return True
-
-
-def _is_within(path, folder):
-    return path == folder or path.startswith(os.path.join(folder, ""))
 
 
 def plans_named(blocks):
@@ -289,22 +257,21 @@ def pick(word, ids, about=None):
         return word
     ids = sorted(set(ids))
     found = [one for one in ids if key_of(one) == key_of(word)]
-    if not found:
-        found = [one for one in ids if names_id(word, one)]
+    found = found or [one for one in ids if names_id(word, one)]
     if len(found) == 1:
         return found[0]
-    if not found and len(word) < SHORTEST:
-        raise Error(f"'{word}' names no session: {SHORTEST} digits are needed", FAILED)
-    if not found:
-        raise Error(
-            f"cannot find session '{word}': csb list shows them, csb search WORDS "
-            "looks in what was said"
-        )
-    text = f"'{word}' names {len(found)} sessions, which of them?"
-    lines = found[:NAMED_AT_MOST]
-    if about:
-        lines = [f"{one}  {about(one)}".rstrip() for one in lines]
-    raise Error(text, MISUSE, lines)
+    if found:
+        lines = found[:NAMED_AT_MOST]
+        if about:
+            lines = [f"{one}  {about(one)}".rstrip() for one in lines]
+        text = f"'{word}' names {len(found)} sessions, which of them?"
+        raise Error(text, MISUSE, lines)
+    if len(word) < SHORTEST:
+        raise Error(f"'{word}' names no session: {SHORTEST} digits are needed")
+    raise Error(
+        f"cannot find session '{word}': csb list shows them, csb search WORDS looks in "
+        "what was said"
+    )
 
 
 def when_and_title(last_active, title):
@@ -318,8 +285,7 @@ def when_and_title(last_active, title):
         when = time.strftime("%Y-%m-%d %H:%M", time.localtime(seconds))
     except (ValueError, OverflowError):
         pass
-    title = title or "(untitled)"
-    return f"{when}  {title[:SHOWN_OF_TITLE]}"
+    return f"{when}  {(title or '(untitled)')[:SHOWN_OF_TITLE]}"
 
 
 # --- folders and their projects -------------------------------------------------------
@@ -350,18 +316,21 @@ def slug_of(folder, projects=None):
     hash of a long name differs between versions of Claude Code: if there is just one
     directory in projects (a path) that begins alike, it is that.
     """
-    units = _utf16_units(_real_path(folder))
+    if not _WINDOWS.match(folder):
+        try:
+            folder = os.path.realpath(folder)
+        except ValueError:      # it holds a NUL, or what is no character
+            pass
+    data = folder.encode("utf-16-le", "surrogatepass")
+    units = [data[at] + 256 * data[at + 1] for at in range(0, len(data), 2)]
     name = re.sub("[^a-zA-Z0-9]", "-", "".join(map(chr, units)))
     if len(name) <= SLUG_LENGTH:
         return name
-    if projects and os.path.isdir(os.path.join(projects, name)):
+    there = _names_in(projects) if projects else []
+    if name in there:
         return name             # before 2.1 Claude Code did not shorten it
     start = name[:SLUG_LENGTH] + "-"
-    alike = []
-    if projects and os.path.isdir(projects):
-        for entry in os.listdir(projects):
-            if re.fullmatch(re.escape(start) + "[a-z0-9]+", entry):
-                alike.append(entry)
+    alike = [one for one in there if re.fullmatch(re.escape(start) + "[a-z0-9]+", one)]
     if len(alike) == 1:
         return alike[0]
     return start + _hash_of(units)
@@ -371,20 +340,6 @@ def slugs_of(folder, projects=None):
     """What a folder's project may be called: Claude Code takes its name in NFC, and a
     version or a system that does not as it is."""
     return {slug_of(folder, projects), slug_of(nfc(folder), projects)}
-
-
-def _real_path(folder):
-    if _WINDOWS.match(folder):
-        return folder
-    try:
-        return os.path.realpath(folder)
-    except ValueError:          # it holds a NUL, or what is no character
-        return folder
-
-
-def _utf16_units(text):
-    data = text.encode("utf-16-le", "surrogatepass")
-    return [data[at] + 256 * data[at + 1] for at in range(0, len(data), 2)]
 
 
 def _hash_of(units):
@@ -410,13 +365,18 @@ class FolderMap:
     """
 
     def __init__(self, words):
-        found = {}
+        pairs = {}
         for word in words:
-            old, new = _old_and_new(word)
-            key = nfc(_without_end(old))
-            if found.setdefault(key, new) != new:
+            match = re.fullmatch(_OLD_AND_NEW, word, re.S)
+            if not match:
+                raise Error(
+                    f"cannot use '{word}': OLD=NEW takes the whole path of a folder on "
+                    "both sides", MISUSE
+                )
+            old, new = map(os.path.expanduser, match.groups())
+            if pairs.setdefault(nfc(_without_end(old)), new) != new:
                 raise Error(f"'{old}' is mapped twice", MISUSE)
-        self._pairs = sorted(found.items(), key=lambda pair: -len(pair[0]))
+        self._pairs = sorted(pairs.items(), key=lambda pair: -len(pair[0]))
 
     def __bool__(self):
         return bool(self._pairs)
@@ -425,22 +385,9 @@ class FolderMap:
         """What a path is now, None if it is below no OLD."""
         for old, new in self._pairs:
             rest = _rest_below(old, path)
-            if rest is not None and _goes_on(old, rest):
+            if rest is not None:
                 return _joined(old, new, rest)
         return None
-
-
-def _old_and_new(word):
-    match = re.fullmatch(_OLD_AND_NEW, word, re.S)
-    if not match:
-        raise Error(
-            f"cannot use '{word}': OLD=NEW takes the whole path of a folder on both "
-            "sides", MISUSE
-        )
-    return [
-        os.path.expanduser(path) if path.startswith("~") else path
-        for path in match.groups()
-    ]
 
 
 def _without_end(path):
@@ -449,21 +396,20 @@ def _without_end(path):
 
 
 def _rest_below(old, path):
-    """What follows a folder's path, as it is spelled; None if path begins otherwise."""
+    """What follows a folder's path, empty or the name of something in it, as it is
+    spelled; None if the path is not below it."""
+    separators = r"[/\\]" if _is_windows(old) else "/"
     if path.startswith(old):
-        return path[len(old):]
-    if not path.isascii() and nfc(path).startswith(old):
-        for end in re.finditer(r"[/\\]|\Z", path):
-            if nfc(path[:end.start()]) == old:
-                return path[end.start():]
+        ends = [len(old)]
+    elif not path.isascii() and nfc(path).startswith(old):
+        ends = [end.start() for end in re.finditer(separators + r"|\Z", path)]
+    else:
+        return None
+    for end in ends:
+        rest = path[end:]
+        if nfc(path[:end]) == old and (not rest or re.match(separators, rest)):
+            return rest
     return None
-
-
-def _goes_on(old, rest):
-    """Is what follows a folder's path empty, or the name of something in it?"""
-    if not rest or rest.startswith("/"):
-        return True
-    return _is_windows(old) and rest.startswith("\\")
 
 
 def _joined(old, new, rest):

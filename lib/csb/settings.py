@@ -8,13 +8,21 @@ import re
 
 from csb import Error, why
 from csb.files import StableFile, remove_file, replace_file
-from csb.places import SETTINGS_LIMIT
+from csb.places import SETTINGS_LIMIT, claude_dir
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
-class Unfit(Error):
-    """The file is no JSON object, or has another shape than Claude Code gives it."""
+def settings_path(args):
+    """settings.json of the Claude directory, or what a link there leads to; Error if
+    there is no such directory."""
+    folder = claude_dir(args)
+    if not os.path.isdir(folder):
+        raise Error(
+            f"cannot find the Claude directory '{folder}': is Claude Code installed? "
+            "(--claude-dir names another place)"
+        )
+    return os.path.realpath(os.path.join(folder, "settings.json"))
 
 
 def read_settings(path):
@@ -23,7 +31,7 @@ def read_settings(path):
         with StableFile(path) as file:
             if file.stat.st_size > SETTINGS_LIMIT:
                 size = SETTINGS_LIMIT >> 20
-                raise Unfit(f"cannot read '{path}': it is larger than {size} MB")
+                raise Error(f"cannot read '{path}': it is larger than {size} MB")
             return b"".join(file.blocks())
     except FileNotFoundError:
         return None
@@ -36,26 +44,18 @@ def parse_settings(data, path):
     """The object in the bytes of a settings file, {} if there is no file."""
     if data is None:
         return {}
-    reason = "it is empty"
     text = ""
     try:
-        text = data.removeprefix(BYTE_ORDER_MARK).decode()
-        if text.strip():
-            values = json.loads(
-                text, parse_constant=_refuse_constant, object_pairs_hook=_object
-            )
-            if isinstance(values, dict):
-                return values
-            reason = "it is not an object"
+        text = data.decode("utf-8-sig")
+        values = json.loads(text, object_pairs_hook=_object)
+        if isinstance(values, dict):
+            return values
+        reason = "it is not an object"
     except (ValueError, RecursionError) as error:
         reason = str(error)
         if re.search(r"^[ \t]*(//|/\*)", text, re.M):
             reason += " (comments are no JSON)"
-    raise Unfit(f"cannot read '{path}': {reason}: nothing was changed")
-
-
-def _refuse_constant(word):
-    raise ValueError(f"'{word}' is no JSON")
+    raise Error(f"cannot read '{path}': {reason}: nothing was changed")
 
 
 def _object(pairs):
@@ -70,7 +70,7 @@ def _object(pairs):
 def settings_bytes(values, before, path):
     """The object as a settings file, in the manner of one; of Claude Code's if None."""
     before = before or b"{}\n"
-    old = before.removeprefix(BYTE_ORDER_MARK).decode()
+    old = before.decode("utf-8-sig")
     indent = 2
     separators = None
     first = re.search(r"[{\[]\s*?\n([ \t]*)[^\s}\]]", old)
@@ -87,18 +87,13 @@ def settings_bytes(values, before, path):
         )
     except ValueError as error:
         text = f"cannot write '{path}' anew: {error}: nothing was changed"
-        raise Unfit(text) from None
-    text = re.sub("[\ud800-\udfff]", _half_escaped, text)
+        raise Error(text) from None
     if "\r\n" in old:
         text = text.replace("\n", "\r\n")
     text += old[len(old.rstrip()):]
-    mark = before[:len(before) - len(before.removeprefix(BYTE_ORDER_MARK))]
-    return mark + text.encode()
-
-
-def _half_escaped(half):
-    """Half of a surrogate pair, which UTF-8 has not, as JSON writes it."""
-    return f"\\u{ord(half[0]):04x}"
+    mark = BYTE_ORDER_MARK if before.startswith(BYTE_ORDER_MARK) else b""
+    # Half of a surrogate pair, which UTF-8 has not, stands there as JSON writes it.
+    return mark + text.encode("utf-8", "backslashreplace")
 
 
 def replace_settings(path, before, after, mode=None):

@@ -21,9 +21,7 @@ class Installed(namedtuple("Installed", "settings words")):
         """As a line for a shell."""
         import shlex
 
-        words = []
-        for name, value in self.settings.items():
-            words.append(f"{name}={shlex.quote(value)}")
+        words = [f"{name}={shlex.quote(self.settings[name])}" for name in self.settings]
         return " ".join([*words, shlex.join(self.words)])
 
 
@@ -70,6 +68,21 @@ def complaint(name, status, said):
     return text
 
 
+# lines: what it has printed. said: what it complained of, as complaint() says it.
+Ran = namedtuple("Ran", "status lines said")
+
+
+def run_tool(args, name, *options):
+    """Run a tool of ours on our places, to its end: Ran."""
+    from subprocess import DEVNULL, run
+
+    (path,) = find_tools(name)
+    words = [*command_of(path), *place_words(args), *options]
+    done = run(words, stdin=DEVNULL, capture_output=True)
+    said = complaint(name, done.returncode, os.fsdecode(done.stderr))
+    return Ran(done.returncode, done.stdout.splitlines(), said)
+
+
 def start_indexing(places, errors, env):
     """Start csb-index, which brings the index up to date: a process.
 
@@ -96,24 +109,22 @@ def place_words(args):
 def installed_command(name, args):
     """What a hook or a timer has to set, and the words that it runs, of a tool."""
     (path,) = find_tools(name)
-    words = [*command_of(path), *place_words(args)]
-    settings = {}
+    command = Installed({}, [*command_of(path), *place_words(args)])
     home = os.environ.get("CSB_HOME")
     if home:
-        settings["CSB_HOME"] = absolute(home)
-    from_environment = os.environ.get("CSB_GIT_DIR")
+        command.settings["CSB_HOME"] = absolute(home)
     if args.git_dir:
-        return Installed(settings, words)
-    if from_environment:
-        words.append("--git-dir=" + absolute(from_environment))
+        return command
+    if os.environ.get("CSB_GIT_DIR"):
+        command.words.append("--git-dir=" + absolute(os.environ["CSB_GIT_DIR"]))
     elif home or is_on_a_disk_of_its_own(csb_home(args)):
         # Whatever names the store, config.json too, may be away with CSB_HOME: then the
         # bare mount point must not be taken for a first run.
         named = named_store(args)
         store = named.path if named else store_path(args)
         if named or is_repository(store):
-            settings["CSB_GIT_DIR"] = store
-    return Installed(settings, words)
+            command.settings["CSB_GIT_DIR"] = store
+    return command
 
 
 def is_on_a_disk_of_its_own(folder):

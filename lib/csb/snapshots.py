@@ -13,6 +13,7 @@ import re
 import sys
 import time
 from collections import namedtuple
+from contextlib import contextmanager
 
 from csb import ABSENT, FAILED, MISUSE, Error, emit, operands, utc, utc_ns, warn, why
 from csb.files import (
@@ -40,89 +41,40 @@ _NAME = re.compile(
 Snapshot = namedtuple("Snapshot", "stamp number base")
 
 
-# --- the command line -----------------------------------------------------------------
-
-
-def parse_snapshot_options(options, retain, restored_to):
-    """Add the options that both tools have; what was typed.
-
-    retain: how many snapshots of a file to keep; restored_to: where --restore writes,
-    for people.
-    """
-    one = options.add_mutually_exclusive_group()
-    one.add_argument(
-        "files", metavar="FILE", nargs="*", default=[], help="like --source FILE"
-    )
-    for option, meaning in (
-        ("--source", "make a snapshot of this file"),
-        ("--restore", "bring back this snapshot"),
-    ):
-        one.add_argument(option, metavar="FILE", action="append", help=meaning)
-    options.add_argument(
-        "--dest-dir", "--target-dir", metavar="DIR", dest="folder",
-        help=f"instead of the usual directory (--restore: {restored_to})",
-    )
-    options.add_argument(
-        "--retain", metavar="N", type=int, default=retain,
-        help=f"keep N of each file ({retain}; 0: all)",
-    )
-    options.add_argument(
-        "--force", action="store_true", help="restore over another file"
-    )
-    options.add_argument(
-        "--dry-run", action="store_true", help="only say what would be done"
-    )
-    args = options.parse_args()
-    if args.retain < 0:
-        options.error("N is less than 0")
-    if args.folder == "":
-        options.error("DIR is empty")
-    if args.folder:
-        args.folder = absolute(args.folder)
-    return args
-
-
-def given_paths(options, args):
-    """(the records to work on, whether a person typed their paths)."""
-    words = args.files or args.source or args.restore
-    return operands(options, words, bare="path"), bool(words)
-
-
-def below_git_root(*parts):
-    """A path below the top of the git repository around the working directory.
-
-    Without one the tool ends with status 3.
-    """
-    try:
-        top = git(None, "-C", os.getcwd(), "rev-parse", "--show-toplevel")
-    except (Error, OSError) as error:
-        text = f"cannot tell where to write without --dest-dir: {why(error)}"
-        raise Error(text, ABSENT) from None
-    return os.path.join(os.fsdecode(top).removesuffix("\n"), *parts)
-
-
-# --- the shelf ------------------------------------------------------------------------
-
-
 class Shelf:
     """The snapshots in one directory, those that a dry run only plans among them.
 
     A tool's own shelf says how a snapshot is written, and what belongs to it.
     """
 
-    ending = ""
+    ending = ""                 # of the names of snapshots
+    retain = 5                  # snapshots of a file that are kept
+    usual_place = ()            # names of directories below the top of the repository
+    restored_to = ""            # where files come back without DIR, for people
+    intact = "OK  (it was read to its end)"
 
-    def __init__(self, args):
-        self.args = args
-        self.folder = args.folder   # None until it is known which is the usual one
+    def __init__(self, options):
+        """options: Options of a tool, to which those of both tools are added."""
+        self.options = options
+        self.args = self.parse_options(options)
+        self.folder = None          # where snapshots, or files, go: known at the first
         self.ours = set()           # Snapshots that this run made or planned
         self.purged = set()         # names of sources of which one went in this run
 
     # What a tool's own shelf does in its own way.
 
-    def usual_folder(self, path):
-        """Where a snapshot, or a restored file, of the one at path goes without DIR."""
+    def files_of(self, record, path, is_typed):
+        """The paths that a record with a path stands for."""
+        return [absolute(path)]
+
+    def folder_for_restored(self, path):
+        """Where the file of the snapshot at a path comes back without DIR."""
         raise NotImplementedError
+
+    def prepare(self):
+        """Make the directory."""
+        make_dirs(self.folder)
+        sweep(self.folder)
 
     def packed(self, blocks):
         """Yield the bytes of a snapshot of blocks."""
@@ -132,13 +84,13 @@ class Shelf:
         """Yield the bytes that a snapshot holds; Error if it is damaged."""
         return file_blocks(path)
 
-    def facts_of(self, aside):
-        """What else the record says of a snapshot that was just written."""
-        return {}
-
     def place(self, aside, path, source, facts):
-        """Give what lies aside its name; FileExistsError if that is taken."""
+        """Give what lies aside its name; fields of the record beside its facts.
+
+        FileExistsError if the name is taken.
+        """
         os.link(aside, path)
+        return {}
 
     def is_sound(self, path):
         """Does an older snapshot verify?"""
@@ -148,60 +100,102 @@ class Shelf:
         """Delete a snapshot and what belongs to it."""
         os.unlink(path)
 
-    def name_within(self, path):
-        """The name of what a snapshot holds."""
-        snapshot = parse_name(os.path.basename(path), self.ending)
-        if not snapshot:
-            raise Error("it is not named <stamp>__<name>")
-        return snapshot.base
+    def compare(self, path, raw):
+        """Fields of the record of a restore: does a snapshot hold what its source had?
 
-    def examine(self, path):
-        """(SHA-256 of what a snapshot holds, fields of its record); Error if damaged.
+        raw: the SHA-256 of what it holds. Error if not.
         """
-        return sha256_of(self.unpacked(path)), {}
+        return {}
 
-    # What is common.
+    # The command line.
 
-    def work(self, paths, typed):
-        """Emit the record of each path; report what fails and go on.
+    def parse_options(self, options):
+        add = options.add_argument
+        one = options.add_mutually_exclusive_group()
+        one.add_argument(
+            "files", metavar="FILE", nargs="*", default=[], help="like --source FILE"
+        )
+        for option, meaning in (
+            ("--source", "make a snapshot of this file"),
+            ("--restore", "bring back this snapshot"),
+        ):
+            one.add_argument(option, metavar="FILE", action="append", help=meaning)
+        usual = f"instead of the usual directory (--restore: {self.restored_to})"
+        add("--dest-dir", "--target-dir", metavar="DIR", dest="folder", help=usual)
+        number = f"keep N of each file ({self.retain}; 0: all)"
+        add("--retain", metavar="N", type=int, default=self.retain, help=number)
+        add("--force", action="store_true", help="restore over another file")
+        add("--dry-run", action="store_true", help="only say what would be done")
+        args = options.parse_args()
+        if args.retain < 0:
+            options.error("N is less than 0")
+        if args.folder == "":
+            options.error("DIR is empty")
+        return args
 
-        typed: a person typed the paths, so that one which is no file is misuse.
+    def work(self):
+        """Emit the record of each file; report what fails and go on.
+
+        Records that name no file are passed on.
         """
-        task, do = "snapshot", self.snapshot
-        if self.args.restore is not None:
-            task, do = "restore", self.restore
-        for path in dict.fromkeys(paths):
-            if not is_readable(path, typed):
+        args = self.args
+        words = args.files or args.source or args.restore
+        done = set()
+        for record in operands(self.options, words, bare="path"):
+            path = record.get("path", record.get("transcript_path"))
+            if not isinstance(path, str):
+                emit(record)
                 continue
-            if not self.args.folder and (self.folder is None or self.args.restore):
-                self.folder = self.usual_folder(path)
-            try:
-                if self.args.folder:
-                    # One that was named may be on a disk that is away: what it lies in
-                    # must be there.
-                    os.stat(os.path.dirname(self.folder))
-                emit(do(path))
-            except (Error, OSError, ValueError) as error:
-                warn(f"cannot {task} '{path}' to '{self.folder}': {why(error)}")
+            for file in self.files_of(record, path, bool(words)):
+                if file not in done:
+                    done.add(file)
+                    self.do(file, MISUSE if words else FAILED)
+
+    def do(self, path, status):
+        """Take the snapshot of the file at a path, or bring back that snapshot.
+
+        status: if it is no file.
+        """
+        try:
+            StableFile(path).file.close()
+        except (OSError, ValueError) as error:      # ValueError: a NUL in the path
+            if isinstance(error, PermissionError):
+                status = FAILED
+            warn(f"cannot read '{path}': {why(error)}", status)
+            return
+
+        task, work = "snapshot", self.snapshot
+        if self.args.restore is not None:
+            task, work = "restore", self.restore
+            self.folder = self.args.folder or self.folder_for_restored(path)
+        elif self.folder is None:
+            self.folder = self.args.folder or below_git_root(*self.usual_place)
+        self.folder = absolute(self.folder)
+        try:
+            if self.args.folder:
+                # It may be on a disk that is away: what it lies in must be there.
+                os.stat(os.path.dirname(self.folder))
+            emit(work(path))
+        except (Error, OSError, ValueError) as error:
+            warn(f"cannot {task} '{path}' to '{self.folder}': {why(error)}")
+
+    # Making them.
 
     def snapshot(self, source):
         """Make a snapshot, and delete a surplus one of the same source; the record."""
         base = os.path.basename(source)
-        taken = time.time()
         if self.args.dry_run:
+            taken = time.time()
             facts = {"size": os.stat(source).st_size, "dry_run": True}
-            new = self._add(base, taken, lambda path: None)
+            new = self._next(base, taken)
         else:
             self.prepare()
-            aside = temporary_in(self.folder)
-            try:
+            with aside_in(self.folder) as aside:
                 taken, facts = self._write_settled(source, aside)
-                new = self._add(
-                    base, taken, lambda path: self.place(aside, path, source, facts)
-                )
-                sync(self.folder)
-            finally:
-                remove_file(aside)
+                new = self._next(base, taken)
+                new, more = self._place(new, aside, source, facts)
+                facts |= more
+        self.ours.add(new)
         return {
             "kind": "snapshot",
             "path": self._path(new),
@@ -210,11 +204,6 @@ class Shelf:
             "snapshot_at": utc(taken),
             "purged": self._thin_out(base, new),
         }
-
-    def prepare(self):
-        """Make the directory."""
-        make_dirs(self.folder)
-        sweep(self.folder)
 
     def _write_settled(self, source, aside):
         """_write(), again while the source is being rewritten."""
@@ -232,45 +221,40 @@ class Shelf:
         digest = sha256()
         with StableFile(source) as file:
             taken = time.time()
-            size = file.stat.st_size
-            write_new(aside, self.packed(hashed(file.blocks(), digest)))
-        if sha256_of(self.unpacked(aside)) != digest.hexdigest():
-            raise Damaged
-        facts = {"size": size, "raw_sha256": digest.hexdigest()}
-        return taken, {**facts, **self.facts_of(aside)}
+            write_new(aside, self.packed(file.blocks(digest)))
+        raw = digest.hexdigest()
+        check_same(self.unpacked(aside), raw)
+        return taken, {"size": file.stat.st_size, "raw_sha256": raw}
 
-    def _add(self, base, taken, place):
-        """Give a snapshot the next free name of its second; the Snapshot.
-
-        place(path) puts it there; FileExistsError if another run was faster.
-        """
+    def _next(self, base, taken):
+        """The Snapshot that comes next in its second."""
         stamp = time.strftime(STAMP, time.gmtime(taken))
         numbers = [one.number for one in self._of(base) if one.stamp == stamp]
-        number = max(numbers, default=-1) + 1
+        return Snapshot(stamp, max(numbers, default=-1) + 1, base)
+
+    def _place(self, new, aside, source, facts):
+        """Give what lies aside the name of a Snapshot, or the next one that is free.
+
+        (that Snapshot, what place() returns)
+        """
         while True:
-            new = Snapshot(stamp, number, base)
             try:
-                place(self._path(new))
+                return new, self.place(aside, self._path(new), source, facts)
             except FileExistsError:
-                number += 1
-                continue
-            self.ours.add(new)
-            return new
+                new = new._replace(number=new.number + 1)
 
     def _of(self, base):
         """The snapshots of the sources with a name, in order of time."""
-        found = {one for one in self.ours if one.base == base}
+        found = set(self.ours)
         try:
-            with os.scandir(self.folder) as entries:
-                for entry in entries:
-                    snapshot = parse_name(entry.name, self.ending)
-                    if not snapshot or snapshot.base != base:
-                        continue
-                    if entry.is_file(follow_symlinks=False):
-                        found.add(snapshot)
+            names = os.listdir(self.folder)
         except FileNotFoundError:
-            pass
-        return sorted(found)
+            names = []
+        for name in names:
+            snapshot = parse_name(name, self.ending)
+            if snapshot and is_plain_file(os.path.join(self.folder, name)):
+                found.add(snapshot)
+        return sorted(one for one in found if one.base == base)
 
     def _path(self, snapshot):
         extra = f".{snapshot.number}" if snapshot.number else ""
@@ -278,10 +262,28 @@ class Shelf:
         return os.path.join(self.folder, name)
 
     def _thin_out(self, base, new):
-        """Delete the oldest snapshot if there are too many; the list of what went."""
-        path = self._surplus(base, new)
-        if path is None:
+        """Delete a snapshot of a source if there are too many; [its path].
+
+        The oldest, so that a mistake stays small one a run of each source; never one
+        that this run made, nor the last older one that verifies while another can go.
+        """
+        group = self._of(base)
+        if base in self.purged or not 0 < self.args.retain < len(group):
             return []
+        # A later one than ours is another run's new one, unless its time is still to
+        # come: then the clock was set back.
+        now = time.strftime(STAMP, time.gmtime())
+        old = []
+        for one in group:
+            if one not in self.ours and (one < new or one.stamp > now):
+                old.append(self._path(one))
+        if not old:
+            return []
+
+        path, *others = old
+        if others and not any(map(self.is_sound, reversed(others))):
+            if self.is_sound(path):
+                path = others[0]
         self.purged.add(base)
         if self.args.dry_run:
             return [path]
@@ -293,31 +295,6 @@ class Shelf:
             warn(f"cannot delete '{error.filename}': {why(error)}")
         return [] if os.path.lexists(path) else [path]
 
-    def _surplus(self, base, new):
-        """The one path to delete so that enough are kept, None if nothing is to go.
-
-        One a run of each source, so that a mistake stays small; never one that this run
-        made, nor the last older one that verifies while another can go.
-        """
-        group = self._of(base)
-        if not 0 < self.args.retain < len(group) or base in self.purged:
-            return None
-
-        # A later one than ours is another run's new one, unless its time is still to
-        # come: then the clock was set back.
-        now = time.strftime(STAMP, time.gmtime())
-        older = []
-        for one in group:
-            is_older = one < new or one.stamp > now
-            if is_older and one not in self.ours:
-                older.append(self._path(one))
-        if not older:
-            return None
-        oldest, *others = older
-        if not others or any(self.is_sound(path) for path in reversed(others)):
-            return oldest
-        return others[0] if self.is_sound(oldest) else oldest
-
     # Bringing them back.
 
     def restore(self, path):
@@ -327,48 +304,86 @@ class Shelf:
         if self.args.dry_run:
             record["dry_run"] = True
         try:
-            raw, facts = self.examine(path)
-            back = self._bring_back(target, path, raw)
+            raw = self.examined(path)
+            match = self.compare(path, raw)
+            return {**record, **self._bring_back(target, path, raw), **match}
         except Error as error:
             emit({**record, "result": "refused", "reason": str(error)})
             raise
-        return {**record, **back, **facts}
+
+    def name_within(self, path):
+        """The name of what a snapshot holds, also of one that was named by hand."""
+        name = os.path.basename(path)
+        snapshot = parse_name(name, self.ending)
+        if snapshot:
+            return snapshot.base
+        base = name.removesuffix(self.ending)
+        if not self.ending or base in (name, "", ".", ".."):
+            raise Error(f"it is not named <stamp>__<name>{self.ending}")
+        return base
+
+    def examined(self, path):
+        """The SHA-256 of what a snapshot holds; says whether it is intact."""
+        try:
+            raw = sha256_of(self.unpacked(path))
+        except Error as error:
+            claim("archive integrity:", f"FAIL  ({error})")
+            raise
+        claim("archive integrity:", self.intact)
+        return raw
 
     def _bring_back(self, target, path, raw):
         """Write what a snapshot holds to a target, and read that again; the fields.
 
-        raw: its SHA-256. Error if another file is there, Damaged if what was written
-        reads back differently.
+        raw: its SHA-256. Error if another file is there.
         """
-        args = self.args
-        same = has_bytes(target, raw)
-        if os.path.lexists(target) and not same and not args.force:
-            raise Error(f"another file is at '{target}' (--force replaces it)")
-        if not same and not args.dry_run:
-            self._write_proven(target, path, raw)
-        fields = {}
-        if same or not args.dry_run:
-            now = os.stat(target)
-            fields["size"] = now.st_size
-            fields["mode"] = f"{now.st_mode & 0o7777:04o}"
-            fields["mtime"] = utc_ns(now.st_mtime_ns)
-        fields["result"] = "kept" if same else "restored"
-        return fields
+        result = "kept"
+        if not has_bytes(target, raw):
+            result = "restored"
+            if os.path.lexists(target) and not self.args.force:
+                raise Error(f"another file is at '{target}' (--force replaces it)")
+            if self.args.dry_run:
+                return {"result": result}
+            make_dirs(self.folder)
+            with aside_in(self.folder) as aside:
+                write_new(aside, self.unpacked(path))
+                check_same(file_blocks(aside), raw)
+                give_name = os.replace if self.args.force else os.link
+                give_name(aside, target)
+        now = os.stat(target)
+        return {
+            "size": now.st_size,
+            "mode": f"{now.st_mode & 0o7777:04o}",
+            "mtime": utc_ns(now.st_mtime_ns),
+            "result": result,
+        }
 
-    def _write_proven(self, target, path, raw):
-        """Write a file aside, read it back, and only then give it its name."""
-        folder = os.path.dirname(target)
-        make_dirs(folder)
-        aside = temporary_in(folder)
-        try:
-            write_new(aside, self.unpacked(path))
-            if not has_bytes(aside, raw):
-                raise Damaged
-            give_name = os.replace if self.args.force else os.link
-            give_name(aside, target)
-            sync(folder)
-        finally:
-            remove_file(aside)
+
+@contextmanager
+def aside_in(folder):
+    """The path of a file that is written, read back, and named by who uses it.
+
+    At the end the names in the folder are durable, and this one is gone.
+    """
+    path = temporary_in(folder)
+    try:
+        yield path
+        sync(folder)
+    finally:
+        remove_file(path)
+
+
+def below_git_root(*parts):
+    """A path below the top of the git repository around the working directory.
+
+    Without one the tool ends with status 3.
+    """
+    try:
+        top = git(None, "-C", os.getcwd(), "rev-parse", "--show-toplevel")
+    except (Error, OSError) as error:
+        text = f"cannot tell where to write without --dest-dir: {why(error)}"
+        raise Error(text, ABSENT) from None
+    return os.path.join(os.fsdecode(top).removesuffix("\n"), *parts)
 
 
 def parse_name(name, ending):
@@ -384,44 +399,25 @@ def parse_name(name, ending):
 # --- files ----------------------------------------------------------------------------
 
 
-class Damaged(Error):
-    """What was written reads back differently: the disk or the memory is not sound."""
-
-    def __init__(self):
-        super().__init__("what was written reads back differently")
-
-
-def is_readable(path, typed):
-    """Is there a file at the path that can be read? If not it is reported."""
-    try:
-        StableFile(path).file.close()
-        return True
-    except PermissionError as error:
-        warn(f"cannot read '{path}': {why(error)}")
-    except (OSError, ValueError) as error:      # ValueError: a NUL in the path
-        status = MISUSE if typed else FAILED
-        warn(f"cannot read '{path}': {why(error)}", status)
-    return False
+def is_plain_file(path):
+    return os.path.isfile(path) and not os.path.islink(path)
 
 
 def has_bytes(path, raw):
-    """Is a regular file, and no link, at the path that has this SHA-256?"""
-    if os.path.islink(path) or not os.path.isfile(path):
-        return False
-    return sha256_of(file_blocks(path)) == raw
+    """Is a regular file, and no link, at the path, and has it this SHA-256?"""
+    return is_plain_file(path) and sha256_of(file_blocks(path)) == raw
+
+
+def check_same(blocks, raw):
+    """Error unless blocks, which come back from the disk, have this SHA-256."""
+    if sha256_of(blocks) != raw:
+        raise Error("what was written reads back differently")
 
 
 def file_blocks(path):
     """Yield the bytes of a file in blocks; Changed if it is rewritten meanwhile."""
     with StableFile(path) as file:
         yield from file.blocks()
-
-
-def hashed(blocks, digest):
-    """Yield the blocks as they are; the digest takes them in."""
-    for block in blocks:
-        digest.update(block)
-        yield block
 
 
 def sha256_of(blocks):

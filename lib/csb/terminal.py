@@ -14,11 +14,14 @@ NARROWEST = 40              # columns; what is narrower is written as if it were
 PATIENCE = 1.0              # seconds of work after which a person wants to see it
 PAUSE = 0.1                 # seconds between two drawings
 
-_MINUTE = 60                 # seconds, as are the next
+_MINUTE = 60                # seconds, as are the next
 _HOUR = 3600
 _DAY = 86_400
-_MONTH = 2_629_800
 _YEAR = 31_557_600
+_UNITS_OF_TIME = [
+    ("year", _YEAR), ("month", _YEAR // 12), ("day", _DAY), ("hour", _HOUR),
+    ("minute", _MINUTE),
+]
 
 BOLD = "1"
 DIM = "2"
@@ -188,20 +191,6 @@ def with_tilde(path):
     return path
 
 
-def short_folder(path, width):
-    """A folder in at most width columns: ~/…/fruit/docs, its last parts are kept."""
-    path = with_tilde(path)
-    if columns(path) <= width:
-        return path
-    first, _, rest = path.partition(os.sep)
-    parts = rest.split(os.sep)
-    for count in range(1, len(parts)):
-        shorter = os.sep.join([first, "\u2026", *parts[count:]])
-        if columns(shorter) <= width:
-            return shorter
-    return cut_start(path, width)
-
-
 # --- numbers and times ----------------------------------------------------------------
 
 
@@ -240,8 +229,7 @@ def short_count(count):
 
 def span(seconds):
     """A length of time in its largest unit: 4 minutes."""
-    names = ("year", "month", "day", "hour", "minute")
-    for name, length in zip(names, (_YEAR, _MONTH, _DAY, _HOUR, _MINUTE), strict=True):
+    for name, length in _UNITS_OF_TIME:
         if seconds >= length:
             return counted(int(seconds // length), name)
     return counted(int(seconds), "second")
@@ -278,10 +266,9 @@ def day_of(seconds, now):
     """The day of a time, here: today, yesterday, 12 Nov, 12 Nov 2025."""
     there = time.localtime(seconds)
     here = time.localtime(now)
-    before = time.localtime(now - _DAY)
     if there[:3] == here[:3]:
         return "today"
-    if there[:3] == before[:3]:
+    if there[:3] == time.localtime(now - _DAY)[:3]:
         return "yesterday"
     day = f"{there.tm_mday} {_MONTHS[there.tm_mon - 1]}"
     if abs(now - seconds) < _YEAR / 2 or there.tm_year == here.tm_year:
@@ -336,20 +323,17 @@ class Progress:
         """Say that so much more is done."""
         self.done += count
         if self.visible and time.monotonic() >= self.next_time:
-            self._draw()
+            line = progress_line(self.what, self.done, self.total, self.unit)
+            width = os.get_terminal_size(sys.stderr.fileno()).columns or WIDTH
+            _to_terminal("\r\x1b[K" + cut(line, width - 1))
+            self.shown = True
+            self.next_time = time.monotonic() + PAUSE
 
     def clear(self):
         """Take the line away, for a message or at the end."""
         if self.shown:
             _to_terminal("\r\x1b[K")
             self.shown = False
-
-    def _draw(self):
-        line = progress_line(self.what, self.done, self.total, self.unit)
-        width = os.get_terminal_size(sys.stderr.fileno()).columns or WIDTH
-        _to_terminal("\r\x1b[K" + cut(line, width - 1))
-        self.shown = True
-        self.next_time = time.monotonic() + PAUSE
 
 
 def progress_line(what, done, total, unit):

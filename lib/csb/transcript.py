@@ -22,14 +22,11 @@ from csb import utc
 from csb.places import read_json
 from csb.session import is_id, key_of, when_and_title
 
-LONGEST_LINE = 8 << 20          # bytes held of one line; see TranscriptLines
-LONG_LINE = 1 << 20             # bytes; of a longer line only so much text is parsed:
-TEXT_PARSED = 2 << 20           # bytes of all its texts together; in no script whose
-NARROW_PARSED = 4 << 20         # letters take much memory, emoji and CJK,
-TEXT_SHOWN = LONG_LINE - 1024   # and if it is shown, which takes more of it
+LONGEST_LINE = 8 << 20          # bytes; a longer line is never held as it is
+LONG_LINE = 1 << 20             # bytes; a longer line is shortened to be parsed
+TEXT_PARSED = 2 << 20           # bytes of all texts of such a line together; half as
+                                # many if they have emoji or CJK, which take more memory
 SHORT_TEXT = 64                 # bytes that are kept of each text in any case
-FOR_SHORTER = 32 << 10          # bytes that long texts leave for those behind them,
-SHORTER_TEXT = 2048             # each of which takes so many of these at most
 SHORT_DATA = 4096               # bytes of an encoded picture, above LONGEST_LINE
 MOST_VALUES = 1 << 18           # in a long line: a value of two bytes takes 80
 MOST_TRIES = 1000               # to find a whole record in a damaged line
@@ -48,7 +45,6 @@ Loaded = namedtuple("Loaded", "records damaged")
 Voice = namedtuple("Voice", "role text")
 Image = namedtuple("Image", "media_type data")          # data: base64
 Title = namedtuple("Title", "source text")              # source: as Titles.best()
-Summary = namedtuple("Summary", "uuid text")            # uuid: of what it is about
 Usage = namedtuple("Usage", "message_id tokens")
 
 
@@ -60,8 +56,7 @@ class TranscriptLines:
 
     offset and end say where the present line begins and where the next one does;
     complete is False for what follows the last newline. A line above LONGEST_LINE
-    comes shortened: of encoded pictures and files only a beginning is kept, of all
-    other texts TEXT_PARSED. If even that is too large it comes as None.
+    comes shortened, see shortened_line(). If even that is too large it comes as None.
     """
 
     def __init__(self, blocks, offset=0):
@@ -80,6 +75,7 @@ class TranscriptLines:
                 if held.length or len(part) > LONGEST_LINE:
                     held.add(part)
                     yield held.taken()
+                    held = _HeldLine()
                 else:
                     yield part      # as most do
             held.add(rest)
@@ -97,123 +93,81 @@ class _HeldLine:
     """
 
     def __init__(self):
-        self._begin()
-
-    def _begin(self):
         self.length = 0
-        self._parts = []
-        self._held = 0              # bytes in them
-        self._shortener = None
+        self._data = bytearray()    # None if even its shortened form is too large
 
     def add(self, part):
         self.length += len(part)
-        if self.length > LONGEST_LINE and not self._shortener:
-            self._shortener = _Shortener(SHORT_DATA, TEXT_PARSED)
-            self._parts = list(map(self._shortener.shortened, self._parts))
-            self._held = sum(map(len, self._parts))
-        if self._shortener:
-            part = self._shortener.shortened(part)
-        if self._held <= LONGEST_LINE:
-            self._parts.append(part)
-            self._held += len(part)
+        if self._data is None:
+            return
+        self._data += part
+        if len(self._data) > LONGEST_LINE:
+            self._shorten()
+
+    def _shorten(self):
+        self._data = shortened_line(self._data, SHORT_DATA)
+        if self._data and len(self._data) > LONGEST_LINE // 2:
+            self._data = None
 
     def taken(self):
-        """The line, None if it is too large. The next one begins."""
-        line = None
-        has_too_many = self._shortener and self._shortener.has_too_many_values()
-        if self._held <= LONGEST_LINE and not has_too_many:
-            line = b"".join(self._parts)
-        self._begin()
-        return line
+        """The line, None if it is too large. It is not held here any more."""
+        if self._data and self.length > LONGEST_LINE:
+            self._shorten()
+        data = self._data
+        self._data = None
+        return None if data is None else bytes(data)
 
 
-def share_of(room):
-    """How many bytes one text may take of the room that is left for all texts.
+_UP_TO_QUOTE = re.compile(rb'[^"]*"?')
+_ENCODED = re.compile(rb"[A-Za-z0-9+/=_-]*")
+_WIDE = re.compile(rb"[\xe3-\xf4]|\\u[3-9a-dA-D]")         # from U+3000 on
+_CUT = b" [the rest is left out]"
+_HALF_ESCAPE = re.compile(rb"\\(?:u[0-9a-fA-F]{0,3})?\Z")
 
-    What follows a long text may be what a person typed.
+
+def shortened_line(line, most_data):
+    """A line of JSON, or its beginning, with its long texts cut, which say so.
+
+    A text may take half of the room that is left for all of them: what follows a long
+    one may be what a person typed. Of one that has nothing but the characters of
+    base64 most_data bytes are kept. None if the line has more values than memory holds.
     """
-    return max(room - FOR_SHORTER, min(room, SHORTER_TEXT))
+    # As long as it, and its quotes all begin or end a text.
+    flat = line.replace(b"\\\\", b"\\_").replace(b'\\"', b"\\_")
+    kept = bytearray()
+    room = TEXT_PARSED
+    values = 0
+    is_text = False
+    for match in _UP_TO_QUOTE.finditer(flat):
+        start, end = match.span()
+        if not is_text:
+            values += sum(flat.count(mark, start, end) for mark in (b"[", b"{", b","))
+            if values > MOST_VALUES:
+                return None
+        elif end - start > SHORT_TEXT:
+            text_end = end - flat.endswith(b'"', start, end)
+            most = most_data
+            mark = b""
+            if not _ENCODED.fullmatch(flat, start, text_end):
+                weight = 2 if _WIDE.search(flat, start, text_end) else 1
+                most = max(SHORT_TEXT, room // 2 // weight)
+                mark = _CUT
+                room -= min(most, text_end - start) * weight
+            if text_end - start > most:
+                cut = _before_half_escape(flat, start + most)
+                before = flat.find(_CUT, cut - 5, cut + len(_CUT))
+                if before >= 0:
+                    cut = before        # as in the line's beginning, which was longer
+                kept += line[start:cut] + mark
+                start = _before_half_escape(flat, text_end)
+        kept += line[start:end]
+        is_text = not is_text
+    return kept
 
 
-class _Shortener:
-    """Cuts the texts in a line of JSON, which may come in parts.
-
-    most_data: bytes kept of a text that has nothing but the characters of base64.
-    room: bytes of all other texts. is_shown: then a text that was cut says so.
-    """
-
-    _TOKEN = re.compile(rb'"|[^"]+')
-    _ENCODED = re.compile(rb"[A-Za-z0-9+/=_-]*")
-    # Half an escape, or what may be a part of a character.
-    _HALF = re.compile(rb"(?:\\(?:u[0-9a-fA-F]{0,3})?|[\xc0-\xff][\x80-\xbf]{0,2})\Z")
-    # The first of two escapes of a character, half an escape, or nothing.
-    _CUT_ESCAPE = re.compile(
-        rb"(?:\\u[dD][89abAB][0-9a-fA-F]{2})?(?:\\(?:u[0-9a-fA-F]{0,3})?)?\Z"
-    )
-
-    def __init__(self, most_data, room, is_shown=False):
-        self._most_data = most_data
-        self._is_shown = is_shown
-        self._room = room
-        self._values = 0
-        self._rest = b""            # half a character, at the end of the last part
-        self._inside = False        # are we in a text?
-        self._size = 0              # of that text, so far
-        self._most_text = 0         # bytes that are kept of it
-        self._cut = 0               # bytes of it that are left out
-        self._is_data = True
-
-    def has_too_many_values(self):
-        return self._values > MOST_VALUES
-
-    def shortened(self, part):
-        """What is left of the next part; of no interest if it has too many values."""
-        part = self._rest + part
-        # As long as it, and its quotes all begin or end a text.
-        flat = part.replace(b"\\\\", b"\\_").replace(b'\\"', b"\\_")
-        half = self._HALF.search(flat, max(0, len(flat) - 5))
-        whole = half.start() if half else len(flat)
-        self._rest = part[whole:]
-
-        kept = bytearray()
-        for match in self._TOKEN.finditer(flat, 0, whole):
-            start, end = match.span()
-            if match[0] == b'"':
-                if self._cut and self._is_shown:
-                    kept += b" [%d bytes more]" % self._cut
-                self._inside = not self._inside
-                self._size = 0
-                self._cut = 0
-                self._most_text = SHORT_TEXT + share_of(self._room)
-                self._is_data = True
-            elif self._inside:
-                end = self._end_of_kept(flat, start, end)
-            else:
-                self._values += sum(map(match[0].count, (b"[", b"{", b",")))
-                if self.has_too_many_values():
-                    break
-            kept += part[start:end]
-        return bytes(kept)
-
-    def _end_of_kept(self, flat, start, end):
-        """Where what is kept ends of the next piece of a text."""
-        length = end - start
-        before = self._size
-        self._size += length
-        if self._is_data and self._ENCODED.fullmatch(flat, start, end):
-            return min(end, start + max(0, self._most_data - before))
-        self._is_data = False
-        kept = min(length, max(0, self._most_text - before))
-        free = max(0, SHORT_TEXT - before)
-        self._room -= max(0, kept - free)
-        if kept == length:
-            return end
-        cut = start + kept
-        while cut > start and flat[cut] & 0xC0 == 0x80:
-            cut -= 1                # no part of a character
-        cut = self._CUT_ESCAPE.search(flat, max(start, cut - 11), cut).start()
-        self._cut += end - cut
-        return cut
+def _before_half_escape(flat, end):
+    half = _HALF_ESCAPE.search(flat, max(0, end - 5), end)
+    return half.start() if half else end
 
 
 def may_be_talk(line):
@@ -239,58 +193,43 @@ _MESSAGES = ("user", "assistant")           # types of the records that hold mes
 # Types of what stands in the content of a message.
 _PARTS = ("text", "thinking", "image", "document", "tool_use", "tool_result")
 
-_BLANK = " \t\r\n"
+_AROUND = "\ufeff \t\r\n"                   # what may stand around a record: a BOM, too
 _NOT_ASCII = re.compile(rb"[\x80-\xff]+")
-_WIDE = re.compile(rb"[\xe3-\xf4]|\\u[3-9a-dA-D]")         # from U+3000 on
 _PIECE = re.compile(rb".{1,65536}[\x80-\xbf]*", re.S)      # tears no character
 
-
-def _whole_number(digits):
-    """A number of any length: what Claude Code reads as infinite is."""
-    return int(digits) if len(digits) < 300 else float(digits)
-
-
 _decode = json.JSONDecoder().raw_decode
-# Control characters in texts, and numbers of any length.
-_decode_leniently = json.JSONDecoder(strict=False, parse_int=_whole_number).raw_decode
 
 
-def load(line, is_shown=False):
+def load(line):
     """The records in a line, and whether the line is damaged: Loaded.
 
     A line is one record; but a whole record that follows a cut one, or NULs, is found
     as well. None, as a line that is too large: no record. Blank: none, and no damage.
-    is_shown: where a text of a long line is cut it says how much is left out.
     """
     if line is None:
         return Loaded([], True)
     if len(line) > LONG_LINE:
-        line = _bearable(line, is_shown)
+        line = _bearable(line)
+    # What is no UTF-8 becomes U+FFFD, as Claude Code reads it.
+    text = line.decode("utf-8", "replace").strip(_AROUND)
+    if not text:
+        return Loaded([], False)
     try:
-        text = line.decode()
         value, end = _decode(text)
         if end == len(text) and type(value) is dict:
             return Loaded([Record(value)], False)
     except (ValueError, RecursionError):
         pass
-    return _salvaged(line)
+    return Loaded(_records_within(text.strip("\0" + _AROUND)), True)
 
 
-def _bearable(line, is_shown):
+def _bearable(line):
     """A long line with as much text as little memory can hold, and in ASCII: one emoji
-    would make all of it four times as large.
+    would make all of it four times as large. b"?" if it has too many values.
     """
-    room = NARROW_PARSED
-    if is_shown:
-        room = TEXT_SHOWN
-    elif _WIDE.search(line):
-        room = TEXT_PARSED
-    shortener = _Shortener(LONGEST_LINE, room, is_shown)
-    line = shortener.shortened(line)
-    if shortener.has_too_many_values():
-        return b"?"                 # no record
-    if line.isascii():
-        return line
+    line = shortened_line(line, LONGEST_LINE)
+    if line is None or line.isascii():
+        return line or b"?"
     whole = bytearray()
     for piece in _PIECE.finditer(line):
         whole += _NOT_ASCII.sub(_as_escapes, piece[0])
@@ -299,22 +238,6 @@ def _bearable(line, is_shown):
 
 def _as_escapes(match):
     return json.dumps(match[0].decode("utf-8", "replace"))[1:-1].encode()
-
-
-def _salvaged(line):
-    """The records in a line that is not simply one: Loaded."""
-    text = line.removeprefix(BOM).decode("utf-8", "replace")    # as Claude Code does
-    text = text.strip(_BLANK)
-    if not text:
-        return Loaded([], False)
-    try:
-        value, end = _decode(text)
-        if end == len(text):
-            records = [Record(value)] if type(value) is dict else []
-            return Loaded(records, not records)
-    except (ValueError, RecursionError):
-        pass
-    return Loaded(_records_within(text.strip("\0" + _BLANK)), True)
 
 
 def _records_within(text):
@@ -326,8 +249,8 @@ def _records_within(text):
             break
         end = at + 2
         try:
-            value, end = _decode_leniently(text, at)
-        except (ValueError, RecursionError, OverflowError):
+            value, end = _decode(text, at)
+        except (ValueError, RecursionError):
             value = None
         if type(value) is dict and _is_whole(value, at == 0 or end == len(text)):
             found.append(Record(value))
@@ -335,17 +258,18 @@ def _records_within(text):
     return found
 
 
-def _is_whole(value, at_an_end):
+def _is_whole(value, is_at_an_end):
     """Is an object a record, and not a part of one?
 
-    at_an_end: the line begins or ends with it.
+    is_at_an_end: the line begins or ends with it.
     """
-    if not isinstance(value.get("type"), str) or value["type"] in _PARTS:
+    kind = _text(value.get("type"))
+    if not kind or kind in _PARTS:
         return False
-    if isinstance(value.get("sessionId"), str) or "leafUuid" in value:
+    if "sessionId" in value or "leafUuid" in value:
         return True
     # What a subagent said stands within a record on how far it has come, too.
-    return at_an_end and "parentToolUseID" not in value
+    return is_at_an_end and "parentToolUseID" not in value
 
 
 def _text(value):
@@ -373,15 +297,6 @@ def _field_in(outer, name):
 
     def text_of(record):
         return _text(_table(record.fields.get(outer)).get(name))
-
-    return property(text_of)
-
-
-def _field_of(kind, name):
-    """The same of a field that counts in records of one type."""
-
-    def text_of(record):
-        return _text(record.fields.get(name)) if record.type == kind else ""
 
     return property(text_of)
 
@@ -418,21 +333,15 @@ class Record:
     requested_by = _field("requestSessionId")
     # The subagent whose answer the tool's result in it is.
     answering_agent = _field_in("toolUseResult", "agentId")
+    # The session that the talk goes on in, and the folder.
+    continued_in = _field("continuedInSessionId")
+    relocated_to = _field("relocatedCwd")
 
     # Does it belong to the talk of a subagent, in the session's own transcript? Is it
     # Claude Code's, in the user's name? Does it stand for what was compacted?
     is_sidechain = _flag("isSidechain")
     is_meta = _flag("isMeta")
     is_summary = _flag("isCompactSummary")
-
-    # The session that the talk goes on in, and the folder.
-    continued_in = _field_of("continued-in", "continuedInSessionId")
-    relocated_to = _field_of("relocated", "relocatedCwd")
-    _pr_url = _field_of("pr-link", "prUrl")
-
-    _branch = _field("gitBranch")
-    _copy_of = _field_in("forkedFrom", "messageUuid")
-    _before_compaction = _field("logicalParentUuid")
 
     @property
     def message_id(self):
@@ -443,12 +352,13 @@ class Record:
     @property
     def follows(self):
         """The uuid of the record before it in the talk, across a compaction, too."""
-        return self.parent_uuid or self._before_compaction
+        return self.parent_uuid or _text(self.fields.get("logicalParentUuid"))
 
     @property
     def original_uuid(self):
         """The uuid of the record that it is a copy of; its own if it is none."""
-        return self._copy_of or self.uuid
+        source = _table(self.fields.get("forkedFrom"))
+        return _text(source.get("messageUuid")) or self.uuid
 
     @property
     def time(self):
@@ -463,7 +373,7 @@ class Record:
 
     @property
     def git_branch(self):
-        branch = self._branch
+        branch = _text(self.fields.get("gitBranch"))
         return "" if branch == "HEAD" else branch
 
     @property
@@ -475,8 +385,14 @@ class Record:
         return "" if model == "<synthetic>" else model
 
     @property
+    def pr_link(self):
+        """The URL of a pull request that the session made."""
+        url = _text(self.fields.get("prUrl"))
+        return one_line(url) if url.startswith("http") else ""
+
+    @property
     def is_sound(self):
-        """Has everything in it that we rely on the right type?"""
+        """Has what we rely on the right type, if it is there?"""
         fields = self.fields
         if self.type in _MESSAGES:
             if not isinstance(fields.get("message"), dict):
@@ -485,7 +401,7 @@ class Record:
                 return False
         if self.uuid and self.type and self.cwd:
             return True
-        for name in ("type", "cwd", "uuid"):
+        for name in ("type", "uuid", "cwd"):
             if not isinstance(fields.get(name, ""), (str, type(None))):
                 return False
         return True
@@ -505,10 +421,8 @@ class Record:
         tokens: {input output cache_read cache_write}. The last record of an answer
         counts, not the sum of them.
         """
-        if self.type != "assistant":
-            return None
         usage = self.message.get("usage")
-        if not isinstance(usage, dict):
+        if self.type != "assistant" or not isinstance(usage, dict):
             return None
         tokens = {}
         for name, field in _TOKENS:
@@ -517,34 +431,6 @@ class Record:
                 count = 0
             tokens[name] = count
         return Usage(self.message_id, tokens)
-
-    # What it says of the session.
-
-    @property
-    def title(self):
-        """Title: what it says that the session is called, None if it says nothing."""
-        for source, kind, field in _TITLES:
-            if self.type == kind and isinstance(self.fields.get(field), str):
-                return Title(source, one_line(self.fields[field]))
-        return None
-
-    @property
-    def summary(self):
-        """Summary: what older versions called the talk that ends with a record.
-
-        Most of them are about other transcripts.
-        """
-        uuid = _text(self.fields.get("leafUuid"))
-        text = self.fields.get("summary")
-        if self.type != "summary" or not uuid or not isinstance(text, str):
-            return None
-        return Summary(uuid, one_line(text))
-
-    @property
-    def pr_link(self):
-        """The URL of a pull request that the session made."""
-        url = self._pr_url
-        return one_line(url) if url.startswith("http") else ""
 
     # What it holds.
 
@@ -609,12 +495,11 @@ class Record:
 
     def _is_persons(self):
         """Did a person write a user's message, by its fields? None if unknown."""
-        fields = _table(self.fields.get("attachment")) or self.fields
-        for one in (fields, self.fields):
-            kind = _text(_table(one.get("origin")).get("kind"))
+        for fields in (_table(self.fields.get("attachment")), self.fields):
+            kind = _text(_table(fields.get("origin")).get("kind"))
             if kind:
                 return kind in _PERSONS_ORIGINS
-            if one.get("commandMode") == "task-notification":
+            if fields.get("commandMode") == "task-notification":
                 return False
         source = _text(self.fields.get("promptSource"))
         if source:
@@ -626,22 +511,22 @@ class Record:
     def prompts(self):
         """[(source, text)]: what a person typed in a message, each on one line.
 
-        source is "prompt", or "command" for a slash command. A message that holds a
-        tool's result holds no prompt; nor is a document one, which stands beside it.
+        source is "prompt", "command" for a slash command, or "picture" for one without
+        a word. A message that holds a tool's result holds no prompt; nor is a document
+        one, which stands beside it.
         """
         found = []
         if self.type != "user" or _parts_of(self.message.get("content"), "tool_result"):
             return found
-        if not self.is_message or self.is_summary:
-            return found
         said = self.said
+        if said is None or not self.is_message or self.is_summary:
+            return found
         for voice in self.voices(said):
             line = one_line(voice.text)
-            is_typed = voice.role in _SOURCES and voice.text not in said.others
-            if line and is_typed:
+            if line and voice.role in _SOURCES and voice.text not in said.others:
                 found.append((_SOURCES[voice.role], line))
-        if not found and said and said.images and self._role() != "meta":
-            found.append(("prompt", PICTURE_ALONE))
+        if not found and said.images and self._role() != "meta":
+            found.append(("picture", "(a picture)"))
         return found
 
     @property
@@ -660,17 +545,13 @@ class Record:
         return [voice for voice in found if voice.role in _SOURCES]
 
 
+# What a person typed, by the role of a Voice, and what it counts as for a title.
 _SOURCES = {"user": "prompt", "command": "command"}
-PICTURE_ALONE = "(a picture)"       # stands for a prompt without a word
 _TOKENS = (
     ("input", "input_tokens"),
     ("output", "output_tokens"),
     ("cache_read", "cache_read_input_tokens"),
     ("cache_write", "cache_creation_input_tokens"),
-)
-_TITLES = (
-    ("custom", "custom-title", "customTitle"),
-    ("ai", "ai-title", "aiTitle"),
 )
 
 
@@ -717,6 +598,13 @@ class Call:
         return found
 
 
+# The arguments of tools that tell most, the most telling first.
+_TELLING_ARGUMENTS = (
+    "command", "file_path", "notebook_path", "pattern", "query", "url", "path",
+    "description", "prompt", "skill", "subject", "text", "message",
+)
+
+
 class Result:
     """What a tool answered."""
 
@@ -736,7 +624,7 @@ class Result:
         """What a person typed who refused the call, or whom it asked; "" if nothing."""
         if self.text.startswith(_ANSWERED):
             return self.text
-        _, is_said, words = self.text[:_LONGEST_REFUSAL].partition(_REFUSED)
+        _, is_said, words = self.text.partition(_REFUSED)
         return words.strip() if is_said and self.is_error else ""
 
     def saved_as(self):
@@ -752,7 +640,7 @@ class Result:
 
 _ANSWERED = "User has answered your questions: "
 _REFUSED = "To tell you how to proceed, the user said:\n"
-_LONGEST_REFUSAL = 100_000          # characters
+_SAVED_TO = r"saved to: ([^\r\n]{1,4000})"
 
 
 class Said:
@@ -762,13 +650,9 @@ class Said:
     unknown type is a text that names it; in others as well.
     """
 
-    __slots__ = (
-        "texts", "thoughts", "images", "calls", "results", "others", "_is_inner"
-    )
+    __slots__ = ("texts", "thoughts", "images", "calls", "results", "others")
 
     def __init__(self, content, is_inner=False):
-        # Calls and results within a result are none, however deep they go.
-        self._is_inner = is_inner
         self.texts = []
         self.thoughts = []
         self.images = []
@@ -779,13 +663,10 @@ class Said:
             self.texts.append(content)
         elif isinstance(content, list):
             for part in content:
-                self._add(part)
+                if isinstance(part, dict):
+                    self._add(part, is_inner)
 
-    def _add(self, part):
-        if not isinstance(part, dict):
-            if _text(part):
-                self.texts.append(part)
-            return
+    def _add(self, part, is_inner):
         kind = _text(part.get("type"))
         if kind == "text":
             self.texts.append(_text(part.get("text")))
@@ -795,9 +676,10 @@ class Said:
             source = _table(part.get("source"))
             data = _text(source.get("data"))
             self.images.append(Image(_text(source.get("media_type")), data))
-        elif kind.endswith("tool_use") and not self._is_inner:
+        # Calls and results within a result are none, however deep they go.
+        elif kind.endswith("tool_use") and not is_inner:
             self.calls.append(Call(part))
-        elif kind.endswith("tool_result") and not self._is_inner:
+        elif kind.endswith("tool_result") and not is_inner:
             self.results.append(Result(part))
         elif kind != "redacted_thinking":
             self.others.append(_named(kind, part))
@@ -805,55 +687,27 @@ class Said:
 
 
 def _named(kind, part):
-    """What stands for a part of an unknown type: what it is, and what it says, with
-    what stands within it, however deep."""
-    if not kind:
-        return "[nothing]"
-    words = [f"[{kind}]"]
-    rest = [part]
-    while rest:
-        value = rest.pop()
-        if isinstance(value, list):
-            rest += reversed(value)
-        elif isinstance(value, dict):
-            names = _WORDS_WITHIN
-            if value.get("type") == "text":
-                names = ("data", *names)        # else it is encoded
-            rest += [value[name] for name in reversed(names) if name in value]
-        elif _text(value).strip():
-            words.append(value)
-    return " ".join(words)
-
-
-# Fields of parts, within each other.
-_WORDS_WITHIN = (
-    "title", "url", "uri", "tool_name", "text", "source", "resource", "content",
-)
-
-
-# The arguments of tools that tell most, the most telling first.
-_TELLING_ARGUMENTS = (
-    "command", "file_path", "notebook_path", "pattern", "query", "url", "path",
-    "description", "prompt", "skill", "subject", "text", "message",
-)
-_SAVED_TO = r"saved to: ([^\r\n]{1,4000})"
+    """What stands for a part of an unknown type: what it is, and what it says."""
+    words = [f"[{kind or '?'}]"]
+    for name in ("title", "url", "tool_name", "text"):
+        words.append(_text(part.get(name)))
+    source = _table(part.get("source"))
+    if source.get("type") == "text":        # else it is encoded
+        words.append(_text(source.get("data")))
+    return " ".join(filter(str.strip, words))
 
 
 Edit = namedtuple("Edit", "old new")            # a text, and what took its place
 Task = namedtuple("Task", "text state")         # state: pending, in_progress, completed
 
 
-def edits_in(given):
-    """[Edit]: what the input of a call of Edit or MultiEdit changes; [] of another."""
+def edit_in(given):
+    """The Edit that the input of a call of Edit makes, None of another."""
     given = _table(given)
-    several = given.get("edits")
-    found = []
-    for one in several if isinstance(several, list) else [given]:
-        one = _table(one)
-        old, new = one.get("old_string"), one.get("new_string")
-        if isinstance(old, str) and isinstance(new, str):
-            found.append(Edit(old, new))
-    return found
+    old, new = given.get("old_string"), given.get("new_string")
+    if isinstance(old, str) and isinstance(new, str):
+        return Edit(old, new)
+    return None
 
 
 def tasks_in(given):
@@ -893,7 +747,15 @@ _INSERTED = (
     r"system-reminder|ide_[a-z_]+|new-diagnostics|[a-z-]+-hook|tick|goal|"
     r"local-command-[a-z]+|bash-std(?:out|err)|command-contents|user-memory-input"
 )
-# What others say in the user's name.
+# Of such an element all is a machine's, up to its end; without one, up to the text's.
+_INSERTED_BEFORE = re.compile(
+    rf"(?:\s*<({_INSERTED})(?:\s[^>]*)?>(?:.*?</\1>|.*))*", re.S
+)
+_REMINDER = "<system-reminder>"
+_REMINDER_END = "</system-reminder>"
+
+# What others say in the user's name. Who begins so wrote all of it: "Read the output
+# file ..." stands behind some.
 _OTHERS = (
     r"task-notification|(?:teammate|agent|cross-session|peer|coordinator)-message|"
     r"ci-monitor-event|background-task-[a-z]+|fork-boilerplate|"
@@ -902,31 +764,20 @@ _OTHERS = (
 _HOOKS = (
     r"(?:Pre|Post)(?:ToolUse\w*|Compact)|UserPromptSubmit|Session\w+|(?:Subagent)?Stop"
 )
-_OTHERS_WORDS = (
-    "[Request interrupted by user",
-    "[Subagent hand-back]",
-    "Another Claude session sent a message:",
-    "Base directory for this skill:",
-    "Caveat: The ",
-    "This session is being continued from a previous conversation",
-    "Your claude.ai usage limit has reset",
-)
-# Of such an element all is a machine's, up to its end; without one, up to the text's.
-_INSERTED_AT_START = re.compile(rf"\s*<({_INSERTED})(?:\s[^>]*)?>(?:.*?</\1>|.*)", re.S)
-# Who begins so wrote all of it: "Read the output file ..." stands behind some.
-_OTHERS_AT_START = re.compile(
+_OTHERS_WORDS = re.compile(
     rf"\s*(?:<(?:{_OTHERS})(?:\s[^>]*)?>|[A-Z][A-Za-z]+(?::\S+)? hook feedback:|"
-    rf"(?:{_HOOKS})(?::\S+)? hook (?:success|additional context|(?:\S+ )?error))"
+    rf"(?:{_HOOKS})(?::\S+)? hook (?:success|additional context|(?:\S+ )?error)|"
+    r"\[Request interrupted by user|\[Subagent hand-back\]|Caveat: The |"
+    r"Another Claude session sent a message:|Base directory for this skill:|"
+    r"This session is being continued from a previous conversation|"
+    r"Your claude\.ai usage limit has reset)"
 )
-_REMINDER = "<system-reminder>"
-_REMINDER_END = "</system-reminder>"
 
 # What wraps words that a person wrote.
 _WRAPPER = re.compile(r"</?(?:channel(?:-message)?|pasted_content)(?:\s[^>]*)?>")
 
 _COMMAND = re.compile(r"\s*<command-(?:name|message|args)>")
-_COMMAND_NAME = re.compile(r"<command-name>([^<]{1,200})</command-name>")
-_COMMAND_ARGS = re.compile(r"<command-args>(.*?)</command-args>", re.S)
+_COMMAND_WORDS = re.compile(r"<command-(name|args)>(.*?)</command-\1>", re.S)
 _SHELL_COMMAND = re.compile(r"\s*<bash-input>(.*?)</bash-input>\s*", re.S)
 _BARE_COMMAND = re.compile(r"/[a-z][\w-]*(?::[\w-]+)*(?:\s|\Z)")
 
@@ -937,66 +788,35 @@ def voices_in(text, is_persons=False):
     is_persons: the record says that a person wrote it. Looked for is then only what
     Claude Code itself inserts.
     """
-    command = _command_in(text)
-    if command is not None:
-        return [command]
-    if not is_persons and text.lstrip().startswith(_OTHERS_WORDS):
-        return [Voice("meta", text)]
-
-    before, start = _inserted_before(text)
-    if not is_persons and _OTHERS_AT_START.match(text, start):
-        return [*before, Voice("meta", text[start:])]
-    behind, end = _inserted_behind(text, start)
-    words = text[start:end]
-    if "<" in words:
-        words = _WRAPPER.sub("", words)
-    if not words.strip():
-        return before + behind
-    if words != text:
-        words = words.strip()
-    is_command = _BARE_COMMAND.match(words.lstrip()) is not None
-    return [*before, Voice("command" if is_command else "user", words), *behind]
-
-
-def _command_in(text):
-    """The Voice of a command that was typed, as Claude Code notes it; else None."""
     if _COMMAND.match(text):
-        name = _COMMAND_NAME.search(text)
-        if name is None:
-            return Voice("meta", text)
-        words = [name[1].strip()]
-        for given in _COMMAND_ARGS.findall(text):
-            words.append(given.strip())
-        return Voice("command", " ".join(words).strip())
+        words = [words.strip() for _, words in _COMMAND_WORDS.findall(text)]
+        if any(words):
+            return [Voice("command", " ".join(words).strip())]
+        return [Voice("meta", text)]
     shell = _SHELL_COMMAND.fullmatch(text)
-    if shell is not None:
-        return Voice("command", "! " + shell[1].strip())
-    return None
+    if shell:
+        return [Voice("command", "! " + shell[1].strip())]
 
-
-def _inserted_before(text):
-    """([Voice] of what stands before a person's words, where they begin)."""
-    voices = []
-    start = 0
-    while True:
-        match = _INSERTED_AT_START.match(text, start)
-        if match is None:
-            return voices, start
-        start = match.end()
-        voices.append(Voice("meta", match[0].strip()))
-
-
-def _inserted_behind(text, start):
-    """([Voice] of what stands behind a person's words, where they end)."""
-    voices = []
+    start = _INSERTED_BEFORE.match(text).end()
+    if not is_persons and _OTHERS_WORDS.match(text, start):
+        return [Voice("meta", text)]
     end = len(text)
     while text[start:end].rstrip().endswith(_REMINDER_END):
         begin = text.rfind(_REMINDER, start, end)
         if begin < 0:
             break
-        voices.insert(0, Voice("meta", text[begin:end].strip()))
         end = begin
-    return voices, end
+    words = text[start:end]
+    if "<" in words:
+        words = _WRAPPER.sub("", words)
+    words = words.strip()
+    role = "command" if _BARE_COMMAND.match(words) else "user"
+    voices = [
+        Voice("meta", text[:start].strip()),
+        Voice(role, words),
+        Voice("meta", text[end:].strip()),
+    ]
+    return [voice for voice in voices if voice.text]
 
 
 # --- ids ------------------------------------------------------------------------------
@@ -1033,15 +853,16 @@ _TITLE_SOURCES = (
 )
 # What is known beside these, and what it counts as.
 _SHOWN_AS = {"queued": "prompt", "picture": "prompt"}
+# {type of a record that gives a title: (source, field)}.
+_TITLES = {"custom-title": ("custom", "customTitle"), "ai-title": ("ai", "aiTitle")}
 
 
 class Titles:
     """What a session is called, learned from one record after the other.
 
     known: what was learned so far; it can be written as JSON and handed in again. It
-    has the last text of a source, the first of what was typed; summary, waiting:
-    [number, text] of summaries, the second ones by the uuid that they are about.
-    is_above(uuid): does such a record stand above?
+    has the last text of a source, the first of what was typed; waiting: summaries by
+    the uuid that they are about. is_above(uuid): does such a record stand above?
     """
 
     def __init__(self, known=None, is_above=None):
@@ -1054,44 +875,35 @@ class Titles:
         is_prompt = False
         if kind == "user":
             for source, text in record.prompts():
-                is_prompt = is_prompt or source == "prompt"
-                if text == PICTURE_ALONE:
-                    source = "picture"
+                is_prompt = is_prompt or source != "command"
                 self.known.setdefault(source, text)
         elif kind in ("attachment", "queue-operation"):
             for role, text in record.queued or record.voices():
                 if role == "user" and one_line(text):
                     self.known.setdefault("queued", one_line(text))
-        elif kind not in _TALK:
-            title = record.title
-            if title is not None:
-                self.known[title.source] = title.text
-            if record.summary is not None:
-                self._take_summary(record.summary)
-        self.settle(record)
-        return is_prompt
-
-    def settle(self, record):
-        """Learn whether a summary is about a record, in whatever order they stand."""
+        elif kind in _TITLES:
+            source, field = _TITLES[kind]
+            if isinstance(record.fields.get(field), str):
+                self.known[source] = one_line(record.fields[field])
+        elif kind == "summary":
+            self._take_summary(record.fields)
+        # A summary may stand above the record that it is about.
         waiting = self.known.get("waiting")
         if waiting and record.uuid in waiting:
-            self._settle(waiting.pop(record.uuid))
+            self.known["summary"] = waiting.pop(record.uuid)
+        return is_prompt
 
-    def _take_summary(self, summary):
-        # The last one that is about this transcript counts, wherever that stands.
-        number = self.known["summaries"] = self.known.get("summaries", 0) + 1
-        if self._is_above and self._is_above(summary.uuid):
-            self._settle([number, summary.text])
-            return
-        waiting = self.known.setdefault("waiting", {})
-        waiting.pop(summary.uuid, None)
-        waiting[summary.uuid] = [number, summary.text]
-        if len(waiting) > MOST_WAITING:
-            del waiting[next(iter(waiting))]
-
-    def _settle(self, numbered):
-        if numbered[0] > self.known.get("summary", [0])[0]:
-            self.known["summary"] = numbered
+    def _take_summary(self, fields):
+        # Most of them are about other transcripts.
+        uuid = _text(fields.get("leafUuid"))
+        text = one_line(_text(fields.get("summary")))
+        if self._is_above and self._is_above(uuid):
+            self.known["summary"] = text
+        elif uuid and text:
+            waiting = self.known.setdefault("waiting", {})
+            waiting[uuid] = text
+            if len(waiting) > MOST_WAITING:
+                del waiting[next(iter(waiting))]
 
     def awaits(self, uuids):
         """Is a summary about one of the records with these uuids, in bytes?"""
@@ -1105,7 +917,6 @@ class Titles:
         file beside the transcript (title_beside).
         """
         found = {**self.known, "file": one_line(beside)}
-        found["summary"] = self.known.get("summary", [0, ""])[1]
         for source in _TITLE_SOURCES:
             if found.get(source):
                 return Title(_SHOWN_AS.get(source, source), found[source])
@@ -1114,60 +925,47 @@ class Titles:
 
 _NAMING = re.compile(rb'"(?:custom-title|ai-title|summary)"')
 _UUID = re.compile(rb'"uuid": ?"([^"]{1,100})"')
+_TIMESTAMP = re.compile(rb'"timestamp": ?"([^"]{1,100})"')
 
 
 def given_title(open_blocks, beside=""):
     """What a session was called, "" if nobody and nothing gave it a name.
 
-    That is the best of its Titles but for what a person typed. Few of its lines are
-    parsed: those that name it, and those that a summary is about.
-    open_blocks: a function that gives the blocks of its transcript from their start.
-    beside: as in Titles.best().
+    That is the best of its Titles but for what a person typed. open_blocks: a function
+    that gives the blocks of its transcript. beside: as in Titles.best().
     """
-    titles = Titles()
-    for line in _short_lines(open_blocks()):
-        if _may_name(line, titles):
-            for record in load(line).records:
-                titles.take(record)
-    if titles.known.get("waiting"):     # it may be about what stands above it
-        for line in _short_lines(open_blocks()):
-            if titles.awaits(_UUID.findall(line)):
-                for record in load(line).records:
-                    titles.settle(record)
-    title = titles.best(beside)
+    title = _skimmed(open_blocks())[0].best(beside)
     if title is None or title.source in _SOURCES.values():
         return ""
     return title.text
 
 
-def _short_lines(blocks):
-    """The lines of a transcript but for the long ones: none of these names it."""
-    for line in TranscriptLines(blocks):
-        if line is not None and len(line) <= LONG_LINE:
-            yield line
-
-
-def _may_name(line, titles):
-    """May a line give a session one of its Titles, by its bytes, but for a prompt?"""
-    return _NAMING.search(line) or titles.awaits(_UUID.findall(line))
-
-
-_TIMESTAMP = re.compile(rb'"timestamp": ?"([^"]{1,100})"')
-
-
 def when_and_title_in(blocks):
     """when_and_title() of a transcript, for a person who has to choose one."""
-    titles = Titles()
-    last = None
-    for line in _short_lines(blocks):
-        if "prompt" not in titles.known or _may_name(line, titles):
-            for record in load(line).records:
-                titles.take(record)
-        times = _TIMESTAMP.findall(line)
-        if times:
-            last = times[-1].decode("utf-8", "replace")
+    titles, last = _skimmed(blocks)
     title = titles.best()
     return when_and_title(last, title and title.text)
+
+
+def _skimmed(blocks):
+    """(Titles, the last time) of a transcript, few lines of which are parsed: those
+    that name it, those that a summary is about, and those up to the first prompt."""
+    above = set()               # hashes of the uuids of records
+    titles = Titles({}, lambda uuid: hash(uuid.encode()) in above)
+    timed = b""
+    for line in TranscriptLines(blocks):
+        if line is None or len(line) > LONG_LINE:
+            continue            # none of these names it
+        uuids = _UUID.findall(line)
+        may_name = _NAMING.search(line) or titles.awaits(uuids)
+        if may_name or "prompt" not in titles.known and may_be_talk(line):
+            for record in load(line).records:
+                titles.take(record)
+        above.update(map(hash, uuids))
+        if b'"timestamp"' in line:
+            timed = line
+    times = _TIMESTAMP.findall(timed) or [b""]
+    return titles, times[-1].decode("utf-8", "replace")
 
 
 def title_beside(root, transcript_path, session_id):
@@ -1188,11 +986,8 @@ def title_beside(root, transcript_path, session_id):
 
 def title_in(value):
     """The title in such a file, whose value of JSON this is, else ""."""
-    for name in ("customTitle", "current_name"):
-        title = _text(_table(value).get(name))
-        if title:
-            return title
-    return ""
+    fields = _table(value)
+    return _text(fields.get("customTitle")) or _text(fields.get("current_name"))
 
 
 # --- where a session came from, and where it went -------------------------------------
@@ -1208,7 +1003,6 @@ class Lineage:
     continued_in       the session that goes on with it
     relocated_to       the folder that it goes on in
     ended_by_model     True: Claude Code does not resume it
-    asked_since        True: and yet a person has asked again
     """
 
     def __init__(self, session_id, known=None):
@@ -1226,8 +1020,6 @@ class Lineage:
             if "first_uuid" not in known and record.type in _MESSAGES:
                 known["first_uuid"] = record.uuid[:36]
         if record.type in _TALK:
-            if known.get("ended_by_model"):
-                self._take_talk_after_end(record)
             return
         if self._is_other(record.continued_in):
             known["continued_in"] = record.continued_in
@@ -1235,14 +1027,6 @@ class Lineage:
             known["relocated_to"] = record.relocated_to
         if record.type == "ended-by-model":
             known["ended_by_model"] = True
-
-    def _take_talk_after_end(self, record):
-        # It is no end if a person asks, and the model answers.
-        if any(source == "prompt" for source, _ in record.prompts()):
-            self.known["asked_since"] = True
-        elif record.model and record.is_message and "asked_since" in self.known:
-            del self.known["ended_by_model"]
-            del self.known["asked_since"]
 
     def _take_parent(self, record):
         # The surest first: a copied answer names the session that asked for it. What a
@@ -1271,11 +1055,6 @@ class Lineage:
 
 # --- times ----------------------------------------------------------------------------
 
-# Few need it: it is compiled when one does.
-_TIME = (
-    r"(\d{4}-\d\d-\d\d)"
-    r"(?:[T ](\d\d:\d\d)(?::(\d\d)(?:[.,](\d{1,9}))?)?\s*(Z|[+-]\d\d:?\d\d)?)?"
-)
 # As nearly all are, and as they shall be: for this a look is enough.
 _USUAL_TIME = re.compile(
     r"(?!0000)\d{4}-(?:(?:0[1-9]|1[0-2])-(?:0[1-9]|1\d|2[0-8])"
@@ -1290,8 +1069,8 @@ _LAST_SECOND = 253_402_300_799          # the end of 9999
 def utc_of(value):
     """A time as a record has it in RFC 3339, UTC, with three digits; "" if it is none.
 
-    As Claude Code reads it: milliseconds since 1970, a date (in UTC), a time with a
-    zone or without one (the machine's), a date as in a mail.
+    As Claude Code reads it: milliseconds since 1970, or a text, which is in the
+    machine's zone if it names none.
     """
     if isinstance(value, str):
         if _USUAL_TIME.fullmatch(value):
@@ -1309,26 +1088,8 @@ def _thousandths_of(text):
     """Milliseconds since 1970 of a date or time, None if it is none."""
     from datetime import datetime
 
-    match = re.fullmatch(_TIME, text, re.ASCII)
-    if match is None:
-        return _thousandths_of_mail(text)
-    day, minute, second, fraction, zone = match.groups()
-    if minute is None or zone == "Z":
-        zone = "+00:00"
-    elif zone:
-        zone = f"{zone[:3]}:{zone[-2:]}"
-    iso = f"{day}T{minute or '00:00'}:{second or '00'}{zone or ''}"
     try:
-        seconds = int(datetime.fromisoformat(iso).timestamp())
+        seconds = datetime.fromisoformat(text.replace("Z", "+00:00")).timestamp()
     except (ValueError, OverflowError, OSError):
         return None
-    return seconds * 1000 + int((fraction or "")[:3].ljust(3, "0"))
-
-
-def _thousandths_of_mail(text):
-    from email.utils import parsedate_to_datetime
-
-    try:
-        return int(parsedate_to_datetime(text).timestamp()) * 1000
-    except (TypeError, ValueError, IndexError, OverflowError, OSError):
-        return None
+    return round(seconds * 1000)

@@ -1,17 +1,22 @@
-"""turns of a conversation as people are shown them: harmless texts, names, times
+"""turns of a conversation as people are shown them
 
 A turn is a record of csb-log: who spoke, when, the text, the tool calls with what came
-of them. Its fields may be anything: it came out of a file, or through a pipe.
+of them. Its fields may be anything: it came out of a file, or through a pipe. What a
+Turn says of them is of the right type, and text that no terminal obeys.
+
+    writer = Page(sys.stdout.buffer)    # or another Writer
+    for record in records: writer.take(record)
+    writer.end()
 """
 import json
 import re
 import time
 
-from csb import from_utc, printable, warn
+from csb import from_utc, printable
 from csb.markdown import without_marks
 from csb.session import is_id
 from csb.terminal import counted, with_tilde
-from csb.transcript import edits_in, tasks_in
+from csb.transcript import edit_in, tasks_in
 
 SHORT = 100                     # characters of a line
 LONGEST_TITLE = 120
@@ -26,23 +31,11 @@ ROLES = {
     "meta": "Claude Code",
     "system": "Note",
 }
-# What stands before the tasks of a list.
-BOXES = {"completed": "\u2611", "in_progress": "\u25b8"}
-TO_DO = "\u2610"
+BULLET = "\u2022"
 CHANGE = "change"               # the label of the lines that a tool has changed
 
 _COLOURS = re.compile(r"\x1b\[[0-9;:]*[mK]")
 _BETWEEN_LINES = re.compile("[^\t\n]+")
-
-
-def give_out(turns, take):
-    """Have each turn taken by a function; what is none is warned of."""
-    for turn in turns:
-        try:
-            take(turn)
-        except (TypeError, ValueError, AttributeError, RecursionError):
-            warn("cannot show a turn: it is not as csb-log --json makes them")
-        turn = None             # it may be large: it is not held meanwhile
 
 
 # --- texts ----------------------------------------------------------------------------
@@ -79,138 +72,204 @@ def unmarked_line(text, width):
     return line_of(without_marks(text[:LONG_LINE_READ]), width)
 
 
-def local_time(turn, form="%Y-%m-%d %H:%M"):
-    """When a turn was, as the clock on the wall shows it; "" if it does not say."""
-    seconds = seconds_of(turn)
-    if seconds is None:
-        return ""
-    return time.strftime(form, time.localtime(seconds))
+# --- turns ----------------------------------------------------------------------------
 
 
-def seconds_of(turn):
-    """When a turn was, in seconds since 1970; None if it does not say."""
-    try:
-        seconds = from_utc(turn["at"]) // 10**9
-        time.localtime(seconds)         # can the clock here show it?
-        return seconds
-    except (KeyError, TypeError, ValueError, OverflowError, OSError):
-        return None
-
-
-# --- whose a turn is ------------------------------------------------------------------
-
-
-def agent_of(turn):
-    """What the subagent is called that speaks in a turn; "" if none does."""
-    name = turn.get("subagent")
-    if name:
-        return line_of(f"subagent {name}")
-    if turn.get("is_sidechain"):
-        return "side chain"
-    return ""
-
-
-def title_of(turn):
-    """What the session is called that a turn begins, or its prompt, else its id."""
-    title = turn.get("title")
-    if not title and turn.get("role") == "user":
-        title = turn.get("text")
-    title = unmarked_line(title, LONGEST_TITLE)
-    return title or f"Session {short_id(turn.get('session_id'))}".strip()
-
-
-def short_id(session_id):
-    """An id as people see it: 8 digits. A name that is none is whole."""
-    name = line_of(session_id)
-    return name[:8] if is_id(name) else name
-
-
-def place_of(turn):
-    """The folder, else the project, and the branch of the session of a turn."""
-    folder = with_tilde(line_of(turn.get("cwd"), 300)) or line_of(turn.get("project"))
-    branch = line_of(turn.get("git_branch"), 60)
-    return " \u00b7 ".join(filter(None, (folder, branch)))
-
-
-# --- tool calls -----------------------------------------------------------------------
-
-
-def calls_of(turn):
-    """The tool calls of a turn, a dict each."""
-    calls = turn.get("tools")
-    if not isinstance(calls, list):
+def dicts_in(value):
+    """The objects in what should be a list of them."""
+    if not isinstance(value, list):
         return []
-    return [call for call in calls if isinstance(call, dict)]
+    return [one for one in value if isinstance(one, dict)]
 
 
-def name_of_call(call):
-    return line_of(call.get("name"), 60) or "?"
+class Turn:
+    """A turn.
 
-
-def brief_of(call):
-    """What a tool was called with, on a line."""
-    tasks = tasks_in(call.get("input"))
-    if tasks:
-        done = sum(task.state == "completed" for task in tasks)
-        return f"{done} of {len(tasks)} done"
-    return line_of(call.get("brief"), 200)
-
-
-def outcome(call):
-    """What came of a tool call, in a few words."""
-    result = call.get("result")
-    if not isinstance(result, str):
-        return "no result"
-    if call.get("is_error") is True:
-        return f"failed: {line_of(result, 80)}"
-    edits = edits_in(call.get("input"))
-    if edits:
-        lines = [line[:1] for edit in edits for line in diff_of(edit)]
-        return f"+{lines.count('+')} \u2212{lines.count('-')}"
-    if result:
-        return counted(result.removesuffix("\n").count("\n") + 1, "line")
-    return "a picture" if call.get("images") else "no output"
-
-
-def given_and_got(call):
-    """Yield (label, text) of what a tool got and gave.
-
-    Of an edit the lines that changed, of a list of tasks nothing: see tasks_in().
+    role, session_id: a line. agent: what the subagent is called that speaks, "" if none
+    does.
     """
-    given = call.get("input")
-    edits = edits_in(given)
-    tasks = tasks_in(given)
-    if not isinstance(given, dict):
-        given = {"input": given}
-    for name, value in given.items():
-        is_text = isinstance(value, str)
-        is_shown = (edits or tasks) and not is_text
-        if value is None or is_shown or any(value in edit for edit in edits):
-            continue
-        if not is_text:
-            value = json.dumps(value, ensure_ascii=False)
-        yield line_of(name, 60), value
-    for edit in edits:
-        yield CHANGE, "\n".join(diff_of(edit))
-    if isinstance(call.get("result"), str):
-        label = "error" if call.get("is_error") is True else "result"
-        yield label, call["result"]
+
+    def __init__(self, record):
+        self.record = record
+        self.role = line_of(record.get("role"), 40)
+        self.session_id = line_of(record.get("session_id"))
+        self.agent = ""
+        if record.get("subagent"):
+            self.agent = line_of(f"subagent {record['subagent']}")
+        elif record.get("is_sidechain"):
+            self.agent = "side chain"
+
+    @property
+    def name(self):
+        """Who speaks."""
+        return ROLES.get(self.role) or self.role or "?"
+
+    @property
+    def text(self):
+        return harmless(self.record.get("text")).strip("\n")
+
+    @property
+    def thinking(self):
+        return harmless(self.record.get("thinking"))
+
+    @property
+    def images(self):
+        """[{media_type, data}]"""
+        return dicts_in(self.record.get("images"))
+
+    @property
+    def calls(self):
+        return list(map(ToolCall, dicts_in(self.record.get("tools"))))
+
+    @property
+    def seconds(self):
+        """When it was, in seconds since 1970; None if it does not say."""
+        try:
+            seconds = from_utc(self.record["at"]) // 10**9
+            time.localtime(seconds)         # can the clock here show it?
+            return seconds
+        except (KeyError, TypeError, ValueError, OverflowError, OSError):
+            return None
+
+    def time(self, form="%Y-%m-%d %H:%M"):
+        """When it was, as the clock on the wall shows it; "" if it does not say."""
+        seconds = self.seconds
+        if seconds is None:
+            return ""
+        return time.strftime(form, time.localtime(seconds))
+
+    @property
+    def title(self):
+        """What the session is called that it begins, or its prompt, else its id."""
+        title = self.record.get("title")
+        if not title and self.role == "user":
+            title = self.record.get("text")
+        title = unmarked_line(title, LONGEST_TITLE)
+        return title or f"Session {self.short_id}".strip()
+
+    @property
+    def short_id(self):
+        """The id as people see it: 8 digits. A name that is none is whole."""
+        return self.session_id[:8] if is_id(self.session_id) else self.session_id
+
+    @property
+    def place(self):
+        """The folder, else the project, and the branch of the session."""
+        folder = with_tilde(line_of(self.record.get("cwd"), 300))
+        folder = folder or line_of(self.record.get("project"))
+        branch = line_of(self.record.get("git_branch"), 60)
+        return " \u00b7 ".join(filter(None, (folder, branch)))
 
 
-def diff_of(edit):
+class ToolCall:
+    """A tool call of a turn, and what came of it.
+
+    name: of the tool. tasks: see tasks_in(). edit: an Edit, or None. result: None if
+    there is none.
+    """
+
+    def __init__(self, fields):
+        self.name = line_of(fields.get("name"), 60) or "?"
+        self.tasks = tasks_in(fields.get("input"))
+        self.edit = edit_in(fields.get("input"))
+        self.images = dicts_in(fields.get("images"))
+        self.failed = fields.get("is_error") is True
+        self.result = fields.get("result")
+        if not isinstance(self.result, str):
+            self.result = None
+        self._given = fields.get("input")
+        self._brief = fields.get("brief")
+
+    @property
+    def brief(self):
+        """What the tool was called with, on a line."""
+        if self.tasks:
+            done = sum(task.state == "completed" for task in self.tasks)
+            return f"{done} of {len(self.tasks)} done"
+        return line_of(self._brief, 200)
+
+    @property
+    def outcome(self):
+        """What came of it, in a few words."""
+        if self.result is None:
+            return "no result"
+        if self.failed:
+            return f"failed: {line_of(self.result, 80)}"
+        if self.edit:
+            marks = [line[:1] for line in _diff_of(self.edit)]
+            return f"+{marks.count('+')} \u2212{marks.count('-')}"
+        if self.result:
+            return counted(self.result.removesuffix("\n").count("\n") + 1, "line")
+        return "a picture" if self.images else "no output"
+
+    def parts(self):
+        """Yield (label, text) of what the tool got and gave.
+
+        Of an edit the lines that changed, of a list of tasks nothing.
+        """
+        given = self._given
+        if not isinstance(given, dict):
+            given = {"input": given}
+        for name, value in given.items():
+            is_text = isinstance(value, str)
+            if value is None or not is_text and (self.edit or self.tasks):
+                continue
+            if self.edit and value in self.edit:
+                continue
+            if not is_text:
+                value = json.dumps(value, ensure_ascii=False)
+            yield line_of(name, 60), harmless(value)
+        if self.edit:
+            yield CHANGE, harmless("\n".join(_diff_of(self.edit)))
+        if self.result is not None:
+            yield "error" if self.failed else "result", harmless(self.result)
+
+
+def _diff_of(edit):
     """The lines of an Edit, those that went after "-", those that came after "+"."""
-    from difflib import SequenceMatcher  # 3 ms
+    from difflib import unified_diff  # 3 ms
 
     old = edit.old.split("\n") if edit.old else []
     new = edit.new.split("\n") if edit.new else []
     if len(old) + len(new) > MOST_COMPARED:
         return ["-" + line for line in old] + ["+" + line for line in new]
-    lines = []
-    matcher = SequenceMatcher(None, old, new, autojunk=False)
-    for tag, start, end, new_start, new_end in matcher.get_opcodes():
-        if tag == "equal":
-            lines += [" " + line for line in old[start:end]]
-        else:
-            lines += ["-" + line for line in old[start:end]]
-            lines += ["+" + line for line in new[new_start:new_end]]
-    return lines
+    lines = unified_diff(old, new, n=MOST_COMPARED, lineterm="")
+    return list(lines)[3:]              # without its head
+
+
+# --- writing --------------------------------------------------------------------------
+
+
+class Writer:
+    """Writes turns for people, as they come. How, the classes below it say:
+
+    head(turn)          a session begins
+    enter_agent(turn)   a subagent begins to speak
+    leave_agent()       it is done
+    show(turn)
+    """
+
+    def __init__(self):
+        self.session = None     # the id of the present session
+        self.agent = ""         # the subagent that speaks at present
+
+    def take(self, record):
+        """Write a turn."""
+        turn = Turn(record)
+        # A first turn says where it was: also that of another copy of a session.
+        is_first = turn.session_id != self.session or "project" in record
+        if self.agent and (is_first or turn.agent != self.agent):
+            self.leave_agent()
+            self.agent = ""
+        if is_first:
+            self.head(turn)
+            self.session = turn.session_id
+        if turn.agent and not self.agent:
+            self.enter_agent(turn)
+            self.agent = turn.agent
+        self.show(turn)
+
+    def end(self):
+        """Write what stands at the end."""
+        if self.agent:
+            self.leave_agent()

@@ -11,9 +11,9 @@ to the Claude directory. The manual of csb-history names the fields of the recor
 from collections import namedtuple
 
 from csb import utc, utc_ns, warn
-from csb.copies import Moves
+from csb.copies import Copies
 from csb.held import StoredSessions, measured, written_at
-from csb.session import ids_in, project_of, transcript_in
+from csb.session import project_of, transcript_in, transcripts_on_disk
 
 # The history of one path, or of a transcript that was moved: the paths where it lay,
 # the last one first. session_id is None for a path of no session.
@@ -26,7 +26,7 @@ Placed = namedtuple("Placed", "path version size")
 class History(StoredSessions):
     """The versions that a store holds, or held."""
 
-    _moves = None               # Moves, when they are needed
+    _copies = None              # Copies, when they are needed
 
     def lines_of(self, session_id, project):
         """The Lines of a session: of its transcripts, else of its other files.
@@ -53,43 +53,39 @@ class History(StoredSessions):
 
         None if there is none, or several: these are different conversations.
         """
-        if self._moves is None:
-            self._moves = Moves(self.held, self.objects, self.root, self.sessions)
-        path = self._moves.home(session_id)
-        return path and project_of(path)
+        if self._copies is None:
+            on_disk = transcripts_on_disk(self.root)
+            self._copies = Copies(self, self.root, on_disk)
+        return self._copies.home(session_id)
 
     def _paths_of(self, session_id, project):
-        """(the paths of a session, transcripts in the projects it was moved from)."""
+        """(the paths of a session, transcripts in the projects it was moved from).
+
+        Of a session that was moved what lies in others is left out if it lies in this
+        one, too.
+        """
         paths = self.sessions[session_id]
-        inside = [path for path in paths if project_of(path) == project]
-        if project is not None and inside:
-            elsewhere = [path for path in paths if project_of(path) is None]
-            return elsewhere + inside, []
+        inside = [path for path in paths if project_of(path) in (None, project)]
+        if project is not None and any(map(project_of, inside)):
+            return inside, []
         home = self.home(session_id)
         if home is None:
             return paths, []
-        return moved_home(paths, home)
+        inside = {_below_project(path) for path in paths if project_of(path) == home}
+        kept = []
+        left = []
+        for path in paths:
+            if project_of(path) in (None, home):
+                kept.append(path)
+            elif transcript_in(path):
+                left.append(path)
+            elif _below_project(path) not in inside:
+                kept.append(path)
+        return kept, left
 
 
-def moved_home(paths, home):
-    """(the paths of a session, transcripts that were moved): it is all in one project.
-
-    What lies in others is left out if it lies in this one, too.
-    """
-    beside = set()
-    for path in paths:
-        if project_of(path) == home:
-            beside.add(path.split("/", 2)[2])
-    kept = []
-    left = []
-    for path in paths:
-        if project_of(path) in (None, home):
-            kept.append(path)
-        elif transcript_in(path):
-            left.append(path)
-        elif path.split("/", 2)[2] not in beside:
-            kept.append(path)
-    return kept, left
+def _below_project(path):
+    return path.split("/", 2)[2]
 
 
 def placed_versions(history, lines):
@@ -114,8 +110,8 @@ def version_records(line, placed):
     for newer, older in zip(placed, [*placed[1:], None], strict=True):
         record = _version_record(line, newer)
         record["change"] = _change_of(newer, older)
-        if newer is placed[0]:
-            _add_deletion(record, newer)
+        if newer is not placed[0]:
+            record.pop("deleted_at", None)
         yield record
 
 
@@ -136,18 +132,14 @@ def file_record(line, placed, times):
     record = _version_record(line, placed)
     if placed.path in times:
         record["mtime"] = utc_ns(times[placed.path])
-    _add_deletion(record, placed)
     return record
 
 
 def _version_record(line, placed):
     """What is said of a version in any case."""
-    session_id = line.session_id
-    if session_id is None:
-        session_id = next(iter(ids_in(placed.path)), None)
     record = {"kind": "version"}
-    if session_id is not None:
-        record["session_id"] = session_id
+    if line.session_id is not None:
+        record["session_id"] = line.session_id
     project = project_of(placed.path)
     if project is not None:
         record["project"] = project
@@ -157,12 +149,9 @@ def _version_record(line, placed):
     if placed.version.seconds:
         record["at"] = utc(placed.version.seconds)
     record["size"] = placed.size
-    return record
-
-
-def _add_deletion(record, placed):
     if placed.version.deleted_at:
         record["deleted_at"] = utc(placed.version.deleted_at)
+    return record
 
 
 def _change_of(newer, older):

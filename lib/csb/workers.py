@@ -3,13 +3,14 @@
     for task, item in in_parallel(tasks, work):
         ...                     what work(task) yields, in the order of the tasks
 
-Processes are forked, so that work() and the tasks may be of any kind, and know what
-this process knew. What work() yields is handed over, and is made of plain values:
-numbers, texts, bytes, tuples, lists, dicts. Where there is no fork all is done here.
+Processes are forked, so that work() and the tasks may be of any kind. What work()
+yields is handed over, and is made of plain values: numbers, texts, bytes, tuples,
+lists, dicts. Where there is no fork all is done here.
 """
+import marshal
 import os
 
-from csb import DONE, FAILED, Error, why
+from csb import DONE, FAILED, Error
 from csb.files import widen
 
 _SMALL_WORK = 4 << 20           # bytes; for less another process is not worth it
@@ -35,30 +36,25 @@ def in_parallel(tasks, work):
                 yield task, item
         return
 
-    number_of = _shares(tasks, count)
+    shares = [[] for _ in range(count)]
+    loads = [0] * count
+    share_of = {}               # {place of a task: number of its process}
+    for place in sorted(range(len(tasks)), key=lambda place: -tasks[place].size):
+        share_of[place] = loads.index(min(loads))
+        loads[share_of[place]] += tasks[place].size
+    for place, task in enumerate(tasks):
+        shares[share_of[place]].append(task)
+
     workers = []
     try:
-        for number in range(count):
-            own = [task for at, task in enumerate(tasks) if number_of[at] == number]
-            workers.append(_Worker(own, work, workers))
-        for at, task in enumerate(tasks):
-            for item in workers[number_of[at]].items():
+        for share in shares:
+            workers.append(_Worker(share, work, workers))
+        for place, task in enumerate(tasks):
+            for item in workers[share_of[place]].items():
                 yield task, item
     finally:
         for worker in workers:
             worker.end()
-
-
-def _shares(tasks, count):
-    """The number of the process for each task, so that they end at about one time."""
-    number_of = [0] * len(tasks)
-    loads = [0] * count
-    places = sorted(range(len(tasks)), key=lambda at: tasks[at].size, reverse=True)
-    for at in places:
-        least = loads.index(min(loads))
-        number_of[at] = least
-        loads[least] += tasks[at].size
-    return number_of
 
 
 class _Worker:
@@ -79,8 +75,6 @@ class _Worker:
 
     def items(self):
         """Yield what it has found in its next task."""
-        import marshal
-
         while True:
             length = int.from_bytes(self.pipe.read(_LENGTH_SIZE), "big")
             data = self.pipe.read(length)
@@ -100,7 +94,6 @@ class _Worker:
 
 def _work_on(tasks, work, pipe):
     """Work on tasks, in a process of their own; its status."""
-    import marshal
 
     def tell(what, value=None):
         data = marshal.dumps((what, value))
@@ -115,11 +108,8 @@ def _work_on(tasks, work, pipe):
                 pipe.flush()
         except Error as error:
             tell(_FAILURE, (str(error), error.status))
-        except OSError as error:
-            tell(_FAILURE, (f"cannot go on: {why(error)}", FAILED))
         except Exception as error:
-            text = f"cannot go on: {type(error).__name__}: {error}"
-            tell(_FAILURE, (text, FAILED))
+            tell(_FAILURE, (f"cannot go on: {type(error).__name__}: {error}", FAILED))
         pipe.flush()
     except (BrokenPipeError, KeyboardInterrupt):
         return FAILED           # nobody reads any more
