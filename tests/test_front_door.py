@@ -156,6 +156,8 @@ def test_an_unknown_name_suggests_the_nearest(sh, line, near):
     (f"undelete {name(1)}", f"restore {name(1)}"), ("undo", "restore --deleted"),
     ("lost", "list --deleted"), ("rebuild-index", "index --rebuild"), ("list --gone", "list --deleted"),
     ("backup --no-gpg-sign", "backup"), ("backup -q", "backup --quiet"),
+    ("list -q", "list"), ("list --deleted all", "list --all"),
+    ("update rebuild-index", "index --rebuild"),
     ("rebuild-index --claude-dir=/x", "index --claude-dir=/x --rebuild")])
 def test_words_that_hands_expect(sh, stages, typed, meant):
     """They run what is meant, in its name."""
@@ -166,6 +168,16 @@ def test_words_that_hands_expect(sh, stages, typed, meant):
     said = [line for line in sh(f"csb {typed}").err.splitlines() if line.startswith("SAID")]
     said = said[-1].replace(" --end ", " ")     # what csb adds to see how a list ends
     assert said == " ".join(["SAID", *words, "csb", tool])
+
+
+@pytest.mark.logic
+@pytest.mark.parametrize("typed, instead", [
+    ("distill x", "csb log --tools none ID"), ("update build-fts5", "csb search"),
+    ("rm 3f4a", "csb restore")])
+def test_words_of_other_programs(sh, typed, instead):
+    """What there is not names what there is."""
+    done = sh(f"csb {typed}")
+    assert (done.rc, done.out, done.err.count("\n")) == (2, "", 1) and instead in done.err
 
 
 @pytest.mark.soak
