@@ -104,7 +104,9 @@ def test_a_life_on_another_system(home, sh, over, claude, other, tmp_path, syste
         file.write(line("the last word"))
     assert sh("csb-hook", payload(number=5)).ok().out == ""
     over()
-    assert sh("csb status").ok().out.startswith("Everything is backed up")
+    status = sh("csb status")
+    assert (status.rc, status.err) == (1, ""), "there is neither a timer nor a hook"
+    assert status.out.startswith("Everything is backed up, but:\n! Nothing backs up by itself")
     assert [record["size"] for record in sh(f"csb-history {name(5)}").ok().records] == [
         big.stat().st_size, big.stat().st_size - len(line("the last word"))]
     assert "needle" in sh("csb list needle").ok().out

@@ -135,7 +135,8 @@ def windows():
                                    "BELOW_NORMAL_PRIORITY_CLASS", "CREATE_BREAKAWAY_FROM_JOB",
                                    "CREATE_NO_WINDOW")):
         setattr(subprocess, name, 1 << number)
-    subprocess.Popen, os.name = Popen, "nt"
+    # How a process is waited for is the business of the Python that Windows has.
+    subprocess.Popen, subprocess.os, os.name = Popen, REAL, "nt"
 
 
 def linux():
