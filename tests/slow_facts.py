@@ -100,6 +100,8 @@ def typed(record):
     if any(isinstance(b, dict) and b.get("type") == "tool_result" for b in blocks):
         return False
     texts = [b["text"] for b in blocks if isinstance(b, dict) and b.get("type") == "text"]
+    if not any(text.strip() for text in texts):     # a picture may be all that was sent
+        return any(isinstance(b, dict) and b.get("type") == "image" for b in blocks)
     return any(words_of_person(text) for text in texts)
 
 
