@@ -1055,6 +1055,11 @@ class Lineage:
 
 # --- times ----------------------------------------------------------------------------
 
+# Few need it: it is compiled when one does.
+_TIME = (
+    r"(\d{4}-\d\d-\d\d)"
+    r"(?:[T ](\d\d:\d\d)(?::(\d\d)(?:[.,](\d{1,9}))?)?\s*(Z|[+-]\d\d:?\d\d)?)?"
+)
 # As nearly all are, and as they shall be: for this a look is enough.
 _USUAL_TIME = re.compile(
     r"(?!0000)\d{4}-(?:(?:0[1-9]|1[0-2])-(?:0[1-9]|1\d|2[0-8])"
@@ -1069,8 +1074,8 @@ _LAST_SECOND = 253_402_300_799          # the end of 9999
 def utc_of(value):
     """A time as a record has it in RFC 3339, UTC, with three digits; "" if it is none.
 
-    As Claude Code reads it: milliseconds since 1970, or a text, which is in the
-    machine's zone if it names none.
+    As Claude Code reads it: milliseconds since 1970, a date (in UTC), a time with a
+    zone or without one (the machine's), a date as in a mail.
     """
     if isinstance(value, str):
         if _USUAL_TIME.fullmatch(value):
@@ -1088,8 +1093,26 @@ def _thousandths_of(text):
     """Milliseconds since 1970 of a date or time, None if it is none."""
     from datetime import datetime
 
+    match = re.fullmatch(_TIME, text, re.ASCII)
+    if match is None:
+        return _thousandths_of_mail(text)
+    day, minute, second, fraction, zone = match.groups()
+    if minute is None or zone == "Z":
+        zone = "+00:00"
+    elif zone:
+        zone = f"{zone[:3]}:{zone[-2:]}"
+    iso = f"{day}T{minute or '00:00'}:{second or '00'}{zone or ''}"
     try:
-        seconds = datetime.fromisoformat(text.replace("Z", "+00:00")).timestamp()
+        seconds = int(datetime.fromisoformat(iso).timestamp())
     except (ValueError, OverflowError, OSError):
         return None
-    return round(seconds * 1000)
+    return seconds * 1000 + int((fraction or "")[:3].ljust(3, "0"))
+
+
+def _thousandths_of_mail(text):
+    from email.utils import parsedate_to_datetime
+
+    try:
+        return int(parsedate_to_datetime(text).timestamp()) * 1000
+    except (TypeError, ValueError, IndexError, OverflowError, OSError):
+        return None
