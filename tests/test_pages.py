@@ -145,8 +145,12 @@ def test_titles_without_the_marks_of_markdown(sh):
 def test_where_a_session_was_found_by_its_title_or_folder(sh):
     hit = {**HIT, "role": "meta", "agent": None, "title": "Mend the parser",
            "snippet": "Mend the parser -srv-x /srv/x"}
-    out = sh("csb-fmt", lines({**hit, "match": [[9, 15]]})).ok().out
-    assert "\n  title or folder, 3 Feb 2001\n" in out and "Mend the parser -srv-x" in out
+    for match, shown in ((None, "in the title or a folder, 3 Feb 2001"), ([[9, 15]], "in the title, "),
+                         ([[23, 28]], "in a folder, 3 Feb 2001\n" + " " * 22 + "/srv/x\n")):
+        out = sh("csb-fmt", lines({**hit, "match": match})).ok().out
+        assert shown in out and "-srv-x" not in out
+    out = sh("csb-fmt", lines(HIT, {**hit, "match": [[9, 15]]})).ok().out
+    assert "in the title" not in out, "it stands above"
 
 
 def test_a_hit_takes_three_lines(sh):

@@ -395,7 +395,7 @@ def test_the_working_directory_was_removed(sh, home, session, rounds):
 @pytest.mark.logic
 def test_a_relative_name_needs_the_working_directory(sh, home, session, rounds):
     """One line that says so."""
-    sh("csb-backup --quiet && csb-search question").ok()
+    sh("csb-backup --quiet && csb-search question; touch ~/a").ok()
     for words in (
             "csb-backup --git-dir x", "csb-list --claude-dir x", "csb-changes --git-dir ./x",
             "CSB_GIT_DIR=x csb-status", "CSB_HOME=x csb-list", "CLAUDE_CONFIG_DIR=x csb-search hi",
