@@ -322,6 +322,13 @@ def test_a_document_is_shown_and_is_no_prompt():
 
 
 @pytest.mark.parametrize("part, wanted", [
+    ({"type": "search_result", "title": "T", "source": "https://x",
+      "content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]},
+     "[search_result] T https://x a b"),
+    ({"type": "resource", "resource": {"uri": "file:///r", "text": "a", "blob": "QUJD"}},
+     "[resource] file:///r a"),
+    ({"type": "tool_result", "content": [{"type": "text", "text": "inner"}]},
+     "[tool_result] inner"),
     ({"type": "tool_reference", "tool_name": "Grep"}, "[tool_reference] Grep"),
     ({"type": "document", "source": {"type": "text", "data": "words"}}, "[document] words"),
     ({"type": "document", "source": {"type": "base64", "data": "QUJD"}}, "[document]"),

@@ -689,8 +689,10 @@ class Said:
 def _named(kind, part):
     """What stands for a part of an unknown type: what it is, and what it says."""
     words = [f"[{kind or '?'}]"]
-    for name in ("title", "url", "tool_name", "text"):
-        words.append(_text(part.get(name)))
+    texts = _parts_of(part.get("content"), "text")
+    for one in (part, _table(part.get("resource")), *texts):
+        for name in ("title", "url", "uri", "source", "tool_name", "text", "content"):
+            words.append(_text(one.get(name)))
     source = _table(part.get("source"))
     if source.get("type") == "text":        # else it is encoded
         words.append(_text(source.get("data")))
