@@ -275,6 +275,9 @@ def test_a_backup_ends_with_what_it_did(sh):
         assert sh("csb-fmt --verbose", lines(*records)).ok().out == (
             f"stored a1b2c3d4  4 files (3.1 MB)  your files\n{said}")
     assert sh("csb-fmt", lines(commit)).ok().out == said, "whatever the index knew"
+    moved = {**commit, "stored": 1, "sessions": {"new": 1, "deleted": 1}}
+    out = sh("csb-fmt", lines(moved, session(change="moved"))).ok().out
+    assert "Backed up 1 changed session: 1 file" in out and "gone" not in out
     dry = {**commit, "dry_run": True}
     assert sh("csb-fmt", lines(dry)).ok().out.startswith("Would back up 1 new session and ")
     assert sh("csb-fmt", lines(*sessions)).ok().out == "Read 3 sessions for the index.\n"
