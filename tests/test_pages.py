@@ -2,7 +2,7 @@
 import re
 
 import pytest
-from conftest import at, lines, on_terminal, width
+from conftest import at, line, lines, on_terminal, width
 
 pytestmark = pytest.mark.logic
 
@@ -149,8 +149,18 @@ def test_where_a_session_was_found_by_its_title_or_folder(sh):
                          ([[23, 28]], "in a folder, 3 Feb 2001\n" + " " * 22 + "/srv/x\n")):
         out = sh("csb-fmt", lines({**hit, "match": match})).ok().out
         assert shown in out and "-srv-x" not in out
-    out = sh("csb-fmt", lines(HIT, {**hit, "match": [[9, 15]]})).ok().out
+    out = sh("csb-fmt", lines(HIT, {**hit, "match": [[9, 15]], "total": 2})).ok().out
     assert "in the title" not in out, "it stands above"
+    assert out.endswith("\n\n1 place in 1 session.\n")
+
+
+def test_where_to_look_for_more(sh, put):
+    """In tool output, unless that was looked at."""
+    result = {"type": "tool_result", "tool_use_id": "t", "content": "it retries"}
+    put(1, line("retry it") + line(message={"role": "user", "content": [result]}, uuid="b"))
+    more = "More around each: -C 3."
+    assert sh("csb search it").ok().out.endswith(f"{more} In tool output too: --tools\n")
+    assert sh("csb search --tools it").ok().out.endswith(f"{more}\n")
 
 
 def test_a_hit_takes_three_lines(sh):
