@@ -148,7 +148,7 @@ KINDS = [
     ({"kind": "push", "remote": "nas:x", "branch": "main", "commits": 0, "files": 0},
      "Nothing new: nas:x has it all.\n"),
     ({"kind": "finding", "session_id": ID, "path": "p/x.jsonl", "line": 7, "what": "aws-key",
-      "preview": "k=[..]"}, "finding: 7 line  aws-key  k=[..]  p/x.jsonl\n"),
+      "preview": "k=[..]"}, "finding: line 7  aws-key  k=[..]  p/x.jsonl\n"),
     ({"kind": "timer", "timer": "cron", "installed": True, "running": False, "interval": 15,
       "last_success": LONG_AGO},
      "  timer        cron\n  installed    yes\n  running      no\n"

@@ -92,7 +92,7 @@ def test_a_session_in_full(sh, home):
         "subagents": [{"agent": "a1", "title": "look"}], "forks": [OTHER], "pr_links": [],
         "versions": [{"kind": "version", "session_id": ID, "project": "-w", "path": path, "size": 5,
                       "commit": "a1b2c3d4e5f6" + "0" * 28, "oid": "0" * 40, "change": "new",
-                      "at": LONG_AGO}]}
+                      "at": LONG_AGO, "deleted_at": LONG_AGO}]}
     out = sh("csb-fmt", lines(record)).ok().out
     assert out.startswith(f"Mend the parser\n{ID}\n\n  project ")
     flat = re.sub(" +", " ", out)
@@ -103,10 +103,12 @@ def test_a_session_in_full(sh, home):
                  f"\n files (1)\n 2.0 KB 3 Feb 2001 {path}\n",
                  "\n folders (2)\n 41 work ~/code\n /srv\n",
                  "\n subagents (1)\n a1 look\n", f"\n forks (1)\n {OTHER}\n",
-                 "\n versions (1)\n 5 bytes new 3 Feb 2001 "):
+                 "\n versions (1)\n 5 bytes new 3 Feb 2001 deleted 3 Feb 2001 "):
         assert part in flat, part
     assert "pr links" not in out and "bad lines" not in out
     assert sh("csb-fmt", lines(record, record)).ok().out == f"{out}\n{out}"
+    record["state"] = "husk"
+    assert " state no transcript\n" in re.sub(" +", " ", sh("csb-fmt", lines(record)).ok().out)
     del record["files"]
     assert sh("csb-fmt", lines(record)).ok().out.count("\n") == 2, "one of csb-list"
 
