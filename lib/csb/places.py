@@ -234,17 +234,18 @@ def config_path(args):
 
 
 def read_config(args):
-    """config.json as a dict, {} where there is none.
+    """config.json as a dict, {} where there is none. What is null there is not set.
 
     Error if it cannot be read: it may say what must not be stored.
     """
     path = config_path(args)
     try:
-        return read_json(path)
+        values = read_json(path)
     except FileNotFoundError:
         return {}
     except (OSError, ValueError) as error:
         raise Error(f"cannot read '{path}': {why(error)}") from None
+    return {key: value for key, value in values.items() if value is not None}
 
 
 def minutes_in(word):
