@@ -406,6 +406,18 @@ def test_real_transcripts(sh, real):
         assert sh("csb-redact --scan", out).rc == 0
 
 
+def test_a_list_of_sessions_is_scanned(sh):
+    """Titles and paths may hold secrets, too; and an output that is lost is said."""
+    data = dump({"kind": "session", "session_id": name(1), "title": f"use {GITHUB}"},
+                separators=(",", ":"))
+    assert TOKEN_MARK.encode() in redact(sh, data)
+    done = sh("csb-redact --scan <in")
+    assert done.rc == 1 and [(row["session_id"], row["pointer"]) for row in done.records] == [
+        (name(1), "/title")]
+    done = sh("csb-redact --scan <in >/dev/full")
+    assert (done.rc, done.err.count("\n")) == (1, 1) and "cannot write the output" in done.err
+
+
 def test_misuse(sh):
     done = sh("csb-redact <&-")
     assert done.rc == 2 and done.err.startswith("csb-redact: what should it work on?")

@@ -305,6 +305,7 @@ def run(main):
     gc.freeze()
     os.umask(0o077)             # what we write is for its owner alone
     replace_closed_streams()
+    name = ""                   # of what could not be read or written
     try:
         status = main() or DONE
     except SystemExit as stop:  # --help, --version, nobody reads our output
@@ -326,20 +327,23 @@ def run(main):
         say(f"cannot go on: {type(error).__name__}: {error}")
         status = FAILED
     status = status or _worst_status
-    sys.exit(_flushed(status))
+    sys.exit(_flushed(status, is_said=name == "the output"))
 
 
-def _flushed(status):
-    """The exit status once stdout is written: a full disk is no success."""
+def _flushed(status, is_said):
+    """The exit status once stdout is written: a full disk is no success.
+
+    is_said: that it cannot be written.
+    """
     try:
         sys.stdout.flush()
         return status
     except BrokenPipeError:
         status = status or BROKEN_PIPE
     except (OSError, ValueError) as error:
-        if status == DONE:
+        if not is_said:
             say(f"cannot write the output: {why(error)}")
-            status = FAILED
+        status = status or FAILED
     # Python flushes once more when it ends; let that go nowhere.
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return status
