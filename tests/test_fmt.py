@@ -41,6 +41,13 @@ deleted {day(at(-2 * DAY))}
         "~/code (src, ~/fruit, /srv/d)\n")
 
 
+def test_a_short_folder_is_shown_where_it_has_room(sh):
+    record = session(cwd="/w/a", messages=4, started=at(-10 * DAY - 60), place="deeper",
+                     last_active=at(-10 * DAY))
+    shown = sh("csb-fmt", lines(record)).ok().out
+    assert shown.endswith("4 messages \u00b7 /w/a \u00b7 in a folder too deep\n")
+
+
 @pytest.mark.parametrize("top, shown", [
     ("0", "/f"), ("1", "/f (0)"), ("2", "/f (0, 1)"), ("99", "/f (0, 1, 2, 3)")])
 def test_top_folders(sh, top, shown):
