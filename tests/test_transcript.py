@@ -18,6 +18,7 @@ from csb.transcript import (
     TranscriptLines,
     given_title,
     load,
+    may_be_talk,
     one_line,
     title_beside,
     utc_of,
@@ -495,6 +496,19 @@ def queued(text, **fields):
 
 
 PICTURE = {"type": "image", "source": {"type": "base64", "data": "QUJD"}}
+
+
+@pytest.mark.parametrize("wanted, kind, more", [
+    (True, "user", {"content": "hello"}),
+    (True, "assistant", {"content": [{"type": "thinking"}, {"type": "text", "text": "hi"}]}),
+    (False, "assistant", {"content": [{"type": "tool_use", "input": '"enqueue"'}]}),
+    (False, "user", {"content": [{"type": "tool_result", "content": '{"text": "x"}'}]}),
+    (True, "user", {"content": [{"type": "tool_result", "content": "the user said:\nno"}]}),
+    (True, "user", {"content": [{"type": "tool_result", "content": "User has answered ..."}]}),
+])
+def test_what_tools_were_given_and_answered_is_no_talk(wanted, kind, more):
+    line = json.dumps({"type": kind, "message": more}, separators=(",", ":"))
+    assert may_be_talk(line.encode()) is wanted
 
 
 @pytest.mark.parametrize("records, wanted", [

@@ -172,18 +172,16 @@ def _before_half_escape(flat, end):
 
 def may_be_talk(line):
     """May a line hold what people said, or a title? By its bytes: it is parsed if so.
-
-    Most of a transcript is what tools were given and answered.
     """
-    if b'"text":' in line or b'"content":[{' not in line:
-        if b'"user"' in line or b'"assistant"' in line:
-            return True
-    return any(word in line for word in _TYPED_ELSEWHERE) or b'-title"' in line
+    if b'"content":[{' in line and b'"text":' not in line:
+        # Most of a transcript: what tools were given, and answered. There is a person
+        # in an answer at most.
+        return b"the user said:" in line or b"User has answered" in line
+    return any(word in line for word in _OF_TALK)
 
 
-# What stands in a line with words of a person that is no message of theirs.
-_TYPED_ELSEWHERE = (
-    b'"queued_command"', b'"enqueue"', b"the user said:", b"User has answered",
+_OF_TALK = (
+    b'"user"', b'"assistant"', b'"queued_command"', b'"enqueue"', b'-title"',
 )
 
 
