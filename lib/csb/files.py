@@ -114,14 +114,14 @@ class StableFile:
         """
         first = digest or Crc()
         again = first.copy()
-        for block in self._start():
+        for block in self.start():
             first.update(block)
             yield block
 
         after = os.fstat(self.file.fileno())
         if after.st_size > self.stat.st_size:
             self.file.seek(0)
-            for block in self._start():
+            for block in self.start():
                 again.update(block)
             is_same = again.digest() == first.digest()
         else:
@@ -137,8 +137,10 @@ class StableFile:
         if not os.path.samestat(named, self.stat):
             raise self._changed("replaced")
 
-    def _start(self):
-        """Yield the first bytes, as many as there were at the open."""
+    def start(self):
+        """Yield the first bytes, as many as there were at the open. Whether they are a
+        mixture sees who compares a hash of them when the file has changed.
+        """
         rest = self.stat.st_size
         for block in read_blocks(self.file, rest):
             rest -= len(block)
