@@ -107,6 +107,10 @@ class Options(argparse.ArgumentParser):
         )
         self.add_argument("--version", action="version", version=f"{TOOL} {VERSION}")
 
+    def flag(self, name, meaning):
+        """Add an option that is given or not."""
+        self.add_argument(name, action="store_true", help=meaning)
+
     def error(self, message):
         # It would name the function that reads the value.
         message = re.sub("invalid [a-z_]+ value:", "it cannot be", message)
@@ -124,6 +128,13 @@ def seconds(text):
     if not 0 <= number <= YEAR:
         raise ValueError("it is no length of time")
     return number
+
+
+def whole_number(text):
+    """A number from 0 on, as an option gives it."""
+    if not re.fullmatch("[0-9]{1,9}", text):
+        raise ValueError("it is no whole number")
+    return int(text)
 
 
 def operands(options, words, bare="session_id"):
