@@ -204,9 +204,9 @@ def _within(limit, line):
 # --- writing --------------------------------------------------------------------------
 
 
-def write_new(path, blocks, mode=0o600):
+def write_new(path, blocks):
     """Write a file whole and durable, or not at all. Never over another one."""
-    _write(path, blocks, mode, os.link)
+    _write(path, blocks, 0o600, os.link)
     sync(os.path.dirname(path) or ".")
 
 
@@ -259,16 +259,15 @@ def temporary_in(folder):
 def sweep(folder, starts=TEMPORARY):
     """Remove what runs that died a day ago left in a folder under temporary names.
 
-    folder: its path, or its open descriptor. starts: of the names, one or a tuple.
+    starts: of the names, one or a tuple.
     """
-    fd = folder if isinstance(folder, int) else None
     for entry in list(os.scandir(folder)):
         if not entry.name.startswith(starts):
             continue
         writer = entry.name[len(TEMPORARY):].split("-")[0]
         try:
             if is_stale(entry) and not os.path.exists("/proc/" + writer):
-                os.unlink(entry.path, dir_fd=fd)
+                os.unlink(entry.path)
         except OSError:
             continue            # another run was faster
 

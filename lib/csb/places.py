@@ -8,7 +8,7 @@ import os
 import re
 from collections import namedtuple
 
-from csb import ABSENT, Error, why
+from csb import ABSENT, Error, say, why
 from csb.files import absolute, without_waiting
 
 SETTINGS_LIMIT = 1 << 20        # bytes; no file of settings is larger
@@ -130,6 +130,16 @@ def existing_store(args):
         text = f"cannot find a store at '{path}': csb backup makes one"
         raise Error(text, ABSENT)
     return path
+
+
+def store_if_any(args):
+    """The store, None if there is none. One that is named and away is said."""
+    try:
+        path = store_path(args)
+    except Error as error:
+        say(f"{error}. What only the store has is left out")
+        return None
+    return path if is_repository(path) else None
 
 
 def check_absent(path):

@@ -9,7 +9,7 @@ import sys
 from collections import namedtuple
 
 from csb import ABSENT, TOOL, Error
-from csb.files import absolute
+from csb.files import absolute, has_nothing
 from csb.places import claude_dir, csb_home, is_repository, named_store, store_path
 
 
@@ -83,16 +83,17 @@ def run_tool(args, name, *options):
     return Ran(done.returncode, done.stdout.splitlines(), said)
 
 
-def start_indexing(places, errors, env):
+def start_indexing(args, env):
     """Start csb-index, which brings the index up to date: a process.
 
-    places: the options that say where things are. errors: the descriptor for what it
-    says, None for our own stderr. env: its environment.
+    Where no session is on disk it says nothing: who reads the index does.
     """
     from subprocess import DEVNULL, Popen
 
     (path,) = find_tools("csb-index")
-    words = [*command_of(path), *places, "--on-disk"]
+    words = [*command_of(path), *place_words(args), "--on-disk"]
+    is_away = has_nothing(os.path.join(claude_dir(args), "projects"))
+    errors = DEVNULL if is_away else None
     return Popen(words, stdin=DEVNULL, stdout=DEVNULL, stderr=errors, env=env)
 
 
