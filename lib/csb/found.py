@@ -327,7 +327,6 @@ class LostSessions:
         return False
 
     def _record(self, session, versions, sizes, times):
-        """The record of a session that is gone from disk."""
         own = session.transcript
         main = session.main()
         deletions = [versions[path].deleted_at for path in main]

@@ -252,7 +252,6 @@ class Objects:
         return b"".join(self.blocks(name))
 
     def close(self):
-        """End both processes."""
         for process in (self.teller, self.reader):
             if process:
                 process.stdin.close()

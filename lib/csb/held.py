@@ -507,7 +507,6 @@ def notes(objects, journals, wanted=None):
 
 
 def _noted(path, record):
-    """The Noted of a journal's record."""
     oid = record.get("oid")
     size = record.get("size")
     mode = mtime = None
@@ -570,7 +569,6 @@ def start_of(blocks, info):
 
 
 def _first_of(blocks, rest):
-    """Yield the first rest bytes of blocks."""
     for block in blocks:
         yield block[:rest]
         rest -= len(block)

@@ -273,7 +273,6 @@ def unusable(name, error, remedy=""):
 
 
 def unusable_index(path, error):
-    """The same for the index."""
     remedy = ": csb-index --rebuild makes it anew"
     return unusable(f"the index '{path}'", error, remedy)
 
@@ -286,7 +285,6 @@ def keep_aside(path):
 
 
 def remove_database(path):
-    """Remove a database if it is there."""
     for end in (_JOURNAL_END, ""):
         remove_file(path + end)
 

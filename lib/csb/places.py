@@ -239,7 +239,6 @@ def git_directory(path):
 
 
 def config_path(args):
-    """Where our own configuration lies."""
     return os.path.join(csb_home(args), "config.json")
 
 

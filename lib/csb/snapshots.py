@@ -84,7 +84,6 @@ class Shelf:
         raise NotImplementedError
 
     def prepare(self):
-        """Make the directory."""
         make_dirs(self.folder)
         sweep(self.folder)
 

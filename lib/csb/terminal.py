@@ -207,7 +207,6 @@ def human_size(count):
 
 
 def capital(text):
-    """A sentence with its first letter as at the beginning."""
     return text[:1].upper() + text[1:]
 
 

@@ -241,7 +241,6 @@ def _as_escapes(match):
 
 
 def _records_within(text):
-    """The whole records in a damaged line."""
     found = []
     at = text.find('{"')
     for _ in range(MOST_TRIES):
