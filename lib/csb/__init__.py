@@ -137,6 +137,12 @@ def whole_number(text):
     return int(text)
 
 
+def before_dashes(words):
+    """(the words before "--", where options may stand, those behind it)."""
+    at = words.index("--") if "--" in words else len(words)
+    return words[:at], words[at + 1:]
+
+
 def operands(options, words, bare="session_id"):
     """The records that a filter works on: from the command line, else from stdin.
 
@@ -150,7 +156,7 @@ def operands(options, words, bare="session_id"):
 
 def require_input(options):
     """Error when nothing is piped in; it shows what was meant."""
-    if sys.stdin is not None and not sys.stdin.isatty():
+    if sys.stdin is not None and not is_terminal(sys.stdin):
         return
     name = TOOL.replace(" ", "-")
     text = "what should it work on? Name it, or pipe it in"
@@ -162,6 +168,11 @@ def require_input(options):
         if pipe:
             text += f", such as: {pipe[1]}"
     raise Error(text, MISUSE)
+
+
+def is_terminal(stream):
+    """Is a stream, which may be closed (None), a terminal?"""
+    return stream is not None and stream.isatty()
 
 
 # --- records --------------------------------------------------------------------------
@@ -259,9 +270,9 @@ def printable(text):
 
 # --- times ----------------------------------------------------------------------------
 
-# 1000-01-01 and the last nanosecond of 9999, since 1970: RFC 3339 has four digits.
-_FIRST = -30_610_224_000 * 10**9
-_LAST = 253_402_300_800 * 10**9 - 1
+# Of the years 1000 to 9999, in seconds since 1970: RFC 3339 has four digits.
+FIRST_SECOND = -30_610_224_000
+LAST_SECOND = 253_402_300_799
 
 
 def utc(seconds):
@@ -269,14 +280,20 @@ def utc(seconds):
 
     What lies outside of the years 1000 to 9999 becomes the nearest time within.
     """
-    seconds = min(max(seconds, _FIRST // 10**9), _LAST // 10**9)
+    seconds = min(max(seconds, FIRST_SECOND), LAST_SECOND)
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
 
 
 def utc_ns(nanoseconds):
     """Nanoseconds since 1970 (st_mtime_ns) as RFC 3339 with nine digits; as utc()."""
-    seconds, rest = divmod(min(max(nanoseconds, _FIRST), _LAST), 10**9)
+    first, last = FIRST_SECOND * 10**9, LAST_SECOND * 10**9 + 999_999_999
+    seconds, rest = divmod(min(max(nanoseconds, first), last), 10**9)
     return f"{utc(seconds)[:-1]}.{rest:09d}Z"
+
+
+def stamp():
+    """The time as it stands in names of files: 20261130T021540Z."""
+    return time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
 
 
 def from_utc(text):

@@ -6,10 +6,11 @@ import errno
 import os
 import signal
 import stat
+import sys
 import time
 from binascii import crc32
 
-from csb import RETRY, TOOL, Error, utc, why
+from csb import RETRY, TOOL, Error, utc, warn, why
 
 BLOCK = 1 << 20                 # bytes that are read at a time
 LINE_LIMIT = 8 << 20            # bytes of a line; a longer one is not kept in memory
@@ -169,6 +170,19 @@ def blocks_of(stream):
         yield block
 
 
+def blocks_at(path):
+    """Yield the blocks of a file, of stdin if it is None; what cannot be read is said.
+    """
+    if path is None:
+        yield from blocks_of(sys.stdin.buffer)
+        return
+    try:
+        with open(path, "rb") as file:
+            yield from blocks_of(file)
+    except OSError as error:
+        warn(f"cannot read '{path}': {why(error)}")
+
+
 def widen(pipe):
     """Let a pipe hold a block, where the system can: by itself it holds 64 KB."""
     try:
@@ -199,6 +213,18 @@ def lines(blocks, end=b"\n", limit=LINE_LIMIT):
 
 def _within(limit, line):
     return line if len(line) <= limit else None
+
+
+def bytes_below(folder):
+    """The sum of the sizes of all files below a directory."""
+    total = 0
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            try:
+                total += os.lstat(os.path.join(parent, name)).st_size
+            except OSError:
+                continue            # another run has just made something else of it
+    return total
 
 
 # --- writing --------------------------------------------------------------------------

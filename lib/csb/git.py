@@ -8,13 +8,12 @@ import re
 import stat
 from collections import namedtuple
 
-from csb import ABSENT, Error
+from csb import ABSENT, LAST_SECOND, Error
 from csb.files import BLOCK, blocks_of, lines, widen
 
 LARGE = 1 << 20             # bytes; a delta above this is not left to git (see blocks)
 MOST_ASKED = 200            # ids, whose answers fit into a pipe
 LONGEST_FIELD = 1 << 30     # bytes of what git says at a time: a path
-LAST_SECOND = 253_402_300_799       # of the year 9999
 
 # The user's own settings could change bytes, run programs or cost memory.
 SETTINGS = {

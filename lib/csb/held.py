@@ -21,12 +21,11 @@ import time
 from collections import namedtuple
 from itertools import islice
 
-from csb import FAILED, Error, from_utc, records, say, utc, warn
+from csb import FAILED, LAST_SECOND, Error, from_utc, records, say, utc, warn
 from csb.files import is_file_or_link, lines
 from csb.git import (
     GUEST_REF,
     JOURNAL,
-    LAST_SECOND,
     MOST_ASKED,
     OWN_REF,
     Change,

@@ -21,7 +21,7 @@ from collections import namedtuple
 from contextlib import closing
 from itertools import chain
 
-from csb import ABSENT, FAILED, RETRY, Error, encode, say, utc_ns
+from csb import ABSENT, FAILED, RETRY, Error, before_dashes, encode, say, utc_ns
 from csb.files import has_nothing, is_file_or_link, move_over, read_blocks, remove_file
 from csb.places import claude_dir, csb_home, link_away
 from csb.session import key_of, nfc, transcript_in, transcripts_on_disk, with_project
@@ -99,12 +99,7 @@ def period(text):
 
 def parse_words(options, name):
     """The options of the command line, with words in any place; name: of their list."""
-    words = sys.argv[1:]
-    behind = []
-    if "--" in words:
-        at = words.index("--")
-        behind = words[at + 1:]
-        words = words[:at]
+    words, behind = before_dashes(sys.argv[1:])
     # It stops at the first words: those behind the next option are the rest.
     args, rest = options.parse_known_args(with_project(words))
     for word in rest:

@@ -18,7 +18,7 @@ import json
 import re
 from collections import namedtuple
 
-from csb import utc
+from csb import FIRST_SECOND, LAST_SECOND, utc
 from csb.places import read_json
 from csb.session import is_id, key_of, when_and_title
 
@@ -1066,8 +1066,6 @@ _USUAL_TIME = re.compile(
     r"T(?:[01]\d|2[0-3]):[0-5]\d:[0-5]\d\.\d{3}Z",
     re.ASCII,
 )
-_FIRST_SECOND = -30_610_224_000         # the year 1000
-_LAST_SECOND = 253_402_300_799          # the end of 9999
 
 
 def utc_of(value):
@@ -1083,7 +1081,7 @@ def utc_of(value):
     if type(value) not in (int, float) or not abs(value) < 1e15:
         return ""
     seconds, thousandths = divmod(int(value // 1), 1000)
-    if not _FIRST_SECOND <= seconds <= _LAST_SECOND:
+    if not FIRST_SECOND <= seconds <= LAST_SECOND:
         return ""
     return f"{utc(seconds)[:-1]}.{thousandths:03d}Z"
 
