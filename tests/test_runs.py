@@ -18,8 +18,7 @@ STRANGE = ["nonsense", "[]", "3", "null", "{", "", "\\x00", "[" * 5000, '{"kind"
            '{"kind":"backup","at":"2026-01-01T00:00:00Z","outcome":"well"}']
 
 
-SUMMARY = """last_success_at last_outcome last_reason failures runs_last_day
-run_every""".split()
+SUMMARY = "last_success_at last_outcome last_reason failures".split()
 
 
 def one(seconds, outcome="ok", **more):
@@ -61,7 +60,7 @@ def test_strange_lines_are_passed_over(sh, log):
     runs = [one(60), one(120, "failed", reason=3), one(180, more={"a": [1]})]
     runs = log(runs, between=STRANGE)
     assert sh("csb-status --runs").ok().records == runs
-    assert sh("csb-status").records[0]["runs_last_day"] == 3
+    assert sh("csb-status").records[0]["last_outcome"] == "ok"
 
 
 def test_a_log_that_cannot_be_read(sh, log, home):
@@ -99,18 +98,17 @@ def test_a_large_log_is_not_read_whole(sh, log, home):
 
 
 @pytest.mark.parametrize("runs, told", [
-    ([one(60)], {"last_outcome": "ok", "success": 60, "failures": 0, "runs_last_day": 1}),
+    ([one(60)], {"last_outcome": "ok", "success": 60, "failures": 0}),
     ([one(60, "failed", reason="full"), one(960)],
-     {"last_outcome": "failed", "last_reason": "full", "success": 960, "failures": 1,
-      "runs_last_day": 2, "run_every": 900}),
+     {"last_outcome": "failed", "last_reason": "full", "success": 960, "failures": 1}),
     ([one(60, "busy"), one(90, "failed"), one(100, "failed"), one(2 * DAY), one(2 * DAY, "failed")],
-     {"last_outcome": "busy", "success": 2 * DAY, "failures": 2, "runs_last_day": 3}),
+     {"last_outcome": "busy", "success": 2 * DAY, "failures": 2}),
     ([one(60, "failed", reason=[])] * 3,
-     {"last_outcome": "failed", "failures": 3, "runs_last_day": 3, "run_every": 0}),
+     {"last_outcome": "failed", "failures": 3}),
     ([one(900 * n + 5) for n in range(5000)],
-     {"last_outcome": "ok", "success": 5, "failures": 0, "runs_last_day": 96, "run_every": 900}),
+     {"last_outcome": "ok", "success": 5, "failures": 0}),
     ([one(9)] + [one(900 * n, "failed") for n in range(1, 500)],
-     {"last_outcome": "ok", "failures": 0, "runs_last_day": 96})])
+     {"last_outcome": "ok", "failures": 0})])
 @pytest.mark.few(3)
 def test_the_summary(sh, log, runs, told):
     log(runs)
@@ -120,8 +118,6 @@ def test_the_summary(sh, log, runs, told):
         assert at(-success - 30) <= record["last_success_at"] <= at(-success + 1)
     assert told.items() <= record.items() and ("last_success_at" in record) >= bool(success)
     assert ("last_reason" in record) == ("last_reason" in told)
-    if "run_every" not in told:
-        record.pop("run_every", None)
     assert set(record) - {"last_success_at"} == set(told)
 
 
@@ -181,7 +177,7 @@ def test_it_speaks_of_the_last_run(sh, status, home):
     """The log that csb-backup writes is the one that is read."""
     sh("csb-backup --event timer").ok()
     record = status()
-    assert (record["last_outcome"], record["failures"], record["runs_last_day"]) == ("ok", 0, 2)
+    assert (record["last_outcome"], record["failures"]) == ("ok", 0)
     (home.claude / "settings.json").write_text("{}")
     (home.claude / "settings.json").chmod(0)
     assert sh("csb-backup --quiet").rc == 1

@@ -21,7 +21,6 @@ OLD_BACKUP_LOG = "backup.log.1"
 MUCH = 1 << 20                  # bytes: then it becomes OLD_BACKUP_LOG
 LOOKED_AT = 1 << 21             # bytes of a log, at most
 DAY = 86400                     # seconds
-RECENT = 20                     # runs, to see how often there is one
 LONGEST_REASON = 500            # characters
 OUTCOMES = ("ok", "failed", "busy")
 
@@ -86,8 +85,6 @@ class RunSummary:
     failures                   since the last success; a run that found another one at
                                work is none, and ends none
     failure_reason             of the last of them; "" if there is none
-    runs_last_day
-    run_every                  median of the seconds between the last runs, or None
     """
 
     def __init__(self, log):
@@ -96,29 +93,18 @@ class RunSummary:
         self.last_success = None
         self.failures = 0
         self.failure_reason = ""
-        times = []
-        yesterday = time.time() - DAY
         for at, record in log.runs():
-            if self.last_success is not None and at <= yesterday:
-                if len(times) > RECENT:
-                    break           # what is older says nothing more
             outcome = record["outcome"]
             reason = _reason_in(record)
-            if not times:
+            if not self.last_outcome:
                 self.last_outcome, self.last_reason = outcome, reason
-            times.append(at)
-            if self.last_success is not None:
-                continue
             if outcome == "ok":
                 self.last_success = at
-            elif outcome == "failed":
+                break
+            if outcome == "failed":
                 if not self.failures:
                     self.failure_reason = reason
                 self.failures += 1
-        self.runs_last_day = sum(at > yesterday for at in times)
-        recent = times[:RECENT]
-        gaps = [later - at for later, at in zip(recent, recent[1:], strict=False)]
-        self.run_every = sorted(gaps)[len(gaps) // 2] if gaps else None
 
 
 def _reason_in(record):
