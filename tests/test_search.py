@@ -967,7 +967,7 @@ def test_nothing_is_made_where_there_is_nothing(sh, home):
     home.claude.rmdir()
     done = sh("csb-search hello")
     assert (done.rc, done.out, done.err.count("\n")) == (3, "", 1)
-    assert "is Claude Code installed?" in done.err and not home.backup.exists()
+    assert "Is Claude Code installed?" in done.err and not home.backup.exists()
 
 
 def test_it_starts_nothing_but_git(sh, put, home, stages):

@@ -61,7 +61,8 @@ def _name_of_tool():
 
 TOOL = _name_of_tool()
 
-YEAR = 366 * 86400      # seconds: nobody waits for so long
+DAY = 86400             # seconds
+YEAR = 366 * DAY        # nobody waits for so long
 
 # ASCII, so that the locale of a hook or a cron job does not matter; lone surrogates,
 # which stand for bytes of file names, come back as they were.

@@ -6,7 +6,7 @@ import json
 import os
 import stat
 
-from csb import Error, utc, utc_ns, warn, why
+from csb import DAY, Error, utc, utc_ns, warn, why
 from csb.copies import lost_sessions
 from csb.files import has_nothing
 from csb.held import StoredSessions, written_at
@@ -21,8 +21,6 @@ from csb.session import (
     odd_transcript_in,
     transcript_in,
 )
-
-SECONDS_A_DAY = 86400
 
 
 def common_record(root, project, session_id, path, size, mtime, sizes):
@@ -231,7 +229,7 @@ def disk_record(root, project, path, session, days):
     )
     if days:
         seconds = newest.st_mtime_ns // 10**9
-        record["purge_at"] = utc(seconds + days * SECONDS_A_DAY)
+        record["purge_at"] = utc(seconds + days * DAY)
     if not transcript:
         record["state"] = "husk"
     return record

@@ -87,15 +87,6 @@ def require_index(args):
 
 # --- the command line of who lists sessions -------------------------------------------
 
-PERIODS = {"h": 3600, "d": 86400, "w": 604800}      # seconds
-
-
-def period(text):
-    """Seconds of a time such as 12h, 7d or 2w; ValueError if it is none."""
-    if not re.fullmatch("[0-9]{1,6}[hdw]", text):
-        raise ValueError("it is no time")
-    return int(text[:-1]) * PERIODS[text[-1]]
-
 
 def parse_words(options, name):
     """The options of the command line, with words in any place; name: of their list."""

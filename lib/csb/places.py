@@ -50,6 +50,12 @@ def claude_dir(args):
     return absolute(named or "~/.claude")
 
 
+def no_claude_dir(path, status):
+    """The Error for a Claude directory that is not there."""
+    text = f"'{path}' is not there. Is Claude Code installed?"
+    return Error(f"{text} Another place: --claude-dir", status)
+
+
 def csb_home(args):
     """Where we keep things: CSB_HOME, else the Claude directory's path + "-backup".
 

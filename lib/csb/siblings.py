@@ -112,13 +112,14 @@ def installed_command(name, args):
     (path,) = find_tools(name)
     command = Installed({}, [*command_of(path), *place_words(args)])
     home = os.environ.get("CSB_HOME")
+    own = csb_home(args)
     if home:
         command.settings["CSB_HOME"] = absolute(home)
     if args.git_dir:
         return command
     if os.environ.get("CSB_GIT_DIR"):
         command.words.append("--git-dir=" + absolute(os.environ["CSB_GIT_DIR"]))
-    elif home or is_on_a_disk_of_its_own(csb_home(args)):
+    elif home or os.path.islink(own) or os.path.ismount(own):
         # Whatever names the store, config.json too, may be away with CSB_HOME: then the
         # bare mount point must not be taken for a first run.
         named = named_store(args)
@@ -126,11 +127,6 @@ def installed_command(name, args):
         if named or is_repository(store):
             command.settings["CSB_GIT_DIR"] = store
     return command
-
-
-def is_on_a_disk_of_its_own(folder):
-    """May a folder not be there when a hook or a timer runs?"""
-    return os.path.islink(folder) or os.path.ismount(folder)
 
 
 def places_key(args):

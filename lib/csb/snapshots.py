@@ -348,7 +348,7 @@ class Shelf:
         raw: its SHA-256. Error if another file is there.
         """
         result = "kept"
-        if not has_bytes(target, raw):
+        if not is_plain_file(target) or sha256_of(file_blocks(target)) != raw:
             result = "restored"
             if os.path.lexists(target) and not self.args.force:
                 raise Error(f"another file is at '{target}' (--force replaces it)")
@@ -411,11 +411,6 @@ def parse_name(name, ending):
 
 def is_plain_file(path):
     return os.path.isfile(path) and not os.path.islink(path)
-
-
-def has_bytes(path, raw):
-    """Is a regular file, and no link, at the path, and has it this SHA-256?"""
-    return is_plain_file(path) and sha256_of(file_blocks(path)) == raw
 
 
 def check_same(blocks, raw):
