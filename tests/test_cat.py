@@ -166,6 +166,11 @@ def test_a_version_that_is_lost_is_said(sh, home, put, tool):
     assert done.rc == 1 and done.err.count("has lost a version of") == 1
     assert transcript("a").strip() in done.out.encode() or '"text":"a"' in done.out
 
+    oid = sh(f"csb-history {ID} | tail -1 | jq -r .oid").out.strip()
+    (home.backup / "git/objects" / oid[:2] / oid[2:]).unlink()
+    done = sh(f"{tool} {ID}")
+    assert done.rc == 1 and f"'projects/-p/{ID}.jsonl'" in done.err.splitlines()[-1]
+
 
 @both
 def test_a_moved_session_by_the_path_that_it_had(sh, home, put, tool):

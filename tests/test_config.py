@@ -207,6 +207,15 @@ def test_a_bad_value_in_the_file_is_named_by_who_needs_it(sh, home, text, bad, t
     sh(f"csb-config --unset {bad} && csb-config && {tool}").ok()
 
 
+def test_null_is_not_set(sh, home):
+    """To all tools, as csb-config shows it."""
+    home.backup.mkdir()
+    (home.backup / "config.json").write_text('{"refuse": null, "interval": null, "git_dir": null}')
+    settings(home).write_text("{}")
+    assert {row["from"] for row in sh("csb-config").ok().records} == {"default"}
+    sh("csb-changes && csb-schedule --print").ok()
+
+
 def test_the_other_tools_obey(sh, home):
     """refuse and git_dir are what csb-changes and csb-backup go by."""
     (home.claude / "notes").mkdir()

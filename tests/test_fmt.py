@@ -41,6 +41,13 @@ deleted {day(at(-2 * DAY))}
         "~/code (src, ~/fruit, /srv/d)\n")
 
 
+def test_a_short_folder_is_shown_where_it_has_room(sh):
+    record = session(cwd="/w/a", messages=4, started=at(-10 * DAY - 60), place="deeper",
+                     last_active=at(-10 * DAY))
+    shown = sh("csb-fmt", lines(record)).ok().out
+    assert shown.endswith("4 messages \u00b7 /w/a \u00b7 in a folder too deep\n")
+
+
 @pytest.mark.parametrize("top, shown", [
     ("0", "/f"), ("1", "/f (0)"), ("2", "/f (0, 1)"), ("99", "/f (0, 1, 2, 3)")])
 def test_top_folders(sh, top, shown):
@@ -148,7 +155,7 @@ KINDS = [
     ({"kind": "push", "remote": "nas:x", "branch": "main", "commits": 0, "files": 0},
      "Nothing new: nas:x has it all.\n"),
     ({"kind": "finding", "session_id": ID, "path": "p/x.jsonl", "line": 7, "what": "aws-key",
-      "preview": "k=[..]"}, "finding: 7 line  aws-key  k=[..]  p/x.jsonl\n"),
+      "preview": "k=[..]"}, "finding: line 7  aws-key  k=[..]  p/x.jsonl\n"),
     ({"kind": "timer", "timer": "cron", "installed": True, "running": False, "interval": 15,
       "last_success": LONG_AGO},
      "  timer        cron\n  installed    yes\n  running      no\n"
@@ -275,6 +282,9 @@ def test_a_backup_ends_with_what_it_did(sh):
         assert sh("csb-fmt --verbose", lines(*records)).ok().out == (
             f"stored a1b2c3d4  4 files (3.1 MB)  your files\n{said}")
     assert sh("csb-fmt", lines(commit)).ok().out == said, "whatever the index knew"
+    moved = {**commit, "stored": 1, "sessions": {"new": 1, "deleted": 1}}
+    out = sh("csb-fmt", lines(moved, session(change="moved"))).ok().out
+    assert "Backed up 1 changed session: 1 file" in out and "gone" not in out
     dry = {**commit, "dry_run": True}
     assert sh("csb-fmt", lines(dry)).ok().out.startswith("Would back up 1 new session and ")
     assert sh("csb-fmt", lines(*sessions)).ok().out == "Read 3 sessions for the index.\n"

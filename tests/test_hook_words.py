@@ -94,6 +94,8 @@ def test_without_git_the_first_session_hears_of_it(sh, over, claude, stages, hom
     ("chmod 500 ~/.claude-backup", "cannot be written to"),
     ("chmod 000 ~/.claude-backup", "cannot be written to"),
     ("chmod 000 ~/.claude-backup/backup.log", "cannot read"),
+    ("rm -r ~/.claude-backup; touch ~/.claude-backup", "is no directory"),
+    ("rm -r ~/.claude-backup; ln -s /away ~/.claude-backup", "is no directory"),
     ("touch ~/.claude-backup/other", "")])
 @pytest.mark.few(2)
 def test_where_no_failure_can_be_noted(sh, over, claude, stages, home, spoil, words):
@@ -103,7 +105,8 @@ def test_where_no_failure_can_be_noted(sh, over, claude, stages, home, spoil, wo
     (home.backup / "backup.log").write_text(run(-60))
     sh(spoil).ok()
     done = sh("csb-hook", payload("SessionStart", source="startup")).ok()
-    home.backup.chmod(0o700)
+    if home.backup.is_dir():
+        home.backup.chmod(0o700)
     said = [json.loads(line)["systemMessage"] for line in done.out.splitlines()]
     assert len(said) == bool(words) and all(words in text for text in said), done
     over()

@@ -98,6 +98,26 @@ def test_lost_trees_come_out_the_same(sh, stored, git, lose, lost, data):
     sh("csb-verify").ok()
 
 
+@pytest.mark.parametrize("data", [None, b"", b"\xfftOc\0\0\0\2" + b"\0" * 1064])
+@pytest.mark.few(1)
+def test_a_lost_idx_is_made_anew(sh, home, stored, git, data):
+    """All of it is in the pack: no version is lost, and no history begins anew."""
+    (home.claude / "CLAUDE.md").write_text("1\n")
+    sh(STORE).ok()
+    (home.claude / "CLAUDE.md").unlink()
+    sh(STORE).ok()
+    sh("csb-gc --now").ok()
+    before = git("rev-list --objects --all")
+    (idx,) = (home.backup / "git/objects/pack").glob("*.idx")
+    idx.chmod(0o600)
+    idx.unlink() if data is None else idx.write_bytes(data)
+    assert sh("csb-verify").rc == 1
+    mended = sh("csb-verify --repair")
+    assert mended.rc == 0 and "is made anew from its pack" in mended.err
+    assert git("rev-list --objects --all") == before and git("fsck --full") == ""
+    sh("csb-verify --repair").ok()
+
+
 @pytest.mark.parametrize(("lost", "base"), [
     ("main:projects", "main~1"), ("main", "main~1"), ("main:skills", None),
     ("main^{tree}", "main~1"), ("main:.csb", "main~1")])

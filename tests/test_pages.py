@@ -2,7 +2,7 @@
 import re
 
 import pytest
-from conftest import at, lines, on_terminal, width
+from conftest import at, line, lines, on_terminal, width
 
 pytestmark = pytest.mark.logic
 
@@ -92,7 +92,7 @@ def test_a_session_in_full(sh, home):
         "subagents": [{"agent": "a1", "title": "look"}], "forks": [OTHER], "pr_links": [],
         "versions": [{"kind": "version", "session_id": ID, "project": "-w", "path": path, "size": 5,
                       "commit": "a1b2c3d4e5f6" + "0" * 28, "oid": "0" * 40, "change": "new",
-                      "at": LONG_AGO}]}
+                      "at": LONG_AGO, "deleted_at": LONG_AGO}]}
     out = sh("csb-fmt", lines(record)).ok().out
     assert out.startswith(f"Mend the parser\n{ID}\n\n  project ")
     flat = re.sub(" +", " ", out)
@@ -103,10 +103,12 @@ def test_a_session_in_full(sh, home):
                  f"\n files (1)\n 2.0 KB 3 Feb 2001 {path}\n",
                  "\n folders (2)\n 41 work ~/code\n /srv\n",
                  "\n subagents (1)\n a1 look\n", f"\n forks (1)\n {OTHER}\n",
-                 "\n versions (1)\n 5 bytes new 3 Feb 2001 "):
+                 "\n versions (1)\n 5 bytes new 3 Feb 2001 deleted 3 Feb 2001 "):
         assert part in flat, part
     assert "pr links" not in out and "bad lines" not in out
     assert sh("csb-fmt", lines(record, record)).ok().out == f"{out}\n{out}"
+    record["state"] = "husk"
+    assert " state no transcript\n" in re.sub(" +", " ", sh("csb-fmt", lines(record)).ok().out)
     del record["files"]
     assert sh("csb-fmt", lines(record)).ok().out.count("\n") == 2, "one of csb-list"
 
@@ -149,8 +151,18 @@ def test_where_a_session_was_found_by_its_title_or_folder(sh):
                          ([[23, 28]], "in a folder, 3 Feb 2001\n" + " " * 22 + "/srv/x\n")):
         out = sh("csb-fmt", lines({**hit, "match": match})).ok().out
         assert shown in out and "-srv-x" not in out
-    out = sh("csb-fmt", lines(HIT, {**hit, "match": [[9, 15]]})).ok().out
+    out = sh("csb-fmt", lines(HIT, {**hit, "match": [[9, 15]], "total": 2})).ok().out
     assert "in the title" not in out, "it stands above"
+    assert out.endswith("\n\n1 place in 1 session.\n")
+
+
+def test_where_to_look_for_more(sh, put):
+    """In tool output, unless that was looked at."""
+    result = {"type": "tool_result", "tool_use_id": "t", "content": "it retries"}
+    put(1, line("retry it") + line(message={"role": "user", "content": [result]}, uuid="b"))
+    more = "More around each: -C 3."
+    assert sh("csb search it").ok().out.endswith(f"{more} In tool output too: --tools\n")
+    assert sh("csb search --tools it").ok().out.endswith(f"{more}\n")
 
 
 def test_a_hit_takes_three_lines(sh):

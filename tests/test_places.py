@@ -309,6 +309,7 @@ def test_setup_makes_the_store_that_it_is_given(sh, home, session):
     assert done.rc == 0 and "(a new store)" in done.out and not store.exists()
     done = sh(f"csb-setup --yes --git-dir {store}")
     assert "csb verify has read back" in done.out and store.is_dir(), done
+    assert f"csb config git_dir {store}\n" in done.out, "csb restore would look elsewhere"
     store.rename(home.path / "gone")
     before = (home.claude / "settings.json").read_bytes()
     done = sh(f"csb-setup --yes --git-dir {store}")

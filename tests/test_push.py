@@ -207,6 +207,14 @@ def test_no_branch(sh, claude, remote, branch):
     assert done.rc == 1 and done.err.count("\n") == 1 and "invalid refspec" in done.err
 
 
+def test_a_branch_that_git_would_take_for_something_else(sh, claude, remote):
+    store(sh)
+    for branch in ("refs/heads/y", "HEAD", "@", "-x"):
+        done = sh(f"csb-push --branch={branch} remote.git")
+        assert done.rc == 2 and "is no name of a branch" in done.err
+    assert branches(sh) == {}
+
+
 @pytest.mark.long
 def test_machines(sh, home, claude, remote, tmp_path):
     """Each machine has its branch, the same each time; what another has is never overwritten."""

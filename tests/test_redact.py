@@ -286,6 +286,24 @@ def test_a_key_in_a_patch(sh):
         assert "[REDACTED:private-key:" in out and not [row for row in rows[1:4] if row in out]
 
 
+def test_json_in_json(sh):
+    """However often a text was made a string of JSON; also if a key's end was cut off."""
+    rows = ["-----BEGIN RSA PRIVATE KEY-----", "Proc-Type: 4,ENCRYPTED", "DEK-Info: AES-128-CBC,0A",
+            "", some(64, ALNUM + "+/"), some(64, ALNUM + "+/")]
+    numbered = "".join(f"{number:6}\u2192{row}\n" for number, row in enumerate(rows, 1))
+    for text in (dump({"headers": {"authorization": "Basic b1c2d3e4"}}).decode(), numbered,
+                 dump({"SecretAccessKey": AWS, "SessionToken": some(200)}).decode(),
+                 dump({"lines": rows[:1] + rows[4:], "z": 1}).decode(), dump({"lines": rows}).decode(),
+                 "".join(f"> {row}\n" for row in rows), " +\n".join(f'"{row}\\n"' for row in rows),
+                 "Credential=AKIAQ3EGQ2BCLZ6IUB5X/20260414/eu-west-1/s3/aws4_request"):
+        for _ in range(4):
+            text = dump({"t": text, "u": "tail"}, ensure_ascii="\u2192" not in text).decode()
+            out = redact(sh, text.encode()).decode()
+            assert json.loads(out)["u"] == "tail" and "[REDACTED:" in out
+            for secret in (*rows[4:], AWS, "b1c2d3e4", "AKIAQ3EGQ2BCLZ6IUB5X"):
+                assert secret not in out, text
+
+
 @pytest.mark.few(2)
 @pytest.mark.parametrize("colour", ["\x1b[01;31m\x1b[K", "\x1b[H", "\x1b[?25h", "\x1b[38;5;196m"])
 def test_colours(sh, colour):
@@ -386,6 +404,18 @@ def test_real_transcripts(sh, real):
                 if two[0] != two[1]} == changed
         assert all(shape(json.loads(old[n - 1])) == shape(json.loads(new[n - 1])) for n in changed)
         assert sh("csb-redact --scan", out).rc == 0
+
+
+def test_a_list_of_sessions_is_scanned(sh):
+    """Titles and paths may hold secrets, too; and an output that is lost is said."""
+    data = dump({"kind": "session", "session_id": name(1), "title": f"use {GITHUB}"},
+                separators=(",", ":"))
+    assert TOKEN_MARK.encode() in redact(sh, data)
+    done = sh("csb-redact --scan <in")
+    assert done.rc == 1 and [(row["session_id"], row["pointer"]) for row in done.records] == [
+        (name(1), "/title")]
+    done = sh("csb-redact --scan <in >/dev/full")
+    assert (done.rc, done.err.count("\n")) == (1, 1) and "cannot write the output" in done.err
 
 
 def test_misuse(sh):

@@ -41,6 +41,17 @@ def transcripts(folder):
     return sorted(path.parent.name for path in folder.glob(f"projects/*/{ID}.jsonl"))
 
 
+@pytest.mark.parametrize("option, status, results", [
+    ("", 1, ["restored", "kept"]), ("--dry-run", 1, ["restored", "kept"]),
+    ("--force", 0, ["restored", "restored"])])
+def test_two_of_them_into_one_folder(sh, lives, option, status, results):
+    lives([{"-a": A, "-b": B}, {}])
+    done = sh(f"csb-restore --target-dir T --cwd /c {option}", f"{ID}\n".encode())
+    assert done.rc == status
+    assert [record["result"] for record in done.records] == results
+    assert ("--force replaces it" in done.err) == bool(status)
+
+
 # What the projects held, backup after backup; where the session comes back, () if a
 # person has to say it.
 LIVES = [

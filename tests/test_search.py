@@ -10,7 +10,7 @@ import time
 import unicodedata
 
 import pytest
-from conftest import POWERLESS, ROOT
+from conftest import INDEX, POWERLESS, ROOT
 
 sys.path.insert(0, os.path.join(ROOT, "lib"))
 from csb.transcript import Record
@@ -181,6 +181,16 @@ def test_fixed_and_regex(sh, talk, put):
     assert sh("csb-search -E '(a'").rc == 2
     assert hits(sh, "-F 'zebra title'", True) == [
         ("2", "meta", "The zebra title -w-other /w/other /w/other")]
+
+
+def test_a_title_is_as_new_as_its_session(sh, put):
+    put(ONE, said("zebra", day=1))
+    for day in 2, 3:        # with the same title and folders
+        sh(f"{INDEX} && csb-search zebra").ok()
+        put(ONE, said("more", number=day, day=day), more=True)
+    sh(INDEX).ok()
+    (hit,) = sh("csb-search --role meta zebra --since 2026-01-03").ok().records
+    assert hit["at"] == "2026-01-03T03:04:05Z"
 
 
 @pytest.mark.parametrize("words, marked", [
@@ -967,7 +977,7 @@ def test_nothing_is_made_where_there_is_nothing(sh, home):
     home.claude.rmdir()
     done = sh("csb-search hello")
     assert (done.rc, done.out, done.err.count("\n")) == (3, "", 1)
-    assert "is Claude Code installed?" in done.err and not home.backup.exists()
+    assert "Is Claude Code installed?" in done.err and not home.backup.exists()
 
 
 def test_it_starts_nothing_but_git(sh, put, home, stages):

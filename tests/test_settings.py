@@ -317,6 +317,16 @@ def test_a_hook_that_a_person_adds_afterwards_stays(path, wiring):
     assert commands(json.loads(path.read_text())) == {"PreCompact": ["csb backup --quiet"]}
 
 
+def test_a_file_that_others_wrote_between_two_runs_is_not_called_the_very_file(path, wiring):
+    path.write_text('{ "a": 1.50 }')
+    wiring().install(None)
+    path.write_text(path.read_text().replace("{", '{ "mine": 2.50,', 1))
+    for days in (3650, 4000):
+        wiring().install(days)
+    assert wiring().remove() is False
+    assert json.loads(path.read_text()) == {"mine": 2.5, "a": 1.5}
+
+
 def test_a_hook_for_the_usual_store_stays_beside_another_one(path, wiring):
     path.write_text(json.dumps({"hooks": {"PreCompact": [group("csb backup --quiet")]}}))
     other = wiring(git_dir="/media/disk/csb.git")

@@ -18,6 +18,7 @@ from csb.transcript import (
     TranscriptLines,
     given_title,
     load,
+    may_be_talk,
     one_line,
     title_beside,
     utc_of,
@@ -322,6 +323,13 @@ def test_a_document_is_shown_and_is_no_prompt():
 
 
 @pytest.mark.parametrize("part, wanted", [
+    ({"type": "search_result", "title": "T", "source": "https://x",
+      "content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]},
+     "[search_result] T https://x a b"),
+    ({"type": "resource", "resource": {"uri": "file:///r", "text": "a", "blob": "QUJD"}},
+     "[resource] file:///r a"),
+    ({"type": "tool_result", "content": [{"type": "text", "text": "inner"}]},
+     "[tool_result] inner"),
     ({"type": "tool_reference", "tool_name": "Grep"}, "[tool_reference] Grep"),
     ({"type": "document", "source": {"type": "text", "data": "words"}}, "[document] words"),
     ({"type": "document", "source": {"type": "base64", "data": "QUJD"}}, "[document]"),
@@ -495,6 +503,19 @@ def queued(text, **fields):
 
 
 PICTURE = {"type": "image", "source": {"type": "base64", "data": "QUJD"}}
+
+
+@pytest.mark.parametrize("wanted, kind, more", [
+    (True, "user", {"content": "hello"}),
+    (True, "assistant", {"content": [{"type": "thinking"}, {"type": "text", "text": "hi"}]}),
+    (False, "assistant", {"content": [{"type": "tool_use", "input": '"enqueue"'}]}),
+    (False, "user", {"content": [{"type": "tool_result", "content": '{"text": "x"}'}]}),
+    (True, "user", {"content": [{"type": "tool_result", "content": "the user said:\nno"}]}),
+    (True, "user", {"content": [{"type": "tool_result", "content": "User has answered ..."}]}),
+])
+def test_what_tools_were_given_and_answered_is_no_talk(wanted, kind, more):
+    line = json.dumps({"type": kind, "message": more}, separators=(",", ":"))
+    assert may_be_talk(line.encode()) is wanted
 
 
 @pytest.mark.parametrize("records, wanted", [

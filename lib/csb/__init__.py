@@ -61,7 +61,8 @@ def _name_of_tool():
 
 TOOL = _name_of_tool()
 
-YEAR = 366 * 86400      # seconds: nobody waits for so long
+DAY = 86400             # seconds
+YEAR = 366 * DAY        # nobody waits for so long
 
 # ASCII, so that the locale of a hook or a cron job does not matter; lone surrogates,
 # which stand for bytes of file names, come back as they were.
@@ -107,6 +108,10 @@ class Options(argparse.ArgumentParser):
         )
         self.add_argument("--version", action="version", version=f"{TOOL} {VERSION}")
 
+    def flag(self, name, meaning):
+        """Add an option that is given or not."""
+        self.add_argument(name, action="store_true", help=meaning)
+
     def error(self, message):
         # It would name the function that reads the value.
         message = re.sub("invalid [a-z_]+ value:", "it cannot be", message)
@@ -126,6 +131,19 @@ def seconds(text):
     return number
 
 
+def whole_number(text):
+    """A number from 0 on, as an option gives it."""
+    if not re.fullmatch("[0-9]{1,9}", text):
+        raise ValueError("it is no whole number")
+    return int(text)
+
+
+def before_dashes(words):
+    """(the words before "--", where options may stand, those behind it)."""
+    at = words.index("--") if "--" in words else len(words)
+    return words[:at], words[at + 1:]
+
+
 def operands(options, words, bare="session_id"):
     """The records that a filter works on: from the command line, else from stdin.
 
@@ -139,7 +157,7 @@ def operands(options, words, bare="session_id"):
 
 def require_input(options):
     """Error when nothing is piped in; it shows what was meant."""
-    if sys.stdin is not None and not sys.stdin.isatty():
+    if sys.stdin is not None and not is_terminal(sys.stdin):
         return
     name = TOOL.replace(" ", "-")
     text = "what should it work on? Name it, or pipe it in"
@@ -151,6 +169,11 @@ def require_input(options):
         if pipe:
             text += f", such as: {pipe[1]}"
     raise Error(text, MISUSE)
+
+
+def is_terminal(stream):
+    """Is a stream, which may be closed (None), a terminal?"""
+    return stream is not None and stream.isatty()
 
 
 # --- records --------------------------------------------------------------------------
@@ -248,9 +271,9 @@ def printable(text):
 
 # --- times ----------------------------------------------------------------------------
 
-# 1000-01-01 and the last nanosecond of 9999, since 1970: RFC 3339 has four digits.
-_FIRST = -30_610_224_000 * 10**9
-_LAST = 253_402_300_800 * 10**9 - 1
+# Of the years 1000 to 9999, in seconds since 1970: RFC 3339 has four digits.
+FIRST_SECOND = -30_610_224_000
+LAST_SECOND = 253_402_300_799
 
 
 def utc(seconds):
@@ -258,14 +281,20 @@ def utc(seconds):
 
     What lies outside of the years 1000 to 9999 becomes the nearest time within.
     """
-    seconds = min(max(seconds, _FIRST // 10**9), _LAST // 10**9)
+    seconds = min(max(seconds, FIRST_SECOND), LAST_SECOND)
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
 
 
 def utc_ns(nanoseconds):
     """Nanoseconds since 1970 (st_mtime_ns) as RFC 3339 with nine digits; as utc()."""
-    seconds, rest = divmod(min(max(nanoseconds, _FIRST), _LAST), 10**9)
+    first, last = FIRST_SECOND * 10**9, LAST_SECOND * 10**9 + 999_999_999
+    seconds, rest = divmod(min(max(nanoseconds, first), last), 10**9)
     return f"{utc(seconds)[:-1]}.{rest:09d}Z"
+
+
+def stamp():
+    """The time as it stands in names of files: 20261130T021540Z."""
+    return time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
 
 
 def from_utc(text):
@@ -305,6 +334,7 @@ def run(main):
     gc.freeze()
     os.umask(0o077)             # what we write is for its owner alone
     replace_closed_streams()
+    name = ""                   # of what could not be read or written
     try:
         status = main() or DONE
     except SystemExit as stop:  # --help, --version, nobody reads our output
@@ -326,20 +356,23 @@ def run(main):
         say(f"cannot go on: {type(error).__name__}: {error}")
         status = FAILED
     status = status or _worst_status
-    sys.exit(_flushed(status))
+    sys.exit(_flushed(status, is_said=name == "the output"))
 
 
-def _flushed(status):
-    """The exit status once stdout is written: a full disk is no success."""
+def _flushed(status, is_said):
+    """The exit status once stdout is written: a full disk is no success.
+
+    is_said: that it cannot be written.
+    """
     try:
         sys.stdout.flush()
         return status
     except BrokenPipeError:
         status = status or BROKEN_PIPE
     except (OSError, ValueError) as error:
-        if status == DONE:
+        if not is_said:
             say(f"cannot write the output: {why(error)}")
-            status = FAILED
+        status = status or FAILED
     # Python flushes once more when it ends; let that go nowhere.
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return status

@@ -194,7 +194,6 @@ class Copies:
         self._moved = {}        # {path: was it moved?}
 
     def of(self, session_id):
-        """The Copies of a session."""
         paths = self.stored.transcripts(session_id)
         files = {}
         for path in self.on_disk.get(key_of(session_id), ()):

@@ -29,7 +29,6 @@ class Member:
         self.forks = []
 
     def take(self, record, text):
-        """Learn from a record of it."""
         self.texts.append(text)
         self.started = min(self.started, record.get("started") or LAST)
         self.last_active = max(self.last_active, record.get("last_active") or "")

@@ -6,10 +6,11 @@ import errno
 import os
 import signal
 import stat
+import sys
 import time
 from binascii import crc32
 
-from csb import RETRY, TOOL, Error, utc, why
+from csb import RETRY, TOOL, Error, utc, warn, why
 
 BLOCK = 1 << 20                 # bytes that are read at a time
 LINE_LIMIT = 8 << 20            # bytes of a line; a longer one is not kept in memory
@@ -114,14 +115,14 @@ class StableFile:
         """
         first = digest or Crc()
         again = first.copy()
-        for block in self._start():
+        for block in self.start():
             first.update(block)
             yield block
 
         after = os.fstat(self.file.fileno())
         if after.st_size > self.stat.st_size:
             self.file.seek(0)
-            for block in self._start():
+            for block in self.start():
                 again.update(block)
             is_same = again.digest() == first.digest()
         else:
@@ -137,8 +138,10 @@ class StableFile:
         if not os.path.samestat(named, self.stat):
             raise self._changed("replaced")
 
-    def _start(self):
-        """Yield the first bytes, as many as there were at the open."""
+    def start(self):
+        """Yield the first bytes, as many as there were at the open. Whether they are a
+        mixture sees who compares a hash of them when the file has changed.
+        """
         rest = self.stat.st_size
         for block in read_blocks(self.file, rest):
             rest -= len(block)
@@ -167,6 +170,19 @@ def blocks_of(stream):
         if not block:
             return
         yield block
+
+
+def blocks_at(path):
+    """Yield the blocks of a file, of stdin if it is None; what cannot be read is said.
+    """
+    if path is None:
+        yield from blocks_of(sys.stdin.buffer)
+        return
+    try:
+        with open(path, "rb") as file:
+            yield from blocks_of(file)
+    except OSError as error:
+        warn(f"cannot read '{path}': {why(error)}")
 
 
 def widen(pipe):
@@ -201,12 +217,24 @@ def _within(limit, line):
     return line if len(line) <= limit else None
 
 
+def bytes_below(folder):
+    """The sum of the sizes of all files below a directory."""
+    total = 0
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            try:
+                total += os.lstat(os.path.join(parent, name)).st_size
+            except OSError:
+                continue            # another run has just made something else of it
+    return total
+
+
 # --- writing --------------------------------------------------------------------------
 
 
-def write_new(path, blocks, mode=0o600):
+def write_new(path, blocks):
     """Write a file whole and durable, or not at all. Never over another one."""
-    _write(path, blocks, mode, os.link)
+    _write(path, blocks, 0o600, os.link)
     sync(os.path.dirname(path) or ".")
 
 
@@ -259,16 +287,15 @@ def temporary_in(folder):
 def sweep(folder, starts=TEMPORARY):
     """Remove what runs that died a day ago left in a folder under temporary names.
 
-    folder: its path, or its open descriptor. starts: of the names, one or a tuple.
+    starts: of the names, one or a tuple.
     """
-    fd = folder if isinstance(folder, int) else None
     for entry in list(os.scandir(folder)):
         if not entry.name.startswith(starts):
             continue
         writer = entry.name[len(TEMPORARY):].split("-")[0]
         try:
             if is_stale(entry) and not os.path.exists("/proc/" + writer):
-                os.unlink(entry.path, dir_fd=fd)
+                os.unlink(entry.path)
         except OSError:
             continue            # another run was faster
 

@@ -6,10 +6,9 @@ import json
 import os
 import stat
 
-from csb import Error, utc, utc_ns, warn, why
+from csb import DAY, Error, utc, utc_ns, warn, why
 from csb.copies import lost_sessions
 from csb.files import has_nothing
-from csb.git import sizes_of
 from csb.held import StoredSessions, written_at
 from csb.places import cleanup_days
 from csb.refused import Refused
@@ -22,8 +21,6 @@ from csb.session import (
     odd_transcript_in,
     transcript_in,
 )
-
-SECONDS_A_DAY = 86400
 
 
 def common_record(root, project, session_id, path, size, mtime, sizes):
@@ -232,7 +229,7 @@ def disk_record(root, project, path, session, days):
     )
     if days:
         seconds = newest.st_mtime_ns // 10**9
-        record["purge_at"] = utc(seconds + days * SECONDS_A_DAY)
+        record["purge_at"] = utc(seconds + days * DAY)
     if not transcript:
         record["state"] = "husk"
     return record
@@ -279,7 +276,6 @@ class LostSessions:
         self.root = root
         self._stored = StoredSessions(store, root, wanted=is_in_projects)
         self.held = self._stored.held
-        self._store = store
         self._objects = self._stored.objects
 
     def records(self):
@@ -288,17 +284,17 @@ class LostSessions:
         main = {}               # {path: its object}, of those whose fate is a session's
         sessions = lost_sessions(self._stored)
         for session in sessions:
-            for path in files_of(session) + main_paths(session):
+            for path in files_of(session) + session.main():
                 versions[path] = self.held.last(path)
             if session.transcript:
                 versions[session.transcript] = self._last_good(session.transcript)
-            for path in main_paths(session):
+            for path in session.main():
                 main[path] = versions[path].oid
-        sizes = sizes_of(self._store, {version.oid for version in versions.values()})
+        sizes = self._stored.sizes(versions.values())
         refused = Refused()
         times = written_at(self.held, self._objects, main, refused)
         for session in sessions:
-            if not all(path in refused for path in main_paths(session)):
+            if not all(path in refused for path in session.main()):
                 yield self._record(session, versions, sizes, times)
 
     def _last_good(self, path):
@@ -329,9 +325,8 @@ class LostSessions:
         return False
 
     def _record(self, session, versions, sizes, times):
-        """The record of a session that is gone from disk."""
         own = session.transcript
-        main = main_paths(session)
+        main = session.main()
         deletions = [versions[path].deleted_at for path in main]
         mtimes = [
             times.get(path) or versions[path].seconds * 10**9 for path in main
@@ -371,13 +366,6 @@ class LostSessions:
 def is_in_projects(path):
     """Is it a path that may be a session's of its own?"""
     return path.startswith("projects/")
-
-
-def main_paths(session):
-    """The paths whose fate is that of a stored session: without a transcript all."""
-    if session.transcript:
-        return [session.transcript]
-    return session.beside + session.agents
 
 
 def files_of(session):

@@ -8,13 +8,12 @@ import re
 import stat
 from collections import namedtuple
 
-from csb import ABSENT, Error, warn
-from csb.files import BLOCK, blocks_of, lines, widen, without_waiting
+from csb import ABSENT, LAST_SECOND, Error
+from csb.files import BLOCK, blocks_of, lines, widen
 
 LARGE = 1 << 20             # bytes; a delta above this is not left to git (see blocks)
 MOST_ASKED = 200            # ids, whose answers fit into a pipe
 LONGEST_FIELD = 1 << 30     # bytes of what git says at a time: a path
-LAST_SECOND = 253_402_300_799       # of the year 9999
 
 # The user's own settings could change bytes, run programs or cost memory.
 SETTINGS = {
@@ -252,7 +251,6 @@ class Objects:
         return b"".join(self.blocks(name))
 
     def close(self):
-        """End both processes."""
         for process in (self.teller, self.reader):
             if process:
                 process.stdin.close()
@@ -359,14 +357,6 @@ def git_mode(mode):
     return "100755" if mode & stat.S_IXUSR else "100644"
 
 
-def sizes_of(store, oids):
-    """{object id: bytes} of those objects that the store holds."""
-    objects = Objects(store)
-    infos = objects.infos(oids)
-    objects.close()
-    return {oid: info.size for oid, info in infos.items()}
-
-
 def object_hash(info):
     """A running hash that becomes the id of an object of this type and size.
 
@@ -407,77 +397,6 @@ LOG = (
     " --diff-merges=separate --encoding=none --format=%x00%H%x20%ct%x20%P"
     " -O/dev/null"
 ).split()
-
-
-def all_history(store, *refs):
-    """Yield a Commit for each commit of the refs, else of all, newest first in a ref.
-
-    Of all refs those of backups come first, then the user's. One of backups that is
-    gone is said, and read all the same. Of a ref that cannot be walked, which is said,
-    its newest tree comes last, as one Commit of the time 0 whose oid is the ref's name.
-    """
-    waiting = [[ref] for ref in refs] or _backups_first(store)
-    done = []                   # the refs that were walked, as git leaves them out
-    known = set()               # ids of the commits that have come
-    while waiting:
-        # The user's refs in one walk: one a ref would be quadratic. Only if that fails
-        # each is walked, to see which of them is damaged.
-        group = waiting.pop(0)
-        now = []
-        try:
-            for commit in history(store, *group, *done):
-                now.append(commit.oid)
-                if commit.oid not in known:
-                    yield commit
-            done += ["^" + ref for ref in group]
-        except GitError:
-            if len(group) == 1:
-                yield _newest_tree(store, group[0])
-            else:
-                waiting[:0] = [[ref] for ref in group]
-        known.update(now)
-
-
-def _backups_first(store):
-    """The refs of a store as they are walked: each of backups, then all others."""
-    # In this order: a first backup may make both meanwhile, the ref first.
-    ref, commit = ref_in_seen(store)
-    listing = git(store, "for-each-ref", "--format=%(refname)")
-    refs = os.fsdecode(listing).split("\n")[:-1]
-    groups = []
-    if commit and ref not in refs:
-        warn(f"cannot find {ref} any more: it was {commit} (csb backup says more)")
-        groups.append([commit])
-    groups += [[ref] for ref in (GUEST_REF, OWN_REF) if ref in refs]
-    others = [ref for ref in refs if [ref] not in groups]
-    if others:
-        groups.append(others)
-    return groups
-
-
-def ref_in_seen(store):
-    """(ref, commit) of the last backup, as csb.seen begins; ("", "") without one."""
-    path = os.path.join(store, "csb.seen")
-    try:
-        with open(path, "rb", opener=without_waiting) as file:
-            head = os.fsdecode(file.read(1000).partition(b"\0")[0])
-        _, _, ref, commit = head.split(" ")
-    except (OSError, ValueError):
-        return "", ""
-    return (ref, commit) if _is_oid(commit) else ("", "")
-
-
-def _newest_tree(store, ref):
-    """All files of a ref's newest tree, as far as it can be read, as one Commit."""
-    listing = git(store, "ls-tree", "-rz", "--full-tree", ref, allowed=range(256))
-    changes = []
-    for entry in os.fsdecode(listing).split("\0")[:-1]:
-        head, _, path = entry.partition("\t")
-        mode, _, oid = head.split(" ")
-        changes.append(Change("A", mode, "", oid, path))
-    count = len(changes)
-    warn(f"cannot read all of '{ref}': only its newest tree was read ({count} files)")
-    return Commit(ref, 0, changes, [])
 
 
 def history(store, *refs):

@@ -21,18 +21,22 @@ import time
 from collections import namedtuple
 from itertools import islice
 
-from csb import FAILED, Error, from_utc, records, say, utc, warn
+from csb import FAILED, LAST_SECOND, Error, from_utc, records, say, utc, warn
 from csb.files import is_file_or_link, lines
 from csb.git import (
+    GUEST_REF,
     JOURNAL,
-    LAST_SECOND,
     MOST_ASKED,
+    OWN_REF,
+    Change,
+    Commit,
     GitError,
     Objects,
-    all_history,
     git,
+    history,
     id_of,
 )
+from csb.seen import read_head
 from csb.session import (
     Spellings,
     ids_in,
@@ -63,13 +67,75 @@ Owners = namedtuple("Owners", "sessions others")
 _SECONDS = {"m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 
 
+# --- history --------------------------------------------------------------------------
+
+
+def all_history(store, *refs):
+    """Yield a Commit for each commit of the refs, else of all, newest first in a ref.
+
+    Of all refs those of backups come first, then the user's. One of backups that is
+    gone is said, and read all the same. Of a ref that cannot be walked, which is said,
+    its newest tree comes last, as one Commit of the time 0 whose oid is the ref's name.
+    """
+    waiting = [[ref] for ref in refs] or _backups_first(store)
+    done = []                   # the refs that were walked, as git leaves them out
+    known = set()               # ids of the commits that have come
+    while waiting:
+        # The user's refs in one walk: one a ref would be quadratic. Only if that fails
+        # each is walked, to see which of them is damaged.
+        group = waiting.pop(0)
+        now = []
+        try:
+            for commit in history(store, *group, *done):
+                now.append(commit.oid)
+                if commit.oid not in known:
+                    yield commit
+            done += ["^" + ref for ref in group]
+        except GitError:
+            if len(group) == 1:
+                yield _newest_tree(store, group[0])
+            else:
+                waiting[:0] = [[ref] for ref in group]
+        known.update(now)
+
+
+def _backups_first(store):
+    """The refs of a store as they are walked: each of backups, then all others."""
+    # In this order: a first backup may make both meanwhile, the ref first.
+    ref, commit, _ = read_head(store)
+    listing = git(store, "for-each-ref", "--format=%(refname)")
+    refs = os.fsdecode(listing).split("\n")[:-1]
+    groups = []
+    if commit and ref not in refs:
+        warn(f"cannot find {ref} any more: it was {commit} (csb backup says more)")
+        groups.append([commit])
+    groups += [[ref] for ref in (GUEST_REF, OWN_REF) if ref in refs]
+    others = [ref for ref in refs if [ref] not in groups]
+    if others:
+        groups.append(others)
+    return groups
+
+
+def _newest_tree(store, ref):
+    """All files of a ref's newest tree, as far as it can be read, as one Commit."""
+    listing = git(store, "ls-tree", "-rz", "--full-tree", ref, allowed=range(256))
+    changes = []
+    for entry in os.fsdecode(listing).split("\0")[:-1]:
+        head, _, path = entry.partition("\t")
+        mode, _, oid = head.split(" ")
+        changes.append(Change("A", mode, "", oid, path))
+    count = len(changes)
+    warn(f"cannot read all of '{ref}': only its newest tree was read ({count} files)")
+    return Commit(ref, 0, changes, [])
+
+
 # --- versions -------------------------------------------------------------------------
 
 
 class Held:
     """What a history holds, or held, of every path.
 
-    commits: what git.history() or git.all_history() yields. wanted: a function that
+    commits: what all_history() yields, or history() of csb.git. wanted: a function that
     says of a path whether it is to be known, if not all are.
 
     journals: the ids of the journals, newest first.
@@ -440,7 +506,6 @@ def notes(objects, journals, wanted=None):
 
 
 def _noted(path, record):
-    """The Noted of a journal's record."""
     oid = record.get("oid")
     size = record.get("size")
     mode = mtime = None
@@ -503,7 +568,6 @@ def start_of(blocks, info):
 
 
 def _first_of(blocks, rest):
-    """Yield the first rest bytes of blocks."""
     for block in blocks:
         yield block[:rest]
         rest -= len(block)

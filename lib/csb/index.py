@@ -21,7 +21,7 @@ from collections import namedtuple
 from contextlib import closing
 from itertools import chain
 
-from csb import ABSENT, FAILED, RETRY, Error, encode, say, utc_ns
+from csb import ABSENT, FAILED, RETRY, Error, before_dashes, encode, say, utc_ns
 from csb.files import has_nothing, is_file_or_link, move_over, read_blocks, remove_file
 from csb.places import claude_dir, csb_home, link_away
 from csb.session import key_of, nfc, transcript_in, transcripts_on_disk, with_project
@@ -87,24 +87,10 @@ def require_index(args):
 
 # --- the command line of who lists sessions -------------------------------------------
 
-PERIODS = {"h": 3600, "d": 86400, "w": 604800}      # seconds
-
-
-def period(text):
-    """Seconds of a time such as 12h, 7d or 2w; ValueError if it is none."""
-    if not re.fullmatch("[0-9]{1,6}[hdw]", text):
-        raise ValueError("it is no time")
-    return int(text[:-1]) * PERIODS[text[-1]]
-
 
 def parse_words(options, name):
     """The options of the command line, with words in any place; name: of their list."""
-    words = sys.argv[1:]
-    behind = []
-    if "--" in words:
-        at = words.index("--")
-        behind = words[at + 1:]
-        words = words[:at]
+    words, behind = before_dashes(sys.argv[1:])
     # It stops at the first words: those behind the next option are the rest.
     args, rest = options.parse_known_args(with_project(words))
     for word in rest:
@@ -273,7 +259,6 @@ def unusable(name, error, remedy=""):
 
 
 def unusable_index(path, error):
-    """The same for the index."""
     remedy = ": csb-index --rebuild makes it anew"
     return unusable(f"the index '{path}'", error, remedy)
 
@@ -286,7 +271,6 @@ def keep_aside(path):
 
 
 def remove_database(path):
-    """Remove a database if it is there."""
     for end in (_JOURNAL_END, ""):
         remove_file(path + end)
 

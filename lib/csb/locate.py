@@ -382,9 +382,9 @@ class _Store(StoredSessions):
             is_last = version is versions[-1]
             try:
                 first = next(blocks, b"")
-            except GitError:
+            except GitError as error:
                 if is_last:
-                    raise
+                    raise GitError(f"cannot read '{path}': {error}") from None
                 self._say(version, f"the store has lost a version of '{path}'", warn)
                 continue
             if is_last or not is_blank(first):

@@ -22,7 +22,6 @@ _START = re.compile(
 
 
 def lines_in(text):
-    """Yield the TextLines of a text."""
     fence = ""                  # of the code that is open
     for line in text.split("\n"):
         if fence:

@@ -108,7 +108,6 @@ _BASE64 = re.compile("[A-Za-z0-9+/]+=*")
 
 
 def escaped(text):
-    """A text as HTML shows it."""
     text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     return text.replace('"', "&quot;").replace("'", "&#39;")
 
@@ -282,8 +281,6 @@ class Sums:
 
 
 class Page(Writer):
-    """The page, written as turns come."""
-
     def __init__(self, out):
         super().__init__()
         self.out = out
@@ -349,7 +346,6 @@ class Page(Writer):
         self.put(f"</main>\n<script>{SCRIPT}</script></body></html>\n")
 
     def _end_session(self):
-        """Say what a session amounts to."""
         self.put(f'<p class="facts sum">{self.sums.words()}</p></section>\n')
 
 

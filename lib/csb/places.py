@@ -8,7 +8,7 @@ import os
 import re
 from collections import namedtuple
 
-from csb import ABSENT, Error, why
+from csb import ABSENT, Error, say, why
 from csb.files import absolute, without_waiting
 
 SETTINGS_LIMIT = 1 << 20        # bytes; no file of settings is larger
@@ -48,6 +48,12 @@ def claude_dir(args):
     """The Claude directory: --claude-dir, CLAUDE_CONFIG_DIR or ~/.claude."""
     named = args.claude_dir or os.environ.get("CLAUDE_CONFIG_DIR")
     return absolute(named or "~/.claude")
+
+
+def no_claude_dir(path, status):
+    """The Error for a Claude directory that is not there."""
+    text = f"'{path}' is not there. Is Claude Code installed?"
+    return Error(f"{text} Another place: --claude-dir", status)
 
 
 def csb_home(args):
@@ -130,6 +136,16 @@ def existing_store(args):
         text = f"cannot find a store at '{path}': csb backup makes one"
         raise Error(text, ABSENT)
     return path
+
+
+def store_if_any(args):
+    """The store, None if there is none. One that is named and away is said."""
+    try:
+        path = store_path(args)
+    except Error as error:
+        say(f"{error}. What only the store has is left out")
+        return None
+    return path if is_repository(path) else None
 
 
 def check_absent(path):
@@ -229,22 +245,22 @@ def git_directory(path):
 
 
 def config_path(args):
-    """Where our own configuration lies."""
     return os.path.join(csb_home(args), "config.json")
 
 
 def read_config(args):
-    """config.json as a dict, {} where there is none.
+    """config.json as a dict, {} where there is none. What is null there is not set.
 
     Error if it cannot be read: it may say what must not be stored.
     """
     path = config_path(args)
     try:
-        return read_json(path)
+        values = read_json(path)
     except FileNotFoundError:
         return {}
     except (OSError, ValueError) as error:
         raise Error(f"cannot read '{path}': {why(error)}") from None
+    return {key: value for key, value in values.items() if value is not None}
 
 
 def minutes_in(word):

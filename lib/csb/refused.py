@@ -1,4 +1,4 @@
-"""what is never stored, and why: rules that are built in, and those of config.json
+"""what is never stored, and why: the rules that are built in
 
 A path that a built-in rule refuses leaves the store's tree if it is there: csb-changes
 lists it as the change "refused", and so does the journal. Who restores leaves it out,
@@ -10,7 +10,6 @@ Paths are relative to the Claude directory. Patterns are the shell's, of which *
 import fnmatch
 import re
 
-from csb import Error
 from csb.files import TEMPORARY
 
 
@@ -45,6 +44,10 @@ class Patterns:
         if self._compiled is None:
             self._compiled = re.compile("|".join(self._others))
         return self._compiled.match(text) is not None
+
+    def match_path(self, path, is_file):
+        """Does one match a path? The directories above it are not looked at."""
+        return self.match(path) or not is_file and self.match(path + "/")
 
 
 # Whole paths: skills/x/cache/ is stored.
@@ -83,7 +86,7 @@ def reason_by_rule(path, name, is_file):
     if path.startswith("projects/"):
         return None
     for reason, patterns in AT_THE_TOP.items():
-        if patterns.match(path) or not is_file and patterns.match(path + "/"):
+        if patterns.match_path(path, is_file):
             return reason
     if SECRET_NAMES.match(name.lower()) and name.lower() != NO_SECRET:
         return "may hold secrets"
@@ -111,21 +114,6 @@ def reason_for_stored(path):
             return reason
         start = end + 1
     return None
-
-
-class OwnRules:
-    """The patterns that the user has put into config.json."""
-
-    def __init__(self, added):
-        is_list = isinstance(added, list)
-        if not is_list or not all(isinstance(pattern, str) for pattern in added):
-            raise Error("cannot use 'refuse' of config.json: it is no list of patterns")
-        self._patterns = Patterns(added)
-
-    def refuse(self, path, is_file):
-        """Is the path refused? The directories above it are not looked at."""
-        match = self._patterns.match
-        return match(path) or not is_file and match(path + "/")
 
 
 class Refused:

@@ -14,13 +14,12 @@ import os
 import stat
 import time
 
-from csb import encode, from_utc, why
+from csb import DAY, encode, from_utc, why
 
 BACKUP_LOG = "backup.log"
 OLD_BACKUP_LOG = "backup.log.1"
 MUCH = 1 << 20                  # bytes: then it becomes OLD_BACKUP_LOG
 LOOKED_AT = 1 << 21             # bytes of a log, at most
-DAY = 86400                     # seconds
 RECENT = 20                     # runs, to see how often there is one
 LONGEST_REASON = 500            # characters
 OUTCOMES = ("ok", "failed", "busy")

@@ -22,7 +22,8 @@ PRIVATE_KEY = "private-key"
 CHOSEN = {"password", "authorization"}      # a person may have chosen these
 
 # What may stand around a value: {"SecretAccessKey": "..."}, secret_access_key = '...'.
-AROUND_VALUE = r"""[\\"'\s:=>]{1,16}"""
+# In JSON that is a string in JSON each quote has backslashes before it: 1, 3, 7, ...
+AROUND_VALUE = r"""[\\"'\s:=>]{1,80}"""
 
 NO_EXAMPLE = r"(?! [\w-]{0,99} [xX]{8} )"       # as in ghp_xxxxxxxxxxxx
 
@@ -104,7 +105,11 @@ SHAPES = [
         "gitlab-token", "glpat- gloas- gldt- glrt- glcbt- glptt- glft- glsoat-",
         r"[\w-]{20,} (?: \. [A-Za-z0-9]{2} \. [A-Za-z0-9]{9} )?",
     ),
-    Shape(AWS_KEY_ID, "AKIA ASIA", r"[A-Z0-9]{16} (?![A-Za-z0-9/+=])"),
+    # Behind it a signed request has /20260414/.
+    Shape(
+        AWS_KEY_ID, "AKIA ASIA",
+        r"[A-Z0-9]{16} (?! [A-Za-z0-9+=] | / (?! \d{8} / ) )",
+    ),
     Shape(
         AWS_SECRET_KEY, "ecret_access_key ecretAccessKey ECRET_ACCESS_KEY",
         AROUND_VALUE + r"(?P<secret> [A-Za-z0-9/+]{40} ) (?![\w/+=])",
@@ -153,8 +158,11 @@ SHAPES = [
             # a list of strings.
             (?: [A-Za-z0-9+/=\s]
               | \\+ [nrt\s]
-              | "\s*,\s*" (?! [^"]* " \s* : )
-              | (?<= [\s"n] ) - (?!-)
+              | (?P<quote> \\*" ) (?: \s | \\+[nrt] )* [,+] (?: \s | \\+[nrt] )*
+                (?P=quote) (?! [^"]* " \s* : )
+              | (?<= [\s"n] ) [->] (?!-)
+              | \xe2\x86\x92 | \\+u2192           # after the number of a line
+              | (?: Proc-Type | DEK-Info ): [ ] [A-Z0-9,-]+
             ){40,16000}
         )
         """),
@@ -163,7 +171,7 @@ SHAPES = [
         r"(?: \s | \\[nrt] )+ (?= [^\s\"]* [0-9] ) (?P<secret> [\w.~+/-]{20,} =* )",
     ),
     Shape("authorization", "uthorization", r"""
-        [\\"']{0,4} \s* [:=,] \s* [\\"'`]{0,4}      # "Authorization": "
+        [\\"']{0,32} \s* [:=,] \s* [\\"'`]{0,32}    # "Authorization": "
         (?i: bearer | token | basic ) \s+
         (?= [^\s"]* [0-9] | [\w.~+/-]{20} )         # no word of a sentence
         (?P<secret> [\w.~+/-]{8,} =* )

@@ -398,7 +398,7 @@ def _without_end(path):
 def _rest_below(old, path):
     """What follows a folder's path, empty or the name of something in it, as it is
     spelled; None if the path is not below it."""
-    separators = r"[/\\]" if _is_windows(old) else "/"
+    separators = r"[/\\]" if is_windows(old) else "/"
     if path.startswith(old):
         ends = [len(old)]
     elif not path.isascii() and nfc(path).startswith(old):
@@ -414,9 +414,9 @@ def _rest_below(old, path):
 
 def _joined(old, new, rest):
     """The path NEW + rest, with the separators of NEW's system."""
-    if _is_windows(old) and not _is_windows(new):
+    if is_windows(old) and not is_windows(new):
         rest = rest.replace("\\", "/")
-    elif _is_windows(new) and not _is_windows(old):
+    elif is_windows(new) and not is_windows(old):
         rest = rest.replace("/", "\\")
     base = _without_end(new)
     if rest.strip("\\/"):
@@ -426,7 +426,8 @@ def _joined(old, new, rest):
     return new                  # / or C:\, of which the separator is a part
 
 
-def _is_windows(path):
+def is_windows(path):
+    """Is it a whole path of Windows?"""
     return _WINDOWS.match(path + "\\") is not None
 
 

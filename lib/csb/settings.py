@@ -6,9 +6,9 @@ import json
 import os
 import re
 
-from csb import Error, why
+from csb import FAILED, Error, why
 from csb.files import StableFile, remove_file, replace_file
-from csb.places import SETTINGS_LIMIT, claude_dir
+from csb.places import SETTINGS_LIMIT, claude_dir, no_claude_dir
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
@@ -18,10 +18,7 @@ def settings_path(args):
     there is no such directory."""
     folder = claude_dir(args)
     if not os.path.isdir(folder):
-        raise Error(
-            f"cannot find the Claude directory '{folder}': is Claude Code installed? "
-            "(--claude-dir names another place)"
-        )
+        raise no_claude_dir(folder, FAILED)
     return os.path.realpath(os.path.join(folder, "settings.json"))
 
 

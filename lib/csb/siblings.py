@@ -9,7 +9,7 @@ import sys
 from collections import namedtuple
 
 from csb import ABSENT, TOOL, Error
-from csb.files import absolute
+from csb.files import absolute, has_nothing
 from csb.places import claude_dir, csb_home, is_repository, named_store, store_path
 
 
@@ -83,16 +83,17 @@ def run_tool(args, name, *options):
     return Ran(done.returncode, done.stdout.splitlines(), said)
 
 
-def start_indexing(places, errors, env):
+def start_indexing(args, env):
     """Start csb-index, which brings the index up to date: a process.
 
-    places: the options that say where things are. errors: the descriptor for what it
-    says, None for our own stderr. env: its environment.
+    Where no session is on disk it says nothing: who reads the index does.
     """
     from subprocess import DEVNULL, Popen
 
     (path,) = find_tools("csb-index")
-    words = [*command_of(path), *places, "--on-disk"]
+    words = [*command_of(path), *place_words(args), "--on-disk"]
+    is_away = has_nothing(os.path.join(claude_dir(args), "projects"))
+    errors = DEVNULL if is_away else None
     return Popen(words, stdin=DEVNULL, stdout=DEVNULL, stderr=errors, env=env)
 
 
@@ -111,13 +112,14 @@ def installed_command(name, args):
     (path,) = find_tools(name)
     command = Installed({}, [*command_of(path), *place_words(args)])
     home = os.environ.get("CSB_HOME")
+    own = csb_home(args)
     if home:
         command.settings["CSB_HOME"] = absolute(home)
     if args.git_dir:
         return command
     if os.environ.get("CSB_GIT_DIR"):
         command.words.append("--git-dir=" + absolute(os.environ["CSB_GIT_DIR"]))
-    elif home or is_on_a_disk_of_its_own(csb_home(args)):
+    elif home or os.path.islink(own) or os.path.ismount(own):
         # Whatever names the store, config.json too, may be away with CSB_HOME: then the
         # bare mount point must not be taken for a first run.
         named = named_store(args)
@@ -125,11 +127,6 @@ def installed_command(name, args):
         if named or is_repository(store):
             command.settings["CSB_GIT_DIR"] = store
     return command
-
-
-def is_on_a_disk_of_its_own(folder):
-    """May a folder not be there when a hook or a timer runs?"""
-    return os.path.islink(folder) or os.path.ismount(folder)
 
 
 def places_key(args):

@@ -15,7 +15,19 @@ import time
 from collections import namedtuple
 from contextlib import contextmanager
 
-from csb import ABSENT, FAILED, MISUSE, Error, emit, operands, utc, utc_ns, warn, why
+from csb import (
+    ABSENT,
+    FAILED,
+    MISUSE,
+    Error,
+    emit,
+    operands,
+    utc,
+    utc_ns,
+    warn,
+    whole_number,
+    why,
+)
 from csb.files import (
     Changed,
     StableFile,
@@ -72,7 +84,6 @@ class Shelf:
         raise NotImplementedError
 
     def prepare(self):
-        """Make the directory."""
         make_dirs(self.folder)
         sweep(self.folder)
 
@@ -122,13 +133,12 @@ class Shelf:
             one.add_argument(option, metavar="FILE", action="append", help=meaning)
         usual = f"instead of the usual directory (--restore: {self.restored_to})"
         add("--dest-dir", "--target-dir", metavar="DIR", dest="folder", help=usual)
-        number = f"keep N of each file ({self.retain}; 0: all)"
-        add("--retain", metavar="N", type=int, default=self.retain, help=number)
-        add("--force", action="store_true", help="restore over another file")
-        add("--dry-run", action="store_true", help="only say what would be done")
+        keep = self.retain
+        number = f"keep N of each file ({keep}; 0: all)"
+        add("--retain", metavar="N", type=whole_number, default=keep, help=number)
+        options.flag("--force", "restore over another file")
+        options.flag("--dry-run", "only say what would be done")
         args = options.parse_args()
-        if args.retain < 0:
-            options.error("N is less than 0")
         if args.folder == "":
             options.error("DIR is empty")
         return args
@@ -338,7 +348,7 @@ class Shelf:
         raw: its SHA-256. Error if another file is there.
         """
         result = "kept"
-        if not has_bytes(target, raw):
+        if not is_plain_file(target) or sha256_of(file_blocks(target)) != raw:
             result = "restored"
             if os.path.lexists(target) and not self.args.force:
                 raise Error(f"another file is at '{target}' (--force replaces it)")
@@ -401,11 +411,6 @@ def parse_name(name, ending):
 
 def is_plain_file(path):
     return os.path.isfile(path) and not os.path.islink(path)
-
-
-def has_bytes(path, raw):
-    """Is a regular file, and no link, at the path, and has it this SHA-256?"""
-    return is_plain_file(path) and sha256_of(file_blocks(path)) == raw
 
 
 def check_same(blocks, raw):

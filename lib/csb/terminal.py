@@ -8,6 +8,8 @@ import re
 import sys
 import time
 
+from csb import is_terminal
+
 UNITS = ("KB", "MB", "GB", "TB")
 WIDTH = 80                  # columns where nothing else is known
 NARROWEST = 40              # columns; what is narrower is written as if it were not
@@ -43,7 +45,7 @@ class Screen:
 
     def __init__(self, stream):
         size = re.fullmatch(r"(\d{1,5})x(\d{1,5})", os.environ.get(PAGED, ""))
-        self.terminal = stream is not None and stream.isatty()
+        self.terminal = is_terminal(stream)
         self.paged = bool(size) and not self.terminal
         self.width = WIDTH
         self.height = None
@@ -75,7 +77,7 @@ def is_dumb():
 
 def can_draw(stream):
     """Is a stream a terminal on which a line can be drawn again?"""
-    return stream is not None and stream.isatty() and not is_dumb()
+    return is_terminal(stream) and not is_dumb()
 
 
 def write_out(text):
@@ -207,7 +209,6 @@ def human_size(count):
 
 
 def capital(text):
-    """A sentence with its first letter as at the beginning."""
     return text[:1].upper() + text[1:]
 
 

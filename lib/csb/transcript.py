@@ -18,7 +18,7 @@ import json
 import re
 from collections import namedtuple
 
-from csb import utc
+from csb import FIRST_SECOND, LAST_SECOND, utc
 from csb.places import read_json
 from csb.session import is_id, key_of, when_and_title
 
@@ -172,18 +172,16 @@ def _before_half_escape(flat, end):
 
 def may_be_talk(line):
     """May a line hold what people said, or a title? By its bytes: it is parsed if so.
-
-    Most of a transcript is what tools were given and answered.
     """
-    if b'"text":' in line or b'"content":[{' not in line:
-        if b'"user"' in line or b'"assistant"' in line:
-            return True
-    return any(word in line for word in _TYPED_ELSEWHERE) or b'-title"' in line
+    if b'"content":[{' in line and b'"text":' not in line:
+        # Most of a transcript: what tools were given, and answered. There is a person
+        # in an answer at most.
+        return b"the user said:" in line or b"User has answered" in line
+    return any(word in line for word in _OF_TALK)
 
 
-# What stands in a line with words of a person that is no message of theirs.
-_TYPED_ELSEWHERE = (
-    b'"queued_command"', b'"enqueue"', b"the user said:", b"User has answered",
+_OF_TALK = (
+    b'"user"', b'"assistant"', b'"queued_command"', b'"enqueue"', b'-title"',
 )
 
 
@@ -241,7 +239,6 @@ def _as_escapes(match):
 
 
 def _records_within(text):
-    """The whole records in a damaged line."""
     found = []
     at = text.find('{"')
     for _ in range(MOST_TRIES):
@@ -689,8 +686,10 @@ class Said:
 def _named(kind, part):
     """What stands for a part of an unknown type: what it is, and what it says."""
     words = [f"[{kind or '?'}]"]
-    for name in ("title", "url", "tool_name", "text"):
-        words.append(_text(part.get(name)))
+    texts = _parts_of(part.get("content"), "text")
+    for one in (part, _table(part.get("resource")), *texts):
+        for name in ("title", "url", "uri", "source", "tool_name", "text", "content"):
+            words.append(_text(one.get(name)))
     source = _table(part.get("source"))
     if source.get("type") == "text":        # else it is encoded
         words.append(_text(source.get("data")))
@@ -1067,8 +1066,6 @@ _USUAL_TIME = re.compile(
     r"T(?:[01]\d|2[0-3]):[0-5]\d:[0-5]\d\.\d{3}Z",
     re.ASCII,
 )
-_FIRST_SECOND = -30_610_224_000         # the year 1000
-_LAST_SECOND = 253_402_300_799          # the end of 9999
 
 
 def utc_of(value):
@@ -1084,7 +1081,7 @@ def utc_of(value):
     if type(value) not in (int, float) or not abs(value) < 1e15:
         return ""
     seconds, thousandths = divmod(int(value // 1), 1000)
-    if not _FIRST_SECOND <= seconds <= _LAST_SECOND:
+    if not FIRST_SECOND <= seconds <= LAST_SECOND:
         return ""
     return f"{utc(seconds)[:-1]}.{thousandths:03d}Z"
 

@@ -270,6 +270,5 @@ class Writer:
         self.show(turn)
 
     def end(self):
-        """Write what stands at the end."""
         if self.agent:
             self.leave_agent()

@@ -24,8 +24,6 @@ Placed = namedtuple("Placed", "path version size")
 
 
 class History(StoredSessions):
-    """The versions that a store holds, or held."""
-
     _copies = None              # Copies, when they are needed
 
     def lines_of(self, session_id, project):
