@@ -639,7 +639,7 @@ MISUSE = [("csb-log 3f4a9b1", 2, "names 2 sessions"), ("csb-log 3f4a9b1", 2, f"c
           ("csb-log ffff", 1, "cannot find session"),
           ("echo 3f4a9b1 | csb-log", 1, "names 2 sessions"),
           ("echo 3f4a9b1 | csb-log --json", 1, "names 2 sessions"),
-          ("csb-log none.jsonl", 1, "No such file"), ("csb-log ./", 1, "Is a directory"),
+          ("csb-log none.jsonl", 1, "No such file"), ("csb-log ./", 1, "not a regular file"),
           (f"csb-log --at nope {ID}", 1, "nope"), ("csb-log --last x ffff", 2, "--last"),
           ("csb-log --since x ffff", 2, "--since"),
           ("csb-log --md --text ffff", 2, "not allowed"),
