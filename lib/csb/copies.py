@@ -110,7 +110,8 @@ class Copy:
         return said
 
     def compared(self):
-        """What tells it from others: if it talks its messages."""
+        """What tells it from others: its messages, if it talks, else its other lines.
+        """
         return self.said.messages if self.said.talks else self.said.others
 
     def begins_with(self, start):
@@ -307,8 +308,7 @@ def lost_sessions(stored):
     """The sessions of a StoredSessions that its root does not hold, each a Stored.
 
     Sorted by project and id. One that was just moved to another project is not lost.
-    No path below projects is refused by its name: whether a journal says so of one is
-    for the caller to ask (csb.refused.Refused).
+    What csb refuses is for the caller to leave out (csb.refused.Refused).
     """
     root = stored.root
     copies = Copies(stored, root, transcripts_on_disk(root))
