@@ -9,6 +9,7 @@ A session that Claude Code moved to another project has one history. Paths are r
 to the Claude directory. The manual of csb-history names the fields of the records.
 """
 from collections import namedtuple
+from functools import cached_property
 
 from csb import utc, utc_ns, warn
 from csb.copies import Copies
@@ -24,7 +25,11 @@ Placed = namedtuple("Placed", "path version size")
 
 
 class History(StoredSessions):
-    _copies = None              # Copies, when they are needed
+    """What a store holds of sessions and paths, as Lines."""
+
+    @cached_property
+    def copies(self):
+        return Copies(self, self.root, transcripts_on_disk(self.root))
 
     def lines_of(self, session_id, project):
         """The Lines of a session: of its transcripts, else of its other files.
@@ -47,14 +52,8 @@ class History(StoredSessions):
         return [Line(session_id, [path]) for path in paths]
 
     def home(self, session_id):
-        """The project of the one transcript of a session that was not moved.
-
-        None if there is none, or several: these are different conversations.
-        """
-        if self._copies is None:
-            on_disk = transcripts_on_disk(self.root)
-            self._copies = Copies(self, self.root, on_disk)
-        return self._copies.home(session_id)
+        """What Copies.home() says."""
+        return self.copies.home(session_id)
 
     def _paths_of(self, session_id, project):
         """(the paths of a session, transcripts in the projects it was moved from).
