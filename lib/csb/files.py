@@ -10,13 +10,13 @@ import sys
 import time
 from binascii import crc32
 
-from csb import RETRY, TOOL, Error, utc, warn, why
+from csb import DAY, RETRY, TOOL, Error, utc, warn, why
 
 BLOCK = 1 << 20                 # bytes that are read at a time
 LINE_LIMIT = 8 << 20            # bytes of a line; a longer one is not kept in memory
 TEMPORARY = ".csb-tmp-"         # the start of the name of a file that is being written
 LONGEST_WAIT = 10**8            # seconds that a timer is set to
-STALE = 86400                   # seconds after which such a file is taken for left over
+STALE = DAY                     # seconds after which such a file is taken for left over
 
 
 def absolute(path):
