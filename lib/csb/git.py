@@ -197,6 +197,12 @@ def commit_of(store, ref):
 # --- objects --------------------------------------------------------------------------
 
 
+def id_length(store):
+    """How many bytes the ids of a store's objects have."""
+    answer = git(store, "rev-parse", "--show-object-format")
+    return 20 if answer == b"sha1\n" else 32
+
+
 class Objects:
     """The objects of a repository, one at a time, in bounded memory.
 
