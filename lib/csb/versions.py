@@ -15,6 +15,7 @@ from csb import utc, utc_ns, warn
 from csb.copies import Copies
 from csb.held import StoredSessions, measured, written_at
 from csb.session import project_of, transcript_in, transcripts_on_disk
+from csb.terminal import counted
 
 # The history of one path, or of a transcript that was moved: the paths where it lay,
 # the last one first. session_id is None for a path of no session.
@@ -95,8 +96,8 @@ def placed_versions(history, lines):
             path, versions, size_of = next(found)
             there = [one for one in versions if one.oid in size_of]
             if len(there) < len(versions):
-                count = len(versions) - len(there)
-                warn(f"the store has lost {count} versions of '{path}'")
+                count = counted(len(versions) - len(there), "version")
+                warn(f"the store has lost {count} of '{path}'")
             for version in there:
                 placed.append(Placed(path, version, size_of[version.oid]))
         yield line, placed
