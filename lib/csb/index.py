@@ -52,7 +52,6 @@ HEARD_TABLE = "CREATE TABLE heard (commit_id)"
 INDEX_TABLES = [SESSION_TABLE, HEARD_TABLE]
 INDEX_NAME = "session-backup.db"        # in CSB_HOME
 INDEX_VERSION = 0x63736208      # the last byte counts
-OTHER_VERSION = "not an index of this version"
 
 INDEX_WAIT = 10                 # seconds for whoever writes
 _JOURNAL_END = "-journal"       # of the name of what SQLite keeps beside a database
@@ -217,7 +216,7 @@ def check_version(database):
     (version,) = database.execute("PRAGMA user_version").fetchone()
     rows = database.execute("SELECT sql FROM sqlite_master WHERE type = 'table'")
     if version != INDEX_VERSION or [sql for (sql,) in rows] != INDEX_TABLES:
-        raise database.DatabaseError(OTHER_VERSION)
+        raise database.DatabaseError("not an index of this version")
 
 
 def database_uri(path):
@@ -389,18 +388,14 @@ def has_come(row):
 
 def begins_with_parsed(path, parsed, prefix):
     """Have the first bytes of a file, so many, this SHA-1?"""
-    import hashlib
-
-    digest = hashlib.sha1()
     try:
         if not stat.S_ISREG(os.stat(path).st_mode):     # to open a FIFO may take long
             return False
         with open(path, "rb") as file:
-            for block in read_blocks(file, parsed):
-                digest.update(block)
+            blocks = read_blocks(file, parsed)
+            return ParsedPrefix().after(blocks, parsed, prefix) is not None
     except OSError:
         return False
-    return digest.hexdigest() == prefix
 
 
 def rest_of(open_blocks, parsed, sha1):
