@@ -64,7 +64,8 @@ def complaint(name, status, said):
     first, *others = said.strip().split("\n")
     text = re.sub("^csb[ -][a-z]+: ", "", first)    # it may speak as what was typed
     if others:
-        text += f" (and {len(others)} lines more)"
+        noun = "line" if len(others) == 1 else "lines"
+        text += f" (and {len(others)} {noun} more)"
     return text
 
 
