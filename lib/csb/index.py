@@ -23,7 +23,7 @@ from itertools import chain
 
 from csb import ABSENT, FAILED, RETRY, Error, before_dashes, encode, say, utc_ns
 from csb.files import has_nothing, is_file_or_link, move_over, read_blocks, remove_file
-from csb.places import claude_dir, csb_home, link_away
+from csb.places import INDEX_NAME, claude_dir, csb_home, link_away
 from csb.session import key_of, nfc, transcript_in, transcripts_on_disk, with_project
 
 # States of a session. missing: all of projects/ is, which nobody does on purpose.
@@ -50,7 +50,6 @@ SESSION_TABLE = (
 # The commit of the store up to which all of its sessions are known.
 HEARD_TABLE = "CREATE TABLE heard (commit_id)"
 INDEX_TABLES = [SESSION_TABLE, HEARD_TABLE]
-INDEX_NAME = "session-backup.db"        # in CSB_HOME
 INDEX_VERSION = 0x63736208      # the last byte counts
 
 INDEX_WAIT = 10                 # seconds for whoever writes

@@ -16,6 +16,8 @@ CLEANUP_DAYS = 30               # Claude Code's own, where settings.json says no
 INTERVAL = 15                   # minutes between two backups of the timer
 INTERVALS = "1 to 60 that divide 60, or whole hours that divide a day"
 
+INDEX_NAME = "session-backup.db"        # in CSB_HOME
+
 # A file in CSB_HOME that csb-gitcommit leaves there when it makes a store where there
 # was one, until csb-status --seen.
 MADE_ANEW = "made-anew"
