@@ -8,7 +8,7 @@ import re
 import sys
 import time
 
-from csb import is_terminal
+from csb import DAY, is_terminal
 
 UNITS = ("KB", "MB", "GB", "TB")
 WIDTH = 80                  # columns where nothing else is known
@@ -18,10 +18,9 @@ PAUSE = 0.1                 # seconds between two drawings
 
 _MINUTE = 60                # seconds, as are the next
 _HOUR = 3600
-_DAY = 86_400
 _YEAR = 31_557_600
 _UNITS_OF_TIME = [
-    ("year", _YEAR), ("month", _YEAR // 12), ("day", _DAY), ("hour", _HOUR),
+    ("year", _YEAR), ("month", _YEAR // 12), ("day", DAY), ("hour", _HOUR),
     ("minute", _MINUTE),
 ]
 
@@ -240,9 +239,9 @@ def short_span(seconds):
     """A length of time in few letters: 4 min, 2 h, 3 d."""
     if seconds < _HOUR:
         return f"{max(int(seconds // _MINUTE), 1)} min"
-    if seconds < 2 * _DAY:
+    if seconds < 2 * DAY:
         return f"{int(seconds // _HOUR)} h"
-    return f"{int(seconds // _DAY)} d"
+    return f"{int(seconds // DAY)} d"
 
 
 def every(minutes):
@@ -269,7 +268,7 @@ def day_of(seconds, now):
     here = time.localtime(now)
     if there[:3] == here[:3]:
         return "today"
-    if there[:3] == time.localtime(now - _DAY)[:3]:
+    if there[:3] == time.localtime(now - DAY)[:3]:
         return "yesterday"
     day = f"{there.tm_mday} {_MONTHS[there.tm_mon - 1]}"
     if abs(now - seconds) < _YEAR / 2 or there.tm_year == here.tm_year:
