@@ -331,6 +331,7 @@ def test_it_waits_for_nobody(sh, backed_up, status, home):
     ("csb-changes", "os.kill(os.getpid(), signal.SIGKILL)", "csb-changes ended with status -9"),
     ("csb-changes", "sys.exit(75)", "csb-changes ended with status 75"),
     ("csb-changes", "sys.exit(1)", "csb-changes ended with status 1"),
+    ("csb-changes", "sys.stderr.write('csb-changes: a\\nb\\n')", "a (and 1 line more)"),
     ("csb-changes", "sys.stderr.write('csb-changes: a\\nb\\n' * 9)", "a (and 17 lines more)")])
 @pytest.mark.few(2)
 def test_a_comparison_that_failed_is_no_proof(sh, backed_up, stages, status, stage,
