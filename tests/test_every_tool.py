@@ -121,8 +121,10 @@ def sessions(home, request):
 
 
 @pytest.fixture
-def ready(once, tool):
+def ready(once, tool, request):
     """What the tool needs has run; its line."""
+    if tool == "csb-hook":
+        request.getfixturevalue("over")     # which ends what a hook leaves at work
     before, line = WORKS[tool]
     once(make_ready, before)
     return line
