@@ -244,7 +244,7 @@ def tools(tmp_path_factory):
     python = tmp_path_factory.mktemp("python")
     (python / "python3").symlink_to(PYTHON)
     for name in ("crontab", "launchctl", "systemctl"):     # not the machine's own
-        (python / name).write_text("#!/bin/sh\nexit 1\n")
+        (python / name).write_text(f"#!/bin/sh\necho no {name} for me >&2\nexit 1\n")
         (python / name).chmod(0o755)
     path = f"{where}:{python}:/usr/bin:/bin"
     if GIT:

@@ -27,7 +27,7 @@ FAKES = {
             [ -e tab ] || { echo no crontab for me >&2; exit 1; }; cat tab;;
         -r) rm tab;;
         -) [ -e deaf ] && exec cat >/dev/null; cat >new && mv new tab;; esac""",
-    "ps": "echo init; [ ! -e daemon ] || echo /usr/sbin/cron",
+    "ps": "echo init; echo crontab; [ ! -e daemon ] || echo /usr/sbin/cron",
     "systemctl": """echo "$@" >>asked; case $2 in
         is-system-running) cat state; [ "$(cat state)" = running ];;
         restart) [ ! -e broken ] || { echo Unit is masked. >&2; exit 1; }; touch "on-$3";;
