@@ -13,25 +13,23 @@ import json
 import os
 import re
 from collections import namedtuple
-from itertools import chain
 
-from csb import ABSENT, FAILED, MISUSE, TOOL, Error, say, warn, why
+from csb import ABSENT, FAILED, MISUSE, TOOL, Error, warn, why
 from csb.copies import Copies, pick_stored, those_that_say_most
 from csb.files import StableFile, absolute
 from csb.git import GitError, Objects
-from csb.held import StoredSessions, commits_then, is_blank
+from csb.held import StoredSessions, commits_then, unless_blank
 from csb.places import claude_dir, existing_store
 from csb.reading import ReadLine, read_lines
 from csb.session import (
+    ProjectLinks,
     agent_file_owner,
     is_id,
     key_of,
     odd_transcript_in,
-    odd_transcripts_on_disk,
     pick,
     project_of,
     transcript_in,
-    transcripts_on_disk,
     word_in,
 )
 from csb.transcript import call_of_agent, title_in, when_and_title_in
@@ -137,19 +135,20 @@ def _found_at(files, path, record):
 
     files: a _Disk or a _Store.
     """
+    full = os.path.join(files.root, path)
     folder = path.removesuffix(".jsonl")
     top, session_id = os.path.split(folder)
     project = os.path.basename(top)
-    odd = odd_transcript_in(_inner({**record, "transcript_path": path}, files.root))
+    odd = odd_transcript_in(_inner({**record, "transcript_path": full}, files.root))
     if odd:
         project, session_id, _ = odd
-    transcript = files.file(path)
     found = {
         **record,
         "session_id": session_id,
         "project": project,
-        "transcript_path": os.path.join(files.root, path),
+        "transcript_path": full,
     }
+    transcript = files.file(path)
     if transcript is None:
         found["state"] = "husk"
     elif transcript.oid:
@@ -157,9 +156,8 @@ def _found_at(files, path, record):
 
     root = os.path.dirname(os.path.dirname(top))
     states = os.path.join(root, f"session-states/{session_id}.json")
-    beside = ""
-    for place in (f"{folder}/custom-title.json", states):
-        beside = beside or title_in(_value_in(files.file(place)))
+    named = _value_in(files.file(f"{folder}/custom-title.json"))
+    beside = title_in(named) or title_in(_value_in(files.file(states)))
     agents = []
     for agent in files.agents_of(path, session_id):
         name = _AGENT.fullmatch(os.path.basename(agent))[1]
@@ -184,14 +182,10 @@ def _inner(record, root):
 
 def _value_in(file):
     """The value of JSON in a small FoundFile, None if it has none."""
-    if file is None:
-        return None
     try:
-        for block in file.blocks():
-            return json.loads(block)
-    except (OSError, ValueError, RecursionError, Error):
-        pass
-    return None
+        return json.loads(next(file.blocks())) if file else None
+    except (OSError, ValueError, RecursionError, StopIteration, Error):
+        return None
 
 
 def _has_messages(file):
@@ -207,18 +201,14 @@ def _has_messages(file):
     return False
 
 
-def _the_one(session_id, paths):
+def _the_one(session_id, paths, root):
     """The one path that there is; Error if there are several."""
     if len(paths) == 1:
         return paths[0]
-    names = {path.split("/")[-2] for path in paths}
-    how = f"csb list --all --project=NAME {session_id} | {TOOL} takes one"
-    if len(names) < len(paths):
-        names = paths               # where Claude Code does not look
-        how = f"{TOOL} PATH takes one"
+    full = [os.path.join(root, path) for path in sorted(paths)]
     raise Error(
-        f"session {session_id} is in several projects, and what was said differs "
-        f"({how}): {' '.join(sorted(names))}", MISUSE
+        f"session {session_id} is in several places, and what was said differs "
+        f"({TOOL} PATH takes one): {' '.join(full)}", MISUSE
     )
 
 
@@ -250,7 +240,7 @@ class _Disk:
         inside = [path for path in paths if path.split("/")[-2] == project] or paths
         if len(inside) > 1:
             inside = those_that_say_most(inside)
-        return _the_one(session_id, inside)
+        return _the_one(session_id, inside, self.root)
 
     def _about(self, session_id):
         for path in self._sessions[session_id]:
@@ -263,23 +253,34 @@ class _Disk:
     def _listed(self):
         """{id: [paths]}. One where Claude Code does not look counts if there is no
         other, and where one would be whose session has just a folder."""
-        import glob
-
-        on_disk = transcripts_on_disk(self.root)
-        found = {}
-        for path in chain.from_iterable(on_disk.values()):
-            _, session_id = transcript_in(path)
-            found.setdefault(session_id, []).append(os.path.join(self.root, path))
-        odd_ones = {}
-        for path, odd in odd_transcripts_on_disk(self.root):
-            full = os.path.join(self.root, path)
-            odd_ones.setdefault(odd.session_id, []).append(full)
+        own = {}
+        odd = {}
         left = {}
-        for path in glob.glob(f"{glob.escape(self.root)}/projects/*/*"):
-            name = os.path.basename(path)
-            if is_id(name) and key_of(name) not in on_disk:
-                left.setdefault(name, []).append(path + ".jsonl")
-        return {**left, **odd_ones, **found}
+        links = ProjectLinks(self.root)
+        top = os.path.join(self.root, "projects")
+        for folder, folders, names in os.walk(top, followlinks=True):
+            for name in names:
+                path = os.path.join(folder, name)
+                inner = path.removeprefix(os.path.join(self.root, ""))
+                found = transcript_in(inner)
+                if found:
+                    own.setdefault(found[1], []).append(path)
+                found = odd_transcript_in(inner)
+                if found:
+                    odd.setdefault(found.session_id, []).append(path)
+            kept = []
+            for name in folders:
+                path = os.path.join(folder, name)
+                if is_id(name) and os.path.dirname(folder) == top:
+                    left.setdefault(name, []).append(path + ".jsonl")
+                # What is below a session's own folder is no other one's.
+                if not is_id(os.path.basename(folder)):
+                    if not os.path.islink(path) or links.leads_out(path):
+                        kept.append(name)
+            folders[:] = kept
+        known = set(map(key_of, own))
+        left = {name: left[name] for name in left if key_of(name) not in known}
+        return {**left, **odd, **own}
 
     def file(self, path):
         """The FoundFile at a path, None if there is none."""
@@ -345,13 +346,14 @@ class _Store(StoredSessions):
             raise Error(f"cannot find a file of session '{session_id}' in the store")
         if project in found:
             return found[project]
-        homes = found
+        paths = found.values()
         if len(found) > 1:
             try:
                 homes = Copies(self).homes(session_id).projects
+                paths = [found[home] for home in homes if home in found]
             except Error:
                 pass                # they differ: all are named
-        return _the_one(session_id, [found[home] for home in homes if home in found])
+        return _the_one(session_id, [*paths], self.root)
 
     def file(self, path):
         """The FoundFile of a path, None if there is none.
@@ -373,31 +375,23 @@ class _Store(StoredSessions):
         return FoundFile(path, blocks, versions[0].oid)
 
     def _first_that_is_sound(self, path, versions, objects):
-        """Yield the blocks of the version that a restore would take.
-
-        One may be lost, and a power cut leave one of NULs; the last is taken as it is.
-        """
+        """Yield the blocks of the version that a restore would take."""
         for version in versions:
-            blocks = objects.blocks(version.oid)
             is_last = version is versions[-1]
+            blocks = objects.blocks(version.oid)
             try:
+                blocks = blocks if is_last else unless_blank(blocks)
                 first = next(blocks, b"")
             except GitError as error:
                 if is_last:
                     raise GitError(f"cannot read '{path}': {error}") from None
-                self._say(version, f"the store has lost a version of '{path}'", warn)
+                if version.oid not in self._said:       # a file is read twice
+                    warn(f"cannot read a version of '{path}': {error}")
+                    self._said.add(version.oid)
                 continue
-            if is_last or not is_blank(first):
-                yield first
-                yield from blocks
-                return
-            self._say(version, f"a version of '{path}' is blank", say)
-
-    def _say(self, version, text, how):
-        """Say why another version is taken, once: a file is read twice."""
-        if version.oid not in self._said:
-            how(f"{text}: another one is taken")
-        self._said.add(version.oid)
+            yield first
+            yield from blocks
+            return
 
     def agents_of(self, path, session_id):
         """The paths of what the subagents of a session said."""

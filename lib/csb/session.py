@@ -153,26 +153,6 @@ def transcripts_on_disk(root):
     return found
 
 
-def odd_transcripts_on_disk(root):
-    """Yield (path below root, OddTranscript) of those in a Claude directory."""
-    links = ProjectLinks(root)
-    top = os.path.join(root, "projects")
-    for folder, folders, names in os.walk(top, followlinks=True):
-        for name in names:
-            path = os.path.join(folder, name)[len(os.path.join(root, "")):]
-            odd = odd_transcript_in(path)
-            if odd:
-                yield path, odd
-        kept = []
-        for name in folders:
-            full = os.path.join(folder, name)
-            # What is below a session's own folder is no other one's.
-            if not is_id(os.path.basename(folder)):
-                if not os.path.islink(full) or links.leads_out(full):
-                    kept.append(name)
-        folders[:] = kept
-
-
 def _names_in(folder):
     try:
         return sorted(os.listdir(folder))
@@ -398,17 +378,11 @@ def _without_end(path):
 def _rest_below(old, path):
     """What follows a folder's path, empty or the name of something in it, as it is
     spelled; None if the path is not below it."""
-    separators = r"[/\\]" if is_windows(old) else "/"
-    if path.startswith(old):
-        ends = [len(old)]
-    elif not path.isascii() and nfc(path).startswith(old):
-        ends = [end.start() for end in re.finditer(separators + r"|\Z", path)]
-    else:
-        return None
-    for end in ends:
-        rest = path[end:]
-        if nfc(path[:end]) == old and (not rest or re.match(separators, rest)):
-            return rest
+    ends = r"/\\" if is_windows(old) else "/"
+    depth = len(re.findall(f"[{ends}]", old))
+    start = re.match(f"([^{ends}]*[{ends}]){{{depth}}}[^{ends}]*", path)
+    if start and nfc(start[0]) == old:
+        return path[start.end():]
     return None
 
 
