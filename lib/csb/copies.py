@@ -33,9 +33,9 @@ from csb.session import (
 # others where it is on disk, and says more.
 Homes = namedtuple("Homes", "projects gave_way others")
 
-# What a transcript says, as sets of hashes: its messages, by their uuids or by what
-# they say, and its other lines. talks: is one a part of the conversation?
-CopySays = namedtuple("CopySays", "talks messages others")
+# What a transcript says, as hashes: of its messages, by their uuids or by what they say,
+# or, if none of these is a part of the conversation (talks), of its other lines.
+CopySays = namedtuple("CopySays", "talks hashes")
 
 _LOST = Info("", "blob", 1 << 62)       # what is lost may have been the longest
 
@@ -97,22 +97,20 @@ class Copy:
     @cached_property
     def said(self):
         """What it says, a CopySays; None if it cannot be read, and may say anything."""
-        said = CopySays(False, set(), set())
         try:
-            if self.is_stored:
-                version = self._stored.versions(self.path)[0]
-                said = said_in(self._stored.objects.blocks(version.oid), said)
-            if self.file:
-                with StableFile(self.file) as opened:
-                    said = said_in(opened.blocks(), said)
+            return said_in(self._blocks())
         except (OSError, Changed, GitError):
             return None
-        return said
 
-    def compared(self):
-        """What tells it from others: its messages, if it talks, else its other lines.
-        """
-        return self.said.messages if self.said.talks else self.said.others
+    def _blocks(self):
+        """Yield the bytes of what is stored of it, then those on disk."""
+        if self.is_stored:
+            version = self._stored.versions(self.path)[0]
+            yield from self._stored.objects.blocks(version.oid)
+            yield b"\n"
+        if self.file:
+            with StableFile(self.file) as opened:
+                yield from opened.blocks()
 
     def begins_with(self, start):
         """Does it begin, or did it once, with the bytes of an object (an Info)?"""
@@ -127,30 +125,30 @@ class Copy:
         return any(begins_with(objects, info, start) for info in self.infos)
 
 
-def said_in(blocks, said):
-    """A CopySays with what a transcript (blocks of bytes) says added.
+def said_in(blocks):
+    """The CopySays of a transcript.
 
     A line that is too large is a message like no other.
     """
     from csb.transcript import TranscriptLines, load
 
-    talks, messages, others = said
+    talks = False
+    messages = set()
+    others = set()
     for line in TranscriptLines(blocks):
         loaded = load(line)
         if line is None or loaded.damaged and len(line) > BLOCK:
             talks = True
             messages.add(object())
             continue
-        says = False
-        for record in loaded.records:
-            talks = talks or record.is_message
-            if record.said is not None:
-                says = True
-                name = record.uuid or (record.time, str(record.voices()))
-                messages.add(hash(name))
-        if line.strip() and not says:
+        said = [record for record in loaded.records if record.said is not None]
+        for record in said:
+            name = record.uuid or (record.time, str(record.voices()))
+            messages.add(hash(name))
+        talks = talks or any(record.is_message for record in loaded.records)
+        if line.strip() and not said:
             others.add(hash(line))
-    return CopySays(talks, messages, others)
+    return CopySays(talks, messages if talks else others)
 
 
 def those_that_count(copies):
@@ -165,10 +163,10 @@ def those_that_count(copies):
     if talking or unread:
         read = talking
 
-    read.sort(key=lambda copy: (len(copy.compared()), copy.rank()), reverse=True)
+    read.sort(key=lambda copy: (len(copy.said.hashes), copy.rank()), reverse=True)
     standing = []
     for copy in read:
-        if not any(copy.compared() <= other.compared() for other in standing):
+        if not any(copy.said.hashes <= other.said.hashes for other in standing):
             standing.append(copy)
     return standing + unread
 
@@ -192,7 +190,6 @@ class Copies:
         self.stored = stored
         self.target = target or stored.root
         self.on_disk = dict(on_disk)
-        self._moved = {}        # {path: was it moved?}
 
     def of(self, session_id):
         paths = self.stored.transcripts(session_id)
@@ -246,11 +243,9 @@ class Copies:
 
         None if there is none, or several: these are different conversations.
         """
-        left = []
-        for copy in self.of(session_id):
-            if not self.is_moved(session_id, copy.path):
-                left.append(copy.project)
-        return left[0] if len(left) == 1 else None
+        copies = self.of(session_id)
+        left = [one for one in copies if not self.is_moved(session_id, one.path)]
+        return left[0].project if len(left) == 1 else None
 
     def is_moved(self, session_id, path):
         """Is a stored transcript gone, and goes on in another project?
@@ -259,20 +254,14 @@ class Copies:
         begins, or once began, with all of its bytes, at its fullest, and nothing that
         lay beside it is gone. A stub begins with nothing, so that it hides nothing.
         """
-        if path not in self._moved:
-            self._moved[path] = self._goes_on(session_id, path)
-        return self._moved[path]
-
-    def _goes_on(self, session_id, path):
         others = [copy for copy in self.of(session_id) if copy.path != path]
         if not others or not is_gone(self.stored.root, path):
             return False
         copy = Copy(self.stored, path)
         for other in others:
-            if other.rank() <= copy.rank() or not other.begins_with(copy.infos[0]):
-                continue
-            if not self.left_behind(session_id, copy.project, [other.project]):
-                return True
+            if other.rank() > copy.rank() and other.begins_with(copy.infos[0]):
+                if not self.left_behind(session_id, copy.project, [other.project]):
+                    return True
         return False
 
     def left_behind(self, session_id, project, homes):
@@ -294,10 +283,18 @@ class Copies:
 # --- which sessions are gone ----------------------------------------------------------
 
 
-class Stored(namedtuple("Stored", "project session_id transcript beside agents")):
+class Stored:
     """A session of a project by its paths: the transcript or None, what lies below
-    <id>/, flat agent files. Where Claude Code does not look it is a transcript alone.
+    <id>/ (beside), flat agent files. Where Claude Code does not look it is a transcript
+    alone.
     """
+
+    def __init__(self, project, session_id, transcript=None):
+        self.project = project
+        self.session_id = session_id
+        self.transcript = transcript
+        self.beside = []
+        self.agents = []
 
     def main(self):
         """The paths whose fate is that of the session."""
@@ -337,16 +334,16 @@ def _in_projects(stored, session_id):
         odd = odd_transcript_in(path)
         if odd:
             if key_of(odd.session_id) == key_of(session_id):
-                odd_ones.append(Stored(project, odd.session_id, path, [], []))
+                odd_ones.append(Stored(project, odd.session_id, path))
             continue
-        below = f"projects/{project}/{session_id}/"
-        is_beside = key_of(path).startswith(key_of(below))
+        one = found.get(project) or Stored(project, session_id)
         if transcript_in(path):
-            one = found.get(project) or Stored(project, session_id, None, [], [])
-            found[project] = one._replace(transcript=path)
-        elif is_flat_agent(path) or is_beside:
-            found.setdefault(project, Stored(project, session_id, None, [], []))
-            one = found[project]
-            files = one.agents if is_flat_agent(path) else one.beside
-            files.append(path)
+            one.transcript = path
+        elif is_flat_agent(path):
+            one.agents.append(path)
+        elif key_of(path).startswith(key_of(f"projects/{project}/{session_id}/")):
+            one.beside.append(path)
+        else:
+            continue
+        found[project] = one
     return [*found.values(), *odd_ones]
