@@ -635,7 +635,7 @@ MISUSE = [("csb-log 3f4a9b1", 2, "names 2 sessions"), ("csb-log 3f4a9b1", 2, f"c
           ("csb log 3f4a9b1", 2, f"csb log:   {OTHER}  "),
           ("csb log <&-", 2, "csb log: which session? csb log 3f4a"),
           ("csb-log <&-", 2, "such as: csb-list --deleted | csb-log"),
-          ("csb log ffff", 1, "csb list shows them, csb search WORDS looks in what was said"),
+          ("csb log ffff", 1, "csb list --all shows them, csb search WORDS looks in what was said"),
           ("csb-log ffff", 1, "cannot find session"),
           ("echo 3f4a9b1 | csb-log", 1, "names 2 sessions"),
           ("echo 3f4a9b1 | csb-log --json", 1, "names 2 sessions"),

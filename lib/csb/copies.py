@@ -33,8 +33,8 @@ from csb.session import (
 # others where it is on disk, and says more.
 Homes = namedtuple("Homes", "projects gave_way others")
 
-# What a transcript says, as hashes: of its messages, by their uuids or by what they say,
-# or, if none of these is a part of the conversation (talks), of its other lines.
+# What a transcript says, as hashes: of its messages, by their uuids or by what they
+# say, or, if none of these is a part of the conversation (talks), of its other lines.
 CopySays = namedtuple("CopySays", "talks hashes")
 
 _LOST = Info("", "blob", 1 << 62)       # what is lost may have been the longest

@@ -249,8 +249,8 @@ def pick(word, ids, about=None):
     if len(word) < SHORTEST:
         raise Error(f"'{word}' names no session: {SHORTEST} digits are needed")
     raise Error(
-        f"cannot find session '{word}': csb list shows them, csb search WORDS looks in "
-        "what was said"
+        f"cannot find session '{word}': csb list --all shows them, csb search WORDS "
+        "looks in what was said"
     )
 
 

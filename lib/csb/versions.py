@@ -38,13 +38,12 @@ class History(StoredSessions):
         project: the only one that counts, if the session lies there; or None.
         """
         paths, left = self._paths_of(session_id, project)
-        transcripts = [path for path in paths if transcript_in(path)]
+        inside = sorted(path for path in paths if project_of(path) is not None)
+        transcripts = [path for path in inside if transcript_in(path)]
         if left:
             left = sorted(left, key=self.held.age)
             return [Line(session_id, [*transcripts, *left])]
-        if not transcripts:
-            transcripts = [path for path in paths if project_of(path) is not None]
-        return [Line(session_id, [path]) for path in sorted(transcripts)]
+        return [Line(session_id, [path]) for path in transcripts or inside]
 
     def files_of(self, session_id, project):
         """The Lines of all files of a session, one each; project: as above."""
@@ -69,15 +68,12 @@ class History(StoredSessions):
         home = self.home(session_id)
         if home is None:
             return paths, []
-        inside = {_below_project(path) for path in paths if project_of(path) == home}
-        kept = []
-        left = []
-        for path in paths:
-            if project_of(path) in (None, home):
-                kept.append(path)
-            elif transcript_in(path):
-                left.append(path)
-            elif _below_project(path) not in inside:
+        kept = [path for path in paths if project_of(path) in (None, home)]
+        rest = [path for path in paths if project_of(path) not in (None, home)]
+        left = [path for path in rest if transcript_in(path)]
+        inside = {_below_project(path) for path in kept if project_of(path)}
+        for path in rest:
+            if not transcript_in(path) and _below_project(path) not in inside:
                 kept.append(path)
         return kept, left
 
