@@ -73,15 +73,12 @@ class Shelf:
         self.ours = set()           # Snapshots that this run made or planned
         self.purged = set()         # names of sources of which one went in this run
 
-    # What a tool's own shelf does in its own way.
+    # What a tool's own shelf does in its own way. It has folder_for_restored(path), too:
+    # where the file of the snapshot at a path comes back without DIR.
 
     def files_of(self, record, path, is_typed):
         """The paths that a record with a path stands for."""
         return [absolute(path)]
-
-    def folder_for_restored(self, path):
-        """Where the file of the snapshot at a path comes back without DIR."""
-        raise NotImplementedError
 
     def prepare(self):
         make_dirs(self.folder)
@@ -108,8 +105,8 @@ class Shelf:
         return True
 
     def remove(self, path):
-        """Delete a snapshot and what belongs to it."""
-        os.unlink(path)
+        """Delete a snapshot and what belongs to it, as far as it is there."""
+        remove_file(path)
 
     def compare(self, path, raw):
         """Fields of the record of a restore: does a snapshot hold what its source had?
@@ -203,8 +200,12 @@ class Shelf:
             with aside_in(self.folder) as aside:
                 taken, facts = self._write_settled(source, aside)
                 new = self._next(base, taken)
-                new, more = self._place(new, aside, source, facts)
-                facts |= more
+                while True:
+                    try:
+                        facts |= self.place(aside, self._path(new), source, facts)
+                        break
+                    except FileExistsError:
+                        new = new._replace(number=new.number + 1)
         self.ours.add(new)
         return {
             "kind": "snapshot",
@@ -242,29 +243,14 @@ class Shelf:
         numbers = [one.number for one in self._of(base) if one.stamp == stamp]
         return Snapshot(stamp, max(numbers, default=-1) + 1, base)
 
-    def _place(self, new, aside, source, facts):
-        """Give what lies aside the name of a Snapshot, or the next one that is free.
-
-        (that Snapshot, what place() returns)
-        """
-        while True:
-            try:
-                return new, self.place(aside, self._path(new), source, facts)
-            except FileExistsError:
-                new = new._replace(number=new.number + 1)
-
     def _of(self, base):
         """The snapshots of the sources with a name, in order of time."""
         found = set(self.ours)
-        try:
-            names = os.listdir(self.folder)
-        except FileNotFoundError:
-            names = []
-        for name in names:
-            snapshot = parse_name(name, self.ending)
-            if snapshot and is_plain_file(os.path.join(self.folder, name)):
-                found.add(snapshot)
-        return sorted(one for one in found if one.base == base)
+        if os.path.lexists(self.folder):
+            for name in os.listdir(self.folder):
+                if is_plain_file(os.path.join(self.folder, name)):
+                    found.add(parse_name(name, self.ending))
+        return sorted(one for one in found if one and one.base == base)
 
     def _path(self, snapshot):
         extra = f".{snapshot.number}" if snapshot.number else ""
@@ -283,10 +269,8 @@ class Shelf:
         # A later one than ours is another run's new one, unless its time is still to
         # come: then the clock was set back.
         now = time.strftime(STAMP, time.gmtime())
-        old = []
-        for one in group:
-            if one not in self.ours and (one < new or one.stamp > now):
-                old.append(self._path(one))
+        others = [one for one in group if one < new or one.stamp > now]
+        old = [self._path(one) for one in others if one not in self.ours]
         if not old:
             return []
 
@@ -299,8 +283,6 @@ class Shelf:
             return [path]
         try:
             self.remove(path)
-        except FileNotFoundError:
-            pass                    # another run was faster
         except OSError as error:
             warn(f"cannot delete '{error.filename}': {why(error)}")
         return [] if os.path.lexists(path) else [path]
@@ -316,10 +298,16 @@ class Shelf:
         try:
             raw = self.examined(path)
             match = self.compare(path, raw)
-            return {**record, **self._bring_back(target, path, raw), **match}
+            record["result"] = self._bring_back(target, path, raw)
         except Error as error:
             emit({**record, "result": "refused", "reason": str(error)})
             raise
+        if record["result"] == "kept" or not self.args.dry_run:
+            now = os.stat(target)
+            record["size"] = now.st_size
+            record["mode"] = f"{now.st_mode & 0o7777:04o}"
+            record["mtime"] = utc_ns(now.st_mtime_ns)
+        return {**record, **match}
 
     def name_within(self, path):
         """The name of what a snapshot holds, also of one that was named by hand."""
@@ -343,30 +331,22 @@ class Shelf:
         return raw
 
     def _bring_back(self, target, path, raw):
-        """Write what a snapshot holds to a target, and read that again; the fields.
+        """Write what a snapshot holds to a target, and read that again; the result.
 
         raw: its SHA-256. Error if another file is there.
         """
-        result = "kept"
-        if not is_plain_file(target) or sha256_of(file_blocks(target)) != raw:
-            result = "restored"
-            if os.path.lexists(target) and not self.args.force:
-                raise Error(f"another file is at '{target}' (--force replaces it)")
-            if self.args.dry_run:
-                return {"result": result}
+        if is_plain_file(target) and sha256_of(file_blocks(target)) == raw:
+            return "kept"
+        if os.path.lexists(target) and not self.args.force:
+            raise Error(f"another file is at '{target}' (--force replaces it)")
+        if not self.args.dry_run:
             make_dirs(self.folder)
             with aside_in(self.folder) as aside:
                 write_new(aside, self.unpacked(path))
                 check_same(file_blocks(aside), raw)
                 give_name = os.replace if self.args.force else os.link
                 give_name(aside, target)
-        now = os.stat(target)
-        return {
-            "size": now.st_size,
-            "mode": f"{now.st_mode & 0o7777:04o}",
-            "mtime": utc_ns(now.st_mtime_ns),
-            "result": result,
-        }
+        return "restored"
 
 
 @contextmanager
