@@ -33,8 +33,8 @@ from csb.session import (
 # others where it is on disk, and says more.
 Homes = namedtuple("Homes", "projects gave_way others")
 
-# What a transcript says, as hashes: of its messages, by their uuids or by what they
-# say, or, if none of these is a part of the conversation (talks), of its other lines.
+# What a transcript says, as hashes: of its messages, by their uuids or their lines,
+# or, if none of these is a part of the conversation (talks), of its other lines.
 CopySays = namedtuple("CopySays", "talks hashes")
 
 _LOST = Info("", "blob", 1 << 62)       # what is lost may have been the longest
@@ -45,11 +45,9 @@ def pick_stored(word, stored):
     from csb.transcript import when_and_title_in
 
     def about(session_id):
-        for path in stored.transcripts(session_id).values():
-            found = stored.read(path, when_and_title_in)
-            if found:
-                return found
-        return ""
+        paths = stored.transcripts(session_id).values()
+        found = (stored.read(path, when_and_title_in) for path in paths)
+        return next(filter(None, found), "")
 
     return pick(word, stored.sessions, about)
 
@@ -142,9 +140,7 @@ def said_in(blocks):
             messages.add(object())
             continue
         said = [record for record in loaded.records if record.said is not None]
-        for record in said:
-            name = record.uuid or (record.time, str(record.voices()))
-            messages.add(hash(name))
+        messages.update(hash(record.uuid or line) for record in said)
         talks = talks or any(record.is_message for record in loaded.records)
         if line.strip() and not said:
             others.add(hash(line))
@@ -198,10 +194,10 @@ class Copies:
             project = project_of(path)
             paths.setdefault(project, path)
             files[project] = join(self.target, path)
-        copies = []
-        for project in sorted(paths):
-            copies.append(Copy(self.stored, paths[project], files.get(project)))
-        return copies
+        return [
+            Copy(self.stored, paths[project], files.get(project))
+            for project in sorted(paths)
+        ]
 
     def homes(self, session_id, asked=None, chosen=None):
         """The Homes of a session. Error if a person has to say which is meant.

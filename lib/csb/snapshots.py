@@ -73,8 +73,8 @@ class Shelf:
         self.ours = set()           # Snapshots that this run made or planned
         self.purged = set()         # names of sources of which one went in this run
 
-    # What a tool's own shelf does in its own way. It has folder_for_restored(path), too:
-    # where the file of the snapshot at a path comes back without DIR.
+    # What a tool's own shelf does in its own way. It has folder_for_restored(), too: of
+    # the path of a snapshot, where its file comes back without DIR.
 
     def files_of(self, record, path, is_typed):
         """The paths that a record with a path stands for."""
