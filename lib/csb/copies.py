@@ -33,7 +33,7 @@ from csb.session import (
 # others where it is on disk, and says more.
 Homes = namedtuple("Homes", "projects gave_way others")
 
-# What a transcript says, as hashes: of its messages, by their uuids or their lines,
+# What a transcript says, as hashes: of its messages, by their uuids or what they say,
 # or, if none of these is a part of the conversation (talks), of its other lines.
 CopySays = namedtuple("CopySays", "talks hashes")
 
@@ -140,7 +140,9 @@ def said_in(blocks):
             messages.add(object())
             continue
         said = [record for record in loaded.records if record.said is not None]
-        messages.update(hash(record.uuid or line) for record in said)
+        for record in said:
+            name = record.uuid or (record.time, str(record.voices()))
+            messages.add(hash(name))
         talks = talks or any(record.is_message for record in loaded.records)
         if line.strip() and not said:
             others.add(hash(line))
