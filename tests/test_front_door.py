@@ -203,7 +203,7 @@ def test_whatever_hands_type_after_a_loss(sh, home, once, rounds):
         assert session_id[:8] in sh(f"csb {words}").out, words
     for words in ("restore parser", "restore it please"):
         done = sh(f"csb {words}")
-        assert done.rc == 1 and "csb restore --deleted brings all of it back" in done.err
+        assert done.rc == 1 and "csb restore --deleted brings back all that are gone" in done.err
 
 
 @pytest.mark.logic

@@ -250,7 +250,7 @@ def pick(word, ids, about=None):
         raise Error(f"'{word}' names no session: {SHORTEST} digits are needed")
     raise Error(
         f"cannot find session '{word}': csb list --all shows them, csb search WORDS "
-        "looks in what was said"
+        "looks in what was said, csb restore --deleted brings back all that are gone"
     )
 
 
