@@ -324,8 +324,11 @@ def secrets_in(text, start=0):
     """Yield a Secret for each one in a text, in order, from start on."""
     plain = _Plain(text, start)
     for secret in _secrets_in(plain.text, plain.start):
-        sign, begin, end = map(plain.origin, secret[:3])
-        yield Secret(sign, begin, end, secret.kind, secret.mark)
+        yield secret._replace(
+            sign=plain.origin(secret.sign),
+            start=plain.origin(secret.start),
+            end=plain.origin(secret.end),
+        )
 
 
 def _secrets_in(text, start):
