@@ -231,6 +231,54 @@ def test_escapes_of_json(sh):
             assert json.loads(redact(sh, data)) == {"a": "x://anna:[REDACTED:password]@host\n"}
 
 
+def escaped(text):
+    return "".join(f"\\u{ord(char):04x}" for char in text)
+
+
+AWS_MARK = mark("aws-secret-key", AWS)
+SLACK = f"T{some(9)}/B{some(9)}/{some(24)}"
+# A secret as a line of JSON may write it; what stands there then.
+ESCAPED = [
+    (escaped("g") + GITHUB[1:], TOKEN_MARK),
+    (f"gh\\u0070\\u005F{GITHUB[4:]}", TOKEN_MARK),
+    (GITHUB[:-1] + escaped(GITHUB[-1]), TOKEN_MARK),
+    (escaped(GITHUB), TOKEN_MARK),
+    (f"\\u000a{GITHUB}\\u0009", f"\\u000a{TOKEN_MARK}\\u0009"),
+    (f"\\u001B[1m{escaped('ghp_')}\\u001b[m{GITHUB[4:]}", f"\\u001B[1m{TOKEN_MARK}"),
+    (f"\\u20ac{escaped('gh')}{GITHUB[2:]}", f"\\u20ac{TOKEN_MARK}"),
+    ("aws_secret_access_key=" + AWS.replace("/", escaped("/")), "aws_secret_access_key=" + AWS_MARK),
+    ("aws_secret_access_key=" + AWS.replace("/", "\\/"), "aws_secret_access_key=" + AWS_MARK),
+    (f"\\u0022Secret\\u0041ccessKey\\u0022:\\u0022{AWS}\\u0022",
+     f"\\u0022Secret\\u0041ccessKey\\u0022:\\u0022{AWS_MARK}\\u0022"),
+    ("https:\\/\\/hooks.slack.com\\/services\\/" + SLACK.replace("/", "\\/"),
+     f"https:\\/\\/hooks.slack.com\\/services\\/{mark('slack-webhook', SLACK)}"),
+    ("https:\\/\\u002fanna\\u003aTr0ub4do\\u0072\\u0040example.org\\/x",
+     "https:\\/\\u002fanna\\u003a[REDACTED:password]\\u0040example.org\\/x"),
+    (f"\\u0042earer\\u0020{some(24)}", "\\u0042earer\\u0020[REDACTED:authorization]"),
+]
+KEY = key_block()
+for text in (KEY.replace("/", "\\/").replace("\n", "\\n"), KEY.replace("\n", "\\u000A"),
+             KEY.replace("A", "\\u0041").replace("\n", "\\r\\n")):
+    first, last = text.split("-----")[1::2]
+    ESCAPED.append((text, f"-----{first}-----{mark('private-key', KEY)}-----{last}-----"))
+
+
+def test_escaped_letters(sh):
+    """A secret is one however JSON writes its letters, and has the same marker; what stands around
+    it stays as it was written. So it is in JSON that is a string in JSON."""
+    around = '{{"a":"\\u003cb\\u003e \\/ \\\\\\" \\u00e9\\ud83d\\ude00 {} \\u0061\\/","b":["{}"]}}\n'
+    data = "".join(around.format(old, old) for old, _ in ESCAPED)
+    want = "".join(around.format(new, new) for _, new in ESCAPED)
+    assert redact(sh, data.encode()).decode() == want
+    assert [json.loads(one)["b"] for one in want.splitlines()]
+    found = sh("csb-redact --scan <in").records
+    assert [(one["line"], one["pointer"]) for one in found] == [
+        (at, place) for at in range(1, len(ESCAPED) + 1) for place in ("/a", "/b/0")]
+    for _ in range(3):
+        data, want = dump({"t": data}).decode(), dump({"t": want}).decode()
+        assert redact(sh, data.encode()).decode() == want
+
+
 def test_json_stays_json(sh, seeded):
     """Whatever stands before and behind a secret, in strings and in lists of lines."""
     parts = ["-----BEGIN RSA PRIVATE KEY-----", "-----END RSA PRIVATE KEY-----", "\n", '"', "\\",
@@ -359,18 +407,22 @@ def test_long_lines(sh, size):
     data = f'{{"uuid":"{GITHUB}","c":"{text}"}}\n{{"a":"{GITHUB}"}}\n'.encode()
     assert redact(sh, data) == data.replace(GITHUB.encode(), TOKEN_MARK.encode())
     assert [r["line"] for r in sh("csb-redact --scan <in").records] == [1] * 5 + [2]
+    for pad in range(0, 12, 3):     # an escape lies across the blocks
+        letters = f'"{" " * pad}{f" {escaped(GITHUB)}," * (size // 242)}"\n'.encode()
+        assert redact(sh, letters) == letters.replace(escaped(GITHUB).encode(), TOKEN_MARK.encode())
     for pad in (0, 20):
         dense = f'"{" " * pad}{f" {GITHUB}," * (size // 42)}"\n'.encode()
         assert redact(sh, dense) == dense.replace(
             GITHUB.encode(), mark("github-token", GITHUB).encode())
 
 
-@pytest.mark.parametrize("what", ["line", "emoji", "many", "lines", "hostile"])
+@pytest.mark.parametrize("what", ["line", "emoji", "many", "lines", "hostile", "escapes"])
 @pytest.mark.few(1)
 def test_memory(sh, home, tools, what):
     """At most 64 MB, however long a line is and how much is found; and it comes to an end."""
     unit = {"line": b"abc ", "emoji": "\U0001f600 \\n".encode(), "many": GITHUB.encode() + b"\\n ",
-            "lines": dump({"a": "word " * 100}), "hostile": b"eyJ-ghp_"}[what]
+            "lines": dump({"a": "word " * 100}), "hostile": b"eyJ-ghp_",
+            "escapes": b"\\/"}[what]
     size = {"line": 40 << 20, "lines": 40 << 20, "hostile": 200_000}.get(what, 1 << 20)
     with open(home.path / "in", "wb") as file:
         file.write(b'{"a":"' * (what != "lines"))

@@ -97,7 +97,8 @@ def used():
 def later():
     from csb.session import is_id   # of use here alone
 
-    return len(WORDS) + is_id("x")
+    hidden = is_id("x")             # no function of that name
+    return len(WORDS) + hidden + Talk().count
 
 
 # --- what is not used ---
@@ -121,6 +122,29 @@ class Lonely:
 # --- the end ---
 
 
+class Words(list):
+    """Its base may call all that it has."""
+
+    def unheard(self):
+        return 0
+
+
+class Talk:
+    """What it has is called by us alone."""
+
+    # What nobody asks.
+    @property
+    def silent(self):
+        return gzip, hidden()
+
+    @property
+    def count(self):
+        return len(Words())
+
+    def speak(self):
+        return self.silent
+
+
 class Used(Exception):
     """It is raised."""
 '''
@@ -135,13 +159,15 @@ def test_what_nothing_calls_is_left_out(sh, house):
     put_tool(house, USES_EXTRA)
     text = sh(SQUASH, cwd=house).ok().out
     part = text.partition("lib/csb/extra.py")[2].partition("bin/csb-try")[0]
-    for word in ("gzip", "zlib", "ALONE", "UNUSED", "onely", "hidden", "nobody",
-                 "not used", "from csb"):
+    for word in ("gzip", "zlib", "ALONE", "UNUSED", "onely", "def hidden", "obody",
+                 "not used", "from csb", "silent", "speak"):
         assert word not in part, word
     order = ("# an extra module", "wraps", "# A heading.", "# Of SIZE.", "SIZE =",
              "LEFT, RIGHT", "WORDS = []", "WORDS.append", "def decorator",
-             "# What is used.\n@decorator\ndef used", "def later():\n\n    return",
-             "# --- the end", "class Used")
+             "# What is used.\n@decorator\ndef used", "def later():\n\n    hidden",
+             "# --- the end", "class Words", "def unheard", "class Talk",
+             'us alone."""\n\n    @property\n    def count(self):\n        return len(Words())'
+             "\n\n\nclass Used")
     places = [part.index(word) for word in order]
     assert places == sorted(places)
     assert "\ndef replace_file" not in text and "\nclass Lock" not in text

@@ -19,7 +19,7 @@ import stat
 import struct
 import time
 from collections import namedtuple
-from itertools import islice
+from itertools import chain
 
 from csb import FAILED, LAST_SECOND, Error, from_utc, records, say, utc, warn
 from csb.files import is_file_or_link, lines
@@ -258,13 +258,12 @@ def measured(store, held, paths):
     An object that the store has lost has no size. Many are asked for at once.
     """
     objects = Objects(store)
-    paths = iter(paths)
-    while True:
-        found = [(path, held.versions(path)) for path in islice(paths, AT_ONCE)]
-        if not found:
-            break
-        size_of = _sizes(objects, [one for _, versions in found for one in versions])
-        for path, versions in found:
+    paths = list(paths)
+    for start in range(0, len(paths), AT_ONCE):
+        some = paths[start:start + AT_ONCE]
+        found = [held.versions(path) for path in some]
+        size_of = _sizes(objects, chain(*found))
+        for path, versions in zip(some, found, strict=True):
             yield path, versions, size_of
     objects.close()
 
@@ -507,24 +506,20 @@ def notes(objects, journals, wanted=None):
 
 def _noted(path, record):
     oid = record.get("oid")
+    if not isinstance(oid, str):
+        oid = None
     size = record.get("size")
-    mode = mtime = None
+    if type(size) is not int:
+        size = None
     try:
         mode = int(record["mode"], 8) & 0o7777
     except (KeyError, ValueError, TypeError):
-        pass
+        mode = None
     try:
         mtime = from_utc(record["mtime"])
     except (KeyError, ValueError):
-        pass
-    return Noted(
-        path,
-        oid if isinstance(oid, str) else None,
-        record.get("change"),
-        size if type(size) is int else None,
-        mode,
-        mtime,
-    )
+        mtime = None
+    return Noted(path, oid, record.get("change"), size, mode, mtime)
 
 
 def written_at(held, objects, oids, refused=None):
@@ -534,16 +529,15 @@ def written_at(held, objects, oids, refused=None):
     """
     times = {}
     missing = set(oids)
-    found = notes(objects, held.journals, missing.__contains__)
-    while missing:
-        noted = next(found, None)
-        if noted is None:
-            break
+    journals = held.journals if oids else []
+    for noted in notes(objects, journals, missing.__contains__):
         if refused is not None:
             refused.note(noted)
         if noted.oid == oids[noted.path] and noted.mtime is not None:
             times[noted.path] = noted.mtime
             missing.remove(noted.path)
+        if not missing:
+            break
     return times
 
 

@@ -3,14 +3,18 @@
 Tokens are known by their first letters (ghp_..., sk-ant-...), other secrets by what
 stands before them (Authorization: Bearer ...). How long they are, and of which
 characters, counts as well: a prefix in a sentence is no secret. A text may be a line of
-JSON as it stands: what JSON escapes in it is part of the shapes.
+JSON as it stands: letters that it escapes (\\u0067) are seen through, and its line ends
+and quotes are part of the shapes.
 
 A secret is masked by a marker, [REDACTED:github-token:1a2b3c4d], which is the same in
 every file and run: the digits begin its SHA-256. What a person may have chosen has no
 digits, for it could be guessed by them.
 """
 import re
+from array import array
+from bisect import bisect
 from collections import namedtuple
+from heapq import merge
 
 # sign: where in the text its first word begins; start and end: the secret itself.
 Secret = namedtuple("Secret", "sign start end kind mark")
@@ -27,16 +31,16 @@ AROUND_VALUE = r"""[\\"'\s:=>]{1,80}"""
 
 NO_EXAMPLE = r"(?! [\w-]{0,99} [xX]{8} )"       # as in ghp_xxxxxxxxxxxx
 
-# What colours a terminal, as bytes or as JSON writes it. grep --color=always puts it
-# between the first word of a token, for which somebody looked, and the rest.
-COLOUR_CODE = r"(?:\x1b|\\u001[bB])\[[0-9;?]*[A-Za-z]"
+# What colours a terminal. grep --color=always puts it between the first word of a
+# token, for which somebody looked, and the rest.
+COLOUR_CODE = r"\x1b\[[0-9;?]*[A-Za-z]"
 
 # A token begins after no letter or digit, unless that ends an escape sequence, and not
 # amid the base64 of a picture or a signature.
 TOKEN_EDGE = r"""(?<! [A-Za-z0-9+/]{200} ) (?:
     (?<! [A-Za-z0-9] )
   | (?<= \\[bfnrt] )                            # \n
-  | (?<= \\u[0-9A-Fa-f]{4} )                    # \u001b
+  | (?<= \\u[0-9A-Fa-f]{4} )                    # \u20ac
   | (?<= %[0-9A-F][0-9A-F] )                    # %20
   | (?<= [\[;?] [A-Za-z] )                      # ESC [m, and up to three digits:
   | (?<= [\[;?] [0-9] [A-Za-z] )                # ESC [0;1m
@@ -176,7 +180,7 @@ SHAPES = [
         (?= [^\s"]* [0-9] | [\w.~+/-]{20} )         # no word of a sentence
         (?P<secret> [\w.~+/-]{8,} =* )
         """),
-    Shape("password", r"://  :\/\/", r"""
+    Shape("password", "://", r"""
         (?P<user> [^\s/?#@:"'<>`\\]{0,100} ) :
         (?! (?P=user) @                             # root:root, as in examples
           | [$({<*]                                 # what stands for one: ${TOKEN}
@@ -257,11 +261,77 @@ def signs_in(text, start=0):
     return found
 
 
+# --- escapes --------------------------------------------------------------------------
+
+ESCAPED = re.compile(r"\\u00([0-7][0-9A-Fa-f])|\\(/)")       # as JSON may write it
+
+
+class _Plain:
+    """A text with the characters themselves where it escapes them.
+
+    start: where in it a place in that text is.
+    """
+
+    def __init__(self, text, start):
+        self.text = text
+        self.start = start
+        # Where each of those characters ends in it, and how much shorter it is by then.
+        self._ends = array("i")
+        self._shorter = array("i")
+        parts = []
+        done = shorter = 0
+        for begin in merge(_places(text, "\\u00"), _places(text, "\\/")):
+            match = ESCAPED.match(text, begin)
+            if not match:
+                continue
+            while begin > done and text[begin - 1] == "\\":
+                begin -= 1          # JSON that is a string in JSON has more of them
+            if begin > done:
+                parts.append(text[done:begin])
+            parts.append(_unescaped(match))
+            done = match.end()
+            shorter += done - begin - 1
+            self._ends.append(done - shorter)
+            self._shorter.append(shorter)
+            if begin < start:
+                self.start = max(start, done) - shorter
+        if parts:
+            self.text = "".join([*parts, text[done:]])
+
+    def origin(self, at):
+        """Where in the text that was given a place in it is."""
+        count = bisect(self._ends, at)
+        return at + self._shorter[count - 1] if count else at
+
+
+def _places(text, word):
+    """Yield where a word stands in a text. (To look for a pattern takes longer.)"""
+    at = text.find(word)
+    while at >= 0:
+        yield at
+        at = text.find(word, at + 1)
+
+
+def _unescaped(match):
+    char = match[2] or chr(int(match[1], 16))
+    return "'" if char == '"' else char     # an escaped quote ends no string
+
+
 # --- secrets --------------------------------------------------------------------------
 
 
 def secrets_in(text, start=0):
     """Yield a Secret for each one in a text, in order, from start on."""
+    plain = _Plain(text, start)
+    for secret in _secrets_in(plain.text, plain.start):
+        yield secret._replace(
+            sign=plain.origin(secret.sign),
+            start=plain.origin(secret.start),
+            end=plain.origin(secret.end),
+        )
+
+
+def _secrets_in(text, start):
     end = start                     # of the last secret
     key_id = None                   # the last one of AWS, until its other half comes
     for sign in signs_in(text, start):
