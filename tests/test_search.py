@@ -505,6 +505,30 @@ def test_long_lines_are_searched_within_bounds(sh, put, unit):
         assert int(done.err.split()[-1]) < 64 * 1024, (words, done.err)
 
 
+@pytest.mark.skipif(not os.path.exists("/usr/bin/time"), reason="GNU time is not installed")
+@pytest.mark.parametrize("unit", ["word ", "a \\ \"b\"\n", "\u6f22\u5b57 ", "\u00e9", "abcd"])
+@pytest.mark.few(1)
+def test_a_text_is_found_anywhere_in_a_long_line(sh, put, unit):
+    """Once, shown with its match, in little memory; what a machine said stays a machine's."""
+    def line(*texts):
+        content = [{"type": "text", "text": text} for text in texts]
+        record = {"type": "user", "uuid": "u1", "message": {"role": "user", "content": content}}
+        return json.dumps(record, ensure_ascii=False) + "\n"
+
+    many = unit * ((3 << 19) // len(unit.encode()))
+    machines = "<task-notification>" + many + " a machine's persimmon "
+    put(ONE, line("first", many + " quince " + many, "last medlar", machines),
+        said("run it", "assistant"))
+    for words in ("quince", "-F quince", "--all -E 'quinc. '", "medlar"):
+        done = sh(f"/usr/bin/time -f %M csb-search --role user {words}")
+        (hit,) = done.records
+        (start, end), *_ = hit["match"]
+        assert hit["snippet"][start:end].strip() in ("quince", "medlar")
+        assert hit["total"] == 1 and len(hit["snippet"]) < 250
+        assert int(done.err.split()[-1]) < 64 * 1024, (words, done.err)
+    assert not hits(sh, "persimmon") and hits(sh, "--all persimmon")[0][1] == "system"
+
+
 def test_people_see_hits(sh, talk):
     done = sh("csb search zebra").ok()
     assert TWO[:8] in done.out and "The zebra title" in done.out
