@@ -440,20 +440,6 @@ def test_killed_while_it_builds(sh, put, home, tools):
     assert state(home)[0] == 400 * len(IDS) + len(IDS)
 
 
-def test_it_goes_on_where_it_stopped(sh, put, home):
-    """What a run committed before it was killed is not read again by the next one."""
-    for name in IDS[:3]:
-        put(name, said(f"alpha {name}"), project="-w")
-    assert len(hits(sh, "alpha")) == 3
-    before = row_ids(home)
-    with sqlite3.connect(home.backup / "search.db") as db:
-        db.execute("DELETE FROM row WHERE file = 2 AND offset >= 0")
-        db.execute("UPDATE file SET parsed = 0, prefix = NULL, stamp = NULL WHERE id = 2")
-        db.execute("UPDATE state SET seen = NULL")
-    assert len(hits(sh, "alpha")) == 3
-    assert len(row_ids(home) & before) == 2
-
-
 @pytest.mark.long
 def test_two_at_once(sh, put):
     for name in IDS[:4]:
