@@ -440,20 +440,6 @@ def test_killed_while_it_builds(sh, put, home, tools):
     assert state(home)[0] == 400 * len(IDS) + len(IDS)
 
 
-def test_it_goes_on_where_it_stopped(sh, put, home):
-    """What a run committed before it was killed is not read again by the next one."""
-    for name in IDS[:3]:
-        put(name, said(f"alpha {name}"), project="-w")
-    assert len(hits(sh, "alpha")) == 3
-    before = row_ids(home)
-    with sqlite3.connect(home.backup / "search.db") as db:
-        db.execute("DELETE FROM row WHERE file = 2 AND offset >= 0")
-        db.execute("UPDATE file SET parsed = 0, prefix = NULL, stamp = NULL WHERE id = 2")
-        db.execute("UPDATE state SET seen = NULL")
-    assert len(hits(sh, "alpha")) == 3
-    assert len(row_ids(home) & before) == 2
-
-
 @pytest.mark.long
 def test_two_at_once(sh, put):
     for name in IDS[:4]:
@@ -503,6 +489,30 @@ def test_long_lines_are_searched_within_bounds(sh, put, unit):
         done = sh(f"/usr/bin/time -f %M csb-search {words}")
         assert done.rc == 0 and len(done.records) == 1, words
         assert int(done.err.split()[-1]) < 64 * 1024, (words, done.err)
+
+
+@pytest.mark.skipif(not os.path.exists("/usr/bin/time"), reason="GNU time is not installed")
+@pytest.mark.parametrize("unit", ["word ", "a \\ \"b\"\n", "\u6f22\u5b57 ", "\u00e9", "abcd"])
+@pytest.mark.few(1)
+def test_a_text_is_found_anywhere_in_a_long_line(sh, put, unit):
+    """Once, shown with its match, in little memory; what a machine said stays a machine's."""
+    def line(*texts):
+        content = [{"type": "text", "text": text} for text in texts]
+        record = {"type": "user", "uuid": "u1", "message": {"role": "user", "content": content}}
+        return json.dumps(record, ensure_ascii=False) + "\n"
+
+    many = unit * ((3 << 19) // len(unit.encode()))
+    machines = "<task-notification>" + many + " a machine's persimmon "
+    put(ONE, line("first", many + " quince " + many, "last medlar", machines),
+        said("run it", "assistant"))
+    for words in ("quince", "-F quince", "--all -E 'quinc. '", "medlar"):
+        done = sh(f"/usr/bin/time -f %M csb-search --role user {words}")
+        (hit,) = done.records
+        (start, end), *_ = hit["match"]
+        assert hit["snippet"][start:end].strip() in ("quince", "medlar")
+        assert hit["total"] == 1 and len(hit["snippet"]) < 250
+        assert int(done.err.split()[-1]) < 64 * 1024, (words, done.err)
+    assert not hits(sh, "persimmon") and hits(sh, "--all persimmon")[0][1] == "system"
 
 
 def test_people_see_hits(sh, talk):

@@ -24,9 +24,9 @@ OUR_KINDS = ("session", "agent", "gap", "turn", "version", "hit", "end")
 FATES = {
     "damaged": "is damaged: it is left out",
     "cut": "is cut off at its end: it is left out",
-    "large": "has {:,} bytes: it is left out",
+    "large": "is too large: it is left out",
     "torn": "is damaged: what is whole in it follows",
-    "shortened": "has {:,} bytes: its pictures and its longest texts are shortened",
+    "shortened": "is very large: its pictures and its longest texts are shortened",
 }
 
 
@@ -47,10 +47,7 @@ class ReadLine:
 
 def words_of_gap(gap, where):
     """What became of the line of a gap, in a sentence. where: what it is a line of."""
-    size = gap.get("bytes")
-    if type(size) is not int:
-        size = 0
-    fate = FATES.get(str(gap.get("what")), FATES["damaged"]).format(size)
+    fate = FATES.get(str(gap.get("what")), FATES["damaged"])
     return f"line {gap.get('line')} of {where} {fate}"
 
 
@@ -66,8 +63,8 @@ def parts_of(found, live=()):
 
     live: hashes of the uuids of its own records that are wanted, if not all are.
     """
-    head = {"kind": "session", **found.record, "lines": True}
-    head["kind"] = "session"    # it may have been asked by a version, or a hit
+    # It may have been asked for by a version, or a hit.
+    head = {"kind": "", **found.record} | {"kind": "session", "lines": True}
     title = found.beside
     if found.transcript:
         try:
@@ -139,10 +136,8 @@ class _Reader:
 
     def _started(self, names):
         """The Subagents with these names, or calls; they are left no more."""
-        found = []
-        for one in self.left:
-            if ({one.name, one.call_id} - {""}) & names:
-                found.append(one)
+        names = names - {""}
+        found = [one for one in self.left if {one.name, one.call_id} & names]
         self.left = [one for one in self.left if one not in found]
         return found
 
@@ -210,10 +205,10 @@ def read_lines(blocks, takes=None):
 
 def _what_is_wrong(line, size, complete, records, damaged):
     """One of FATES, or ""."""
-    if line is None:
+    if line is None or len(line) < size and not records:
         return "large"
     if len(line) < size:
-        return "shortened" if records else "large"
+        return "shortened"
     if not damaged:
         return ""
     if records:

@@ -125,12 +125,15 @@ _CUT = b" [the rest is left out]"
 _HALF_ESCAPE = re.compile(rb"\\(?:u[0-9a-fA-F]{0,3})?\Z")
 
 
-def shortened_line(line, most_data):
+def shortened_line(line, most_data, part=None):
     """A line of JSON, or its beginning, with its long texts cut, which say so.
 
     A text may take half of the room that is left for all of them: what follows a long
     one may be what a person typed. Of one that has nothing but the characters of
     base64 most_data bytes are kept. None if the line has more values than memory holds.
+
+    part: a range of bytes of the line, if no more than these are wanted of long texts,
+    behind their starts, which say whose they are.
     """
     # As long as it, and its quotes all begin or end a text.
     flat = line.replace(b"\\\\", b"\\_").replace(b'\\"', b"\\_")
@@ -148,7 +151,15 @@ def shortened_line(line, most_data):
             text_end = end - flat.endswith(b'"', start, end)
             most = most_data
             mark = b""
-            if not _ENCODED.fullmatch(flat, start, text_end):
+            if part:
+                most = SHORT_TEXT
+                first = start + most
+                if first < part.start:
+                    mark = b"\\n"
+                    first = part.start
+                last = _before_half_escape(flat, min(part.stop, text_end))
+                mark += line[_before_half_escape(flat, first):last]
+            elif not _ENCODED.fullmatch(flat, start, text_end):
                 weight = 2 if _WIDE.search(flat, start, text_end) else 1
                 most = max(SHORT_TEXT, room // 2 // weight)
                 mark = _CUT
