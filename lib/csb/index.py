@@ -9,8 +9,9 @@ csb-index --rebuild makes it anew, from disk and git. A reader:
             print(session.record["title"])              # the same as a dict
 
 What the index noted may be out of date, so each row is compared with the disk when it
-is read (Disk), and the record says what is true now. The database is closed before the
-first session is given: whoever pipes into a pager keeps nobody waiting.
+is read (Disk), and the record says what is true now. The rows are copied, and the
+database is closed, before the first session is given: whoever pipes into a pager keeps
+nobody waiting.
 """
 import json
 import os
@@ -18,7 +19,6 @@ import re
 import stat
 import sys
 from collections import namedtuple
-from contextlib import closing
 from itertools import chain
 
 from csb import ABSENT, FAILED, RETRY, Error, before_dashes, encode, say, utc_ns
@@ -125,21 +125,23 @@ def sessions(path, words=(), project=None, session_id=None, order="-last_active"
     where, values = _condition(words, project, session_id)
     column = order.lstrip("-")
     direction = "DESC" if order.startswith("-") else "ASC"
-    select = (
-        "SELECT path, session_id, state, seen, parsed, prefix, root, record "
-        f"FROM session WHERE {where} ORDER BY {column} IS NULL, "
-        f"{column} {direction}, session_id, project, root, path"
-    )
-    name = database_uri(path)
+    copy = scratch()
     try:
-        with closing(sqlite3.connect(name, timeout=INDEX_WAIT, uri=True)) as database:
-            database.execute("BEGIN")
-            check_version(database)
-            rows = database.execute(select, values).fetchall()
-            known = {key for (key,) in database.execute("SELECT path FROM session")}
+        copy.execute("ATTACH ? AS source", [database_uri(path)])
+        copy.execute("BEGIN")
+        check_version(copy, "source")
+        copy.execute(
+            "CREATE TABLE found AS SELECT root, record, path, session_id, state, seen, "
+            f"parsed, prefix FROM session WHERE {where} ORDER BY {column} IS NULL, "
+            f"{column} {direction}, session_id, project, root, path", values
+        )
+        copy.execute("CREATE TABLE known (path PRIMARY KEY) WITHOUT ROWID")
+        copy.execute("INSERT INTO known SELECT path FROM session")
+        copy.execute("COMMIT")
+        copy.execute("DETACH source")
     except sqlite3.DatabaseError as error:
         raise unusable_index(path, error) from None
-    return _as_they_are(rows, known)
+    return _as_they_are(copy)
 
 
 def _condition(words, project, session_id):
@@ -169,13 +171,11 @@ def folded(text):
     return nfc(text).casefold().encode("utf-8", "replace").decode()
 
 
-def _as_they_are(rows, known):
-    """Yield the IndexedSessions of rows, compared with the disk.
-
-    known: the paths of all rows that there are, as JSON.
-    """
+def _as_they_are(copy):
+    """Yield the IndexedSessions of the rows found, compared with the disk."""
     disks = {}
-    for path, session_id, *noted, root, text in rows:
+    rows = copy.execute("SELECT * FROM found ORDER BY rowid")
+    for root, text, path, session_id, *noted in rows:
         if root not in disks:
             disks[root] = Disk(json.loads(root))
             if disks[root].is_missing:
@@ -186,7 +186,8 @@ def _as_they_are(rows, known):
         state = disk.state_of(row)
         moved_to = disk.moved_to(row) if state == DELETED else None
         if moved_to is not None:
-            if encode(moved_to) not in known:
+            key = [encode(moved_to)]
+            if not copy.execute("SELECT 1 FROM known WHERE path = ?", key).fetchone():
                 yield IndexedSession(PRESENT, _as_it_is(text, PRESENT, moved_to))
             continue
         if state != row.state:
@@ -210,10 +211,27 @@ def _as_it_is(text, state, moved_to=None):
 # --- databases, this one and that of csb-search ---------------------------------------
 
 
-def check_version(database):
-    """DatabaseError if a database has not exactly our tables in it."""
-    (version,) = database.execute("PRAGMA user_version").fetchone()
-    rows = database.execute("SELECT sql FROM sqlite_master WHERE type = 'table'")
+def scratch(*tables):
+    """A connection to a database for what memory may not hold, with these tables.
+
+    It is nobody else's, and gone with the connection: SQLite's own temporary file.
+    """
+    import sqlite3
+
+    database = sqlite3.connect("", INDEX_WAIT, isolation_level=None, uri=True)
+    database.execute("PRAGMA journal_mode = OFF")
+    for table in tables:
+        database.execute(f"CREATE TABLE {table}")
+    return database
+
+
+def check_version(database, name="main"):
+    """DatabaseError if a database has not exactly our tables in it.
+
+    name: that of the database in a connection.
+    """
+    (version,) = database.execute(f"PRAGMA {name}.user_version").fetchone()
+    rows = database.execute(f"SELECT sql FROM {name}.sqlite_master WHERE type='table'")
     if version != INDEX_VERSION or [sql for (sql,) in rows] != INDEX_TABLES:
         raise database.DatabaseError("not an index of this version")
 
