@@ -1127,23 +1127,52 @@ def test_seen_of_what_is_not_there(sh, marked, line, rc):
     assert marks(sh) == marked
 
 
-@pytest.mark.long
-def test_memory_of_ten_thousand_sessions(sh, home, tmp_path):
-    """64 MB at most: all to be parsed, nothing new, all with another time, and all gone."""
-    text = "".join(line("x" * 50, cwd=f"/w/{n}") for n in range(20))
-    for number in range(10000):
+def make_many(home, count):
+    """So many small sessions; every second one was forked from the one before."""
+    for number in range(count):
         path = home.claude / "projects" / f"-w{number % 10}" / f"{name(number)}.jsonl"
         path.parent.mkdir(parents=True, exist_ok=True)
+        text = "".join(line("x" * 50, cwd=f"/w/{n}") for n in range(20))
+        if number % 2:
+            text += line("x", "assistant", requestSessionId=name(number - 1))
         path.write_text(text)
+
+
+@pytest.mark.long
+def test_memory_of_very_many_sessions(sh, home, tmp_path):
+    """What csb-index and the readers take does not grow with their number: all to be parsed,
+    nothing new, all with another time, and all gone."""
+    count = 20000
+    make_many(home, count)
     (tmp_path / "measure").write_text(
-        "import resource, subprocess, sys\nsubprocess.run(['csb-index'])\n"
+        "import resource, subprocess, sys\nsubprocess.run(sys.argv[1:])\n"
         "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss, file=sys.stderr)\n")
+    measure = f"python3 {tmp_path}/measure"
     for turn, change in enumerate(("new", "same", "same", "deleted")):
         if turn == 2:
             sh("find ~/.claude/projects -name '*.jsonl' -exec touch {} +").ok()
         if change == "deleted":
             for path in (home.claude / "projects").glob("*/*"):
                 path.unlink()
-        done = sh(f"csb-find | python3 {tmp_path}/measure", timeout=120)
-        assert [r.get("change") for r in done.records].count(change) == 10000
-        assert int(done.err) <= 64 << 10, change
+        done = sh(f"csb-find | {measure} csb-index >said; jq -r .change said | sort | uniq -c",
+                  timeout=LONG)
+        assert f"{count} {change}\n" in done.out
+        assert int(done.err) <= 44 << 10, change
+        for reader in ("csb-list --all", "csb-scan / --all", "csb-tree --all",
+                       f"csb-show {name(7)}") if turn in (0, 3) else ():
+            done = sh(f"{measure} {reader} | wc -l", timeout=LONG)
+            assert int(done.out) == (1 if "show" in reader else count), done
+            assert int(done.err) <= 40 << 10, reader
+
+
+def test_other_records_are_passed_on(sh, put):
+    """Beside sessions, and beside changes, which are not."""
+    put(1, line())
+    hello = b'{"kind":"hello","x":[1]}\n'
+    change = {"kind": "change", "path": f"projects/-w/{name(1)}.jsonl", "change": "new"}
+    for expected in ("new", "same"):
+        done = sh("csb-index", hello + json.dumps(change).encode() + b"\n" + hello).ok()
+        kinds = [r["kind"] for r in done.records if r["kind"] != "end"]
+        assert kinds == ["hello", "hello", "session"] and changes(done) == {1: expected}
+    done = sh("(echo '{\"kind\":\"hello\"}'; csb-find) | csb-index").ok()
+    assert [r["kind"] for r in done.records] == ["hello", "session", "end"]

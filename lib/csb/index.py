@@ -131,12 +131,12 @@ def sessions(path, words=(), project=None, session_id=None, order="-last_active"
         copy.execute("BEGIN")
         check_version(copy, "source")
         copy.execute(
-            "CREATE TABLE found AS SELECT root, record, path, session_id, state, seen, "
-            f"parsed, prefix FROM session WHERE {where} ORDER BY {column} IS NULL, "
-            f"{column} {direction}, session_id, project, root, path", values
+            "CREATE TABLE found AS SELECT root, record, path, trim(session_id, '\"'), "
+            f"state, seen, parsed, prefix FROM session WHERE {where} ORDER BY "
+            f"{column} IS NULL, {column} {direction}, session_id, project, root, path",
+            values,
         )
-        copy.execute("CREATE TABLE known (path PRIMARY KEY) WITHOUT ROWID")
-        copy.execute("INSERT INTO known SELECT path FROM session")
+        copy.execute("CREATE TABLE known AS SELECT path FROM session")
         copy.execute("COMMIT")
         copy.execute("DETACH source")
     except sqlite3.DatabaseError as error:
@@ -175,13 +175,13 @@ def _as_they_are(copy):
     """Yield the IndexedSessions of the rows found, compared with the disk."""
     disks = {}
     rows = copy.execute("SELECT * FROM found ORDER BY rowid")
-    for root, text, path, session_id, *noted in rows:
+    for root, text, path, *noted in rows:
         if root not in disks:
             disks[root] = Disk(json.loads(root))
             if disks[root].is_missing:
                 say_missing(disks[root])
         disk = disks[root]
-        row = SessionRow(json.loads(path), json.loads(session_id), *noted)
+        row = SessionRow(json.loads(path), *noted)
 
         state = disk.state_of(row)
         moved_to = disk.moved_to(row) if state == DELETED else None
@@ -239,12 +239,11 @@ def check_version(database, name="main"):
 def database_uri(path):
     """A file's name as SQLite opens it without making it."""
     # Not read-only: what a killed writer left has to be rolled back first.
-    name = re.sub(rb"[^\w/.-]", _percent, os.fsencode(path)).decode()
+    name = ""
+    for byte in os.fsencode(path):
+        is_odd = byte > 127 or byte in b"%?#"
+        name += f"%{byte:02x}" if is_odd else chr(byte)
     return f"file:{name}?mode=rw"
-
-
-def _percent(match):
-    return b"%%%02x" % match[0][0]
 
 
 def is_busy(error):
