@@ -8,7 +8,7 @@ import stat
 
 from csb import DAY, Error, utc, utc_ns, warn, why
 from csb.copies import lost_sessions
-from csb.files import has_nothing
+from csb.files import has_nothing, is_file_or_link
 from csb.held import StoredSessions, written_at
 from csb.places import cleanup_days
 from csb.refused import Refused
@@ -84,22 +84,18 @@ class SessionWalk:
 
         A link to a *.jsonl file stands for that file.
         """
-        found = None
         try:
             found = entry.stat(follow_symlinks=False)
             if stat.S_ISLNK(found.st_mode) and entry.name.endswith(".jsonl"):
-                target = os.stat(entry.path)
-                if stat.S_ISREG(target.st_mode):
-                    return target
+                if os.path.isfile(entry.path):
+                    found = os.stat(entry.path)
         except FileNotFoundError:
-            pass                # it went meanwhile, or is a link to nowhere
+            return None         # it went meanwhile
         except OSError as error:
             self.complete = False
             warn(f"cannot look at '{entry.path}': {why(error)}")
             return None
-        if found and stat.S_IFMT(found.st_mode) in (stat.S_IFREG, stat.S_IFLNK):
-            return found
-        return None
+        return found if is_file_or_link(found) else None
 
 
 def owner_of(path):
@@ -169,30 +165,31 @@ class ProjectFolder:
         return is_needed and self._is_wanted(self.name, owner)
 
     def _add_file(self, entry, path, owner):
-        own = transcript_in(path)
-        odd = None if own else odd_transcript_in(path)
-        if own and self._is_wanted(*own):
-            status = self.walk.file_stat(entry)
-            if status and stat.S_ISREG(status.st_mode):
-                self._session(own[1]).transcript = status
-            elif status:
-                warn(f"cannot read '{entry.path}': the link leads to no file")
-        elif odd and self._is_wanted(self.name, odd.session_id):
-            status = self.walk.file_stat(entry)
-            if status and stat.S_ISREG(status.st_mode):
-                self._session(odd.session_id, path).transcript = status
-        elif own or odd:
-            return
+        odd = odd_transcript_in(path)
+        if transcript_in(path) or odd:
+            session_id = odd.session_id if odd else transcript_in(path)[1]
+            if self._is_wanted(self.name, session_id):
+                status = self._transcript_stat(entry)
+                if status:
+                    session = self._session(session_id, path if odd else None)
+                    session.transcript = status
         elif is_flat_agent(path):
-            status = self.walk.file_stat(entry)
-            if status and stat.S_ISREG(status.st_mode):
-                owner = owner_of(entry.path)
-                if owner and self._is_wanted(self.name, owner):
-                    self._session(owner).agents.append(status)
+            status = self._transcript_stat(entry)
+            owner = owner_of(entry.path) if status else None
+            if owner and self._is_wanted(self.name, owner):
+                self._session(owner).agents.append(status)
         elif owner and self._is_walked(owner):
             status = self.walk.file_stat(entry)
             if status:
                 self._session(owner).beside.append(status)
+
+    def _transcript_stat(self, entry):
+        """The stat of an entry that is a file, or leads to one; else None."""
+        status = self.walk.file_stat(entry)
+        if status and stat.S_ISLNK(status.st_mode):
+            warn(f"cannot read '{entry.path}': the link leads to no file")
+            return None
+        return status
 
 
 def on_disk(root, walk, is_wanted, projects=None):
