@@ -421,7 +421,8 @@ def test_other_input(sh, put, home):
     record = sh("csb-find").ok().records[0]
     odd = [{**record, key: value} for key, value in (
         ("size", -1), ("size", "1"), ("size", True), ("size", 1 << 70), ("mtime", 1),
-        ("session_id", "x"), ("root", 1), ("project", None), ("transcript_path", []))]
+        ("session_id", "x"), ("root", 1), ("project", None), ("transcript_path", []),
+        ("purge_at", {}), ("purge_at", "\ud800"), ("purge_at", 1 << 70))]
     odd += [{k: v for k, v in record.items() if k != gone} for gone in record
             if gone not in ("kind", "files", "bytes", "purge_at")]
     done = sh("csb-index", "".join(json.dumps(one) + "\n" for one in odd).encode())
@@ -437,7 +438,7 @@ def test_odd_values_of_a_record(sh, put):
     put(1, line())
     record = sh("csb-find").ok().records[0]
     for number, odd in enumerate((
-            {"purge_at": {}}, {"purge_at": "\ud800"}, {"purge_at": 1 << 70}, {"title_from": "file"},
+            {"title_from": "file"}, {"state": "missing"},
             {"title_from": "file", "title": "\ud800 x"}, {"title_from": "file", "title": 1},
             {"files": []}, {"oid": "0" * 40, "state": {}}, {"place": []})):
         record["mtime"] = f"2026-01-02T03:04:05.00000000{number}Z"
