@@ -21,8 +21,15 @@ import sys
 from collections import namedtuple
 from itertools import chain
 
-from csb import ABSENT, FAILED, RETRY, Error, before_dashes, encode, say, utc_ns
-from csb.files import has_nothing, is_file_or_link, move_over, read_blocks, remove_file
+from csb import ABSENT, RETRY, Error, before_dashes, encode, say, utc_ns
+from csb.files import (
+    has_nothing,
+    is_file_or_link,
+    move_over,
+    read_blocks,
+    remove_file,
+    without_waiting,
+)
 from csb.places import INDEX_NAME, claude_dir, csb_home, link_away
 from csb.session import key_of, nfc, transcript_in, transcripts_on_disk, with_project
 
@@ -253,12 +260,9 @@ def is_busy(error):
 
 def is_damage(error):
     """Does an error of SQLite's mean that the database has to be made anew?"""
-    import sqlite3
-
     text = str(error)
-    if isinstance(error, sqlite3.OperationalError):
-        return "no such" in text or "decode" in text
-    return True
+    is_of_use = type(error).__name__ == "OperationalError"
+    return not is_of_use or "no such" in text or "decode" in text
 
 
 def unusable(name, error, remedy=""):
@@ -268,9 +272,7 @@ def unusable(name, error, remedy=""):
     """
     if is_busy(error):
         return Error(f"cannot use {name}: another run is at it", RETRY)
-    if not is_damage(error):
-        remedy = ""
-    return Error(f"cannot use {name}: {error}{remedy}", FAILED)
+    return Error(f"cannot use {name}: {error}{remedy if is_damage(error) else ''}")
 
 
 def unusable_index(path, error):
@@ -405,9 +407,7 @@ def has_come(row):
 def begins_with_parsed(path, parsed, prefix):
     """Have the first bytes of a file, so many, this SHA-1?"""
     try:
-        if not stat.S_ISREG(os.stat(path).st_mode):     # to open a FIFO may take long
-            return False
-        with open(path, "rb") as file:
+        with open(path, "rb", opener=without_waiting) as file:
             blocks = read_blocks(file, parsed)
             return ParsedPrefix().after(blocks, parsed, prefix) is not None
     except OSError:
