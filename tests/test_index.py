@@ -421,7 +421,8 @@ def test_other_input(sh, put, home):
     record = sh("csb-find").ok().records[0]
     odd = [{**record, key: value} for key, value in (
         ("size", -1), ("size", "1"), ("size", True), ("size", 1 << 70), ("mtime", 1),
-        ("session_id", "x"), ("root", 1), ("project", None), ("transcript_path", []))]
+        ("session_id", "x"), ("root", 1), ("project", None), ("transcript_path", []),
+        ("purge_at", {}), ("purge_at", "\ud800"), ("purge_at", 1 << 70))]
     odd += [{k: v for k, v in record.items() if k != gone} for gone in record
             if gone not in ("kind", "files", "bytes", "purge_at")]
     done = sh("csb-index", "".join(json.dumps(one) + "\n" for one in odd).encode())
@@ -437,7 +438,7 @@ def test_odd_values_of_a_record(sh, put):
     put(1, line())
     record = sh("csb-find").ok().records[0]
     for number, odd in enumerate((
-            {"purge_at": {}}, {"purge_at": "\ud800"}, {"purge_at": 1 << 70}, {"title_from": "file"},
+            {"title_from": "file"}, {"state": "missing"},
             {"title_from": "file", "title": "\ud800 x"}, {"title_from": "file", "title": 1},
             {"files": []}, {"oid": "0" * 40, "state": {}}, {"place": []})):
         record["mtime"] = f"2026-01-02T03:04:05.00000000{number}Z"
@@ -1127,23 +1128,53 @@ def test_seen_of_what_is_not_there(sh, marked, line, rc):
     assert marks(sh) == marked
 
 
-@pytest.mark.long
-def test_memory_of_ten_thousand_sessions(sh, home, tmp_path):
-    """64 MB at most: all to be parsed, nothing new, all with another time, and all gone."""
-    text = "".join(line("x" * 50, cwd=f"/w/{n}") for n in range(20))
-    for number in range(10000):
-        path = home.claude / "projects" / f"-w{number % 10}" / f"{name(number)}.jsonl"
-        path.parent.mkdir(parents=True, exist_ok=True)
+def make_many(home, count):
+    """So many small sessions of a project; each second one was forked from the one before."""
+    folder = home.claude / "projects" / "-w"
+    folder.mkdir(parents=True)
+    for number in range(count):
+        path = folder / f"{name(number)}.jsonl"
+        text = "".join(line("x" * 50, cwd=f"/w/{n}") for n in range(20))
+        if number % 2:
+            text += line("x", "assistant", requestSessionId=name(number - 1))
         path.write_text(text)
+
+
+@pytest.mark.long
+def test_memory_of_very_many_sessions(sh, home, tmp_path):
+    """What csb-find, csb-index and the readers take hardly grows with their number: all to be
+    parsed, nothing new, all with another time, and all gone."""
+    count = 20000
+    make_many(home, count)
     (tmp_path / "measure").write_text(
-        "import resource, subprocess, sys\nsubprocess.run(['csb-index'])\n"
+        "import resource, subprocess, sys\nsubprocess.run(sys.argv[1:])\n"
         "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss, file=sys.stderr)\n")
+    measure = f"python3 {tmp_path}/measure"
     for turn, change in enumerate(("new", "same", "same", "deleted")):
         if turn == 2:
             sh("find ~/.claude/projects -name '*.jsonl' -exec touch {} +").ok()
         if change == "deleted":
             for path in (home.claude / "projects").glob("*/*"):
                 path.unlink()
-        done = sh(f"csb-find | python3 {tmp_path}/measure", timeout=120)
-        assert [r.get("change") for r in done.records].count(change) == 10000
-        assert int(done.err) <= 64 << 10, change
+        done = sh(f"csb-find | {measure} csb-index >said; jq -r .change said | sort | uniq -c",
+                  timeout=LONG)
+        assert f"{count} {change}\n" in done.out
+        assert int(done.err) <= 44 << 10, change
+        for reader, said in ((f"csb-show {name(7)}", 1), ("csb-list --all", count),
+                             ("csb-scan / --all", count), ("csb-tree --all", count),
+                             ("csb-find", count + 1)) if turn == 0 else ():
+            done = sh(f"{measure} {reader} | wc -l", timeout=LONG)
+            assert int(done.out) == said and int(done.err) <= 40 << 10, (reader, done)
+
+
+def test_other_records_are_passed_on(sh, put):
+    """Beside sessions, and beside changes, which are not."""
+    put(1, line())
+    hello = b'{"kind":"hello","x":[1]}\n'
+    change = {"kind": "change", "path": f"projects/-w/{name(1)}.jsonl", "change": "new"}
+    for expected in ("new", "same"):
+        done = sh("csb-index", hello + json.dumps(change).encode() + b"\n" + hello).ok()
+        kinds = [r["kind"] for r in done.records if r["kind"] != "end"]
+        assert kinds == ["hello", "hello", "session"] and changes(done) == {1: expected}
+    done = sh("(echo '{\"kind\":\"hello\"}'; csb-find) | csb-index").ok()
+    assert [r["kind"] for r in done.records] == ["hello", "session", "end"]

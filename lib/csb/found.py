@@ -8,24 +8,24 @@ import stat
 
 from csb import DAY, Error, utc, utc_ns, warn, why
 from csb.copies import lost_sessions
-from csb.files import has_nothing
+from csb.files import has_nothing, is_file_or_link
 from csb.held import StoredSessions, written_at
 from csb.places import cleanup_days
 from csb.refused import Refused
 from csb.session import (
     ProjectLinks,
-    Spellings,
     agent_file_owner,
     is_flat_agent,
     is_id,
+    key_of,
     odd_transcript_in,
     transcript_in,
 )
 
 
-def common_record(root, project, session_id, path, size, mtime, sizes):
+def common_record(root, project, session_id, path, size, mtime, files, all_bytes):
     """What is said of every session. path: of its transcript, below the root; size,
-    mtime (nanoseconds): of that; sizes: of it and all below <uuid>/."""
+    mtime (nanoseconds): of that; files, all_bytes: of it and all below <uuid>/."""
     record = {
         "kind": "session",
         "session_id": session_id,
@@ -34,8 +34,8 @@ def common_record(root, project, session_id, path, size, mtime, sizes):
         "transcript_path": f"{root}/{path}",
         "size": size,
         "mtime": utc_ns(mtime),
-        "files": len(sizes),
-        "bytes": sum(sizes),
+        "files": files,
+        "bytes": all_bytes,
     }
     if not transcript_in(path):
         record["place"] = odd_transcript_in(path).place
@@ -59,15 +59,18 @@ class SessionWalk:
 
     def entries(self, path):
         """The entries of a directory by name; one that cannot be listed has none."""
+        return sorted(self.unsorted(path), key=lambda entry: entry.name)
+
+    def unsorted(self, path):
+        """Yield the same in any order: there may be very many."""
         try:
             with os.scandir(path) as listing:
-                return sorted(listing, key=lambda entry: entry.name)
+                yield from listing
         except FileNotFoundError:
-            return []
+            pass
         except OSError as error:
             self.complete = False
             warn(f"cannot list '{path}': {why(error)}")
-            return []
 
     def is_dir(self, entry):
         """Is the entry a directory to walk into?"""
@@ -84,22 +87,18 @@ class SessionWalk:
 
         A link to a *.jsonl file stands for that file.
         """
-        found = None
         try:
             found = entry.stat(follow_symlinks=False)
             if stat.S_ISLNK(found.st_mode) and entry.name.endswith(".jsonl"):
-                target = os.stat(entry.path)
-                if stat.S_ISREG(target.st_mode):
-                    return target
+                if os.path.isfile(entry.path):
+                    found = os.stat(entry.path)
         except FileNotFoundError:
-            pass                # it went meanwhile, or is a link to nowhere
+            return None         # it went meanwhile
         except OSError as error:
             self.complete = False
             warn(f"cannot look at '{entry.path}': {why(error)}")
             return None
-        if found and stat.S_IFMT(found.st_mode) in (stat.S_IFREG, stat.S_IFLNK):
-            return found
-        return None
+        return found if is_file_or_link(found) else None
 
 
 def owner_of(path):
@@ -114,85 +113,135 @@ def owner_of(path):
 
 
 class FoundSession:
-    """What a project holds of a session, as stats of its files."""
+    """What a project holds of a session.
+
+    size: of the transcript, None if there is none. mtime: of that, in nanoseconds, else
+    the newest one of what is left of it. files, bytes: the transcript and all below
+    <uuid>/.
+    """
+
+    __slots__ = ("session_id", "size", "mtime", "files", "bytes")
 
     def __init__(self, session_id):
         self.session_id = session_id
-        self.transcript = None
-        self.beside = []        # what lies below <uuid>/
-        self.agents = []        # flat agent files
+        self.size = None
+        self.mtime = self.files = self.bytes = 0
+
+    def take_transcript(self, status):
+        self.size = status.st_size
+        self.mtime = status.st_mtime_ns
+        self._count(status)
+
+    def take_beside(self, status):
+        """A file below <uuid>/."""
+        self.take_agent(status)
+        self._count(status)
+
+    def take_agent(self, status):
+        """A flat agent file."""
+        if self.size is None:
+            self.mtime = max(self.mtime, status.st_mtime_ns)
+
+    def _count(self, status):
+        self.files += 1
+        self.bytes += status.st_size
 
 
 class ProjectFolder:
     """What one directory below projects holds of the sessions that are wanted.
 
-    found: {path of a transcript, below the Claude directory: FoundSession}.
+    found: {path of a transcript, below the directory: FoundSession}.
     """
 
     def __init__(self, walk, name, is_wanted):
         self.walk = walk
-        self.name = name
         self.found = {}
+        self._name = name
+        self._start = f"projects/{name}/"
         self._is_wanted = is_wanted
-        entries = walk.entries(os.path.join(walk.projects, name))
-        paths = [f"projects/{name}/{entry.name}" for entry in entries]
-        own = filter(None, map(transcript_in, paths))
-        self._transcripts = {session_id for _, session_id in own}
-        self._spellings = Spellings(self._transcripts)
-        for entry, path in zip(entries, paths, strict=True):
-            self._add(entry, path)
-
-    def _session(self, session_id, path=None):
-        """The FoundSession of an id, or of a path where Claude Code does not look."""
-        if path is None:
-            session_id = self._spellings.of(session_id)
-            path = f"projects/{self.name}/{session_id}.jsonl"
-        return self.found.setdefault(path, FoundSession(session_id))
+        self._spelled = {}          # {key of an id: the id}, where they may differ
+        others = []
+        for entry in walk.unsorted(os.path.join(walk.projects, name)):
+            own = transcript_in(self._start + entry.name)
+            if own and entry.is_file(follow_symlinks=False):
+                self._add_transcript(entry, own[1], entry.name)
+            else:
+                others.append(entry)
+        for entry in sorted(others, key=lambda entry: entry.name):
+            self._add(entry, entry.name)
 
     def _add(self, entry, path, owner=None):
         """Note what is, or lies below, an entry.
 
-        owner: the id of the session in whose own folder that is.
+        path: below this directory. owner: the id of the session in whose own folder
+        that is.
         """
         if not self.walk.is_dir(entry):
             self._add_file(entry, path, owner)
         elif owner is None or self._is_walked(owner):
-            if path.count("/") == 2 and is_id(entry.name):
-                owner = entry.name
+            if path == entry.name and is_id(path):
+                owner = path
             for inner in self.walk.entries(entry.path):
                 self._add(inner, f"{path}/{inner.name}", owner)
 
     def _is_walked(self, owner):
         """Is all in a session's own folder looked at, and not just for the transcripts
         of others?"""
-        is_needed = self.walk.beside or owner not in self._transcripts
-        return is_needed and self._is_wanted(self.name, owner)
+        session = self.found.get(self._path_of(owner))
+        has_transcript = session is not None and session.size is not None
+        is_needed = self.walk.beside or not has_transcript
+        return is_needed and self._is_wanted(self._name, owner)
+
+    def _path_of(self, session_id):
+        """Where the transcript of an id, in either case, lies or would lie."""
+        key = key_of(session_id)
+        spelled = self._spelled.get(key, session_id)
+        for one in (session_id, key):
+            if f"{one}.jsonl" in self.found:
+                spelled = one
+                break
+        return f"{spelled}.jsonl"
+
+    def _of(self, session_id):
+        """The FoundSession of an id to which a file beside transcripts belongs."""
+        path = self._path_of(session_id)
+        if path not in self.found:
+            self._spelled[key_of(session_id)] = session_id
+            self.found[path] = FoundSession(session_id)
+        return self.found[path]
 
     def _add_file(self, entry, path, owner):
-        own = transcript_in(path)
-        odd = None if own else odd_transcript_in(path)
-        if own and self._is_wanted(*own):
-            status = self.walk.file_stat(entry)
-            if status and stat.S_ISREG(status.st_mode):
-                self._session(own[1]).transcript = status
-            elif status:
-                warn(f"cannot read '{entry.path}': the link leads to no file")
-        elif odd and self._is_wanted(self.name, odd.session_id):
-            status = self.walk.file_stat(entry)
-            if status and stat.S_ISREG(status.st_mode):
-                self._session(odd.session_id, path).transcript = status
-        elif own or odd:
-            return
-        elif is_flat_agent(path):
-            status = self.walk.file_stat(entry)
-            if status and stat.S_ISREG(status.st_mode):
-                owner = owner_of(entry.path)
-                if owner and self._is_wanted(self.name, owner):
-                    self._session(owner).agents.append(status)
+        whole = self._start + path
+        own = transcript_in(whole)
+        odd = odd_transcript_in(whole)
+        if own or odd:
+            self._add_transcript(entry, own[1] if own else odd.session_id, path)
+        elif is_flat_agent(whole):
+            status = self._transcript_stat(entry)
+            owner = owner_of(entry.path) if status else None
+            if owner and self._is_wanted(self._name, owner):
+                self._of(owner).take_agent(status)
         elif owner and self._is_walked(owner):
             status = self.walk.file_stat(entry)
             if status:
-                self._session(owner).beside.append(status)
+                self._of(owner).take_beside(status)
+
+    def _add_transcript(self, entry, session_id, path):
+        if self._is_wanted(self._name, session_id):
+            status = self._transcript_stat(entry)
+            if status:
+                session = self.found.setdefault(path, FoundSession(session_id))
+                session.take_transcript(status)
+                if session_id != key_of(session_id):
+                    self._spelled.setdefault(key_of(session_id), session_id)
+
+    def _transcript_stat(self, entry):
+        """The stat of an entry that is a file, or leads to one; else None."""
+        status = self.walk.file_stat(entry)
+        if status and stat.S_ISLNK(status.st_mode):
+            warn(f"cannot read '{entry.path}': the link leads to no file")
+            return None
+        return status
 
 
 def on_disk(root, walk, is_wanted, projects=None):
@@ -215,22 +264,13 @@ def on_disk(root, walk, is_wanted, projects=None):
 def disk_record(root, project, path, session, days):
     """The record of a FoundSession; days: after how many Claude Code deletes it, or
     None."""
-    transcript = session.transcript
-    files = session.beside
-    newest = transcript
-    if transcript:
-        files = [*files, transcript]
-    else:
-        newest = max(files + session.agents, key=lambda status: status.st_mtime_ns)
     record = common_record(
-        root, project, session.session_id, path,
-        transcript.st_size if transcript else 0, newest.st_mtime_ns,
-        [status.st_size for status in files],
+        root, project, session.session_id, f"projects/{project}/{path}",
+        session.size or 0, session.mtime, session.files, session.bytes,
     )
     if days:
-        seconds = newest.st_mtime_ns // 10**9
-        record["purge_at"] = utc(seconds + days * DAY)
-    if not transcript:
+        record["purge_at"] = utc(session.mtime // 10**9 + days * DAY)
+    if session.size is None:
         record["state"] = "husk"
     return record
 
@@ -335,7 +375,8 @@ class LostSessions:
         record = common_record(
             self.root, session.project, session.session_id,
             own or f"projects/{session.project}/{session.session_id}.jsonl",
-            size_of[own] if own else 0, max(mtimes), size_of.values(),
+            size_of[own] if own else 0, max(mtimes),
+            len(size_of), sum(size_of.values()),
         )
         title = self._title(session)
         if title:

@@ -9,8 +9,9 @@ csb-index --rebuild makes it anew, from disk and git. A reader:
             print(session.record["title"])              # the same as a dict
 
 What the index noted may be out of date, so each row is compared with the disk when it
-is read (Disk), and the record says what is true now. The database is closed before the
-first session is given: whoever pipes into a pager keeps nobody waiting.
+is read (Disk), and the record says what is true now. The rows are copied, and the
+database is closed, before the first session is given: whoever pipes into a pager keeps
+nobody waiting.
 """
 import json
 import os
@@ -18,11 +19,17 @@ import re
 import stat
 import sys
 from collections import namedtuple
-from contextlib import closing
 from itertools import chain
 
-from csb import ABSENT, FAILED, RETRY, Error, before_dashes, encode, say, utc_ns
-from csb.files import has_nothing, is_file_or_link, move_over, read_blocks, remove_file
+from csb import ABSENT, RETRY, Error, before_dashes, encode, say, utc_ns
+from csb.files import (
+    has_nothing,
+    is_file_or_link,
+    move_over,
+    read_blocks,
+    remove_file,
+    without_waiting,
+)
 from csb.places import INDEX_NAME, claude_dir, csb_home, link_away
 from csb.session import key_of, nfc, transcript_in, transcripts_on_disk, with_project
 
@@ -125,21 +132,23 @@ def sessions(path, words=(), project=None, session_id=None, order="-last_active"
     where, values = _condition(words, project, session_id)
     column = order.lstrip("-")
     direction = "DESC" if order.startswith("-") else "ASC"
-    select = (
-        "SELECT path, session_id, state, seen, parsed, prefix, root, record "
-        f"FROM session WHERE {where} ORDER BY {column} IS NULL, "
-        f"{column} {direction}, session_id, project, root, path"
-    )
-    name = database_uri(path)
+    copy = scratch()
     try:
-        with closing(sqlite3.connect(name, timeout=INDEX_WAIT, uri=True)) as database:
-            database.execute("BEGIN")
-            check_version(database)
-            rows = database.execute(select, values).fetchall()
-            known = {key for (key,) in database.execute("SELECT path FROM session")}
+        copy.execute("ATTACH ? AS source", [database_uri(path)])
+        copy.execute("BEGIN")
+        check_version(copy, "source")
+        copy.execute(
+            "CREATE TABLE found AS SELECT root, record, path, trim(session_id, '\"'), "
+            f"state, seen, parsed, prefix FROM session WHERE {where} ORDER BY "
+            f"{column} IS NULL, {column} {direction}, session_id, project, root, path",
+            values,
+        )
+        copy.execute("CREATE TABLE known AS SELECT path FROM session")
+        copy.execute("COMMIT")
+        copy.execute("DETACH source")
     except sqlite3.DatabaseError as error:
         raise unusable_index(path, error) from None
-    return _as_they_are(rows, known)
+    return _as_they_are(copy)
 
 
 def _condition(words, project, session_id):
@@ -169,24 +178,23 @@ def folded(text):
     return nfc(text).casefold().encode("utf-8", "replace").decode()
 
 
-def _as_they_are(rows, known):
-    """Yield the IndexedSessions of rows, compared with the disk.
-
-    known: the paths of all rows that there are, as JSON.
-    """
+def _as_they_are(copy):
+    """Yield the IndexedSessions of the rows found, compared with the disk."""
     disks = {}
-    for path, session_id, *noted, root, text in rows:
+    rows = copy.execute("SELECT * FROM found ORDER BY rowid")
+    for root, text, path, *noted in rows:
         if root not in disks:
             disks[root] = Disk(json.loads(root))
             if disks[root].is_missing:
                 say_missing(disks[root])
         disk = disks[root]
-        row = SessionRow(json.loads(path), json.loads(session_id), *noted)
+        row = SessionRow(json.loads(path), *noted)
 
         state = disk.state_of(row)
         moved_to = disk.moved_to(row) if state == DELETED else None
         if moved_to is not None:
-            if encode(moved_to) not in known:
+            key = [encode(moved_to)]
+            if not copy.execute("SELECT 1 FROM known WHERE path = ?", key).fetchone():
                 yield IndexedSession(PRESENT, _as_it_is(text, PRESENT, moved_to))
             continue
         if state != row.state:
@@ -210,10 +218,27 @@ def _as_it_is(text, state, moved_to=None):
 # --- databases, this one and that of csb-search ---------------------------------------
 
 
-def check_version(database):
-    """DatabaseError if a database has not exactly our tables in it."""
-    (version,) = database.execute("PRAGMA user_version").fetchone()
-    rows = database.execute("SELECT sql FROM sqlite_master WHERE type = 'table'")
+def scratch(*tables):
+    """A connection to a database for what memory may not hold, with these tables.
+
+    It is nobody else's, and gone with the connection: SQLite's own temporary file.
+    """
+    import sqlite3
+
+    database = sqlite3.connect("", INDEX_WAIT, isolation_level=None, uri=True)
+    database.execute("PRAGMA journal_mode = OFF")
+    for table in tables:
+        database.execute(f"CREATE TABLE {table}")
+    return database
+
+
+def check_version(database, name="main"):
+    """DatabaseError if a database has not exactly our tables in it.
+
+    name: that of the database in a connection.
+    """
+    (version,) = database.execute(f"PRAGMA {name}.user_version").fetchone()
+    rows = database.execute(f"SELECT sql FROM {name}.sqlite_master WHERE type='table'")
     if version != INDEX_VERSION or [sql for (sql,) in rows] != INDEX_TABLES:
         raise database.DatabaseError("not an index of this version")
 
@@ -221,12 +246,11 @@ def check_version(database):
 def database_uri(path):
     """A file's name as SQLite opens it without making it."""
     # Not read-only: what a killed writer left has to be rolled back first.
-    name = re.sub(rb"[^\w/.-]", _percent, os.fsencode(path)).decode()
+    name = ""
+    for byte in os.fsencode(path):
+        is_odd = byte > 127 or byte in b"%?#"
+        name += f"%{byte:02x}" if is_odd else chr(byte)
     return f"file:{name}?mode=rw"
-
-
-def _percent(match):
-    return b"%%%02x" % match[0][0]
 
 
 def is_busy(error):
@@ -236,12 +260,9 @@ def is_busy(error):
 
 def is_damage(error):
     """Does an error of SQLite's mean that the database has to be made anew?"""
-    import sqlite3
-
     text = str(error)
-    if isinstance(error, sqlite3.OperationalError):
-        return "no such" in text or "decode" in text
-    return True
+    is_of_use = type(error).__name__ == "OperationalError"
+    return not is_of_use or "no such" in text or "decode" in text
 
 
 def unusable(name, error, remedy=""):
@@ -251,9 +272,7 @@ def unusable(name, error, remedy=""):
     """
     if is_busy(error):
         return Error(f"cannot use {name}: another run is at it", RETRY)
-    if not is_damage(error):
-        remedy = ""
-    return Error(f"cannot use {name}: {error}{remedy}", FAILED)
+    return Error(f"cannot use {name}: {error}{remedy if is_damage(error) else ''}")
 
 
 def unusable_index(path, error):
@@ -388,9 +407,7 @@ def has_come(row):
 def begins_with_parsed(path, parsed, prefix):
     """Have the first bytes of a file, so many, this SHA-1?"""
     try:
-        if not stat.S_ISREG(os.stat(path).st_mode):     # to open a FIFO may take long
-            return False
-        with open(path, "rb") as file:
+        with open(path, "rb", opener=without_waiting) as file:
             blocks = read_blocks(file, parsed)
             return ParsedPrefix().after(blocks, parsed, prefix) is not None
     except OSError:
