@@ -7,7 +7,6 @@ the head allows nothing but the page's own style and script, by their hashes.
 """
 import re
 from itertools import groupby
-from operator import attrgetter
 
 from csb.markdown import lines_in, spans_in
 from csb.session import is_id
@@ -132,21 +131,25 @@ _BAR = re.compile(r"(?<!\\)\|")
 
 def prose(text):
     """Yield a text that is more or less Markdown as HTML, in pieces."""
-    for kind, lines in groupby(lines_in(text), key=attrgetter("kind")):
+    for kind, lines in groupby(lines_in(text), key=block_of):
         if kind == "row":
             yield f"<table>{''.join(map(row_html, lines))}</table>\n"
-            continue
-        if kind in ("heading", "item"):
+        elif kind in ("heading", "item"):
             yield from map(line_html, lines)
-            continue
-        words = "\n".join(line.words for line in lines).strip("\n")
-        if kind == "code":
-            yield f"<pre>{escaped(words)}</pre>\n"
-        elif kind == "quote":
-            yield f"<blockquote>{marked_up(words)}</blockquote>\n"
-        elif kind == "text" and words:
-            for part in re.split(r"\n(?:\s*\n)+", words):
-                yield f"<p>{marked_up(part)}</p>\n"
+        elif kind in BLOCKS:
+            words = "\n".join(line.words for line in lines)
+            html = escaped(words) if kind == "code" else marked_up(words)
+            yield f"<{BLOCKS[kind]}>{html}</{BLOCKS[kind]}>\n"
+
+
+BLOCKS = {"code": "pre", "quote": "blockquote", "text": "p"}
+
+
+def block_of(line):
+    """The kind of a line; "" of one that parts paragraphs."""
+    if line.kind == "text" and not line.words.strip():
+        return ""
+    return line.kind
 
 
 def line_html(line):

@@ -11,6 +11,7 @@ Turn says of them is of the right type, and text that no terminal obeys.
 import json
 import re
 import time
+from functools import cached_property
 
 from csb import from_utc, printable
 from csb.markdown import without_marks
@@ -104,7 +105,7 @@ class Turn:
         """Who speaks."""
         return ROLES.get(self.role) or self.role or "?"
 
-    @property
+    @cached_property
     def text(self):
         return harmless(self.record.get("text")).strip("\n")
 
@@ -117,7 +118,7 @@ class Turn:
         """[{media_type, data}]"""
         return dicts_in(self.record.get("images"))
 
-    @property
+    @cached_property
     def calls(self):
         return list(map(ToolCall, dicts_in(self.record.get("tools"))))
 
