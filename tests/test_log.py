@@ -119,7 +119,6 @@ code
 /clear now
 
 > Claude Code: Caveat: not typed
-
 """
 
 
