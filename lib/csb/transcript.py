@@ -269,15 +269,15 @@ def _table(value):
     return value if isinstance(value, dict) else {}
 
 
-def _field(*names):
+def _field(outer, *names):
     """A property of a Record: the text in a field, or in one of what stands in a field;
     "" if there is none."""
 
     def text_of(record):
-        value = record.fields
+        value = record.fields.get(outer)
         for name in names:
             value = _table(value).get(name)
-        return _text(value)
+        return value if type(value) is str else ""
 
     return property(text_of)
 
@@ -371,9 +371,10 @@ class Record:
     def is_sound(self):
         """Has what we rely on the right type, if it is there?"""
         fields = self.fields
-        for name in ("type", "uuid", "cwd"):
-            if not isinstance(fields.get(name), (str, type(None))):
-                return False
+        if not (self.type and self.uuid and self.cwd):
+            for name in ("type", "uuid", "cwd"):
+                if not isinstance(fields.get(name, ""), (str, type(None))):
+                    return False
         if self.type not in _MESSAGES:
             return True
         content = self.message.get("content", "")
