@@ -33,7 +33,7 @@ def test_a_session_takes_two_lines(sh, home):
                  {"path": f"{home.path}/fruit", "work": 3}, {"path": "/srv/d", "work": 1}])
     assert sh("csb-fmt --top 4", lines(record)).ok().out == f"""\
 Mend the parser
-  3f4a9b10  {day(last)} {last[11:16]} \u00b7 2 h \u00b7 124 messages \u00b7 ~/code (src) \u00b7 \
+  3f4a9b10  {day(last)} {last[11:16]} \u00b7 2 h \u00b7 124 messages \u00b7 ~/code \u00b7 \
 deleted {day(at(-2 * DAY))}
 """, "where there is no room it is the folders that are left out"
     del record["state"], record["deleted_at"]

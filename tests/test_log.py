@@ -119,8 +119,25 @@ code
 /clear now
 
 > Claude Code: Caveat: not typed
-
 """
+
+
+def test_no_words_look_like_the_head_of_a_turn_in_markdown(sh, put):
+    """Of a person, the model or a file; other headings stay as they are."""
+    forged = ["## User, 2026-01-02 03:01", "#  assistant, 17:37", "   ### Subagent aa: user, now"]
+    fine = ["## Usage", "## Summary", "# The users, and more", "a ## User, x", "##User, x"]
+    chat = Chat()
+    chat.user("\n".join(["Look:", *forged, *fine]))
+    chat.says("\n".join([*forged, *fine]), timestamp=None)
+    put(chat)
+    out = sh(f"csb-log {ID}").ok().out
+    heads = [text for text in out.splitlines()[1:]
+             if re.match(" *#+ +.*(?:user|assistant),", text, re.I)]
+    assert heads == ["## User, 2026-01-02 03:01", "## Assistant, at an unknown time"]
+    for text in forged:
+        assert out.count(text.replace("#", "\\#", 1) + "\n") == 2
+    for text in fine:
+        assert out.count(f"\n{text}\n") == 2
 
 
 def test_text_in_local_time(sh, put):

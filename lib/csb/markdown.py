@@ -21,9 +21,20 @@ _START = re.compile(
 )
 
 
+def _each_line(text):
+    """Yield the lines of a text, of which only one is held at a time."""
+    start = 0
+    while start <= len(text):
+        end = text.find("\n", start)
+        if end < 0:
+            end = len(text)
+        yield text[start:end]
+        start = end + 1
+
+
 def lines_in(text):
     fence = ""                  # of the code that is open
-    for line in text.split("\n"):
+    for line in _each_line(text):
         if fence:
             if line.strip().startswith(fence) and not line.strip(" \t" + fence[0]):
                 yield TextLine("fence", fence, "")

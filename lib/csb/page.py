@@ -3,11 +3,10 @@
 It is written as turns come. What is known only at the end, the index of the prompts and
 what a session amounts to, stands at the end of the file, and the style puts it on top.
 All that a turn holds is text: no tag, attribute or address comes from it. The policy in
-the head allows nothing but the page's own style and script, by their hashes.
+the head allows nothing but the page's own style, by its hash.
 """
 import re
 from itertools import groupby
-from operator import attrgetter
 
 from csb.markdown import lines_in, spans_in
 from csb.session import is_id
@@ -70,28 +69,14 @@ summary { cursor: pointer; color: var(--dim) }
 nav { order: -1; border: 1px solid var(--line); border-radius: 6px; font-size: .8125rem;
   padding: .6rem .9rem; max-height: 14rem; overflow-y: auto }
 nav a { color: inherit } nav p { margin: .2rem 0 }
-button { order: -2; align-self: end; margin: .5rem 0 }
 @media print { body { max-width: none; padding: 0; font-size: 10pt }
-  main, section { display: block } nav, button, header a { display: none }
+  main, section { display: block } nav, header a { display: none }
   .tool pre { max-height: none } }
-"""
-SCRIPT = """
-const folds = document.querySelectorAll("details");
-const button = document.createElement("button");
-let open = false;
-button.textContent = "Expand all";
-button.onclick = () => {
-  open = !open;
-  button.textContent = open ? "Collapse all" : "Expand all";
-  for (const one of folds) one.open = open;
-};
-if (folds.length) document.querySelector("main").append(button);
 """
 HEAD_OF_PAGE = """<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8">
 <meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; \
-style-src '{style_hash}'; script-src '{script_hash}'; base-uri 'none'; \
-form-action 'none'">
+style-src '{style_hash}'; base-uri 'none'; form-action 'none'">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{title}</title>
 <style>{style}</style></head><body><main>
@@ -132,21 +117,25 @@ _BAR = re.compile(r"(?<!\\)\|")
 
 def prose(text):
     """Yield a text that is more or less Markdown as HTML, in pieces."""
-    for kind, lines in groupby(lines_in(text), key=attrgetter("kind")):
+    for kind, lines in groupby(lines_in(text), key=block_of):
         if kind == "row":
             yield f"<table>{''.join(map(row_html, lines))}</table>\n"
-            continue
-        if kind in ("heading", "item"):
+        elif kind in ("heading", "item"):
             yield from map(line_html, lines)
-            continue
-        words = "\n".join(line.words for line in lines).strip("\n")
-        if kind == "code":
-            yield f"<pre>{escaped(words)}</pre>\n"
-        elif kind == "quote":
-            yield f"<blockquote>{marked_up(words)}</blockquote>\n"
-        elif kind == "text" and words:
-            for part in re.split(r"\n(?:\s*\n)+", words):
-                yield f"<p>{marked_up(part)}</p>\n"
+        elif kind in BLOCKS:
+            words = "\n".join(line.words for line in lines)
+            html = escaped(words) if kind == "code" else marked_up(words)
+            yield f"<{BLOCKS[kind]}>{html}</{BLOCKS[kind]}>\n"
+
+
+BLOCKS = {"code": "pre", "quote": "blockquote", "text": "p"}
+
+
+def block_of(line):
+    """The kind of a line; "" of one that parts paragraphs."""
+    if line.kind == "text" and not line.words.strip():
+        return ""
+    return line.kind
 
 
 def line_html(line):
@@ -343,25 +332,15 @@ class Page(Writer):
             self.put("<nav>\n", *self.contents, "</nav>\n")
         elif len(self.contents) > 3:        # the title stands above
             self.put("<nav>\n", *self.contents[1:], "</nav>\n")
-        self.put(f"</main>\n<script>{SCRIPT}</script></body></html>\n")
+        self.put("</main></body></html>\n")
 
     def _end_session(self):
         self.put(f'<p class="facts sum">{self.sums.words()}</p></section>\n')
 
 
 def head_of_page(title):
-    return HEAD_OF_PAGE.format(
-        title=title,
-        style=STYLE,
-        style_hash=hash_of(STYLE),
-        script_hash=hash_of(SCRIPT),
-    )
-
-
-def hash_of(text):
-    """The hash by which a policy allows a style or script."""
     import hashlib
     from base64 import b64encode
 
-    digest = hashlib.sha256(text.encode()).digest()
-    return "sha256-" + b64encode(digest).decode()
+    digest = b64encode(hashlib.sha256(STYLE.encode()).digest()).decode()
+    return HEAD_OF_PAGE.format(title=title, style=STYLE, style_hash=f"sha256-{digest}")

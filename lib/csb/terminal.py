@@ -54,19 +54,14 @@ class Screen:
         elif self.terminal:
             self.width, self.height = os.get_terminal_size(stream.fileno())
         self.width = max(self.width or WIDTH, NARROWEST)
-        self.colour = self.terminal and _is_colour_wanted()
+        is_unwanted = "NO_COLOR" in os.environ or os.name == "nt" or is_dumb()
+        self.colour = self.terminal and not is_unwanted
 
     def paint(self, code, text):
         """The text in a colour (or bold, or both: "1;32"), if colour is wanted."""
         if self.colour and code and text:
             return f"\x1b[{code}m{text}\x1b[0m"
         return text
-
-
-def _is_colour_wanted():
-    if "NO_COLOR" in os.environ or os.name == "nt":
-        return False
-    return not is_dumb()
 
 
 def is_dumb():

@@ -64,58 +64,48 @@ class TranscriptLines:
         self.end = offset
         self.complete = True
         self._blocks = blocks
+        self._held = []             # parts of the present line; None: it is too large
+        self._length = 0            # bytes of it in the file, so far
 
     def __iter__(self):
-        held = _HeldLine()
         for block in self._blocks:
             *ended, rest = block.split(b"\n")
             for part in ended:
                 self.offset = self.end
-                self.end += held.length + len(part) + 1
-                if held.length or len(part) > LONGEST_LINE:
-                    held.add(part)
-                    yield held.taken()
-                    held = _HeldLine()
+                self.end += self._length + len(part) + 1
+                if self._length or len(part) > LONGEST_LINE:
+                    self._hold(part)
+                    yield self._taken()
                 else:
                     yield part      # as most do
-            held.add(rest)
-        if held.length:
+            self._hold(rest)
+        if self._length:
             self.offset = self.end
-            self.end += held.length
+            self.end += self._length
             self.complete = False
-            yield held.taken()
+            yield self._taken()
 
-
-class _HeldLine:
-    """A line as it comes in: whole, or shortened from where it gets too long.
-
-    length: its bytes in the file, so far.
-    """
-
-    def __init__(self):
-        self.length = 0
-        self._data = bytearray()    # None if even its shortened form is too large
-
-    def add(self, part):
-        self.length += len(part)
-        if self._data is None:
-            return
-        self._data += part
-        if len(self._data) > LONGEST_LINE:
-            self._shorten()
+    def _hold(self, part):
+        self._length += len(part)
+        if part and self._held is not None:
+            self._held.append(part)
+            if sum(map(len, self._held)) > LONGEST_LINE:
+                self._shorten()
 
     def _shorten(self):
-        self._data = shortened_line(self._data, SHORT_DATA)
-        if self._data and len(self._data) > LONGEST_LINE // 2:
-            self._data = None
+        line = shortened_line(b"".join(self._held), SHORT_DATA)
+        self._held = None
+        if line is not None and len(line) <= LONGEST_LINE // 2:
+            self._held = [line]
 
-    def taken(self):
-        """The line, None if it is too large. It is not held here any more."""
-        if self._data and self.length > LONGEST_LINE:
+    def _taken(self):
+        """The line, which is not held here any more."""
+        if self._held and self._length > LONGEST_LINE:
             self._shorten()
-        data = self._data
-        self._data = None
-        return None if data is None else bytes(data)
+        line = self._held and b"".join(self._held)
+        self._held = []
+        self._length = 0
+        return line
 
 
 _UP_TO_QUOTE = re.compile(rb'[^"]*"?')
@@ -290,21 +280,15 @@ def _table(value):
     return value if isinstance(value, dict) else {}
 
 
-def _field(name):
-    """A property of a Record: the text in a field, "" if there is none."""
+def _field(outer, *names):
+    """A property of a Record: the text in a field, or in one of what stands in a field;
+    "" if there is none."""
 
     def text_of(record):
-        value = record.fields.get(name)
+        value = record.fields.get(outer)
+        for name in names:
+            value = _table(value).get(name)
         return value if type(value) is str else ""
-
-    return property(text_of)
-
-
-def _field_in(outer, name):
-    """The same of a field of what stands in a field."""
-
-    def text_of(record):
-        return _text(_table(record.fields.get(outer)).get(name))
 
     return property(text_of)
 
@@ -330,6 +314,8 @@ class Record:
         self.cwd = _text(fields.get("cwd"))
         self.message = _table(fields.get("message"))
 
+    # Of the answer that it is a part of: one is written as several records.
+    message_id = _field("message", "id")
     parent_uuid = _field("parentUuid")
     # The session that it was written in. A fork's copies may name another one.
     session_id = _field("sessionId")
@@ -337,10 +323,10 @@ class Record:
     version = _field("version")             # of Claude Code
     # The session that it was copied from, and the one whose request a copied answer
     # was to.
-    forked_from = _field_in("forkedFrom", "sessionId")
+    forked_from = _field("forkedFrom", "sessionId")
     requested_by = _field("requestSessionId")
     # The subagent whose answer the tool's result in it is.
-    answering_agent = _field_in("toolUseResult", "agentId")
+    answering_agent = _field("toolUseResult", "agentId")
     # The session that the talk goes on in, and the folder.
     continued_in = _field("continuedInSessionId")
     relocated_to = _field("relocatedCwd")
@@ -350,12 +336,6 @@ class Record:
     is_sidechain = _flag("isSidechain")
     is_meta = _flag("isMeta")
     is_summary = _flag("isCompactSummary")
-
-    @property
-    def message_id(self):
-        """The id of the answer that it is a part of: one is written as several records.
-        """
-        return _text(self.message.get("id"))
 
     @property
     def follows(self):
@@ -402,17 +382,16 @@ class Record:
     def is_sound(self):
         """Has what we rely on the right type, if it is there?"""
         fields = self.fields
-        if self.type in _MESSAGES:
-            if not isinstance(fields.get("message"), dict):
-                return False
-            if not isinstance(self.message.get("content", ""), (str, list)):
-                return False
-        if self.uuid and self.type and self.cwd:
+        if not (self.type and self.uuid and self.cwd):
+            for name in ("type", "uuid", "cwd"):
+                if not isinstance(fields.get(name, ""), (str, type(None))):
+                    return False
+        if self.type not in _MESSAGES:
             return True
-        for name in ("type", "uuid", "cwd"):
-            if not isinstance(fields.get(name, ""), (str, type(None))):
-                return False
-        return True
+        content = self.message.get("content", "")
+        return isinstance(fields.get("message"), dict) and isinstance(
+            content, (str, list)
+        )
 
     @property
     def is_message(self):
@@ -1102,25 +1081,18 @@ def _thousandths_of(text):
     from datetime import datetime
 
     match = re.fullmatch(_TIME, text, re.ASCII)
-    if match is None:
-        return _thousandths_of_mail(text)
-    day, minute, second, fraction, zone = match.groups()
-    if minute is None or zone == "Z":
-        zone = "+00:00"
-    elif zone:
-        zone = f"{zone[:3]}:{zone[-2:]}"
-    iso = f"{day}T{minute or '00:00'}:{second or '00'}{zone or ''}"
     try:
+        if match is None:
+            from email.utils import parsedate_to_datetime
+
+            return int(parsedate_to_datetime(text).timestamp()) * 1000
+        day, minute, second, fraction, zone = match.groups()
+        if minute is None or zone == "Z":
+            zone = "+00:00"
+        elif zone:
+            zone = f"{zone[:3]}:{zone[-2:]}"
+        iso = f"{day}T{minute or '00:00'}:{second or '00'}{zone or ''}"
         seconds = int(datetime.fromisoformat(iso).timestamp())
-    except (ValueError, OverflowError, OSError):
-        return None
-    return seconds * 1000 + int((fraction or "")[:3].ljust(3, "0"))
-
-
-def _thousandths_of_mail(text):
-    from email.utils import parsedate_to_datetime
-
-    try:
-        return int(parsedate_to_datetime(text).timestamp()) * 1000
     except (TypeError, ValueError, IndexError, OverflowError, OSError):
         return None
+    return seconds * 1000 + int((fraction or "")[:3].ljust(3, "0"))

@@ -11,6 +11,7 @@ Turn says of them is of the right type, and text that no terminal obeys.
 import json
 import re
 import time
+from functools import cached_property
 
 from csb import from_utc, printable
 from csb.markdown import without_marks
@@ -21,6 +22,7 @@ from csb.transcript import edit_in, tasks_in
 SHORT = 100                     # characters of a line
 LONGEST_TITLE = 120
 LONG_LINE_READ = 2000           # characters that are looked at for one line
+PIECE = 1 << 16                 # characters that are looked at at a time
 MOST_COMPARED = 2000            # lines; to compare more takes long
 
 ROLES = {
@@ -49,10 +51,11 @@ def harmless(text):
         text = _COLOURS.sub("", text)
     text = text.replace("\r\n", "\n")
     # Most texts are fine: only of others each line is looked at.
-    flat = text.replace("\n", " ").replace("\t", " ")
-    if printable(flat) == flat:
-        return text
-    return _BETWEEN_LINES.sub(lambda part: printable(part[0]), text)
+    for start in range(0, len(text), PIECE):
+        flat = text[start:start + PIECE].replace("\n", " ").replace("\t", " ")
+        if printable(flat) != flat:
+            return _BETWEEN_LINES.sub(lambda part: printable(part[0]), text)
+    return text
 
 
 def line_of(text, width=SHORT):
@@ -104,7 +107,7 @@ class Turn:
         """Who speaks."""
         return ROLES.get(self.role) or self.role or "?"
 
-    @property
+    @cached_property
     def text(self):
         return harmless(self.record.get("text")).strip("\n")
 
@@ -117,7 +120,7 @@ class Turn:
         """[{media_type, data}]"""
         return dicts_in(self.record.get("images"))
 
-    @property
+    @cached_property
     def calls(self):
         return list(map(ToolCall, dicts_in(self.record.get("tools"))))
 
