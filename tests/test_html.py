@@ -24,7 +24,7 @@ VOID = {"meta", "br", "img", "hr"}
 HARMLESS = {"html", "head", "meta", "title", "style", "body", "main", "h1", "h2", "h3", "p",
             "article", "header", "b", "time", "a", "details", "summary", "code", "span", "div",
             "pre", "ul", "li", "ol", "table", "tr", "td", "blockquote", "strong", "img", "br",
-            "hr", "nav", "section", "em", "del", "ins"}
+            "hr", "nav", "section", "script", "em", "del", "ins"}
 ATTRIBUTES = {"lang", "charset", "http-equiv", "content", "name", "class", "id", "datetime", "href",
               "aria-label", "alt", "src", "value"}
 
@@ -54,7 +54,7 @@ class Page(html.parser.HTMLParser):
         assert self.open.pop() == tag
 
     def handle_data(self, data):
-        if "style" not in self.open:
+        if not {"style", "script"} & set(self.open):
             self.words.append(data)
 
     def text(self):
@@ -190,15 +190,16 @@ def test_hostile_words_are_words(sh, words):
     assert done.out.count("<style>") == done.out.count("</style>") == 1
 
 
-def test_nothing_but_its_own_style_is_allowed(sh):
-    """By its hash: nothing else of a page runs, or is fetched."""
+def test_nothing_but_its_own_style_and_script_is_allowed(sh):
+    """Each by its hash: nothing else of a page runs, or is fetched."""
     out = sh("csb-html", lines(turn("x"))).ok().out
     policy = re.search(r'<meta http-equiv="Content-Security-Policy" content="([^"]*)">', out)[1]
     assert "default-src 'none'" in policy and "img-src data:" in policy
-    text, = re.findall("<style>(.*?)</style>", out, re.S)
-    digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
-    assert f"; style-src 'sha256-{digest}';" in policy
-    assert "unsafe" not in policy and "connect-src" not in policy and "<script" not in out
+    for tag in ("style", "script"):
+        text, = re.findall(f"<{tag}>(.*?)</{tag}>", out, re.S)
+        digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+        assert f"; {tag}-src 'sha256-{digest}';" in policy
+    assert "unsafe" not in policy and "connect-src" not in policy
     assert out.index("Content-Security-Policy") < out.index("<style>")
     assert not re.search(r"https?:|<link|url\(|@import|fetch|innerHTML|eval", out)
 

@@ -3,7 +3,7 @@
 It is written as turns come. What is known only at the end, the index of the prompts and
 what a session amounts to, stands at the end of the file, and the style puts it on top.
 All that a turn holds is text: no tag, attribute or address comes from it. The policy in
-the head allows nothing but the page's own style, by its hash.
+the head allows nothing but the page's own style and script, by their hashes.
 """
 import re
 from itertools import groupby
@@ -69,14 +69,28 @@ summary { cursor: pointer; color: var(--dim) }
 nav { order: -1; border: 1px solid var(--line); border-radius: 6px; font-size: .8125rem;
   padding: .6rem .9rem; max-height: 14rem; overflow-y: auto }
 nav a { color: inherit } nav p { margin: .2rem 0 }
+button { order: -2; align-self: end; margin: .5rem 0 }
 @media print { body { max-width: none; padding: 0; font-size: 10pt }
-  main, section { display: block } nav, header a { display: none }
+  main, section { display: block } nav, button, header a { display: none }
   .tool pre { max-height: none } }
+"""
+SCRIPT = """
+const folds = document.querySelectorAll("details");
+const button = document.createElement("button");
+let open = false;
+button.textContent = "Expand all";
+button.onclick = () => {
+  open = !open;
+  button.textContent = open ? "Collapse all" : "Expand all";
+  for (const one of folds) one.open = open;
+};
+if (folds.length) document.querySelector("main").append(button);
 """
 HEAD_OF_PAGE = """<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8">
 <meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; \
-style-src '{style_hash}'; base-uri 'none'; form-action 'none'">
+style-src '{style_hash}'; script-src '{script_hash}'; base-uri 'none'; \
+form-action 'none'">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{title}</title>
 <style>{style}</style></head><body><main>
@@ -332,15 +346,25 @@ class Page(Writer):
             self.put("<nav>\n", *self.contents, "</nav>\n")
         elif len(self.contents) > 3:        # the title stands above
             self.put("<nav>\n", *self.contents[1:], "</nav>\n")
-        self.put("</main></body></html>\n")
+        self.put(f"</main>\n<script>{SCRIPT}</script></body></html>\n")
 
     def _end_session(self):
         self.put(f'<p class="facts sum">{self.sums.words()}</p></section>\n')
 
 
 def head_of_page(title):
+    return HEAD_OF_PAGE.format(
+        title=title,
+        style=STYLE,
+        style_hash=hash_of(STYLE),
+        script_hash=hash_of(SCRIPT),
+    )
+
+
+def hash_of(text):
+    """The hash by which a policy allows a style or script."""
     import hashlib
     from base64 import b64encode
 
-    digest = b64encode(hashlib.sha256(STYLE.encode()).digest()).decode()
-    return HEAD_OF_PAGE.format(title=title, style=STYLE, style_hash=f"sha256-{digest}")
+    digest = hashlib.sha256(text.encode()).digest()
+    return "sha256-" + b64encode(digest).decode()
