@@ -85,6 +85,11 @@ def path(home):
     return home.claude / "settings.json"
 
 
+def is_complete(wired):
+    """Would nothing be put in, nor be replaced?"""
+    return wired.wired() == wired.values
+
+
 def kept(home):
     """The texts of the file before each install that was noted, None for no file."""
     notes = sorted(home.backup.glob("settings-*"))
@@ -112,7 +117,7 @@ def test_in_and_out_again_leaves_every_byte(home, path, wiring, form):
     old = json.loads(before.decode("utf-8-sig"))
     wired = wiring()
     wired.install(999)
-    assert wired.is_complete and wired.days == 999
+    assert is_complete(wired) and wired.days == 999
     after = path.read_bytes()
     new = json.loads(after.decode("utf-8-sig"))
     assert after.startswith(BOM) == before.startswith(BOM)
@@ -179,7 +184,7 @@ def test_what_another_program_wrote_anew(path, wiring):
     del new["hooks"]["PreCompact"]
     new["cleanupPeriodDays"] = 77
     path.write_text(json.dumps(new, indent=1))
-    assert not wiring().is_complete
+    assert not is_complete(wiring())
     wiring().remove()
     left = json.loads(path.read_text())
     assert wired.command not in path.read_text() and left["cleanupPeriodDays"] == 77
@@ -268,7 +273,7 @@ def test_hooks_that_were_put_there_by_hand_are_replaced(path, wiring, command):
     before = json.dumps({"hooks": theirs, "z": 0})
     path.write_text(before)
     wired = wiring()
-    assert not wired.is_complete and len(wired.by_hand(wired.values)) == 2
+    assert not is_complete(wired) and len(wired.by_hand(wired.values)) == 2
     wired.install(None)
     assert commands(json.loads(path.read_text())) == {
         **mine(wired), "SessionEnd": ["mine", wired.command]}
@@ -349,7 +354,7 @@ def test_the_plugin_brings_the_hooks(path, home, wiring):
     for off in (False, None, "true"):
         path.write_text(json.dumps({"enabledPlugins": {"csb@csb-tools": off}}))
         wiring().install(None)
-        assert wiring().is_complete
+        assert is_complete(wiring())
     path.write_text(json.dumps(json.loads(path.read_text()) | on))
     wiring().install(None)
     assert json.loads(path.read_text()) == {**on, "env": {"CSB_HOME": str(home.backup)}}
@@ -402,7 +407,7 @@ def test_places(sh, home, path, wiring, monkeypatch, tmp_path):
     assert first.command.endswith("/csb-hook") and " -IS " in first.command
     assert "CSB_HOME" not in first.command
     path.write_text(path.read_text().replace(" -IS ", " -IS /old"))
-    assert not wiring().is_complete
+    assert not is_complete(wiring())
     wiring().install(None)
     assert commands(json.loads(path.read_text())) == mine(first)
     odd = tmp_path / "it's $HOME \u00e9"
@@ -426,7 +431,7 @@ def test_hooks_from_before_the_first_backup_are_not_doubled(sh, home, path, wiri
     wiring().install(None)
     assert "CSB_GIT_DIR=" not in path.read_text()
     sh("git init -q --bare $CSB_HOME/git").ok()
-    assert not wiring().is_complete
+    assert not is_complete(wiring())
     wiring().install(None)
     text = path.read_text()
     assert text.count("csb-hook") == 3

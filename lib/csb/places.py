@@ -37,10 +37,8 @@ def add_place_options(options):
 
 
 def directory(text):
-    """The name of a directory, as an option gives it.
-
-    An empty one, of a variable that is not set, must not mean the usual place.
-    """
+    """The name of a directory, as an option gives it; an empty one, of a variable that
+    is not set, must not mean the usual place."""
     if not text:
         raise ValueError("it is no name of a directory")
     return text
@@ -192,10 +190,8 @@ def named_store(args):
 
 
 def _has_moved_along(path, args):
-    """May the store that config.json names, whole, be the one that is in our home now?
-
-    Earlier versions noted the usual place whole: a home that was moved has it wrong.
-    """
+    """May the store that config.json names be the one that is in our home now? Earlier
+    versions noted the usual place whole: a home that was moved has it wrong."""
     return not os.path.lexists(path) and is_repository(_default_place(args))
 
 
@@ -251,10 +247,7 @@ def config_path(args):
 
 
 def read_config(args):
-    """config.json as a dict, {} where there is none. What is null there is not set.
-
-    Error if it cannot be read: it may say what must not be stored.
-    """
+    """config.json as a dict, {} where there is none. What is null there is not set."""
     path = config_path(args)
     try:
         values = read_json(path)
