@@ -258,18 +258,14 @@ def read_config(args):
     return {key: value for key, value in values.items() if value is not None}
 
 
-def minutes_in(word):
-    """The interval that a word on the command line stands for; None if it is none."""
-    if re.fullmatch("[0-9]{1,4}", word) and is_interval(int(word)):
-        return int(word)
-    return None
-
-
-def is_interval(minutes):
-    """Can every timer that we install keep this number of minutes between two runs?"""
-    if type(minutes) is not int or minutes <= 0:
-        return False
-    return 60 % minutes == 0 or minutes % 60 == 0 and 24 * 60 % minutes == 0
+def interval_in(text):
+    """The minutes between two backups, as an option gives them; ValueError if not every
+    timer that we install can keep them."""
+    if re.fullmatch("[1-9][0-9]{0,3}", text):
+        minutes = int(text)
+        if 60 % minutes == 0 or minutes % 60 == 0 and 24 * 60 % minutes == 0:
+            return minutes
+    raise ValueError(f"minutes, {INTERVALS} (30, 60, 120, 1440)")
 
 
 def cleanup_days(claude):
