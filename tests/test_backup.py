@@ -239,7 +239,6 @@ def test_much_of_both_pipelines_comes_out_in_whole_lines(sh, claude, stages):
 
 def test_only_commits_and_sessions_that_changed_come_out(sh, claude, stages):
     stages("csb-index", """sys.stdin.read()\nprint('''{"kind":"session","n":1,"change":"same"}
-{"kind": "session", "n": 2, "change": "same"}
 {"kind":"session","n":3,"title":"\\\\"change\\\\":\\\\"same\\\\"","change":"new"}
 {"kind":"end"}
 [1]
