@@ -5,8 +5,9 @@ import signal
 import subprocess
 import time
 
+import faults
 import pytest
-from conftest import LONG, backup_log, held, line, name
+from conftest import LONG, backup_log, held, line, name, payload
 
 pytestmark = pytest.mark.logic
 
@@ -91,6 +92,14 @@ def test_no_claude_directory_is_one_line(sh, home, make):
         assert (done.rc, done.out, done.err.count("\n")) == (1, "", 1), done
         assert str(home.claude) in done.err
         assert not home.backup.exists()
+
+
+def test_where_all_is_gone_it_names_the_way_back(sh, claude, home):
+    sh("csb-backup").ok()
+    for loss in ("rm -r ~/.claude/projects", "rm ~/.claude/*", "rmdir ~/.claude"):
+        sh(loss).ok()
+        done = sh("csb-backup --quiet")
+        assert done.rc == 1 and "csb restore --deleted brings" in done.err, done
 
 
 def test_projects_behind_a_link(sh, home, tmp_path):
@@ -230,7 +239,6 @@ def test_much_of_both_pipelines_comes_out_in_whole_lines(sh, claude, stages):
 
 def test_only_commits_and_sessions_that_changed_come_out(sh, claude, stages):
     stages("csb-index", """sys.stdin.read()\nprint('''{"kind":"session","n":1,"change":"same"}
-{"kind": "session", "n": 2, "change": "same"}
 {"kind":"session","n":3,"title":"\\\\"change\\\\":\\\\"same\\\\"","change":"new"}
 {"kind":"end"}
 [1]
@@ -406,6 +414,45 @@ def test_no_fifo_in_the_home_keeps_a_backup_waiting(sh, claude, home):
 def test_a_home_inside_the_claude_directory(sh, claude, home):
     assert sh("csb-backup", CSB_HOME=str(home.claude / "backup")).rc == 1
     assert not (home.claude / "backup").exists()
+
+
+@pytest.mark.long
+def test_how_many_programs_are_started(sh, claude, home, tools, tmp_path):
+    """A fork that goes on counts, a thread does not."""
+    reason = faults.missing(tmp_path)
+    if reason:
+        pytest.skip(reason)
+    log = tmp_path / "log"
+    strace = (f"strace -f -qq -o {log} -e status=successful "
+              "-e trace=?execve,?clone,?clone3,?fork,?vfork")
+
+    def started(words, stdin=b""):
+        sh(f"{strace} {tools.bin}/{words}", stdin, PATH="/usr/bin:/bin").ok()
+        programs = []
+        forks = set()
+        for process, call in faults.joined(log.read_text().splitlines()):
+            if call.startswith("execve("):
+                programs.append(process)
+            elif "fork(" in call or "clone" in call and "CLONE_THREAD" not in call:
+                forks.add(call.rpartition(" = ")[2])
+        return len(programs) + len(forks.difference(programs))
+
+    large = claude / f"{name(0)}.jsonl"
+    large.write_text(said(0, "x" * (2 << 20)))
+    time.sleep(2.1)         # until what is read is not too young
+    sh("csb-backup && csb-backup").ok()
+    assert started("csb-backup --quiet") <= 3
+    (home.claude / "notes.txt").write_text("x")
+    assert started("csb-backup --quiet") <= 12
+    for number in 1, 2:     # the second time its pack grows
+        with open(large, "a") as file:
+            file.write(said(0, str(number) * 10000))
+        assert started("csb-backup --quiet") <= 12
+    time.sleep(2.1)         # nothing but the line is new, and that is
+    sh("csb-backup").ok()
+    with open(large, "a") as file:
+        file.write(said(0, "more"))
+    assert started("csb-hook", payload("SessionEnd")) <= 14
 
 
 # --- looking after the store ----------------------------------------------------------

@@ -156,7 +156,7 @@ def test_an_unknown_name_suggests_the_nearest(sh, line, near):
     (f"undelete {name(1)}", f"restore {name(1)}"), ("undo", "restore --deleted"),
     ("lost", "list --deleted"), ("rebuild-index", "index --rebuild"), ("list --gone", "list --deleted"),
     ("backup --no-gpg-sign", "backup"), ("backup -q", "backup --quiet"),
-    ("list -q", "list"), ("list --deleted all", "list --all"),
+    ("list -q", "list"), ("list --deleted all", "list --deleted --all"),
     ("update rebuild-index", "index --rebuild"),
     ("rebuild-index --claude-dir=/x", "index --claude-dir=/x --rebuild")])
 def test_words_that_hands_expect(sh, stages, typed, meant):

@@ -78,8 +78,7 @@ def test_how_it_is_found(sh, app, ran, home):
         assert ran()["args"] == ["--resume", name(2), "--model", "x"], source
     for source, said in (("echo parser", "as a record"), ("true", "nothing was picked"),
                          ("echo '{}'", "nothing was picked"),
-                         ("echo '{\"session_id\":\"parser\"}'", "an id is needed"),
-                         ("echo '{\"session_id\":[1]}'", "an id is needed"),
+                         ("echo '{\"session_id\":[1]}'", "cannot find a session with"),
                          ("echo 0009", "cannot find a session with '0009'"),
                          ("printf '0001\\n0002\\n'", "cannot resume 2 sessions"),
                          ("csb-list", "cannot resume 6 sessions")):

@@ -34,6 +34,7 @@ DONE = 0
 FAILED = 1              # something failed and was named; the rest was done
 MISUSE = 2              # the command line is wrong
 ABSENT = 3              # no store, no index, no repository, a missing tool
+NOTHING = 4             # csb-fmt --some: there was nothing to show
 RETRY = 75              # another run holds the lock
 INTERRUPTED = 130
 BROKEN_PIPE = 141

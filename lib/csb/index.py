@@ -59,18 +59,17 @@ HEARD_TABLE = "CREATE TABLE heard (commit_id)"
 INDEX_TABLES = [SESSION_TABLE, HEARD_TABLE]
 INDEX_VERSION = 0x63736208      # the last byte counts
 
+# csb starts a reader before the index is up to date, for to start takes a while: this
+# names a pipe that ends when it is.
+INDEX_READY = "CSB_WAIT"
 INDEX_WAIT = 10                 # seconds for whoever writes
 _JOURNAL_END = "-journal"       # of the name of what SQLite keeps beside a database
 SEEN_GONE = "gone"
 
 
 def index_path(args):
-    """Where the index lies, or would lie.
-
-    csb starts a reader before it has brought the index up to date, because to start
-    takes a while: CSB_WAIT is a pipe that ends when that is done.
-    """
-    pipe = os.environ.pop("CSB_WAIT", "")
+    """Where the index lies, or would lie, once csb has brought it up to date."""
+    pipe = os.environ.pop(INDEX_READY, "")
     if pipe.isdecimal():
         with open(int(pipe), "rb") as end:
             end.read()

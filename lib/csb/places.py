@@ -37,10 +37,8 @@ def add_place_options(options):
 
 
 def directory(text):
-    """The name of a directory, as an option gives it.
-
-    An empty one, of a variable that is not set, must not mean the usual place.
-    """
+    """The name of a directory, as an option gives it; an empty one, of a variable that
+    is not set, must not mean the usual place."""
     if not text:
         raise ValueError("it is no name of a directory")
     return text
@@ -192,10 +190,8 @@ def named_store(args):
 
 
 def _has_moved_along(path, args):
-    """May the store that config.json names, whole, be the one that is in our home now?
-
-    Earlier versions noted the usual place whole: a home that was moved has it wrong.
-    """
+    """May the store that config.json names be the one that is in our home now? Earlier
+    versions noted the usual place whole: a home that was moved has it wrong."""
     return not os.path.lexists(path) and is_repository(_default_place(args))
 
 
@@ -251,10 +247,7 @@ def config_path(args):
 
 
 def read_config(args):
-    """config.json as a dict, {} where there is none. What is null there is not set.
-
-    Error if it cannot be read: it may say what must not be stored.
-    """
+    """config.json as a dict, {} where there is none. What is null there is not set."""
     path = config_path(args)
     try:
         values = read_json(path)
@@ -265,18 +258,14 @@ def read_config(args):
     return {key: value for key, value in values.items() if value is not None}
 
 
-def minutes_in(word):
-    """The interval that a word on the command line stands for; None if it is none."""
-    if re.fullmatch("[0-9]{1,4}", word) and is_interval(int(word)):
-        return int(word)
-    return None
-
-
-def is_interval(minutes):
-    """Can every timer that we install keep this number of minutes between two runs?"""
-    if type(minutes) is not int or minutes <= 0:
-        return False
-    return 60 % minutes == 0 or minutes % 60 == 0 and 24 * 60 % minutes == 0
+def interval_in(text):
+    """The minutes between two backups, as an option gives them; ValueError if not every
+    timer that we install can keep them."""
+    if re.fullmatch("[1-9][0-9]{0,3}", text):
+        minutes = int(text)
+        if 60 % minutes == 0 or minutes % 60 == 0 and 24 * 60 % minutes == 0:
+            return minutes
+    raise ValueError(f"minutes, {INTERVALS} (30, 60, 120, 1440)")
 
 
 def cleanup_days(claude):

@@ -11,10 +11,10 @@ come, is passed over.
 """
 import json
 import os
-import stat
 import time
 
 from csb import DAY, encode, from_utc, why
+from csb.files import without_waiting
 
 BACKUP_LOG = "backup.log"
 OLD_BACKUP_LOG = "backup.log.1"
@@ -39,41 +39,39 @@ def note_run(home, record):
 
 
 class RunLog:
-    """The log in a CSB_HOME. complaints: why a part of it could not be read."""
+    """The log in a CSB_HOME, read once. complaints: why a part of it could not be read.
+    """
 
     def __init__(self, home):
         self.complaints = []
-        self._home = home
+        self._lines = []        # the newest first
+        for name in (BACKUP_LOG, OLD_BACKUP_LOG):
+            self._lines += reversed(self._read(os.path.join(home, name)))
 
     def runs(self, kind="backup"):
         """Yield (seconds since 1970, record) of its runs, the newest first."""
         limit = time.time() + DAY
-        for name in (BACKUP_LOG, OLD_BACKUP_LOG):
-            for line in reversed(self._lines(os.path.join(self._home, name))):
-                # A line that a full disk cut may stand before a whole one.
-                start = max(line.rfind(b'{"kind":'), 0)
-                try:
-                    record = json.loads(line[start:])
-                    at = from_utc(record["at"]) // 10**9
-                    is_run = record["kind"] == kind and record["outcome"] in OUTCOMES
-                except (ValueError, TypeError, KeyError, RecursionError):
-                    continue
-                if is_run and 0 <= at < limit:
-                    yield at, record
+        for line in self._lines:
+            # A line that a full disk cut may stand before a whole one.
+            start = max(line.rfind(b'{"kind":'), 0)
+            try:
+                record = json.loads(line[start:])
+                at = from_utc(record["at"]) // 10**9
+                is_run = record["kind"] == kind and record["outcome"] in OUTCOMES
+            except (ValueError, TypeError, KeyError, RecursionError):
+                continue
+            if is_run and 0 <= at < limit:
+                yield at, record
 
-    def _lines(self, path):
+    def _read(self, path):
         try:
-            if not stat.S_ISREG(os.stat(path).st_mode):
-                return []                       # a FIFO would keep us waiting
-            with open(path, "rb") as file:
+            with open(path, "rb", opener=without_waiting) as file:
                 file.seek(max(0, os.path.getsize(path) - LOOKED_AT))
                 return file.read(LOOKED_AT).splitlines()
         except (FileNotFoundError, NotADirectoryError):
             return []
         except OSError as error:
-            text = f"cannot read '{path}': {why(error)}"
-            if text not in self.complaints:
-                self.complaints.append(text)
+            self.complaints.append(f"cannot read '{path}': {why(error)}")
             return []
 
 
@@ -98,17 +96,15 @@ class RunSummary:
         times = []
         yesterday = time.time() - DAY
         for at, record in log.runs():
-            if self.last_success is not None and at <= yesterday:
-                if len(times) > RECENT:
-                    break           # what is older says nothing more
+            times.append(at)
             outcome = record["outcome"]
             reason = _reason_in(record)
-            if not times:
+            if len(times) == 1:
                 self.last_outcome, self.last_reason = outcome, reason
-            times.append(at)
             if self.last_success is not None:
-                continue
-            if outcome == "ok":
+                if at <= yesterday and len(times) > RECENT:
+                    break           # what is older says nothing more
+            elif outcome == "ok":
                 self.last_success = at
             elif outcome == "failed":
                 if not self.failures:

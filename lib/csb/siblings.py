@@ -56,6 +56,12 @@ def command_of(path):
     return [sys.executable, "-IS", path]
 
 
+def tool_words(name, args=None):
+    """The words that run another tool, on our places if there are args of them."""
+    (path,) = find_tools(name)
+    return command_of(path) + (place_words(args) if args else [])
+
+
 def complaint(name, status, said):
     """What a tool that has ended complained of, in one line and without its name; ""
     if it did not."""
@@ -77,8 +83,7 @@ def run_tool(args, name, *options):
     """Run a tool of ours on our places, to its end: Ran."""
     from subprocess import DEVNULL, run
 
-    (path,) = find_tools(name)
-    words = [*command_of(path), *place_words(args), *options]
+    words = [*tool_words(name, args), *options]
     done = run(words, stdin=DEVNULL, capture_output=True)
     said = complaint(name, done.returncode, os.fsdecode(done.stderr))
     return Ran(done.returncode, done.stdout.splitlines(), said)
@@ -91,8 +96,7 @@ def start_indexing(args, env):
     """
     from subprocess import DEVNULL, Popen
 
-    (path,) = find_tools("csb-index")
-    words = [*command_of(path), *place_words(args), "--on-disk"]
+    words = [*tool_words("csb-index", args), "--on-disk"]
     is_away = has_nothing(os.path.join(claude_dir(args), "projects"))
     errors = DEVNULL if is_away else None
     return Popen(words, stdin=DEVNULL, stdout=DEVNULL, stderr=errors, env=env)
@@ -110,8 +114,7 @@ def place_words(args):
 
 def installed_command(name, args):
     """What a hook or a timer has to set, and the words that it runs, of a tool."""
-    (path,) = find_tools(name)
-    command = Installed({}, [*command_of(path), *place_words(args)])
+    command = Installed({}, tool_words(name, args))
     home = os.environ.get("CSB_HOME")
     own = csb_home(args)
     if home:
