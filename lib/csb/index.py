@@ -271,7 +271,10 @@ def unusable(name, error, remedy=""):
     """
     if is_busy(error):
         return Error(f"cannot use {name}: another run is at it", RETRY)
-    return Error(f"cannot use {name}: {error}{remedy if is_damage(error) else ''}")
+    reason, _, _ = str(error).partition(": file:")     # its name as SQLite has it
+    if is_damage(error):
+        reason += remedy
+    return Error(f"cannot use {name}: {reason}")
 
 
 def unusable_index(path, error):
