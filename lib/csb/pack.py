@@ -57,8 +57,8 @@ READ_ONLY = 0o400
 ENDINGS = (".pack", ".idx", ".keep")
 MOST_COPIED = 0xFFFFFF          # bytes that one copy of a delta can be of
 GROWING = 1 << 20               # bytes; below, git does as well
-HUGE = 1 << 31                  # bytes; such a file has no pack that grows
-LARGE_OFFSET = 1 << 31          # in an .idx; from there on it stands in a second table
+HUGE = 2 * 10**9                # bytes; a pack that grows with a larger file would
+                                # need an .idx with offsets of 64 bits
 FEW_IDS = 1 << 14               # ids that are read from an .idx at once
 WINDOW = 1 << 15                # bytes that deflate looks back
 FAST, GOOD = 1, 6               # levels of compression: of much, of little
@@ -76,7 +76,7 @@ _OID = re.compile("[0-9a-f]{40}")
 _MAGIC = (b"PACK", b"\xfftOc", b"csb-gitpack")       # of files with our ENDINGS
 
 PackEntry = namedtuple("PackEntry", "oid crc offset")           # the id in bytes
-Written = namedtuple("Written", "oid stat known")         # what became of a file
+Written = namedtuple("Written", "oid stat")               # what became of a file
 
 
 # --- the pieces of a pack -------------------------------------------------------------
@@ -225,16 +225,10 @@ def idx_of(entries, trailer):
     fan = [bisect(firsts, byte) for byte in range(256)]
     oids = b"".join(entry.oid for entry in entries)
     crcs = b"".join(struct.pack(">I", entry.crc) for entry in entries)
-    offsets = []
-    large = []
-    for entry in entries:
-        offset = entry.offset
-        if offset >= LARGE_OFFSET:
-            offset = LARGE_OFFSET + len(large)      # its number in the second table
-            large.append(struct.pack(">Q", entry.offset))
-        offsets.append(struct.pack(">I", offset))
+    # 31 bits: above that offsets stand in another table, which no pack of ours needs.
+    offsets = b"".join(struct.pack(">i", entry.offset) for entry in entries)
     data = b"\xfftOc\0\0\0\x02" + struct.pack(">256I", *fan)
-    data += oids + crcs + b"".join([*offsets, *large, trailer])
+    data += oids + crcs + offsets + trailer
     return data + new_hash(data=data).digest()
 
 
@@ -265,13 +259,13 @@ def is_sound(path, length=SHA1_LENGTH):
     from the disk, not from memory, where the system can do that.
     """
     ends = []
+    _forget_cache(path)
     for ending in (".pack", ".idx"):
         digest = new_hash("sha1" if length == SHA1_LENGTH else "sha256")
         try:
             with open(path + ending, "rb") as file:
                 rest = file.seek(0, os.SEEK_END) - length
                 file.seek(0)
-                _forget_cache(file)
                 for block in read_blocks(file, rest):
                     digest.update(block)
                 if digest.digest() != file.read():
@@ -284,13 +278,16 @@ def is_sound(path, length=SHA1_LENGTH):
     return end_of_idx[:length] == end_of_pack[length:]      # it is that of this pack
 
 
-def _forget_cache(file):
-    """Have the next reads come from the disk, where the system can do that."""
-    if hasattr(os, "posix_fadvise"):
+def _forget_cache(path):
+    """Have a pack be read from the disk from now on, where the system can do that."""
+    if not hasattr(os, "posix_fadvise"):
+        return
+    for ending in (".pack", ".idx"):
         try:
-            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+            with open(path + ending, "rb") as file:
+                os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
         except OSError:
-            pass                # a file system that has no cache to forget
+            continue            # gone, or on a file system that has no cache
 
 
 def remove_pack(path):
@@ -425,18 +422,44 @@ def with_windows(text):
         yield piece, text.window
 
 
-def on_all_cores(work, inputs):
-    """Yield, in order, a future of work(*input) for each of the inputs."""
-    from concurrent.futures import ThreadPoolExecutor  # 12 ms
+class Beside:
+    """Work that is done in a thread of its own: zlib and hashlib let others go on."""
 
+    def __init__(self, work, *words):
+        from threading import Thread
+
+        self.value = self.error = None
+        self.thread = Thread(target=self._do, args=(work, *words))
+        self.thread.start()
+
+    def _do(self, work, *words):
+        try:
+            self.value = work(*words)
+        except BaseException as error:
+            self.error = error
+
+    def result(self):
+        """What the work has given, or raised."""
+        self.thread.join()
+        if self.error:
+            raise self.error
+        return self.value
+
+
+def on_all_cores(work, inputs):
+    """Yield, in order, a Beside of work(*input) for each of the inputs."""
     cores = min(os.cpu_count() or 1, 4)     # each holds some inputs in memory
     due = deque()
-    with ThreadPoolExecutor(cores) as pool:
+    try:
         for words in inputs:
-            due.append(pool.submit(work, *words))
+            due.append(Beside(work, *words))
             if len(due) > cores:
                 yield due.popleft()
-        yield from due
+        while due:
+            yield due.popleft()
+    finally:
+        for one in due:
+            one.thread.join()
 
 
 class Text:
@@ -452,6 +475,7 @@ class Text:
         self.digest = blob_hash(self.size)
         self._start_id, self._start_size = start or ("", 0)
         self._start_digest = blob_hash(self._start_size)
+        self._hashing = None        # Beside: the start's last piece
         file.file.seek(0)
         self.pieces = self._pieces(file)
 
@@ -459,7 +483,10 @@ class Text:
         """Yield the bytes in pieces, of which one ends where the start does."""
         for block in file.blocks(self.digest):
             rest = max(0, self._start_size - self.at)
-            self._start_digest.update(block[:rest])
+            if rest:
+                # While the next block is read, and hashed with the whole.
+                self._wait()
+                self._hashing = Beside(self._start_digest.update, block[:rest])
             for piece in (block[:rest], block[rest:]):
                 if piece:
                     self.at += len(piece)
@@ -473,8 +500,13 @@ class Text:
             if self.at == self._start_size:
                 return
 
+    def _wait(self):
+        if self._hashing:
+            self._hashing.result()
+
     def has_start(self):
         """Does the file, which was read so far, begin with that version?"""
+        self._wait()
         return self._start_digest.hexdigest() == self._start_id
 
 
@@ -633,7 +665,7 @@ def store_large(store, keys, path, follow, last, grows, has_object, hash_name="s
         size = file.stat.st_size
         if not GROWING < size < HUGE or not _can_grow(folder, hash_name):
             oid = write_loose(store, file.blocks(), size, hash_name)
-            return Written(oid, file.stat, False)
+            return Written(oid, file.stat)
 
         remove_leftovers(folder, keys)
         packs = grown_packs(folder, keys)
@@ -642,8 +674,8 @@ def store_large(store, keys, path, follow, last, grows, has_object, hash_name="s
             text = Text(file, base.newest)
             text.pass_start(base.adler)
             if text.has_start():
-                known = _go_on(folder, keys, file, text, base, packs)
-                return Written(text.digest.hexdigest(), file.stat, known)
+                _go_on(folder, keys, file, text, base, packs, has_object)
+                return Written(text.digest.hexdigest(), file.stat)
 
         if last and not 0 < last[1] < size:
             start = None        # git reads no delta of nothing
@@ -652,13 +684,12 @@ def store_large(store, keys, path, follow, last, grows, has_object, hash_name="s
         text = Text(file, start)
         with PackWriter(folder) as pack:
             said = _write_newest(pack, text)
-            oid = text.digest.hexdigest()
-            if has_object(oid):
-                return Written(oid, file.stat, True)
-            older = [start] if text.has_start() else []
-            is_kept = bool(older) or grows and not last
-            _join(pack, keys[0], said, older, is_kept)
-        return Written(oid, file.stat, False)
+            written = Written(text.digest.hexdigest(), file.stat)
+            if not has_object(written.oid):
+                older = [start] if text.has_start() else []
+                is_kept = bool(older) or grows and not last
+                _join(pack, keys[0], said, older, is_kept)
+            return written
 
 
 def _can_grow(folder, hash_name):
@@ -669,16 +700,17 @@ def _can_grow(folder, hash_name):
     return not os.path.exists(os.path.join(folder, "multi-pack-index"))
 
 
-def _go_on(folder, keys, file, text, base, packs):
-    """Store a file in the pack after a base, behind whose newest version the Text is.
-
-    True if there is nothing more in it, and the base has it.
-    """
+def _go_on(folder, keys, file, text, base, packs, has_object):
+    """Store a file in the pack after a base, behind whose newest version the Text is,
+    unless there is nothing more in it."""
     if text.at == text.size:
         for _ in text.pieces:   # the end: does it hold still?
             pass
-        if os.path.exists(base.path + ".idx"):
-            return True
+        if has_object(text.digest.hexdigest()):
+            return
+    # First: what is read to be copied would else be in memory when it is proven.
+    _forget_cache(base.path)
+    sound = Beside(is_sound, base.path)
     try:
         _write_next(folder, keys[0], text, base.versions, base)
     except DamagedPack:
@@ -687,13 +719,12 @@ def _go_on(folder, keys, file, text, base, packs):
         anew = Text(file, base.newest)
         _write_next(folder, keys[0], anew, base.versions)
         text.digest = anew.digest
-    if is_sound(base.path):
+    if sound.result():
         _drop_older(folder, keys, base, packs)
     else:
         # git asks the newest pack first.
         before = os.path.getmtime(base.path + ".pack") - DAMAGED_BACK
         os.utime(base.path + ".pack", (before, before))
-    return False
 
 
 def _write_next(folder, key, text, versions, base=None):
