@@ -544,35 +544,6 @@ def test_a_keep_that_lies(large):
     large.intact()
 
 
-@pytest.mark.long
-@logic
-def test_other_things_of_that_name(large):
-    """What is named like a pack of ours, and is none, is left alone."""
-    large.backup()
-    start = large.packs()[0][:-24]
-    odd = []
-    for number, end in enumerate((".pack", ".rev", ".idx", "", ".keep")):
-        odd.append(f"{start}{'1' * 23}{number}{end}")
-        with open(odd[-1], "wb") as file:
-            file.write(b"mine\n")
-    folders = [f"{start}{'3' * 24}{end}" for end in (".keep", ".pack", ".idx")]
-    for folder in folders:
-        os.mkdir(folder)
-    for _ in range(2):
-        large.append()
-        large.sh(PIPE).ok()
-    assert [path for path in odd + folders if not os.path.exists(path)] == []
-    for path in odd:
-        os.unlink(path)
-    for folder in folders:
-        os.rmdir(folder)
-    large.note()
-    large.grown(2)
-    large.append()
-    assert large.backup() <= COST
-    large.sound().intact()
-
-
 # --- kills and errors -----------------------------------------------------------------
 
 
@@ -1116,7 +1087,7 @@ def full_disk(*words, **more):
     raise OSError(28, "No space left on device")
 
 
-@pytest.mark.parametrize("broken", ["replace_file", "idx_of", "_write_delta"])
+@pytest.mark.parametrize("broken", ["replace_file", "idx_of", "copy_delta"])
 def test_what_fails_in_the_middle_leaves_nothing(home, store, seeded, monkeypatch, broken):
     path = home.path / "file"
     data = text(seeded, SIZE)

@@ -72,8 +72,6 @@ DAMAGED_BACK = 60               # seconds by which a damaged pack becomes older
 UNFINISHED = (TEMPORARY, "tmp_", "fast_import_crash_")
 
 _KEEP = re.compile(rb"csb-gitpack (\d+) (.*)")
-_OID = re.compile("[0-9a-f]{40}")
-_MAGIC = (b"PACK", b"\xfftOc", b"csb-gitpack")       # of files with our ENDINGS
 
 PackEntry = namedtuple("PackEntry", "oid crc offset")           # the id in bytes
 Written = namedtuple("Written", "oid stat")               # what became of a file
@@ -390,7 +388,7 @@ def deflated(data):
     return stream
 
 
-def deflate_open(piece, window, level=FAST):
+def deflate_open(piece, window, level):
     """A piece compressed so that more can follow it; inflated again to prove that.
 
     window: the text before, which it may refer to.
@@ -403,23 +401,17 @@ def deflate_open(piece, window, level=FAST):
 
 
 def deflated_pieces(text):
-    """Yield the rest of a Text compressed, such that more can follow.
-
-    If there is much, on all cores.
-    """
-    if text.size - text.at < BLOCK:
-        for piece, window in with_windows(text):
-            yield deflate_open(piece, window, GOOD)
-    else:
-        for job in on_all_cores(deflate_open, with_windows(text)):
-            yield job.result()
+    """Yield the rest of a Text compressed, such that more can follow."""
+    level = GOOD if text.size - text.at < BLOCK else FAST
+    for job in on_all_cores(deflate_open, with_windows(text, level)):
+        yield job.result()
 
 
-def with_windows(text):
-    """Yield (piece, the text before it that it may refer to) of the rest of a Text."""
+def with_windows(text, level):
+    """Yield what deflate_open() takes of each piece of the rest of a Text."""
     for piece in text.pieces:
         text.adler = zlib.adler32(piece, text.adler)
-        yield piece, text.window
+        yield piece, text.window, level
 
 
 class Beside:
@@ -520,14 +512,23 @@ class DamagedPack(Error):
 class Grown:
     """A pack that grows with a file: what its .keep says of it."""
 
-    def __init__(self, path, said):
-        self.path = path                    # without an ending
-        self.versions = [tuple(version) for version in said["versions"]]
-        self.newest = self.versions[0]      # (id, size)
-        self.head = said["head"]
-        self.end = said["end"]
-        self.crc = said["crc"]
-        self.adler = said["adler"]
+    def __init__(self, path):
+        """path: without an ending. OSError, ValueError, TypeError or LookupError if its
+        .keep is not there, not ours, or damaged."""
+        self.path = path
+        with open(path + ".keep", "rb") as file:
+            match = _KEEP.fullmatch(file.read())
+        if not match or int(match[1]) != zlib.crc32(match[2]):
+            raise ValueError("it is not ours, or damaged")
+        said = json.loads(match[2])
+        self.versions = []                  # [(id, size)], newest first
+        for oid, size in said["versions"]:
+            self.versions.append((bytes.fromhex(oid).hex(), int(size)))
+        self.newest = self.versions[0]
+        self.head = int(said["head"])
+        self.end = int(said["end"])
+        self.crc = int(said["crc"])
+        self.adler = int(said["adler"])
 
     def has_all_of(self, other):
         """Are all versions of another pack in this one?"""
@@ -583,10 +584,12 @@ def grown_packs(folder, keys=("",)):
     """The packs that grow whose names begin with one of the keys, as Grown."""
     found = []
     for path in _pack_paths(folder, keys):
-        said = _read_keep(path + ".keep")
         # Without an .idx git does not see it, but we do.
-        if said and os.path.isfile(path + ".pack"):
-            found.append(Grown(path, said))
+        if os.path.isfile(path + ".pack"):
+            try:
+                found.append(Grown(path))
+            except (OSError, ValueError, TypeError, LookupError):
+                continue        # git's, somebody's, or damaged
     return found
 
 
@@ -597,32 +600,6 @@ def _pack_paths(folder, keys):
     return {os.path.join(folder, os.path.splitext(name)[0]) for name in names}
 
 
-def _read_keep(path):
-    """What a .keep of ours says; None if there is none, or another's, or damaged."""
-    try:
-        with open(path, "rb") as file:
-            match = _KEEP.fullmatch(file.read())
-        if not match or int(match[1]) != zlib.crc32(match[2]):
-            return None
-        said = json.loads(match[2])
-    except (OSError, ValueError):
-        return None
-    return said if _makes_sense(said) else None
-
-
-def _makes_sense(said):
-    """Has what a .keep says all that we need?"""
-    try:
-        numbers = [said[name] for name in ("head", "end", "crc", "adler")]
-        for oid, size in said["versions"]:
-            numbers.append(size)
-            if not _OID.fullmatch(oid):
-                return False
-    except (TypeError, KeyError, ValueError):
-        return False
-    return len(numbers) > 4 and all(type(number) is int for number in numbers)
-
-
 def remove_leftovers(folder, keys=("",), age=0):
     """Remove what killed runs left of packs with these keys, if it is so old (seconds).
 
@@ -631,23 +608,14 @@ def remove_leftovers(folder, keys=("",), age=0):
     the same.
     """
     for path in _pack_paths(folder, keys):
-        there = [end for end in ENDINGS if os.path.lexists(path + end)]
-        if ".pack" in there:
+        if os.path.lexists(path + ".pack"):
             continue
-        for end in there:
-            if _is_left(path + end, age):
-                remove_file(path + end)
-
-
-def _is_left(path, age):
-    """Is it so old, and a part of a pack, not somebody else's thing?"""
-    try:
-        with open(path, "rb") as file:
-            if time.time() - os.fstat(file.fileno()).st_mtime < age:
-                return False
-            return file.read(11).startswith(_MAGIC)
-    except OSError:
-        return False
+        for ending in (".idx", ".keep"):
+            try:
+                if time.time() - os.stat(path + ending).st_mtime >= age:
+                    remove_file(path + ending)
+            except OSError:
+                continue        # not there, or no file
 
 
 def store_large(store, keys, path, follow, last, grows, has_object, hash_name="sha1"):
@@ -764,20 +732,15 @@ def _write_newest(pack, text, base=None):
     }
 
 
-def _write_delta(pack, newest, version):
-    """Write a version, (id, size), as the first bytes of the newest one."""
-    oid, size = version
-    newest_id, newest_size = newest
-    delta = copy_delta(newest_size, size)
-    pack.start(REF_DELTA, len(delta), bytes.fromhex(newest_id))
-    pack.write(zlib.compress(delta))
-    pack.end(oid)
-
-
 def _join(pack, key, said, older, is_kept):
     """Add older versions to the newest one of a pack, and let it join the others."""
-    for version in older:
-        _write_delta(pack, said["versions"][0], version)
+    newest_id, newest_size = said["versions"][0]
+    for oid, size in older:
+        # Its first bytes are those of the newest one.
+        delta = copy_delta(newest_size, size)
+        pack.start(REF_DELTA, len(delta), bytes.fromhex(newest_id))
+        pack.write(zlib.compress(delta))
+        pack.end(oid)
     said["versions"] += older
     keep = b""
     if is_kept:
