@@ -618,7 +618,7 @@ def test_killed_before_git_sees_it(thrice):
 
 @logic
 @pytest.mark.parametrize("call, number", [
-    ("rename", 1), ("rename", 2), ("rename", 3), ("fsync", 1), ("fsync", 3), ("fsync", 5)])
+    ("rename", 1), ("rename", 2), ("rename", 3), ("fsync", 1), ("fsync", 3), ("fsync", 4)])
 @pytest.mark.few(1)
 def test_an_error_leaves_nothing(large, appended, call, number):
     """No space for a part of it: it is said, and no pack is left that nobody sees."""
