@@ -645,9 +645,8 @@ def store_large(store, keys, path, follow, last, grows, has_object, hash_name="s
                 _go_on(folder, keys, file, text, base, packs, has_object)
                 return Written(text.digest.hexdigest(), file.stat)
 
-        if last and not 0 < last[1] < size:
-            start = None        # git reads no delta of nothing
-        else:
+        start = None
+        if last and 0 < last[1] < size:     # git reads no delta of nothing
             start = last
         text = Text(file, start)
         with PackWriter(folder) as pack:
