@@ -614,6 +614,28 @@ def test_a_store_that_has_lost_its_head(sh, home, line):
     sh(f"echo {text.strip()} >{head}; csb-verify").ok()
 
 
+@pytest.mark.parametrize("place", ["--git-dir .claude-backup/git", "--git-dir s", ""])
+@pytest.mark.few(2)
+def test_a_store_that_has_lost_its_configuration(sh, home, place):
+    """What helps is said, and helps: the history goes on. The last one is their repository."""
+    fill(home)
+    if place:
+        sh(f"csb-gitcommit --make {place}").ok()
+    else:
+        sh("git init -q .claude").ok()
+    store = home.path / (place.split()[-1] if place else ".claude/.git")
+    first = backup(sh, place).ok().records[0]
+    (store / "config").unlink()
+    (home.claude / "todos/0.txt").write_bytes(b"more")
+    done = backup(sh, place)
+    assert (done.rc, done.err.count("\n")) == (3, 1)
+    assert f"the store '{store}': its file config is gone, git init" in done.err
+    sh(done.err.split("is gone, ")[1].split(" makes it")[0]).ok()
+    again, = backup(sh, place).ok().records
+    assert (again["ref"], again["files"]) == (first["ref"], 1)
+    sh(f"git --git-dir={store} merge-base --is-ancestor {first['commit']} {again['ref']}").ok()
+
+
 @pytest.mark.parametrize("line", [
     '{"kind":"change","oid":"abc"}', '{"kind":"change","path":["a"],"change":"new"}',
     '{"kind":"change","path":"a","change":[]}', '{"kind":"change","path":"a","change":{}}',

@@ -41,6 +41,36 @@ def test_an_object_lost_before_the_ref_moves_is_no_backup(sh, home):
     assert sh("csb-verify --deep").ok()
 
 
+# A git whose first pack is not what it was when it is read back.
+SPOILS = """#!/bin/sh
+{git} "$@" || exit
+case " $* " in *" fast-import "*)
+    [ ! -e ~/spoilt ] || exit 0
+    for idx in ~/.claude-backup/git/objects/pack/*.idx; do
+        {git} show-index <$idx | grep -q $(cat ~/oid) || {
+            chmod u+w ${idx%.idx}.pack
+            printf rot | dd of=${idx%.idx}.pack bs=1 seek=40 conv=notrunc 2>~/spoilt
+        }
+    done
+esac
+"""
+
+
+def test_trees_that_do_not_read_back_are_written_again(sh, home):
+    """Those of many files are one pack of git's, which is proven before the ref moves."""
+    for number in range(30):
+        path = home.claude / f"todos/{number}/file"
+        path.parent.mkdir(parents=True)
+        path.write_text("the same")
+    sh("git hash-object todos/1/file >~/oid", cwd=home.claude).ok()
+    (home.path / "fake").mkdir()
+    (home.path / "fake/git").write_text(SPOILS.replace("{git}", shutil.which("git")))
+    (home.path / "fake/git").chmod(0o755)
+    sh("csb-changes | csb-gitcommit", PATH=f"{home.path}/fake:{home.env['PATH']}").ok()
+    assert "3 bytes" in (home.path / "spoilt").read_text()
+    sh("git --git-dir=$CSB_HOME/git fsck --full --strict").ok()
+
+
 def test_a_disk_that_does_not_keep_what_it_was_given(sh, home, tools, tmp_path):
     """A write that is acknowledged and lost is found: what came back is hashed once more."""
     if reason := faults.missing(tmp_path):

@@ -57,8 +57,8 @@ READ_ONLY = 0o400
 ENDINGS = (".pack", ".idx", ".keep")
 MOST_COPIED = 0xFFFFFF          # bytes that one copy of a delta can be of
 GROWING = 1 << 20               # bytes; below, git does as well
-HUGE = 1 << 31                  # bytes; such a file has no pack that grows
-LARGE_OFFSET = 1 << 31          # in an .idx; from there on it stands in a second table
+HUGE = 2 * 10**9                # bytes; a pack that grows with a larger file would
+                                # need an .idx with offsets of 64 bits
 FEW_IDS = 1 << 14               # ids that are read from an .idx at once
 WINDOW = 1 << 15                # bytes that deflate looks back
 FAST, GOOD = 1, 6               # levels of compression: of much, of little
@@ -72,11 +72,9 @@ DAMAGED_BACK = 60               # seconds by which a damaged pack becomes older
 UNFINISHED = (TEMPORARY, "tmp_", "fast_import_crash_")
 
 _KEEP = re.compile(rb"csb-gitpack (\d+) (.*)")
-_OID = re.compile("[0-9a-f]{40}")
-_MAGIC = (b"PACK", b"\xfftOc", b"csb-gitpack")       # of files with our ENDINGS
 
 PackEntry = namedtuple("PackEntry", "oid crc offset")           # the id in bytes
-Written = namedtuple("Written", "oid stat known")         # what became of a file
+Written = namedtuple("Written", "oid stat")               # what became of a file
 
 
 # --- the pieces of a pack -------------------------------------------------------------
@@ -225,16 +223,10 @@ def idx_of(entries, trailer):
     fan = [bisect(firsts, byte) for byte in range(256)]
     oids = b"".join(entry.oid for entry in entries)
     crcs = b"".join(struct.pack(">I", entry.crc) for entry in entries)
-    offsets = []
-    large = []
-    for entry in entries:
-        offset = entry.offset
-        if offset >= LARGE_OFFSET:
-            offset = LARGE_OFFSET + len(large)      # its number in the second table
-            large.append(struct.pack(">Q", entry.offset))
-        offsets.append(struct.pack(">I", offset))
+    # 31 bits: above that offsets stand in another table, which no pack of ours needs.
+    offsets = b"".join(struct.pack(">i", entry.offset) for entry in entries)
     data = b"\xfftOc\0\0\0\x02" + struct.pack(">256I", *fan)
-    data += oids + crcs + b"".join([*offsets, *large, trailer])
+    data += oids + crcs + offsets + trailer
     return data + new_hash(data=data).digest()
 
 
@@ -265,13 +257,13 @@ def is_sound(path, length=SHA1_LENGTH):
     from the disk, not from memory, where the system can do that.
     """
     ends = []
+    _forget_cache(path)
     for ending in (".pack", ".idx"):
         digest = new_hash("sha1" if length == SHA1_LENGTH else "sha256")
         try:
             with open(path + ending, "rb") as file:
                 rest = file.seek(0, os.SEEK_END) - length
                 file.seek(0)
-                _forget_cache(file)
                 for block in read_blocks(file, rest):
                     digest.update(block)
                 if digest.digest() != file.read():
@@ -284,13 +276,16 @@ def is_sound(path, length=SHA1_LENGTH):
     return end_of_idx[:length] == end_of_pack[length:]      # it is that of this pack
 
 
-def _forget_cache(file):
-    """Have the next reads come from the disk, where the system can do that."""
-    if hasattr(os, "posix_fadvise"):
+def _forget_cache(path):
+    """Have a pack be read from the disk from now on, where the system can do that."""
+    if not hasattr(os, "posix_fadvise"):
+        return
+    for ending in (".pack", ".idx"):
         try:
-            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+            with open(path + ending, "rb") as file:
+                os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
         except OSError:
-            pass                # a file system that has no cache to forget
+            continue            # gone, or on a file system that has no cache
 
 
 def remove_pack(path):
@@ -393,7 +388,7 @@ def deflated(data):
     return stream
 
 
-def deflate_open(piece, window, level=FAST):
+def deflate_open(piece, window, level):
     """A piece compressed so that more can follow it; inflated again to prove that.
 
     window: the text before, which it may refer to.
@@ -406,37 +401,57 @@ def deflate_open(piece, window, level=FAST):
 
 
 def deflated_pieces(text):
-    """Yield the rest of a Text compressed, such that more can follow.
-
-    If there is much, on all cores.
-    """
-    if text.size - text.at < BLOCK:
-        for piece, window in with_windows(text):
-            yield deflate_open(piece, window, GOOD)
-    else:
-        for job in on_all_cores(deflate_open, with_windows(text)):
-            yield job.result()
+    """Yield the rest of a Text compressed, such that more can follow."""
+    level = GOOD if text.size - text.at < BLOCK else FAST
+    for job in on_all_cores(deflate_open, with_windows(text, level)):
+        yield job.result()
 
 
-def with_windows(text):
-    """Yield (piece, the text before it that it may refer to) of the rest of a Text."""
+def with_windows(text, level):
+    """Yield what deflate_open() takes of each piece of the rest of a Text."""
     for piece in text.pieces:
         text.adler = zlib.adler32(piece, text.adler)
-        yield piece, text.window
+        yield piece, text.window, level
+
+
+class Beside:
+    """Work that is done in a thread of its own: zlib and hashlib let others go on."""
+
+    def __init__(self, work, *words):
+        from threading import Thread
+
+        self.value = self.error = None
+        self.thread = Thread(target=self._do, args=(work, *words))
+        self.thread.start()
+
+    def _do(self, work, *words):
+        try:
+            self.value = work(*words)
+        except BaseException as error:
+            self.error = error
+
+    def result(self):
+        """What the work has given, or raised."""
+        self.thread.join()
+        if self.error:
+            raise self.error
+        return self.value
 
 
 def on_all_cores(work, inputs):
-    """Yield, in order, a future of work(*input) for each of the inputs."""
-    from concurrent.futures import ThreadPoolExecutor  # 12 ms
-
+    """Yield, in order, a Beside of work(*input) for each of the inputs."""
     cores = min(os.cpu_count() or 1, 4)     # each holds some inputs in memory
     due = deque()
-    with ThreadPoolExecutor(cores) as pool:
+    try:
         for words in inputs:
-            due.append(pool.submit(work, *words))
+            due.append(Beside(work, *words))
             if len(due) > cores:
                 yield due.popleft()
-        yield from due
+        while due:
+            yield due.popleft()
+    finally:
+        for one in due:
+            one.thread.join()
 
 
 class Text:
@@ -452,6 +467,7 @@ class Text:
         self.digest = blob_hash(self.size)
         self._start_id, self._start_size = start or ("", 0)
         self._start_digest = blob_hash(self._start_size)
+        self._hashing = None        # Beside: the start's last piece
         file.file.seek(0)
         self.pieces = self._pieces(file)
 
@@ -459,7 +475,10 @@ class Text:
         """Yield the bytes in pieces, of which one ends where the start does."""
         for block in file.blocks(self.digest):
             rest = max(0, self._start_size - self.at)
-            self._start_digest.update(block[:rest])
+            if rest:
+                # While the next block is read, and hashed with the whole.
+                self._wait()
+                self._hashing = Beside(self._start_digest.update, block[:rest])
             for piece in (block[:rest], block[rest:]):
                 if piece:
                     self.at += len(piece)
@@ -473,8 +492,13 @@ class Text:
             if self.at == self._start_size:
                 return
 
+    def _wait(self):
+        if self._hashing:
+            self._hashing.result()
+
     def has_start(self):
         """Does the file, which was read so far, begin with that version?"""
+        self._wait()
         return self._start_digest.hexdigest() == self._start_id
 
 
@@ -488,14 +512,23 @@ class DamagedPack(Error):
 class Grown:
     """A pack that grows with a file: what its .keep says of it."""
 
-    def __init__(self, path, said):
-        self.path = path                    # without an ending
-        self.versions = [tuple(version) for version in said["versions"]]
-        self.newest = self.versions[0]      # (id, size)
-        self.head = said["head"]
-        self.end = said["end"]
-        self.crc = said["crc"]
-        self.adler = said["adler"]
+    def __init__(self, path):
+        """path: without an ending. OSError, ValueError, TypeError or LookupError if its
+        .keep is not there, not ours, or damaged."""
+        self.path = path
+        with open(path + ".keep", "rb") as file:
+            match = _KEEP.fullmatch(file.read())
+        if not match or int(match[1]) != zlib.crc32(match[2]):
+            raise ValueError("it is not ours, or damaged")
+        said = json.loads(match[2])
+        self.versions = []                  # [(id, size)], newest first
+        for oid, size in said["versions"]:
+            self.versions.append((bytes.fromhex(oid).hex(), int(size)))
+        self.newest = self.versions[0]
+        self.head = int(said["head"])
+        self.end = int(said["end"])
+        self.crc = int(said["crc"])
+        self.adler = int(said["adler"])
 
     def has_all_of(self, other):
         """Are all versions of another pack in this one?"""
@@ -551,10 +584,12 @@ def grown_packs(folder, keys=("",)):
     """The packs that grow whose names begin with one of the keys, as Grown."""
     found = []
     for path in _pack_paths(folder, keys):
-        said = _read_keep(path + ".keep")
         # Without an .idx git does not see it, but we do.
-        if said and os.path.isfile(path + ".pack"):
-            found.append(Grown(path, said))
+        if os.path.isfile(path + ".pack"):
+            try:
+                found.append(Grown(path))
+            except (OSError, ValueError, TypeError, LookupError):
+                continue        # git's, somebody's, or damaged
     return found
 
 
@@ -565,32 +600,6 @@ def _pack_paths(folder, keys):
     return {os.path.join(folder, os.path.splitext(name)[0]) for name in names}
 
 
-def _read_keep(path):
-    """What a .keep of ours says; None if there is none, or another's, or damaged."""
-    try:
-        with open(path, "rb") as file:
-            match = _KEEP.fullmatch(file.read())
-        if not match or int(match[1]) != zlib.crc32(match[2]):
-            return None
-        said = json.loads(match[2])
-    except (OSError, ValueError):
-        return None
-    return said if _makes_sense(said) else None
-
-
-def _makes_sense(said):
-    """Has what a .keep says all that we need?"""
-    try:
-        numbers = [said[name] for name in ("head", "end", "crc", "adler")]
-        for oid, size in said["versions"]:
-            numbers.append(size)
-            if not _OID.fullmatch(oid):
-                return False
-    except (TypeError, KeyError, ValueError):
-        return False
-    return len(numbers) > 4 and all(type(number) is int for number in numbers)
-
-
 def remove_leftovers(folder, keys=("",), age=0):
     """Remove what killed runs left of packs with these keys, if it is so old (seconds).
 
@@ -599,23 +608,14 @@ def remove_leftovers(folder, keys=("",), age=0):
     the same.
     """
     for path in _pack_paths(folder, keys):
-        there = [end for end in ENDINGS if os.path.lexists(path + end)]
-        if ".pack" in there:
+        if os.path.lexists(path + ".pack"):
             continue
-        for end in there:
-            if _is_left(path + end, age):
-                remove_file(path + end)
-
-
-def _is_left(path, age):
-    """Is it so old, and a part of a pack, not somebody else's thing?"""
-    try:
-        with open(path, "rb") as file:
-            if time.time() - os.fstat(file.fileno()).st_mtime < age:
-                return False
-            return file.read(11).startswith(_MAGIC)
-    except OSError:
-        return False
+        for ending in (".idx", ".keep"):
+            try:
+                if time.time() - os.stat(path + ending).st_mtime >= age:
+                    remove_file(path + ending)
+            except OSError:
+                continue        # not there, or no file
 
 
 def store_large(store, keys, path, follow, last, grows, has_object, hash_name="sha1"):
@@ -633,7 +633,7 @@ def store_large(store, keys, path, follow, last, grows, has_object, hash_name="s
         size = file.stat.st_size
         if not GROWING < size < HUGE or not _can_grow(folder, hash_name):
             oid = write_loose(store, file.blocks(), size, hash_name)
-            return Written(oid, file.stat, False)
+            return Written(oid, file.stat)
 
         remove_leftovers(folder, keys)
         packs = grown_packs(folder, keys)
@@ -642,23 +642,21 @@ def store_large(store, keys, path, follow, last, grows, has_object, hash_name="s
             text = Text(file, base.newest)
             text.pass_start(base.adler)
             if text.has_start():
-                known = _go_on(folder, keys, file, text, base, packs)
-                return Written(text.digest.hexdigest(), file.stat, known)
+                _go_on(folder, keys, file, text, base, packs, has_object)
+                return Written(text.digest.hexdigest(), file.stat)
 
-        if last and not 0 < last[1] < size:
-            start = None        # git reads no delta of nothing
-        else:
+        start = None
+        if last and 0 < last[1] < size:     # git reads no delta of nothing
             start = last
         text = Text(file, start)
         with PackWriter(folder) as pack:
             said = _write_newest(pack, text)
-            oid = text.digest.hexdigest()
-            if has_object(oid):
-                return Written(oid, file.stat, True)
-            older = [start] if text.has_start() else []
-            is_kept = bool(older) or grows and not last
-            _join(pack, keys[0], said, older, is_kept)
-        return Written(oid, file.stat, False)
+            written = Written(text.digest.hexdigest(), file.stat)
+            if not has_object(written.oid):
+                older = [start] if text.has_start() else []
+                is_kept = bool(older) or grows and not last
+                _join(pack, keys[0], said, older, is_kept)
+            return written
 
 
 def _can_grow(folder, hash_name):
@@ -669,16 +667,17 @@ def _can_grow(folder, hash_name):
     return not os.path.exists(os.path.join(folder, "multi-pack-index"))
 
 
-def _go_on(folder, keys, file, text, base, packs):
-    """Store a file in the pack after a base, behind whose newest version the Text is.
-
-    True if there is nothing more in it, and the base has it.
-    """
+def _go_on(folder, keys, file, text, base, packs, has_object):
+    """Store a file in the pack after a base, behind whose newest version the Text is,
+    unless there is nothing more in it."""
     if text.at == text.size:
         for _ in text.pieces:   # the end: does it hold still?
             pass
-        if os.path.exists(base.path + ".idx"):
-            return True
+        if has_object(text.digest.hexdigest()):
+            return
+    # First: what is read to be copied would else be in memory when it is proven.
+    _forget_cache(base.path)
+    sound = Beside(is_sound, base.path)
     try:
         _write_next(folder, keys[0], text, base.versions, base)
     except DamagedPack:
@@ -687,13 +686,12 @@ def _go_on(folder, keys, file, text, base, packs):
         anew = Text(file, base.newest)
         _write_next(folder, keys[0], anew, base.versions)
         text.digest = anew.digest
-    if is_sound(base.path):
+    if sound.result():
         _drop_older(folder, keys, base, packs)
     else:
         # git asks the newest pack first.
         before = os.path.getmtime(base.path + ".pack") - DAMAGED_BACK
         os.utime(base.path + ".pack", (before, before))
-    return False
 
 
 def _write_next(folder, key, text, versions, base=None):
@@ -733,20 +731,15 @@ def _write_newest(pack, text, base=None):
     }
 
 
-def _write_delta(pack, newest, version):
-    """Write a version, (id, size), as the first bytes of the newest one."""
-    oid, size = version
-    newest_id, newest_size = newest
-    delta = copy_delta(newest_size, size)
-    pack.start(REF_DELTA, len(delta), bytes.fromhex(newest_id))
-    pack.write(zlib.compress(delta))
-    pack.end(oid)
-
-
 def _join(pack, key, said, older, is_kept):
     """Add older versions to the newest one of a pack, and let it join the others."""
-    for version in older:
-        _write_delta(pack, said["versions"][0], version)
+    newest_id, newest_size = said["versions"][0]
+    for oid, size in older:
+        # Its first bytes are those of the newest one.
+        delta = copy_delta(newest_size, size)
+        pack.start(REF_DELTA, len(delta), bytes.fromhex(newest_id))
+        pack.write(zlib.compress(delta))
+        pack.end(oid)
     said["versions"] += older
     keep = b""
     if is_kept:
