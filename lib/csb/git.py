@@ -399,7 +399,9 @@ def all_commits(store):
 # --- history --------------------------------------------------------------------------
 
 LOG = (
-    "log --topo-order --raw -z -r --root --no-renames --no-abbrev --no-color"
+    # Of 15,000 commits git would keep 146 MB of trees in memory, at the same speed.
+    "-c core.deltaBaseCacheLimit=8m"
+    " log --topo-order --raw -z -r --root --no-renames --no-abbrev --no-color"
     " --diff-merges=separate --encoding=none --format=%x00%H%x20%ct%x20%P"
     " -O/dev/null"
 ).split()
