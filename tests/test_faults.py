@@ -373,9 +373,14 @@ MENDED = [
     ("csb-gitcommit", ("all", "write", 2, "EIO", "ever"), "fast_import_crash_.*left over"),
     ("csb-gitcommit", ("all", "write", 3, "ENOSPC", "ever"), "fast_import_crash_.*left over"),
 ]
-# git cat-file loses an answer that it cannot write into its pipe, goes on, and is waited for: only
-# an injected fault makes a pipe refuse. (call, what is said of it)
-KNOWN = [("write", "it hangs")]
+# Only an injected fault makes a pipe refuse. git cat-file loses an answer that it cannot write into
+# its pipe, goes on, and is waited for; git fast-import, which gets no more, leaves a report, which
+# is swept a day later. (call, what is said of it)
+KNOWN = [("write", "it hangs"), ("write", r"\S+/fast_import_crash_\d+ was left over")]
+
+
+def is_known(case, text):
+    return any(case.call == call and re.fullmatch(said, text) for call, said in KNOWN)
 
 
 def judge(box, situation, case, done, before, listing):
@@ -437,7 +442,7 @@ def test_a_fault_at_any_write(name, part, tmp_path, home, tools, listing, seed, 
         done = box.run(situation.words, given, case)
         ran.append((case, done))
         bad = [text for text in judge(box, situation, case, done, before, listing)
-               if (case.call, text) not in KNOWN]
+               if not is_known(case, text)]
         if bad:
             wrong.append((tuple(case), done.rc, done.err, bad))
     figure(f"{name}: {faults.tally(ran)}")
