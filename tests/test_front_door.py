@@ -156,8 +156,8 @@ def test_an_unknown_name_suggests_the_nearest(sh, line, near):
     (f"undelete {name(1)}", f"restore {name(1)}"), ("undo", "restore --deleted"),
     ("lost", "list --deleted"), ("rebuild-index", "index --rebuild"), ("list --gone", "list --deleted"),
     ("backup --no-gpg-sign", "backup"), ("backup -q", "backup --quiet"),
-    ("list -q", "list"), ("list --deleted all", "list --deleted --all"),
-    ("update rebuild-index", "index --rebuild"),
+    ("list -q", "list"), ("list --deleted all", "list --all"),
+    ("update rebuild-index", "index --rebuild"), ("commit", "backup"), ("rg x", "search x"),
     ("rebuild-index --claude-dir=/x", "index --claude-dir=/x --rebuild")])
 def test_words_that_hands_expect(sh, stages, typed, meant):
     """They run what is meant, in its name."""
@@ -173,7 +173,8 @@ def test_words_that_hands_expect(sh, stages, typed, meant):
 @pytest.mark.logic
 @pytest.mark.parametrize("typed, instead", [
     ("distill x", "csb log --tools none ID"), ("update build-fts5", "csb search"),
-    ("rm 3f4a", "csb restore")])
+    ("rm 3f4a", "csb restore"), ("trash x", "csb restore"), ("diff x y", "csb history"),
+    ("uninstall", "csb setup --undo"), ("sync", "csb push"), ("export x", "csb log --html")])
 def test_words_of_other_programs(sh, typed, instead):
     """What there is not names what there is."""
     done = sh(f"csb {typed}")
