@@ -267,6 +267,15 @@ def test_projects_that_are_not_there(sh, put, home, make):
     assert "csb-index" not in sh(INDEX).err, "it was said once"
 
 
+def test_a_damaged_index_without_projects(sh, put, home):
+    """Made anew from the store, it doubts the same once."""
+    put(1, line())
+    sh("csb-backup").ok()
+    (home.backup / "session-backup.db").write_bytes(b"no database" * 99)
+    shutil.rmtree(home.claude / "projects")
+    assert sh(INDEX).err.count("cannot tell whether") == 1
+
+
 def test_unreadable_projects_are_no_deletion(sh, put, home):
     put(1, line())
     sh(INDEX).ok()
