@@ -144,7 +144,7 @@ KINDS = [
     ({"kind": "version", "path": "p", "commit": COMMIT, "at": LONG_AGO, "size": 5,
       "change": "new"}, "p\n   1  3 Feb 2001          5 bytes  a1b2c3d4  new\n"),
     ({"kind": "store", "path": "/s", "ref": "refs/heads/main", "claude_dir": "/c"},
-     "store: refs/heads/main  /c  /s\n"),
+     "Made the store /s.\n"),
     ({"kind": "gc", "path": "/s", "loose": 1, "packs": 3, "folded": 0, "bytes_before": 2000,
       "bytes_after": 1000, "dry_run": False},
      "Packed 1 small object and 3 packs: 1.0 KB, was 2.0 KB.\n"),

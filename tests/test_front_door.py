@@ -422,7 +422,8 @@ def test_stores_and_directories_of_ones_own(sh, home, tmp_path):
     write(home, 1)
     home.claude.rename(tmp_path / "elsewhere")
     there = f"--claude-dir {tmp_path}/elsewhere --git-dir {tmp_path}/store"
-    sh(f"csb gitcommit --make {there}").ok()
+    made = sh(f"csb gitcommit --make {there}").ok().out
+    assert made == f"Made the store {tmp_path}/store.\n"
     assert "question 1" in sh(f"csb list {there}").ok().out, "the index is made of it"
     assert name(1) in sh(f"csb changes {there}").ok().out
     sh(f"csb backup {there}").ok()

@@ -107,6 +107,8 @@ def test_the_first_ten_of_many(put, status):
     ("rm -rf $CSB_HOME/git", "there is no store"),
     ("rm -rf $CSB_HOME/git && git init -q --bare $CSB_HOME/git", "holds no backup"),
     ("git --git-dir $CSB_HOME/git update-ref -d refs/heads/main", "holds no backup"),
+    ("cd $CSB_HOME && git clone -q --bare git copy && rm -r git && mv copy git",
+     "none that csb made here (csb restore --deleted"),
     ("git --git-dir $CSB_HOME/git update-ref refs/heads/main main~1", "1 file ("),
     ("find $CSB_HOME/git/objects -type f -delete", "holds no backup"),
     ("cd $CSB_HOME/git && oid=$(git rev-parse main:projects/-w) && rm objects/${oid:0:2}/${oid:2}",
