@@ -260,6 +260,9 @@ def test_sessions_and_context(sh, talk):
 def test_nothing_found_is_1_and_one_line(sh, talk):
     done = sh("csb-search absent")
     assert (done.rc, done.out, done.err.count("\n")) == (1, "", 1) and "word*" in done.err
+    limited = "no session within these limits says 'parser'"
+    for limits in ("--until 2001-01-01", "--project x", "--role summary"):
+        assert limited in sh(f"csb-search parser {limits}").err
 
 
 def test_a_uuid_that_several_sessions_have_hides_none(sh, put):
