@@ -4,6 +4,7 @@ import os
 import random
 import time
 
+import faults
 import pytest
 from conftest import backup
 
@@ -114,6 +115,24 @@ def test_another_file_is_kept_unless_forced(sh, home, stored):
     assert main.read_bytes() == old
     kept = [p for p in main.parent.iterdir() if p.name.endswith(".replaced")]
     assert [p.read_bytes() for p in kept] == [b"newer\n"]
+
+
+@pytest.mark.parametrize("fault", ["error=EPERM", "signal=KILL"])
+def test_what_is_replaced_is_there_at_any_moment(sh, home, tools, stored, tmp_path, fault):
+    """As a whole, where no second name can be given and where it is killed, too."""
+    if reason := faults.missing(tmp_path):
+        pytest.skip(reason)
+    main = home.claude / FOOTPRINT[0]
+    old = main.read_bytes()
+    main.write_bytes(b"newer\n")
+    for call in ("link", "rename"):
+        sh(f"strace -qq -o ~/log -e 'trace=/^{call}' -e 'inject=/^{call}:{fault}:when=1' "
+           f"{tools.python} -IB {tools.bin}/csb-restore {ID} --force")
+        log = (home.path / "log").read_text()
+        assert "INJECTED" in log or "killed by SIGKILL" in log, log
+        assert main.read_bytes() in (old, b"newer\n")
+        kept = [p.read_bytes() for p in main.parent.glob(f"{main.name}*")]
+        assert b"newer\n" in kept
 
 
 @pytest.mark.parametrize("settings, days, renewed", [
