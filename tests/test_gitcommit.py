@@ -398,6 +398,29 @@ def test_a_pack_of_trees_that_a_power_cut_has_torn(sh, home):
     sh(f"git --git-dir={store} fsck --full --strict").ok()
 
 
+def test_a_journal_that_a_power_cut_has_torn(sh, home):
+    """The next run makes the same one, which git takes for stored where it sees its name."""
+    for number in range(30):
+        path = home.claude / f"todos/{number}/file"
+        path.parent.mkdir(parents=True)
+        path.write_text(f"{number}")
+    backup(sh).ok()
+    store = home.backup / "git"
+    journal = sh(f"git --git-dir={store} rev-parse main:.csb/changes.jsonl").ok().out.strip()
+    for pack in store.glob("objects/pack/*.pack"):
+        for entry in sh(f"git verify-pack -v {pack.with_suffix('.idx')}").ok().out.splitlines():
+            if entry.startswith(journal):
+                data = bytearray(pack.read_bytes())
+                offset = int(entry.split()[4]) + 20
+                data[offset:offset + 40] = bytes(40)
+                pack.chmod(0o600)
+                pack.write_bytes(data)
+    (store / "refs/heads/main").unlink()
+    (store / "csb.seen").unlink()
+    backup(sh).ok()
+    sh(f"git --git-dir={store} fsck --full --strict").ok()
+
+
 def test_what_a_killed_run_left_is_swept_after_a_day(sh, home):
     """Temporary files of git and of ours go once they are a day old and their process is dead."""
     fill(home)
