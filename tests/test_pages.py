@@ -146,17 +146,23 @@ def test_titles_without_the_marks_of_markdown(sh):
 
 def test_where_a_session_was_found_by_its_title_or_folder(sh):
     hit = {**HIT, "role": "meta", "agent": None, "title": "Mend the parser",
-           "snippet": "Mend the parser -srv-x /srv/x", "match": [[23, 28]]}
-    out = sh("csb-fmt", lines(HIT, hit)).ok().out
-    assert "\n  title, folder, 3 Feb 2001\n" + " " * 22 + "Mend the parser -srv-x /srv/x\n" in out
-    assert out.endswith("\n\n2 places in 1 session.\n")
+           "snippet": "Mend the parser -srv-x /srv/x"}
+    for match, shown in ((None, "in the title or a folder, 3 Feb 2001"), ([[9, 15]], "in the title, "),
+                         ([[23, 28]], "in a folder, 3 Feb 2001\n" + " " * 22 + "/srv/x\n")):
+        out = sh("csb-fmt", lines({**hit, "match": match})).ok().out
+        assert shown in out and "-srv-x" not in out
+    out = sh("csb-fmt", lines(HIT, {**hit, "match": [[9, 15]], "total": 2})).ok().out
+    assert "in the title" not in out, "it stands above"
+    assert out.endswith("\n\n1 place in 1 session.\n")
 
 
 def test_where_to_look_for_more(sh, put):
-    put(1, line("retry it"))
-    more = "More around each: -C 3. In tool output too: --tools\n"
-    assert sh("csb search it").ok().out.endswith(more)
-    assert more not in sh("csb-search it | csb-fmt").ok().out
+    """In tool output, unless that was looked at."""
+    result = {"type": "tool_result", "tool_use_id": "t", "content": "it retries"}
+    put(1, line("retry it") + line(message={"role": "user", "content": [result]}, uuid="b"))
+    more = "More around each: -C 3."
+    assert sh("csb search it").ok().out.endswith(f"{more} In tool output too: --tools\n")
+    assert sh("csb search --tools it").ok().out.endswith(f"{more}\n")
 
 
 def test_a_hit_takes_three_lines(sh):
