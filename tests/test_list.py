@@ -1,10 +1,14 @@
 """csb-list: what the index holds, the words as they are, in an order that is always the same."""
 import os
 import sqlite3
+import sys
 import time
 
 import pytest
-from conftest import DAY, INDEX, WHEN, line, name
+from conftest import DAY, INDEX, ROOT, WHEN, line, name
+
+sys.path.insert(0, f"{ROOT}/lib")
+from csb.index import unusable_index
 
 pytestmark = pytest.mark.logic
 
@@ -179,3 +183,9 @@ def test_odd_places(sh, put, home):
         assert numbers(sh("csb-list", CSB_HOME=str(odd))) == [1]
     finally:
         odd.chmod(0o700)
+
+
+def test_of_a_full_disk_it_is_said_that_it_may_be_that_of_temporary_files():
+    full = unusable_index("/x", sqlite3.OperationalError("database or disk is full"))
+    assert "'/x': database or disk is full (its own, or" in str(full)
+    assert "TMPDIR" in str(full)

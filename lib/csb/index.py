@@ -274,6 +274,8 @@ def unusable(name, error, remedy=""):
     reason, _, _ = str(error).partition(": file:")     # its name as SQLite has it
     if is_damage(error):
         reason += remedy
+    elif "is full" in reason:
+        reason += " (its own, or that of temporary files: SQLITE_TMPDIR, TMPDIR)"
     return Error(f"cannot use {name}: {reason}")
 
 
