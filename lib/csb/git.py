@@ -148,6 +148,12 @@ def git_refuses(name, is_link=False):
     return False
 
 
+def quoted(path):
+    """A path as git fast-import reads it."""
+    escaped = path.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+    return f'"{escaped}"'
+
+
 # --- refs -----------------------------------------------------------------------------
 
 
