@@ -259,9 +259,12 @@ def is_busy(error):
 
 def is_damage(error):
     """Does an error of SQLite's mean that the database has to be made anew?"""
+    import sqlite3
+
+    if not isinstance(error, sqlite3.OperationalError):
+        return True
     text = str(error)
-    is_of_use = type(error).__name__ == "OperationalError"
-    return not is_of_use or "no such" in text or "decode" in text
+    return "no such" in text or "decode" in text
 
 
 def unusable(name, error, remedy=""):

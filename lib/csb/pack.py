@@ -475,11 +475,12 @@ class Text:
         """Yield the bytes in pieces, of which one ends where the start does."""
         for block in file.blocks(self.digest):
             rest = max(0, self._start_size - self.at)
-            if rest:
+            of_start, behind = block[:rest], block[rest:]
+            if of_start:
                 # While the next block is read, and hashed with the whole.
                 self._wait()
-                self._hashing = Beside(self._start_digest.update, block[:rest])
-            for piece in (block[:rest], block[rest:]):
+                self._hashing = Beside(self._start_digest.update, of_start)
+            for piece in (of_start, behind):
                 if piece:
                     self.at += len(piece)
                     yield piece
