@@ -139,8 +139,10 @@ class StableFile:
             raise self._changed("replaced")
 
     def start(self):
-        """Yield the first bytes, as many as there were at the open. Whether they are a
-        mixture sees who compares a hash of them when the file has changed.
+        """Yield the first bytes, as many as there were at the open.
+
+        Unlike blocks() it does not look whether they were changed meanwhile. It is for
+        readers that keep a hash of them, and compare that when the file has changed.
         """
         rest = self.stat.st_size
         for block in read_blocks(self.file, rest):

@@ -122,8 +122,8 @@ def shortened_line(line, most_data, part=None):
     one may be what a person typed. Of one that has nothing but the characters of
     base64 most_data bytes are kept. None if the line has more values than memory holds.
 
-    part: a range of bytes of the line, if no more than these are wanted of long texts,
-    behind their starts, which say whose they are.
+    part: a range of bytes of the line. Then of a long text its start is kept, which
+    says whose it is, and what lies in the range.
     """
     # As long as it, and its quotes all begin or end a text.
     flat = line.replace(b"\\\\", b"\\_").replace(b'\\"', b"\\_")
@@ -175,8 +175,8 @@ def may_be_talk(line):
     """May a line hold what people said, or a title? By its bytes: it is parsed if so.
     """
     if b'"content":[{' in line and b'"text":' not in line:
-        # Most of a transcript: what tools were given, and answered. There is a person
-        # in an answer at most.
+        # What tools were given, and answered: most of a transcript. In it a person
+        # speaks only where Claude has asked a question.
         return b"the user said:" in line or b"User has answered" in line
     return any(word in line for word in _OF_TALK)
 
