@@ -10,7 +10,7 @@ import threading
 import time
 
 import pytest
-from conftest import held
+from conftest import held, put_into
 
 pytestmark = pytest.mark.logic
 
@@ -380,30 +380,31 @@ def test_a_damaged_object_is_noticed_and_stored_anew(sh, home, damage):
     assert sh(f"git --git-dir={store} fsck --full --strict").rc == 0
 
 
-def test_a_pack_of_trees_that_a_power_cut_has_torn(sh, home):
-    """git takes what it should hold for stored, and would never write it again."""
-    for number in range(110):
-        path = home.claude / f"todos/{number}/file"
-        path.parent.mkdir(parents=True)
-        path.write_text(f"{number}")
-    backup(sh).ok()
-    store = home.backup / "git"
-    for pack in list(store.glob("objects/pack/*.pack")):
-        if " tree " in sh(f"git verify-pack -v {pack.with_suffix('.idx')}").ok().out:
-            pack.chmod(0o600)
-            os.truncate(pack, pack.stat().st_size // 2)
+def begin_anew(sh, store):
+    """Without its ref and csb.seen, which a power cut took, the store gets all of a backup."""
     (store / "refs/heads/main").unlink()
     (store / "csb.seen").unlink()
     backup(sh).ok()
     sh(f"git --git-dir={store} fsck --full --strict").ok()
 
 
+def test_a_pack_of_trees_that_a_power_cut_has_torn(sh, home):
+    """git takes what it should hold for stored, and would never write it again."""
+    for number in range(110):
+        put_into(home, f"todos/{number}/file", f"{number}")
+    backup(sh).ok()
+    store = home.backup / "git"
+    for pack in list(store.glob("objects/pack/*.pack")):
+        if " tree " in sh(f"git verify-pack -v {pack.with_suffix('.idx')}").ok().out:
+            pack.chmod(0o600)
+            os.truncate(pack, pack.stat().st_size // 2)
+    begin_anew(sh, store)
+
+
 def test_a_journal_that_a_power_cut_has_torn(sh, home):
     """The next run makes the same one, which git takes for stored where it sees its name."""
     for number in range(30):
-        path = home.claude / f"todos/{number}/file"
-        path.parent.mkdir(parents=True)
-        path.write_text(f"{number}")
+        put_into(home, f"todos/{number}/file", f"{number}")
     backup(sh).ok()
     store = home.backup / "git"
     journal = sh(f"git --git-dir={store} rev-parse main:.csb/changes.jsonl").ok().out.strip()
@@ -415,10 +416,7 @@ def test_a_journal_that_a_power_cut_has_torn(sh, home):
                 data[offset:offset + 40] = bytes(40)
                 pack.chmod(0o600)
                 pack.write_bytes(data)
-    (store / "refs/heads/main").unlink()
-    (store / "csb.seen").unlink()
-    backup(sh).ok()
-    sh(f"git --git-dir={store} fsck --full --strict").ok()
+    begin_anew(sh, store)
 
 
 def test_what_a_killed_run_left_is_swept_after_a_day(sh, home):

@@ -10,6 +10,7 @@ import subprocess
 
 import faults
 import pytest
+from conftest import put_into
 
 pytestmark = pytest.mark.logic
 
@@ -59,9 +60,7 @@ esac
 def test_trees_that_do_not_read_back_are_written_again(sh, home):
     """Those of many files are one pack of git's, which is proven before the ref moves."""
     for number in range(30):
-        path = home.claude / f"todos/{number}/file"
-        path.parent.mkdir(parents=True)
-        path.write_text("the same")
+        put_into(home, f"todos/{number}/file", "the same")
     sh("git hash-object todos/1/file >~/oid", cwd=home.claude).ok()
     (home.path / "fake").mkdir()
     (home.path / "fake/git").write_text(SPOILS.replace("{git}", shutil.which("git")))
