@@ -453,18 +453,23 @@ def over(home):
         pytest.skip("no /proc to see the background by")
     mark = f"CSB_HOME={home.backup}\0".encode()
 
-    def running():
+    def look():
         found = []
         for pid in filter(str.isdigit, os.listdir("/proc")):
             with suppress(OSError), open(f"/proc/{pid}/environ", "rb") as file:
                 found += [int(pid)] * (mark in file.read())
         return found
 
+    def running():
+        found = look()
+        if not found:           # a process that just becomes another one is not seen
+            time.sleep(0.01)
+            found = look()
+        return found
+
     def wait():
         deadline = time.monotonic() + LONG
-        looks = 0
-        while looks < 2:        # a process that just becomes another one is not seen
-            looks = 0 if running() else looks + 1
+        while running():
             assert time.monotonic() < deadline, "it does not end"
             time.sleep(0.01)
     wait.running = running
