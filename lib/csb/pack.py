@@ -74,7 +74,9 @@ UNFINISHED = (TEMPORARY, "tmp_", "fast_import_crash_")
 _KEEP = re.compile(rb"csb-gitpack (\d+) (.*)")
 
 PackEntry = namedtuple("PackEntry", "oid crc offset")           # the id in bytes
-Written = namedtuple("Written", "oid stat")               # what became of a file
+
+# What became of a file. needless: packs whose versions are all in the one before.
+Written = namedtuple("Written", "oid stat needless")
 
 
 # --- the pieces of a pack -------------------------------------------------------------
@@ -383,7 +385,7 @@ def prove_loose(path, oid, hash_name):
 def deflated(data):
     """A zlib stream of some bytes; inflated again to prove that."""
     stream = zlib.compress(data, FAST)
-    if zlib.decompress(stream) != data:
+    if zlib.decompress(stream, bufsize=len(data) or 1) != data:
         raise Error("cannot compress: what comes back is not what went in")
     return stream
 
@@ -627,24 +629,25 @@ def store_large(store, keys, path, follow, last, grows, has_object, hash_name="s
     it then has, too, or, where there is none, if grows says so; else it is an ordinary
     one of git's. Where no pack can grow it becomes a loose object.
     has_object(oid): has the store this blob already? Changed if the file is being
-    rewritten, OSError as it comes. Call it under the store's lock.
+    rewritten, OSError as it comes. Call it under the store's lock, for several files at
+    a time if you like: it removes nothing. What Written names as needless can go when
+    all of them are done.
     """
     folder = os.path.join(store, "objects", "pack")
     with StableFile(path, follow, may_be_replaced=True) as file:
         size = file.stat.st_size
         if not GROWING < size < HUGE or not _can_grow(folder, hash_name):
             oid = write_loose(store, file.blocks(), size, hash_name)
-            return Written(oid, file.stat)
+            return Written(oid, file.stat, [])
 
-        remove_leftovers(folder, keys)
         packs = grown_packs(folder, keys)
         shorter = [pack for pack in packs if pack.newest[1] <= size]
         for base in sorted(shorter, key=lambda pack: pack.newest[1], reverse=True):
             text = Text(file, base.newest)
             text.pass_start(base.adler)
             if text.has_start():
-                _go_on(folder, keys, file, text, base, packs, has_object)
-                return Written(text.digest.hexdigest(), file.stat)
+                needless = _go_on(folder, keys, file, text, base, packs, has_object)
+                return Written(text.digest.hexdigest(), file.stat, needless)
 
         start = None
         if last and 0 < last[1] < size:     # git reads no delta of nothing
@@ -652,7 +655,7 @@ def store_large(store, keys, path, follow, last, grows, has_object, hash_name="s
         text = Text(file, start)
         with PackWriter(folder) as pack:
             said = _write_newest(pack, text)
-            written = Written(text.digest.hexdigest(), file.stat)
+            written = Written(text.digest.hexdigest(), file.stat, [])
             if not has_object(written.oid):
                 older = [start] if text.has_start() else []
                 is_kept = bool(older) or grows and not last
@@ -670,12 +673,12 @@ def _can_grow(folder, hash_name):
 
 def _go_on(folder, keys, file, text, base, packs, has_object):
     """Store a file in the pack after a base, behind whose newest version the Text is,
-    unless there is nothing more in it."""
+    unless there is nothing more in it; the paths of packs that are needless then."""
     if text.at == text.size:
         for _ in text.pieces:   # the end: does it hold still?
             pass
         if has_object(text.digest.hexdigest()):
-            return
+            return []
     # First: what is read to be copied would else be in memory when it is proven.
     _forget_cache(base.path)
     sound = Beside(is_sound, base.path)
@@ -688,11 +691,11 @@ def _go_on(folder, keys, file, text, base, packs, has_object):
         _write_next(folder, keys[0], anew, base.versions)
         text.digest = anew.digest
     if sound.result():
-        _drop_older(folder, keys, base, packs)
-    else:
-        # git asks the newest pack first.
-        before = os.path.getmtime(base.path + ".pack") - DAMAGED_BACK
-        os.utime(base.path + ".pack", (before, before))
+        return _older_than(folder, keys, base, packs)
+    # git asks the newest pack first.
+    before = os.path.getmtime(base.path + ".pack") - DAMAGED_BACK
+    os.utime(base.path + ".pack", (before, before))
+    return []
 
 
 def _write_next(folder, key, text, versions, base=None):
@@ -749,15 +752,16 @@ def _join(pack, key, said, older, is_kept):
     pack.join(key, keep)
 
 
-def _drop_older(folder, keys, base, packs):
-    """Remove the packs before the one that the new pack was made of.
+def _older_than(folder, keys, base, packs):
+    """The paths of the packs before the one that the new pack was made of.
 
     That one, which has just been read back, stays until the new one was read back in
     turn: one bad write loses no version.
     """
+    older = []
     for pack in packs:
         if pack is not base and base.has_all_of(pack):
-            remove_pack(pack.path)
+            older.append(pack.path)
     # The first versions of a file that was not known to grow.
     its_oids = {bytes.fromhex(oid) for oid, _ in base.versions}
     for path in _pack_paths(folder, keys):
@@ -765,9 +769,10 @@ def _drop_older(folder, keys, base, packs):
             continue
         try:
             if set(idx_ids(path + ".idx")) <= its_oids:
-                remove_pack(path)
+                older.append(path)
         except (OSError, Error):
             continue
+    return older
 
 
 def drop_superseded(folder):
