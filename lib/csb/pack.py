@@ -440,14 +440,17 @@ class Beside:
         return self.value
 
 
-def on_all_cores(work, inputs):
-    """Yield, in order, a Beside of work(*input) for each of the inputs."""
-    cores = min(os.cpu_count() or 1, 4)     # each holds some inputs in memory
+def on_all_cores(work, inputs, most=4):
+    """Yield, in order, a Beside of work(*input) for each of the inputs.
+
+    most: so many at a time, since each of them holds its input in memory.
+    """
+    most = min(os.cpu_count() or 1, most)
     due = deque()
     try:
         for words in inputs:
             due.append(Beside(work, *words))
-            if len(due) > cores:
+            if len(due) >= most:
                 yield due.popleft()
         while due:
             yield due.popleft()
