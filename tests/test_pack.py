@@ -374,6 +374,27 @@ def test_moved_to_another_project(thrice):
 
 
 @logic
+def test_files_of_one_session_grow_in_one_portion(sh, home, seeded):
+    """They share a key, and two are stored at a time: each has its versions, and one
+    generation before, and nothing is left."""
+    paths = [f"projects/-p/{ID.format(1)}/subagents/agent-{n}.jsonl" for n in range(4)]
+    files = [Large(sh, home, seeded, path=path).write() for path in [None, *paths]]
+    # One that begins as another does looks at the same packs.
+    files.append(Large(sh, home, seeded, project="-q").write(files[0].file.read_bytes()))
+    for _ in range(4):
+        for one in files:
+            one.append()
+        sh(PIPE).ok()
+        for one in files:
+            one.note()
+    for one in files:
+        assert one.is_in_a_pack()
+        one.intact()
+    assert len(one.packs()) == 2 * len(files)
+    one.sound()
+
+
+@logic
 def test_packs_of_the_first_design_go_on(thrice):
     """Their names came from the path."""
     large = thrice
@@ -1012,9 +1033,12 @@ def git(home, store, *words):
 
 
 def put(store, path, last=None, grows=True, known=False):
-    """Store a file as a transcript; what was Written."""
-    return csb.pack.store_large(
-        store, ["a" * 16, "b" * 16], str(path), True, last, grows, lambda oid: known)
+    """Store a file as a transcript, and drop what that leaves; what was Written."""
+    keys = ["a" * 16, "b" * 16]
+    written = csb.pack.store_large(
+        store, keys, str(path), True, last, grows, lambda oid: known)
+    csb.pack.drop_needless(store, keys, written.needless)
+    return written
 
 
 def names(store):
@@ -1165,6 +1189,27 @@ def test_leftovers_of_killed_runs(home, store, seeded):
     put(store, path, known=True)
     lone = f"pack-{'a' * 16}{'1' * 24}.pack"
     assert sorted(names(store)) == sorted([*whole, lone])
+
+
+def test_nothing_goes_while_files_are_being_stored(home, store, seeded):
+    """Another one of the session may be growing from it, or be half way in."""
+    path = home.path / "file"
+    path.write_bytes(text(seeded, SIZE))
+    put(store, path)
+    lone = f"{store}/objects/pack/pack-{'a' * 16}{'0' * 24}.keep"
+    with open(lone, "w"):
+        pass
+    for _ in range(3):
+        before = set(names(store))
+        with open(path, "ab") as file:
+            file.write(text(seeded, LINES))
+        keys = ["a" * 16]
+        written = csb.pack.store_large(
+            store, keys, str(path), True, None, True, lambda oid: False)
+        assert before < set(names(store))
+    csb.pack.drop_needless(store, keys, written.needless)
+    assert not os.path.exists(lone)
+    assert len(names(store)) == 6, "the newest pack, and the one before it"
 
 
 def test_a_loose_object(home, store, seeded):

@@ -632,9 +632,8 @@ def store_large(store, keys, path, follow, last, grows, has_object, hash_name="s
     it then has, too, or, where there is none, if grows says so; else it is an ordinary
     one of git's. Where no pack can grow it becomes a loose object.
     has_object(oid): has the store this blob already? Changed if the file is being
-    rewritten, OSError as it comes. Call it under the store's lock, for several files at
-    a time if you like: it removes nothing. What Written names as needless can go when
-    all of them are done.
+    rewritten, OSError as it comes. Call it under the store's lock; it may be at work on
+    several files at a time, since it removes nothing: that is for drop_needless().
     """
     folder = os.path.join(store, "objects", "pack")
     with StableFile(path, follow, may_be_replaced=True) as file:
@@ -776,6 +775,18 @@ def _older_than(folder, keys, base, packs):
         except (OSError, Error):
             continue
     return older
+
+
+def drop_needless(store, keys, paths):
+    """Remove the packs at these paths, which store_large() has found needless, and what
+    killed runs left of packs with these keys.
+
+    Call it under the store's lock, when no pack is being written.
+    """
+    for path in paths:
+        remove_pack(path)
+    if keys:
+        remove_leftovers(os.path.join(store, "objects", "pack"), keys)
 
 
 def drop_superseded(folder):
