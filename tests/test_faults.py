@@ -212,11 +212,12 @@ class Many(Store):
 
 
 class Mixed(Many):
-    """The same beside a large transcript, which is stored at the same time."""
+    """The same beside two large files of a session, all stored at the same time."""
 
     def prepare(self, box):
-        put(box.claude, f"projects/-p/{TWO}.jsonl", "".join(
-            LINE % (TWO, 5, n, "x" * 900) for n in range(1100)))
+        for name in (f"{TWO}.jsonl", f"{TWO}/subagents/agent-1.jsonl"):
+            put(box.claude, f"projects/-p/{name}", "".join(
+                LINE % (TWO, 5, n, "x" * 900) for n in range(1100)))
         return super().prepare(box)
 
 
@@ -347,7 +348,7 @@ SITUATIONS = {
     "csb-gitcommit": lambda: Store("csb-gitcommit"),
     "csb-gitcommit, first": lambda: Store("csb-gitcommit", first=True),
     "csb-gitcommit, many files": lambda: Many("csb-gitcommit", first=True),
-    "csb-gitcommit, many files and a large one": lambda: Mixed("csb-gitcommit", first=True),
+    "csb-gitcommit, many files and large ones": lambda: Mixed("csb-gitcommit", first=True),
     "csb-gitcommit, portions": lambda: Store("csb-gitcommit", "--portion=300"),
     "csb-gitcommit, a pack that grows": lambda: Pack("csb-gitcommit"),
     "csb-index": lambda: Index("csb-index"),
