@@ -339,6 +339,25 @@ def test_a_missing_or_old_git_is_one_line(sh, home, tools, program, text, status
     assert not (home.backup / "git").exists()
 
 
+def test_a_git_that_is_killed_leaves_no_keep(sh, home):
+    """Beside a pack that it has not made yet: a later run could not make the same one."""
+    fill(home)
+    store = home.backup / "git"
+    git = sh("command -v git").ok().out.strip()
+    (home.path / "fake").mkdir()
+    fake = home.path / "fake/git"
+    fake.write_text(
+        "#!/bin/sh\n"
+        f"case $* in *fast-import*) touch {store}/objects/pack/pack-{'0' * 40}.keep\n"
+        "kill -9 $$;; esac\n"
+        f"exec {git} \"$@\"\n")
+    fake.chmod(0o755)
+    done = sh("csb-changes | csb-gitcommit", PATH=f"{fake.parent}:{home.env['PATH']}")
+    assert done.rc == 1 and "cannot commit" in done.err
+    assert sh(f"ls {store}/objects/pack | grep keep").out == ""
+    backup(sh).ok()
+
+
 def test_without_git_it_is_a_missing_tool(sh, home, tools):
     fill(home)
     backup(sh).ok()
