@@ -670,6 +670,8 @@ def test_a_store_that_has_lost_its_configuration(sh, home, place):
     done = backup(sh, place)
     assert (done.rc, done.err.count("\n")) == (3, 1)
     assert f"the store '{store}': its file config is gone, git init" in done.err
+    tidied = sh(f"csb-gc --now --git-dir={store}")
+    assert tidied.rc == 3 and "config is gone, csb backup says what" in tidied.err
     sh(done.err.split("is gone, ")[1].split(" makes it")[0]).ok()
     again, = backup(sh, place).ok().records
     assert (again["ref"], again["files"]) == (first["ref"], 1)

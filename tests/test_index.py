@@ -1187,3 +1187,13 @@ def test_other_records_are_passed_on(sh, put):
         assert kinds == ["hello", "hello", "session"] and changes(done) == {1: expected}
     done = sh("(echo '{\"kind\":\"hello\"}'; csb-find) | csb-index").ok()
     assert [r["kind"] for r in done.records] == ["hello", "session", "end"]
+
+
+def test_no_room_for_temporary_files(sh, put):
+    """What comes in is kept there until it has ended: one line says so."""
+    put(1, line())
+    many = b"".join(b'{"kind":"hello","x":"%s%d"}\n' % (b"x" * 500, n) for n in range(9000))
+    done = sh("ulimit -f 100; csb-index | tail -n 0", many)
+    assert done.rc == 1 and done.err.count("\n") == 1
+    assert done.err.startswith("csb-index: cannot use the index '"), done
+    sh("csb-find | csb-index").ok()
