@@ -1,7 +1,7 @@
 """a session in several projects: which copy counts, and which one was just moved
 
     session_id = pick_stored(word, stored)
-    copies = Copies(stored, root, transcripts_on_disk(root))
+    copies = Copies(stored, root)
     copies.homes(session_id).projects       where it is, or comes back
     copies.home(session_id)                 where it is, if it was just moved
     lost_sessions(stored)                   the sessions that are gone
@@ -181,13 +181,13 @@ def those_that_say_most(paths):
 class Copies:
     """The copies of the sessions of a store (a StoredSessions), one a project.
 
-    target: the Claude directory that has those on_disk: {key of an id: [paths]}.
+    target: the Claude directory whose transcripts are copies, too; None: none is.
     """
 
-    def __init__(self, stored, target=None, on_disk=()):
+    def __init__(self, stored, target=None):
         self.stored = stored
         self.target = target or stored.root
-        self.on_disk = dict(on_disk)
+        self.on_disk = transcripts_on_disk(target) if target else {}
 
     def of(self, session_id):
         paths = self.stored.transcripts(session_id)
@@ -306,7 +306,7 @@ def lost_sessions(stored):
     What csb refuses is for the caller to leave out (csb.refused.Refused).
     """
     root = stored.root
-    copies = Copies(stored, root, transcripts_on_disk(root))
+    copies = Copies(stored, root)
     lost = []
     for session_id in stored.sessions:
         for one in _in_projects(stored, session_id):

@@ -252,12 +252,11 @@ def _version_of(change, deleted_at):
     return Version(change.oid, change.mode, commit.oid, commit.seconds, deleted_at)
 
 
-def measured(store, held, paths):
+def measured(objects, held, paths):
     """Yield (path, its versions newest first, {object id: bytes}) of paths.
 
     An object that the store has lost has no size. Many are asked for at once.
     """
-    objects = Objects(store)
     paths = list(paths)
     for start in range(0, len(paths), AT_ONCE):
         some = paths[start:start + AT_ONCE]
@@ -265,7 +264,6 @@ def measured(store, held, paths):
         size_of = _sizes(objects, chain(*found))
         for path, versions in zip(some, found, strict=True):
             yield path, versions, size_of
-    objects.close()
 
 
 def _sizes(objects, versions):
