@@ -309,20 +309,17 @@ def check_claude_dir(root):
 # --- in the store ---------------------------------------------------------------------
 
 
-class LostSessions:
+class LostSessions(StoredSessions):
     """The sessions that a store knows and a Claude directory does not hold."""
 
     def __init__(self, store, root):
-        self.root = root
-        self._stored = StoredSessions(store, root, wanted=is_in_projects)
-        self.held = self._stored.held
-        self._objects = self._stored.objects
+        super().__init__(store, root, wanted=is_in_projects)
 
     def records(self):
         """Yield their records, sorted by project and id."""
         versions = {}           # {path: the version that counts}
         main = {}               # {path: its object}, of those whose fate is a session's
-        sessions = lost_sessions(self._stored)
+        sessions = lost_sessions(self)
         for session in sessions:
             for path in files_of(session) + session.main():
                 versions[path] = self.held.last(path)
@@ -330,9 +327,9 @@ class LostSessions:
                 versions[session.transcript] = self._last_good(session.transcript)
             for path in session.main():
                 main[path] = versions[path].oid
-        sizes = self._stored.sizes(versions.values())
+        sizes = self.sizes(versions.values())
         refused = Refused()
-        times = written_at(self.held, self._objects, main, refused)
+        times = written_at(self.held, self.objects, main, refused)
         for session in sessions:
             if not all(path in refused for path in session.main()):
                 yield self._record(session, versions, sizes, times)
@@ -354,15 +351,13 @@ class LostSessions:
 
     def _has_record(self, version):
         """Has a version of a transcript a record in it?"""
-        from csb.transcript import TranscriptLines, load
+        from csb.transcript import all_records
 
         try:
-            for line in TranscriptLines(self._objects.blocks(version.oid)):
-                if any(record.is_sound for record in load(line).records):
-                    return True
+            records = all_records(self.objects.blocks(version.oid))
+            return any(record.is_sound for record in records)
         except Error:
             return True         # it is lost, and may have held anything
-        return False
 
     def _record(self, session, versions, sizes, times):
         own = session.transcript
@@ -397,7 +392,7 @@ class LostSessions:
         for path in session.beside:
             if path.split("/")[3:] == ["custom-title.json"]:
                 try:
-                    data = self._objects.read(self.held.last(path).oid)
+                    data = self.objects.read(self.held.last(path).oid)
                     return one_line(title_in(json.loads(data)))
                 except (Error, ValueError, RecursionError):
                     break
