@@ -380,12 +380,10 @@ class StoredSessions:
 
         None if all its versions are lost.
         """
-        for version in self.versions(path):
-            try:
-                return reader(unless_blank(self.objects.blocks(version.oid)))
-            except GitError:
-                continue        # the one before it will be restored
-        return None
+        try:
+            return reader(first_sound(self.objects, self.versions(path)))
+        except GitError:
+            return None
 
     def sizes(self, versions):
         """{object id: bytes} of versions, of those that are not lost."""
@@ -416,18 +414,37 @@ def is_gone(root, path):
     return not (path.endswith("/") or is_file_or_link(found))
 
 
-def is_blank(block):
-    """Is the first block of a transcript what a power cut may leave of it?"""
-    return not block.strip(b"\0 \n")
+def first_sound(objects, versions, pass_over=None):
+    """Yield the blocks of the first of some versions that is neither lost nor blank.
+
+    The last one comes in any case; GitError if it is lost. pass_over: a function that
+    is told of each version before, and why it does not count.
+    """
+    for version in versions:
+        is_last = version is versions[-1]
+        blocks = objects.blocks(version.oid)
+        if not is_last:
+            blocks = unless_blank(blocks)
+        try:
+            first = next(blocks, b"")
+        except GitError as error:
+            if is_last:
+                raise
+            if pass_over:
+                pass_over(version, error)
+            continue
+        yield first
+        yield from blocks
+        return
 
 
 def unless_blank(blocks):
-    """Yield blocks. GitError if the first is blank: then the version before counts."""
-    blocks = iter(blocks)
+    """Yield blocks. GitError if the first is what a power cut may leave of them: then
+    the version before counts."""
     first = next(blocks, None)
     if first is None:
         return
-    if is_blank(first):
+    if not first.strip(b"\0 \n"):
         raise GitError("it is blank")
     yield first
     yield from blocks

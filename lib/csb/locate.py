@@ -17,13 +17,12 @@ from collections import namedtuple
 from csb import ABSENT, FAILED, MISUSE, TOOL, Error, warn, why
 from csb.copies import Copies, pick_stored, those_that_say_most
 from csb.files import StableFile, absolute
+from csb.found import owner_of
 from csb.git import GitError, Objects
-from csb.held import StoredSessions, commits_then, unless_blank
+from csb.held import StoredSessions, commits_then, first_sound
 from csb.places import claude_dir, existing_store
-from csb.reading import ReadLine, read_lines
 from csb.session import (
     ProjectLinks,
-    agent_file_owner,
     is_id,
     key_of,
     odd_transcript_in,
@@ -32,7 +31,7 @@ from csb.session import (
     transcript_in,
     word_in,
 )
-from csb.transcript import call_of_agent, title_in, when_and_title_in
+from csb.transcript import all_records, call_of_agent, title_in, when_and_title_in
 
 _AGENT = re.compile(r"agent-([^/]*)\.jsonl")
 
@@ -193,12 +192,9 @@ def _has_messages(file):
     if file is None:
         return False
     try:
-        for part in read_lines(file.blocks()):
-            if isinstance(part, ReadLine) and part.record.is_message:
-                return True
+        return any(record.is_message for record in all_records(file.blocks()))
     except (OSError, Error):
-        pass                    # whoever reads it says so
-    return False
+        return False            # whoever reads it says so
 
 
 def _the_one(session_id, paths, root):
@@ -298,11 +294,7 @@ class _Disk:
         below = f"{place}/{session_id}/subagents/**/agent-*.jsonl"
         found = sorted(glob.glob(below, recursive=True))
         for flat in sorted(glob.glob(f"{place}/agent-*.jsonl")):
-            try:
-                owner = agent_file_owner(flat)
-            except OSError as error:
-                warn(f"cannot read '{flat}': {why(error)}")
-                continue
+            owner = owner_of(flat)
             if owner and key_of(owner) == key_of(session_id):
                 found.append(flat)
         return found
@@ -365,33 +357,21 @@ class _Store(StoredSessions):
         versions = self.versions(path)
         self.say_if_shrunk(path, versions[0])
 
+        def pass_over(version, error):
+            if version.oid not in self._said:       # a file is read twice
+                warn(f"cannot read a version of '{path}': {error}")
+                self._said.add(version.oid)
+
         def blocks():
             objects = self._idle.pop() if self._idle else Objects(self.store)
             try:
-                yield from self._first_that_is_sound(path, versions, objects)
+                yield from first_sound(objects, versions, pass_over)
+            except GitError as error:
+                raise GitError(f"cannot read '{path}': {error}") from None
             finally:
                 self._idle.append(objects)
 
         return FoundFile(path, blocks, versions[0].oid)
-
-    def _first_that_is_sound(self, path, versions, objects):
-        """Yield the blocks of the version that a restore would take."""
-        for version in versions:
-            is_last = version is versions[-1]
-            blocks = objects.blocks(version.oid)
-            try:
-                blocks = blocks if is_last else unless_blank(blocks)
-                first = next(blocks, b"")
-            except GitError as error:
-                if is_last:
-                    raise GitError(f"cannot read '{path}': {error}") from None
-                if version.oid not in self._said:       # a file is read twice
-                    warn(f"cannot read a version of '{path}': {error}")
-                    self._said.add(version.oid)
-                continue
-            yield first
-            yield from blocks
-            return
 
     def agents_of(self, path, session_id):
         """The paths of what the subagents of a session said."""
