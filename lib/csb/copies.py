@@ -20,6 +20,7 @@ from csb.files import BLOCK, Changed, StableFile
 from csb.git import GitError, Info
 from csb.held import begins_with, is_gone, start_of
 from csb.session import (
+    any_transcript_in,
     is_flat_agent,
     key_of,
     odd_transcript_in,
@@ -268,7 +269,7 @@ class Copies:
         for path in self.stored.sessions[session_id]:
             if project_of(path) != project or not is_gone(self.stored.root, path):
                 continue
-            if transcript_in(path) or odd_transcript_in(path):
+            if any_transcript_in(path):
                 continue
             rest = path.split("/", 2)[2]
             places = [f"projects/{home}/{rest}" for home in homes]

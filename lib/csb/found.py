@@ -15,10 +15,10 @@ from csb.refused import Refused
 from csb.session import (
     ProjectLinks,
     agent_file_owner,
+    any_transcript_in,
     is_flat_agent,
     is_id,
     key_of,
-    odd_transcript_in,
     transcript_in,
 )
 
@@ -37,8 +37,9 @@ def common_record(root, project, session_id, path, size, mtime, files, all_bytes
         "files": files,
         "bytes": all_bytes,
     }
-    if not transcript_in(path):
-        record["place"] = odd_transcript_in(path).place
+    place = any_transcript_in(path).place
+    if place:
+        record["place"] = place
     return record
 
 
@@ -164,7 +165,7 @@ class ProjectFolder:
         for entry in walk.unsorted(os.path.join(walk.projects, name)):
             own = transcript_in(self._start + entry.name)
             if own and entry.is_file(follow_symlinks=False):
-                self._add_transcript(entry, own[1], entry.name)
+                self._add_transcript(entry, own.session_id, entry.name)
             else:
                 others.append(entry)
         for entry in sorted(others, key=lambda entry: entry.name):
@@ -212,10 +213,9 @@ class ProjectFolder:
 
     def _add_file(self, entry, path, owner):
         whole = self._start + path
-        own = transcript_in(whole)
-        odd = odd_transcript_in(whole)
-        if own or odd:
-            self._add_transcript(entry, own[1] if own else odd.session_id, path)
+        transcript = any_transcript_in(whole)
+        if transcript:
+            self._add_transcript(entry, transcript.session_id, path)
         elif is_flat_agent(whole):
             status = self._transcript_stat(entry)
             owner = owner_of(entry.path) if status else None

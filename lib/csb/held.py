@@ -299,7 +299,7 @@ def owners_of(held, objects, refused=()):
     """
     paths = sorted(path for path in held.paths() if path not in refused)
     transcripts = (transcript_in(path) for path in paths)
-    spellings = Spellings(found[1] for found in transcripts if found)
+    spellings = Spellings(found.session_id for found in transcripts if found)
     owners = Owners({}, [])
     for path in paths:
         ids = ids_in(path)

@@ -23,12 +23,12 @@ from csb.held import StoredSessions, commits_then, first_sound
 from csb.places import claude_dir, existing_store
 from csb.session import (
     ProjectLinks,
+    any_transcript_in,
     is_id,
     key_of,
     odd_transcript_in,
     pick,
     project_of,
-    transcript_in,
     word_in,
 )
 from csb.transcript import all_records, call_of_agent, title_in, when_and_title_in
@@ -258,12 +258,10 @@ class _Disk:
             for name in names:
                 path = os.path.join(folder, name)
                 inner = path.removeprefix(os.path.join(self.root, ""))
-                found = transcript_in(inner)
+                found = any_transcript_in(inner)
                 if found:
-                    own.setdefault(found[1], []).append(path)
-                found = odd_transcript_in(inner)
-                if found:
-                    odd.setdefault(found.session_id, []).append(path)
+                    places = odd if found.place else own
+                    places.setdefault(found.session_id, []).append(path)
             kept = []
             for name in folders:
                 path = os.path.join(folder, name)

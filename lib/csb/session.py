@@ -86,20 +86,24 @@ class Spellings:
         return session_id if session_id in known else known[0]
 
 
+# place: None, or, where Claude Code does not look, "deeper", below a folder of the
+# project, or "copy", beside the transcript.
+Transcript = namedtuple("Transcript", "project session_id place")
+
+
 def transcript_in(path):
-    """(project, id) of the session whose transcript lies at a path, else None."""
+    """The Transcript at a path where Claude Code looks for one, else None."""
     match = _TRANSCRIPT.fullmatch(path)
-    return match and (match[1], match[2])
+    return match and Transcript(match[1], match[2], None)
 
 
-OddTranscript = namedtuple("OddTranscript", "project session_id place")
+def any_transcript_in(path):
+    """The Transcript at a path, wherever that is; None if it is none."""
+    return transcript_in(path) or odd_transcript_in(path)
 
 
 def odd_transcript_in(path):
-    """The OddTranscript at a path where Claude Code does not look, else None.
-
-    place: "deeper", below a folder of the project, or "copy", beside the transcript.
-    """
+    """The Transcript at a path where Claude Code does not look, else None."""
     if not path.startswith("projects/") or ".jsonl" not in path:
         return None
     _, *folders, name = path.split("/")
@@ -112,7 +116,7 @@ def odd_transcript_in(path):
         return None
     if folders and key_of(folders[-1]) == key_of(session_id):
         return None
-    return OddTranscript(project, session_id, "deeper" if folders else "copy")
+    return Transcript(project, session_id, "deeper" if folders else "copy")
 
 
 def is_flat_agent(path):
@@ -149,7 +153,7 @@ def transcripts_on_disk(root):
             path = f"projects/{project}/{name}"
             transcript = transcript_in(path)
             if transcript:
-                found.setdefault(key_of(transcript[1]), []).append(path)
+                found.setdefault(key_of(transcript.session_id), []).append(path)
     return found
 
 
