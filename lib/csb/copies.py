@@ -47,7 +47,7 @@ def pick_stored(word, stored):
 
     def about(session_id):
         paths = stored.transcripts(session_id).values()
-        found = (stored.read(path, when_and_title_in) for path in paths)
+        found = (stored.read_sound(path, when_and_title_in) for path in paths)
         return next(filter(None, found), "")
 
     return pick(word, stored.sessions, about)
@@ -97,14 +97,14 @@ class Copy:
     def said(self):
         """What it says, a CopySays; None if it cannot be read, and may say anything."""
         try:
-            return said_in(self._blocks())
+            return said_in(self._all_bytes())
         except (OSError, Changed, GitError):
             return None
 
-    def _blocks(self):
+    def _all_bytes(self):
         """Yield the bytes of what is stored of it, then those on disk."""
         if self.is_stored:
-            version = self._stored.versions(self.path)[0]
+            version = self._stored.candidates(self.path)[0]
             yield from self._stored.objects.blocks(version.oid)
             yield b"\n"
         if self.file:

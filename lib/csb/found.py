@@ -14,11 +14,11 @@ from csb.places import cleanup_days
 from csb.refused import Refused
 from csb.session import (
     ProjectLinks,
-    agent_file_owner,
     any_transcript_in,
     is_flat_agent,
     is_id,
     key_of,
+    owner_of,
     transcript_in,
 )
 
@@ -100,17 +100,6 @@ class SessionWalk:
             warn(f"cannot look at '{entry.path}': {why(error)}")
             return None
         return found if is_file_or_link(found) else None
-
-
-def owner_of(path):
-    """The session that the flat agent file at path names, else None."""
-    try:
-        return agent_file_owner(path)
-    except FileNotFoundError:
-        pass
-    except OSError as error:
-        warn(f"cannot read '{path}': {why(error)}")
-    return None
 
 
 class FoundSession:

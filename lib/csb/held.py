@@ -8,7 +8,7 @@ Every answer comes from one walk over a history:
 
     stored = StoredSessions(store, root)        or those of commits_then(store, word)
     for path in stored.sessions[session_id]:
-        first, *others = stored.versions(path)  what is taken, and if that is lost
+        first, *others = stored.candidates(path)    what is taken, and if it is lost
 
 Paths are relative to the Claude directory, as in the store's trees. Submodules, which
 have no bytes, are left out.
@@ -351,8 +351,8 @@ class StoredSessions:
                 found[project_of(path)] = path
         return found
 
-    def versions(self, path):
-        """The Versions of a path in the order in which they are tried.
+    def candidates(self, path):
+        """The Versions of a path in the order in which a restore tries them.
 
         Of a transcript that had shrunk the fullest comes first, unless it is asked for
         as it was then.
@@ -371,17 +371,17 @@ class StoredSessions:
         named = set()
         for path in paths:
             if self._plans and transcript_in(path):
-                slugs = self.read(path, plans_named) or ()
+                slugs = self.read_sound(path, plans_named) or ()
                 named.update(f"plans/{slug}.md" for slug in slugs)
         return sorted(self._plans & named)
 
-    def read(self, path, reader):
+    def read_sound(self, path, reader):
         """What reader() makes of the blocks of a path, as a restore would take them.
 
         None if all its versions are lost.
         """
         try:
-            return reader(first_sound(self.objects, self.versions(path)))
+            return reader(first_sound(self.objects, self.candidates(path)))
         except GitError:
             return None
 
@@ -415,27 +415,24 @@ def is_gone(root, path):
 
 
 def first_sound(objects, versions, pass_over=None):
-    """Yield the blocks of the first of some versions that is neither lost nor blank.
+    """Yield the blocks of the first version that is neither lost nor blank, else those
+    of the last. GitError if that is lost.
 
-    The last one comes in any case; GitError if it is lost. pass_over: a function that
-    is told of each version before, and why it does not count.
+    pass_over: a function that is told of each version before, and why it is no good.
     """
-    for version in versions:
-        is_last = version is versions[-1]
-        blocks = objects.blocks(version.oid)
-        if not is_last:
-            blocks = unless_blank(blocks)
+    *others, last = versions
+    for version in others:
+        blocks = unless_blank(objects.blocks(version.oid))
         try:
             first = next(blocks, b"")
         except GitError as error:
-            if is_last:
-                raise
             if pass_over:
                 pass_over(version, error)
             continue
         yield first
         yield from blocks
         return
+    yield from objects.blocks(last.oid)
 
 
 def unless_blank(blocks):

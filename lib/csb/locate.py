@@ -17,7 +17,6 @@ from collections import namedtuple
 from csb import ABSENT, FAILED, MISUSE, TOOL, Error, warn, why
 from csb.copies import Copies, pick_stored, those_that_say_most
 from csb.files import StableFile, absolute
-from csb.found import owner_of
 from csb.git import GitError, Objects
 from csb.held import StoredSessions, commits_then, first_sound
 from csb.places import claude_dir, existing_store
@@ -27,6 +26,7 @@ from csb.session import (
     is_id,
     key_of,
     odd_transcript_in,
+    owner_of,
     pick,
     project_of,
     word_in,
@@ -352,7 +352,7 @@ class _Store(StoredSessions):
         """
         if path not in self.held or not self.held.is_file(path):
             return None
-        versions = self.versions(path)
+        versions = self.candidates(path)
         self.say_if_shrunk(path, versions[0])
 
         def pass_over(version, error):

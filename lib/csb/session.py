@@ -20,7 +20,7 @@ import re
 import time
 from collections import namedtuple
 
-from csb import MISUSE, Error, from_utc
+from csb import MISUSE, Error, from_utc, warn, why
 from csb.files import without_waiting
 from csb.places import is_inside, read_json
 
@@ -86,24 +86,25 @@ class Spellings:
         return session_id if session_id in known else known[0]
 
 
-# place: None, or, where Claude Code does not look, "deeper", below a folder of the
-# project, or "copy", beside the transcript.
 Transcript = namedtuple("Transcript", "project session_id place")
 
 
 def transcript_in(path):
-    """The Transcript at a path where Claude Code looks for one, else None."""
+    """The Transcript at a path where Claude Code looks, else None. It has no place."""
     match = _TRANSCRIPT.fullmatch(path)
     return match and Transcript(match[1], match[2], None)
 
 
 def any_transcript_in(path):
-    """The Transcript at a path, wherever that is; None if it is none."""
+    """The Transcript at a path, wherever that is, else None."""
     return transcript_in(path) or odd_transcript_in(path)
 
 
 def odd_transcript_in(path):
-    """The Transcript at a path where Claude Code does not look, else None."""
+    """The Transcript at a path where Claude Code does not look, else None.
+
+    place: "deeper", below a folder of the project, or "copy", beside the transcript.
+    """
     if not path.startswith("projects/") or ".jsonl" not in path:
         return None
     _, *folders, name = path.split("/")
@@ -143,6 +144,17 @@ def agent_file_owner(path):
     """
     with open(path, "rb", opener=without_waiting) as file:
         return owner_of_agent(file.readline(FIRST_LINE))
+
+
+def owner_of(path):
+    """The same, if it can be read; else that is said, and it is None."""
+    try:
+        return agent_file_owner(path)
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        warn(f"cannot read '{path}': {why(error)}")
+    return None
 
 
 def transcripts_on_disk(root):
