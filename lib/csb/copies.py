@@ -299,6 +299,10 @@ class Stored:
         """The paths whose fate is that of the session."""
         return [self.transcript] if self.transcript else self.beside + self.agents
 
+    def files(self):
+        """The transcript, and all below <id>/."""
+        return self.beside + [self.transcript] if self.transcript else self.beside
+
 
 def lost_sessions(stored):
     """The sessions of a StoredSessions that its root does not hold, each a Stored.

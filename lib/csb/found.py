@@ -23,9 +23,10 @@ from csb.session import (
 )
 
 
-def common_record(root, project, session_id, path, size, mtime, files, all_bytes):
+def common_record(root, path, size, mtime, files, all_bytes):
     """What is said of every session. path: of its transcript, below the root; size,
     mtime (nanoseconds): of that; files, all_bytes: of it and all below <uuid>/."""
+    project, session_id, place = any_transcript_in(path)
     record = {
         "kind": "session",
         "session_id": session_id,
@@ -37,13 +38,17 @@ def common_record(root, project, session_id, path, size, mtime, files, all_bytes
         "files": files,
         "bytes": all_bytes,
     }
-    place = any_transcript_in(path).place
     if place:
         record["place"] = place
     return record
 
 
 # --- on disk --------------------------------------------------------------------------
+
+
+def is_any(project, session_id):
+    """Wanted is every session."""
+    return True
 
 
 class SessionWalk:
@@ -53,10 +58,28 @@ class SessionWalk:
     """
 
     def __init__(self, root, beside=True):
+        self.root = root
         self.beside = beside
         self.projects = os.path.join(root, "projects")
         self.links = ProjectLinks(root)
         self.complete = True    # was everything listed?
+
+    def records(self, is_wanted=is_any, projects=None):
+        """Yield the records of the sessions, sorted.
+
+        is_wanted: a function that says of a project and an id whether that is asked
+        for. projects: the names of those that are looked at, if not all are.
+        """
+        days = cleanup_days(self.root)
+        names = []
+        for entry in self.entries(self.projects):
+            if (projects is None or entry.name in projects) and self.is_dir(entry):
+                names.append(entry.name)
+        for name in names:
+            found = ProjectFolder(self, name, is_wanted).found
+            for path in sorted(found, key=lambda path: (found[path].session_id, path)):
+                whole = f"projects/{name}/{path}"
+                yield disk_record(self.root, whole, found[path], days)
 
     def entries(self, path):
         """The entries of a directory by name; one that cannot be listed has none."""
@@ -233,29 +256,11 @@ class ProjectFolder:
         return status
 
 
-def on_disk(root, walk, is_wanted, projects=None):
-    """Yield the records of the sessions of one Claude directory, sorted.
-
-    is_wanted: a function that says of a project and an id whether that is asked for.
-    projects: the names of those that are looked at, if not all are.
-    """
-    days = cleanup_days(root)
-    names = []
-    for entry in walk.entries(walk.projects):
-        if (projects is None or entry.name in projects) and walk.is_dir(entry):
-            names.append(entry.name)
-    for name in names:
-        found = ProjectFolder(walk, name, is_wanted).found
-        for path in sorted(found, key=lambda path: (found[path].session_id, path)):
-            yield disk_record(root, name, path, found[path], days)
-
-
-def disk_record(root, project, path, session, days):
+def disk_record(root, path, session, days):
     """The record of a FoundSession; days: after how many Claude Code deletes it, or
     None."""
     record = common_record(
-        root, project, session.session_id, f"projects/{project}/{path}",
-        session.size or 0, session.mtime, session.files, session.bytes,
+        root, path, session.size or 0, session.mtime, session.files, session.bytes
     )
     if days:
         record["purge_at"] = utc(session.mtime // 10**9 + days * DAY)
@@ -272,16 +277,11 @@ def all_on_disk(root):
         check_claude_dir(root)
         yield {**end, "empty": True}
         return
-    for record in on_disk(root, walk, is_any):
+    for record in walk.records():
         yield record
         end["count"] += 1
     end["complete"] = walk.complete
     yield end
-
-
-def is_any(project, session_id):
-    """Wanted is every session."""
-    return True
 
 
 def check_claude_dir(root):
@@ -310,7 +310,7 @@ class LostSessions(StoredSessions):
         main = {}               # {path: its object}, of those whose fate is a session's
         sessions = lost_sessions(self)
         for session in sessions:
-            for path in files_of(session) + session.main():
+            for path in session.files() + session.main():
                 versions[path] = self.held.last(path)
             if session.transcript:
                 versions[session.transcript] = self._last_good(session.transcript)
@@ -355,10 +355,9 @@ class LostSessions(StoredSessions):
         mtimes = [
             times.get(path) or versions[path].seconds * 10**9 for path in main
         ]
-        size_of = {path: sizes.get(versions[path].oid, 0) for path in files_of(session)}
+        size_of = {path: sizes.get(versions[path].oid, 0) for path in session.files()}
         record = common_record(
-            self.root, session.project, session.session_id,
-            own or f"projects/{session.project}/{session.session_id}.jsonl",
+            self.root, own or f"projects/{session.project}/{session.session_id}.jsonl",
             size_of[own] if own else 0, max(mtimes),
             len(size_of), sum(size_of.values()),
         )
@@ -391,10 +390,3 @@ class LostSessions(StoredSessions):
 def is_in_projects(path):
     """Is it a path that may be a session's of its own?"""
     return path.startswith("projects/")
-
-
-def files_of(session):
-    """The transcript of a stored session, and all below <uuid>/."""
-    if session.transcript:
-        return [*session.beside, session.transcript]
-    return session.beside
