@@ -380,10 +380,12 @@ class StoredSessions:
 
         None if all its versions are lost.
         """
-        try:
-            return reader(first_sound(self.objects, self.candidates(path)))
-        except GitError:
-            return None
+        for version in self.candidates(path):
+            try:
+                return reader(unless_blank(self.objects.blocks(version.oid)))
+            except GitError:
+                continue        # the one before it will be restored
+        return None
 
     def sizes(self, versions):
         """{object id: bytes} of versions, of those that are not lost."""
@@ -412,27 +414,6 @@ def is_gone(root, path):
     except (OSError, ValueError):
         return False
     return not (path.endswith("/") or is_file_or_link(found))
-
-
-def first_sound(objects, versions, pass_over=None):
-    """Yield the blocks of the first version that is neither lost nor blank, else those
-    of the last. GitError if that is lost.
-
-    pass_over: a function that is told of each version before, and why it is no good.
-    """
-    *others, last = versions
-    for version in others:
-        blocks = unless_blank(objects.blocks(version.oid))
-        try:
-            first = next(blocks, b"")
-        except GitError as error:
-            if pass_over:
-                pass_over(version, error)
-            continue
-        yield first
-        yield from blocks
-        return
-    yield from objects.blocks(last.oid)
 
 
 def unless_blank(blocks):

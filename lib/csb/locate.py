@@ -18,7 +18,7 @@ from csb import ABSENT, FAILED, MISUSE, TOOL, Error, warn, why
 from csb.copies import Copies, pick_stored, those_that_say_most
 from csb.files import StableFile, absolute
 from csb.git import GitError, Objects
-from csb.held import StoredSessions, commits_then, first_sound
+from csb.held import StoredSessions, commits_then, unless_blank
 from csb.places import claude_dir, existing_store
 from csb.session import (
     ProjectLinks,
@@ -355,21 +355,33 @@ class _Store(StoredSessions):
         versions = self.candidates(path)
         self.say_if_shrunk(path, versions[0])
 
-        def pass_over(version, error):
-            if version.oid not in self._said:       # a file is read twice
-                warn(f"cannot read a version of '{path}': {error}")
-                self._said.add(version.oid)
-
         def blocks():
             objects = self._idle.pop() if self._idle else Objects(self.store)
             try:
-                yield from first_sound(objects, versions, pass_over)
+                yield from self._first_that_is_sound(path, versions, objects)
             except GitError as error:
                 raise GitError(f"cannot read '{path}': {error}") from None
             finally:
                 self._idle.append(objects)
 
         return FoundFile(path, blocks, versions[0].oid)
+
+    def _first_that_is_sound(self, path, versions, objects):
+        """Yield the blocks of the version that a restore would take."""
+        *others, last = versions
+        for version in others:
+            blocks = unless_blank(objects.blocks(version.oid))
+            try:
+                first = next(blocks, b"")
+            except GitError as error:
+                if version.oid not in self._said:       # a file is read twice
+                    warn(f"cannot read a version of '{path}': {error}")
+                    self._said.add(version.oid)
+                continue
+            yield first
+            yield from blocks
+            return
+        yield from objects.blocks(last.oid)
 
     def agents_of(self, path, session_id):
         """The paths of what the subagents of a session said."""
