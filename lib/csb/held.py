@@ -253,23 +253,17 @@ def _version_of(change, deleted_at):
 
 
 def measured(objects, held, paths):
-    """Yield (path, its versions newest first, {object id: bytes}) of paths.
+    """Yield (path, its versions newest first, {object id: Info}) of paths.
 
-    An object that the store has lost has no size. Many are asked for at once.
+    Of an object that the store has lost there is none. Many are asked for at once.
     """
     paths = list(paths)
     for start in range(0, len(paths), AT_ONCE):
         some = paths[start:start + AT_ONCE]
         found = [held.versions(path) for path in some]
-        size_of = _sizes(objects, chain(*found))
+        infos = objects.infos({version.oid for version in chain(*found)})
         for path, versions in zip(some, found, strict=True):
-            yield path, versions, size_of
-
-
-def _sizes(objects, versions):
-    """{object id: bytes} of versions, of those that are not lost."""
-    infos = objects.infos({version.oid for version in versions})
-    return {oid: info.size for oid, info in infos.items()}
+            yield path, versions, infos
 
 
 def fullest_first(versions, size_of):
@@ -389,7 +383,8 @@ class StoredSessions:
 
     def sizes(self, versions):
         """{object id: bytes} of versions, of those that are not lost."""
-        return _sizes(self.objects, versions)
+        infos = self.objects.infos({version.oid for version in versions})
+        return {oid: info.size for oid, info in infos.items()}
 
     def say_if_shrunk(self, path, taken):
         """Say so if the version that is taken is fuller than the last one."""

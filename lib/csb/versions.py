@@ -85,13 +85,13 @@ def placed_versions(history, lines):
     for line in lines:
         placed = []
         for _ in line.paths:
-            path, versions, size_of = next(found)
-            there = [one for one in versions if one.oid in size_of]
+            path, versions, infos = next(found)
+            there = [one for one in versions if one.oid in infos]
             if len(there) < len(versions):
                 count = counted(len(versions) - len(there), "version")
                 warn(f"the store has lost {count} of '{path}'")
             for version in there:
-                placed.append(Placed(path, version, size_of[version.oid]))
+                placed.append(Placed(path, version, infos[version.oid].size))
         yield line, placed
 
 
