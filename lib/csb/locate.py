@@ -217,6 +217,7 @@ class _Disk:
     def __init__(self, root):
         self.root = root
         self._sessions = None   # {id: [path of a transcript]}, once they are listed
+        self._flat = {}         # {project: {key of an id: [its flat agent files]}}
 
     def find(self, word, project):
         """The path of the transcript of the session that a word means, "" if none is.
@@ -286,16 +287,17 @@ class _Disk:
 
     def agents_of(self, path, session_id):
         """The paths of what the subagents of a session said."""
-        import glob
+        from glob import escape, glob
 
-        place = glob.escape(os.path.dirname(path))
+        place = escape(os.path.dirname(path))
         below = f"{place}/{session_id}/subagents/**/agent-*.jsonl"
-        found = sorted(glob.glob(below, recursive=True))
-        for flat in sorted(glob.glob(f"{place}/agent-*.jsonl")):
-            owner = owner_of(flat)
-            if owner and key_of(owner) == key_of(session_id):
-                found.append(flat)
-        return found
+        if place not in self._flat:
+            self._flat[place] = {}
+            for flat in sorted(glob(f"{place}/agent-*.jsonl")):
+                owner = key_of(owner_of(flat) or "")
+                self._flat[place].setdefault(owner, []).append(flat)
+        flat = self._flat[place].get(key_of(session_id), [])
+        return sorted(glob(below, recursive=True)) + flat
 
 
 # --- in the store ---------------------------------------------------------------------
