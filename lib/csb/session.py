@@ -251,9 +251,11 @@ def pick(word, ids, about=None):
     """
     if word in ids:
         return word
-    ids = sorted(set(ids))
-    found = [one for one in ids if key_of(one) == key_of(word)]
-    found = found or [one for one in ids if names_id(word, one)]
+    key = key_of(word)
+    found = {one for one in ids if key_of(one) == key}
+    if not found and not is_id(word):
+        found = {one for one in ids if names_id(word, one)}
+    found = sorted(found)
     if len(found) == 1:
         return found[0]
     if found:
