@@ -153,6 +153,21 @@ def test_a_session_that_moved_and_was_deleted(sh, home, once, tool):
 
 
 @both
+def test_flat_agent_files_are_looked_at_once(sh, put, tool):
+    """However many sessions of a project are read: what cannot be read is said once."""
+    for word, session_id in (("a", ID), ("b", UPPER)):
+        folder = put(transcript(word), session_id).parent
+        (folder / f"agent-{word}.jsonl").write_text(
+            line(f"{word} agent", uuid=f"{word}-1", sessionId=session_id))
+    (folder / "agent-c.jsonl").write_text("{}\n")
+    (folder / "agent-c.jsonl").chmod(0)
+    done = sh(f"{tool} {ID} {UPPER}")
+    assert done.rc == 1 and done.err.count("cannot read") == 1, done
+    told = re.findall('"(?:content|text)": ?"([^"]*)"', done.out)
+    assert told == ["a", "a agent", "b", "b agent"]
+
+
+@both
 @pytest.mark.few(1)
 def test_a_version_that_is_lost_is_said(sh, home, put, tool):
     """The one before it is read, as it would be restored; but that is no success."""

@@ -9,7 +9,6 @@ sys.path.insert(0, f"{ROOT}/lib")
 from csb.copies import Copies
 from csb.git import Change, Commit
 from csb.held import Held, StoredSessions, fullest_first
-from csb.session import transcripts_on_disk
 
 pytestmark = pytest.mark.logic
 
@@ -185,7 +184,7 @@ def put_all(home, session_id, texts):
 
 def copies_in(home):
     stored = StoredSessions(home.backup / "git", str(home.claude))
-    return Copies(stored, str(home.claude), transcripts_on_disk(home.claude))
+    return Copies(stored, str(home.claude))
 
 
 def moved_from(copies, session_id):

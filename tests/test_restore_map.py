@@ -1,5 +1,6 @@
 """csb-restore --map: which folder a session was started in, however late its transcript tells."""
 import json
+import os
 
 import pytest
 from conftest import line, name
@@ -70,15 +71,18 @@ def test_thousands_of_folders_cost_little(moved):
     assert moved(text, "-old-app") == "-new-app"
 
 
-def test_a_version_that_is_lost_names_no_folder(sh, home):
-    """The one before it, which is restored, does."""
+@pytest.mark.parametrize("damage", ["rm -f", "chmod u+w {0}; truncate -s 100K"])
+def test_a_version_that_is_lost_names_no_folder(sh, home, damage):
+    """The one before it, which is restored, does: also if its end alone is lost."""
     path = home.claude / f"projects/-old-app/{name(1)}.jsonl"
     path.parent.mkdir(parents=True)
-    for text in (line(cwd="/old/app"), line(cwd="/old/app") * 2):
+    long = line(os.urandom(200_000).hex(), cwd="/other")
+    for text in (long + line(cwd="/old/app"), long + line(cwd="/old/app") * 2):
         path.write_text(text)
         sh("csb-backup --quiet").ok()
-    sh(f"""oid=$(git --git-dir=$CSB_HOME/git rev-parse main:projects/-old-app/{path.name})
-        rm -f $CSB_HOME/git/objects/$(echo $oid | sed 's,^..,&/,')""").ok()
+    oid = sh(f"git --git-dir=$CSB_HOME/git rev-parse main:projects/-old-app/{path.name}").out
+    file = home.backup / f"git/objects/{oid[:2]}/{oid[2:].strip()}"
+    sh(f"{damage} {{0}}".format(file)).ok()
     done = sh(f"csb-restore --target-dir out --map /old=/new {name(1)}")
     assert done.rc == 1 and [r["result"] for r in done.records] == ["restored"]
     assert done.records[0]["path"].split("/")[-2] == "-new-app", done

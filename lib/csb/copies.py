@@ -1,7 +1,7 @@
 """a session in several projects: which copy counts, and which one was just moved
 
     session_id = pick_stored(word, stored)
-    copies = Copies(stored, root, transcripts_on_disk(root))
+    copies = Copies(stored, root)
     copies.homes(session_id).projects       where it is, or comes back
     copies.home(session_id)                 where it is, if it was just moved
     lost_sessions(stored)                   the sessions that are gone
@@ -20,6 +20,7 @@ from csb.files import BLOCK, Changed, StableFile
 from csb.git import GitError, Info
 from csb.held import begins_with, is_gone, start_of
 from csb.session import (
+    any_transcript_in,
     is_flat_agent,
     key_of,
     odd_transcript_in,
@@ -46,7 +47,7 @@ def pick_stored(word, stored):
 
     def about(session_id):
         paths = stored.transcripts(session_id).values()
-        found = (stored.read(path, when_and_title_in) for path in paths)
+        found = (stored.read_sound(path, when_and_title_in) for path in paths)
         return next(filter(None, found), "")
 
     return pick(word, stored.sessions, about)
@@ -96,14 +97,14 @@ class Copy:
     def said(self):
         """What it says, a CopySays; None if it cannot be read, and may say anything."""
         try:
-            return said_in(self._blocks())
+            return said_in(self._all_bytes())
         except (OSError, Changed, GitError):
             return None
 
-    def _blocks(self):
+    def _all_bytes(self):
         """Yield the bytes of what is stored of it, then those on disk."""
         if self.is_stored:
-            version = self._stored.versions(self.path)[0]
+            version = self._stored.candidates(self.path)[0]
             yield from self._stored.objects.blocks(version.oid)
             yield b"\n"
         if self.file:
@@ -181,13 +182,13 @@ def those_that_say_most(paths):
 class Copies:
     """The copies of the sessions of a store (a StoredSessions), one a project.
 
-    target: the Claude directory that has those on_disk: {key of an id: [paths]}.
+    target: the Claude directory whose transcripts are copies, too; None: none is.
     """
 
-    def __init__(self, stored, target=None, on_disk=()):
+    def __init__(self, stored, target=None):
         self.stored = stored
         self.target = target or stored.root
-        self.on_disk = dict(on_disk)
+        self.on_disk = transcripts_on_disk(target) if target else {}
 
     def of(self, session_id):
         paths = self.stored.transcripts(session_id)
@@ -268,7 +269,7 @@ class Copies:
         for path in self.stored.sessions[session_id]:
             if project_of(path) != project or not is_gone(self.stored.root, path):
                 continue
-            if transcript_in(path) or odd_transcript_in(path):
+            if any_transcript_in(path):
                 continue
             rest = path.split("/", 2)[2]
             places = [f"projects/{home}/{rest}" for home in homes]
@@ -298,6 +299,10 @@ class Stored:
         """The paths whose fate is that of the session."""
         return [self.transcript] if self.transcript else self.beside + self.agents
 
+    def files(self):
+        """The transcript, and all below <id>/."""
+        return self.beside + [self.transcript] if self.transcript else self.beside
+
 
 def lost_sessions(stored):
     """The sessions of a StoredSessions that its root does not hold, each a Stored.
@@ -306,7 +311,7 @@ def lost_sessions(stored):
     What csb refuses is for the caller to leave out (csb.refused.Refused).
     """
     root = stored.root
-    copies = Copies(stored, root, transcripts_on_disk(root))
+    copies = Copies(stored, root)
     lost = []
     for session_id in stored.sessions:
         for one in _in_projects(stored, session_id):

@@ -6,6 +6,7 @@
     for text in member.texts: ...               the JSON of its records
 """
 import json
+from functools import cached_property
 
 from csb.index import scratch
 from csb.session import is_id, key_of, pick, when_and_title
@@ -102,12 +103,15 @@ class Forest:
         for (key,) in self._records.execute("SELECT key FROM record ORDER BY rowid"):
             yield key
 
-    def pick(self, word):
-        """The id that a word means, as it is spelled; Error if none, or several."""
+    @cached_property
+    def _ids(self):
         rows = self._records.execute("SELECT DISTINCT session_id FROM record")
         ids = {session_id for (session_id,) in rows}
-        ids.update(member.session_id for member in self.members.values())
-        return pick(word, ids, self._about)
+        return ids.union(member.session_id for member in self.members.values())
+
+    def pick(self, word):
+        """The id that a word means, as it is spelled; Error if none, or several."""
+        return pick(word, self._ids, self._about)
 
     def _about(self, session_id):
         for record in map(json.loads, self.member(session_id).texts):

@@ -14,18 +14,19 @@ from csb.places import cleanup_days
 from csb.refused import Refused
 from csb.session import (
     ProjectLinks,
-    agent_file_owner,
+    any_transcript_in,
     is_flat_agent,
     is_id,
     key_of,
-    odd_transcript_in,
+    owner_of,
     transcript_in,
 )
 
 
-def common_record(root, project, session_id, path, size, mtime, files, all_bytes):
+def common_record(root, path, size, mtime, files, all_bytes):
     """What is said of every session. path: of its transcript, below the root; size,
     mtime (nanoseconds): of that; files, all_bytes: of it and all below <uuid>/."""
+    project, session_id, place = any_transcript_in(path)
     record = {
         "kind": "session",
         "session_id": session_id,
@@ -37,12 +38,17 @@ def common_record(root, project, session_id, path, size, mtime, files, all_bytes
         "files": files,
         "bytes": all_bytes,
     }
-    if not transcript_in(path):
-        record["place"] = odd_transcript_in(path).place
+    if place:
+        record["place"] = place
     return record
 
 
 # --- on disk --------------------------------------------------------------------------
+
+
+def is_any(project, session_id):
+    """Wanted is every session."""
+    return True
 
 
 class SessionWalk:
@@ -52,10 +58,28 @@ class SessionWalk:
     """
 
     def __init__(self, root, beside=True):
+        self.root = root
         self.beside = beside
         self.projects = os.path.join(root, "projects")
         self.links = ProjectLinks(root)
         self.complete = True    # was everything listed?
+
+    def records(self, is_wanted=is_any, projects=None):
+        """Yield the records of the sessions, sorted.
+
+        is_wanted: a function that says of a project and an id whether that is asked
+        for. projects: the names of those that are looked at, if not all are.
+        """
+        days = cleanup_days(self.root)
+        names = []
+        for entry in self.entries(self.projects):
+            if (projects is None or entry.name in projects) and self.is_dir(entry):
+                names.append(entry.name)
+        for name in names:
+            found = ProjectFolder(self, name, is_wanted).found
+            for path in sorted(found, key=lambda path: (found[path].session_id, path)):
+                whole = f"projects/{name}/{path}"
+                yield disk_record(self.root, whole, found[path], days)
 
     def entries(self, path):
         """The entries of a directory by name; one that cannot be listed has none."""
@@ -99,17 +123,6 @@ class SessionWalk:
             warn(f"cannot look at '{entry.path}': {why(error)}")
             return None
         return found if is_file_or_link(found) else None
-
-
-def owner_of(path):
-    """The session that the flat agent file at path names, else None."""
-    try:
-        return agent_file_owner(path)
-    except FileNotFoundError:
-        pass
-    except OSError as error:
-        warn(f"cannot read '{path}': {why(error)}")
-    return None
 
 
 class FoundSession:
@@ -164,7 +177,7 @@ class ProjectFolder:
         for entry in walk.unsorted(os.path.join(walk.projects, name)):
             own = transcript_in(self._start + entry.name)
             if own and entry.is_file(follow_symlinks=False):
-                self._add_transcript(entry, own[1], entry.name)
+                self._add_transcript(entry, own.session_id, entry.name)
             else:
                 others.append(entry)
         for entry in sorted(others, key=lambda entry: entry.name):
@@ -212,10 +225,9 @@ class ProjectFolder:
 
     def _add_file(self, entry, path, owner):
         whole = self._start + path
-        own = transcript_in(whole)
-        odd = odd_transcript_in(whole)
-        if own or odd:
-            self._add_transcript(entry, own[1] if own else odd.session_id, path)
+        transcript = any_transcript_in(whole)
+        if transcript:
+            self._add_transcript(entry, transcript.session_id, path)
         elif is_flat_agent(whole):
             status = self._transcript_stat(entry)
             owner = owner_of(entry.path) if status else None
@@ -244,29 +256,11 @@ class ProjectFolder:
         return status
 
 
-def on_disk(root, walk, is_wanted, projects=None):
-    """Yield the records of the sessions of one Claude directory, sorted.
-
-    is_wanted: a function that says of a project and an id whether that is asked for.
-    projects: the names of those that are looked at, if not all are.
-    """
-    days = cleanup_days(root)
-    names = []
-    for entry in walk.entries(walk.projects):
-        if (projects is None or entry.name in projects) and walk.is_dir(entry):
-            names.append(entry.name)
-    for name in names:
-        found = ProjectFolder(walk, name, is_wanted).found
-        for path in sorted(found, key=lambda path: (found[path].session_id, path)):
-            yield disk_record(root, name, path, found[path], days)
-
-
-def disk_record(root, project, path, session, days):
+def disk_record(root, path, session, days):
     """The record of a FoundSession; days: after how many Claude Code deletes it, or
     None."""
     record = common_record(
-        root, project, session.session_id, f"projects/{project}/{path}",
-        session.size or 0, session.mtime, session.files, session.bytes,
+        root, path, session.size or 0, session.mtime, session.files, session.bytes
     )
     if days:
         record["purge_at"] = utc(session.mtime // 10**9 + days * DAY)
@@ -283,16 +277,11 @@ def all_on_disk(root):
         check_claude_dir(root)
         yield {**end, "empty": True}
         return
-    for record in on_disk(root, walk, is_any):
+    for record in walk.records():
         yield record
         end["count"] += 1
     end["complete"] = walk.complete
     yield end
-
-
-def is_any(project, session_id):
-    """Wanted is every session."""
-    return True
 
 
 def check_claude_dir(root):
@@ -309,30 +298,27 @@ def check_claude_dir(root):
 # --- in the store ---------------------------------------------------------------------
 
 
-class LostSessions:
+class LostSessions(StoredSessions):
     """The sessions that a store knows and a Claude directory does not hold."""
 
     def __init__(self, store, root):
-        self.root = root
-        self._stored = StoredSessions(store, root, wanted=is_in_projects)
-        self.held = self._stored.held
-        self._objects = self._stored.objects
+        super().__init__(store, root, wanted=is_in_projects)
 
     def records(self):
         """Yield their records, sorted by project and id."""
         versions = {}           # {path: the version that counts}
         main = {}               # {path: its object}, of those whose fate is a session's
-        sessions = lost_sessions(self._stored)
+        sessions = lost_sessions(self)
         for session in sessions:
-            for path in files_of(session) + session.main():
+            for path in session.files() + session.main():
                 versions[path] = self.held.last(path)
             if session.transcript:
                 versions[session.transcript] = self._last_good(session.transcript)
             for path in session.main():
                 main[path] = versions[path].oid
-        sizes = self._stored.sizes(versions.values())
+        sizes = self.sizes(versions.values())
         refused = Refused()
-        times = written_at(self.held, self._objects, main, refused)
+        times = written_at(self.held, self.objects, main, refused)
         for session in sessions:
             if not all(path in refused for path in session.main()):
                 yield self._record(session, versions, sizes, times)
@@ -354,15 +340,13 @@ class LostSessions:
 
     def _has_record(self, version):
         """Has a version of a transcript a record in it?"""
-        from csb.transcript import TranscriptLines, load
+        from csb.transcript import all_records
 
         try:
-            for line in TranscriptLines(self._objects.blocks(version.oid)):
-                if any(record.is_sound for record in load(line).records):
-                    return True
+            records = all_records(self.objects.blocks(version.oid))
+            return any(record.is_sound for record in records)
         except Error:
             return True         # it is lost, and may have held anything
-        return False
 
     def _record(self, session, versions, sizes, times):
         own = session.transcript
@@ -371,10 +355,9 @@ class LostSessions:
         mtimes = [
             times.get(path) or versions[path].seconds * 10**9 for path in main
         ]
-        size_of = {path: sizes.get(versions[path].oid, 0) for path in files_of(session)}
+        size_of = {path: sizes.get(versions[path].oid, 0) for path in session.files()}
         record = common_record(
-            self.root, session.project, session.session_id,
-            own or f"projects/{session.project}/{session.session_id}.jsonl",
+            self.root, own or f"projects/{session.project}/{session.session_id}.jsonl",
             size_of[own] if own else 0, max(mtimes),
             len(size_of), sum(size_of.values()),
         )
@@ -397,7 +380,7 @@ class LostSessions:
         for path in session.beside:
             if path.split("/")[3:] == ["custom-title.json"]:
                 try:
-                    data = self._objects.read(self.held.last(path).oid)
+                    data = self.objects.read(self.held.last(path).oid)
                     return one_line(title_in(json.loads(data)))
                 except (Error, ValueError, RecursionError):
                     break
@@ -407,10 +390,3 @@ class LostSessions:
 def is_in_projects(path):
     """Is it a path that may be a session's of its own?"""
     return path.startswith("projects/")
-
-
-def files_of(session):
-    """The transcript of a stored session, and all below <uuid>/."""
-    if session.transcript:
-        return [*session.beside, session.transcript]
-    return session.beside

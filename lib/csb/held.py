@@ -8,7 +8,7 @@ Every answer comes from one walk over a history:
 
     stored = StoredSessions(store, root)        or those of commits_then(store, word)
     for path in stored.sessions[session_id]:
-        first, *others = stored.versions(path)  what is taken, and if that is lost
+        first, *others = stored.candidates(path)    what is taken, and if it is lost
 
 Paths are relative to the Claude directory, as in the store's trees. Submodules, which
 have no bytes, are left out.
@@ -252,26 +252,18 @@ def _version_of(change, deleted_at):
     return Version(change.oid, change.mode, commit.oid, commit.seconds, deleted_at)
 
 
-def measured(store, held, paths):
-    """Yield (path, its versions newest first, {object id: bytes}) of paths.
+def measured(objects, held, paths):
+    """Yield (path, its versions newest first, {object id: Info}) of paths.
 
-    An object that the store has lost has no size. Many are asked for at once.
+    Of an object that the store has lost there is none. Many are asked for at once.
     """
-    objects = Objects(store)
     paths = list(paths)
     for start in range(0, len(paths), AT_ONCE):
         some = paths[start:start + AT_ONCE]
         found = [held.versions(path) for path in some]
-        size_of = _sizes(objects, chain(*found))
+        infos = objects.infos({version.oid for version in chain(*found)})
         for path, versions in zip(some, found, strict=True):
-            yield path, versions, size_of
-    objects.close()
-
-
-def _sizes(objects, versions):
-    """{object id: bytes} of versions, of those that are not lost."""
-    infos = objects.infos({version.oid for version in versions})
-    return {oid: info.size for oid, info in infos.items()}
+            yield path, versions, infos
 
 
 def fullest_first(versions, size_of):
@@ -301,7 +293,7 @@ def owners_of(held, objects, refused=()):
     """
     paths = sorted(path for path in held.paths() if path not in refused)
     transcripts = (transcript_in(path) for path in paths)
-    spellings = Spellings(found[1] for found in transcripts if found)
+    spellings = Spellings(found.session_id for found in transcripts if found)
     owners = Owners({}, [])
     for path in paths:
         ids = ids_in(path)
@@ -353,8 +345,8 @@ class StoredSessions:
                 found[project_of(path)] = path
         return found
 
-    def versions(self, path):
-        """The Versions of a path in the order in which they are tried.
+    def candidates(self, path):
+        """The Versions of a path in the order in which a restore tries them.
 
         Of a transcript that had shrunk the fullest comes first, unless it is asked for
         as it was then.
@@ -373,16 +365,16 @@ class StoredSessions:
         named = set()
         for path in paths:
             if self._plans and transcript_in(path):
-                slugs = self.read(path, plans_named) or ()
+                slugs = self.read_sound(path, plans_named) or ()
                 named.update(f"plans/{slug}.md" for slug in slugs)
         return sorted(self._plans & named)
 
-    def read(self, path, reader):
+    def read_sound(self, path, reader):
         """What reader() makes of the blocks of a path, as a restore would take them.
 
         None if all its versions are lost.
         """
-        for version in self.versions(path):
+        for version in self.candidates(path):
             try:
                 return reader(unless_blank(self.objects.blocks(version.oid)))
             except GitError:
@@ -391,7 +383,8 @@ class StoredSessions:
 
     def sizes(self, versions):
         """{object id: bytes} of versions, of those that are not lost."""
-        return _sizes(self.objects, versions)
+        infos = self.objects.infos({version.oid for version in versions})
+        return {oid: info.size for oid, info in infos.items()}
 
     def say_if_shrunk(self, path, taken):
         """Say so if the version that is taken is fuller than the last one."""
@@ -418,18 +411,13 @@ def is_gone(root, path):
     return not (path.endswith("/") or is_file_or_link(found))
 
 
-def is_blank(block):
-    """Is the first block of a transcript what a power cut may leave of it?"""
-    return not block.strip(b"\0 \n")
-
-
 def unless_blank(blocks):
-    """Yield blocks. GitError if the first is blank: then the version before counts."""
-    blocks = iter(blocks)
+    """Yield blocks. GitError if the first is what a power cut may leave of them: then
+    the version before counts."""
     first = next(blocks, None)
     if first is None:
         return
-    if is_blank(first):
+    if not first.strip(b"\0 \n"):
         raise GitError("it is blank")
     yield first
     yield from blocks

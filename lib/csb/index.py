@@ -209,7 +209,7 @@ def _as_it_is(text, state, moved_to=None):
     record.pop("purge_at" if state in GONE_STATES else "deleted_at", None)
     if moved_to:
         inner = os.path.relpath(moved_to, record["root"])
-        record["project"], record["session_id"] = transcript_in(inner)
+        record["project"], record["session_id"], _ = transcript_in(inner)
         record["transcript_path"] = moved_to
     return encode(record)
 

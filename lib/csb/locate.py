@@ -20,19 +20,18 @@ from csb.files import StableFile, absolute
 from csb.git import GitError, Objects
 from csb.held import StoredSessions, commits_then, unless_blank
 from csb.places import claude_dir, existing_store
-from csb.reading import ReadLine, read_lines
 from csb.session import (
     ProjectLinks,
-    agent_file_owner,
+    any_transcript_in,
     is_id,
     key_of,
     odd_transcript_in,
+    owner_of,
     pick,
     project_of,
-    transcript_in,
     word_in,
 )
-from csb.transcript import call_of_agent, title_in, when_and_title_in
+from csb.transcript import all_records, call_of_agent, title_in, when_and_title_in
 
 _AGENT = re.compile(r"agent-([^/]*)\.jsonl")
 
@@ -193,12 +192,9 @@ def _has_messages(file):
     if file is None:
         return False
     try:
-        for part in read_lines(file.blocks()):
-            if isinstance(part, ReadLine) and part.record.is_message:
-                return True
+        return any(record.is_message for record in all_records(file.blocks()))
     except (OSError, Error):
-        pass                    # whoever reads it says so
-    return False
+        return False            # whoever reads it says so
 
 
 def _the_one(session_id, paths, root):
@@ -221,6 +217,7 @@ class _Disk:
     def __init__(self, root):
         self.root = root
         self._sessions = None   # {id: [path of a transcript]}, once they are listed
+        self._flat = {}         # {project: {key of an id: [its flat agent files]}}
 
     def find(self, word, project):
         """The path of the transcript of the session that a word means, "" if none is.
@@ -262,12 +259,10 @@ class _Disk:
             for name in names:
                 path = os.path.join(folder, name)
                 inner = path.removeprefix(os.path.join(self.root, ""))
-                found = transcript_in(inner)
+                found = any_transcript_in(inner)
                 if found:
-                    own.setdefault(found[1], []).append(path)
-                found = odd_transcript_in(inner)
-                if found:
-                    odd.setdefault(found.session_id, []).append(path)
+                    places = odd if found.place else own
+                    places.setdefault(found.session_id, []).append(path)
             kept = []
             for name in folders:
                 path = os.path.join(folder, name)
@@ -292,20 +287,17 @@ class _Disk:
 
     def agents_of(self, path, session_id):
         """The paths of what the subagents of a session said."""
-        import glob
+        from glob import escape, glob
 
-        place = glob.escape(os.path.dirname(path))
+        place = escape(os.path.dirname(path))
         below = f"{place}/{session_id}/subagents/**/agent-*.jsonl"
-        found = sorted(glob.glob(below, recursive=True))
-        for flat in sorted(glob.glob(f"{place}/agent-*.jsonl")):
-            try:
-                owner = agent_file_owner(flat)
-            except OSError as error:
-                warn(f"cannot read '{flat}': {why(error)}")
-                continue
-            if owner and key_of(owner) == key_of(session_id):
-                found.append(flat)
-        return found
+        if place not in self._flat:
+            self._flat[place] = {}
+            for flat in sorted(glob(f"{place}/agent-*.jsonl")):
+                owner = key_of(owner_of(flat) or "")
+                self._flat[place].setdefault(owner, []).append(flat)
+        flat = self._flat[place].get(key_of(session_id), [])
+        return sorted(glob(below, recursive=True)) + flat
 
 
 # --- in the store ---------------------------------------------------------------------
@@ -362,13 +354,15 @@ class _Store(StoredSessions):
         """
         if path not in self.held or not self.held.is_file(path):
             return None
-        versions = self.versions(path)
+        versions = self.candidates(path)
         self.say_if_shrunk(path, versions[0])
 
         def blocks():
             objects = self._idle.pop() if self._idle else Objects(self.store)
             try:
                 yield from self._first_that_is_sound(path, versions, objects)
+            except GitError as error:
+                raise GitError(f"cannot read '{path}': {error}") from None
             finally:
                 self._idle.append(objects)
 
@@ -376,15 +370,12 @@ class _Store(StoredSessions):
 
     def _first_that_is_sound(self, path, versions, objects):
         """Yield the blocks of the version that a restore would take."""
-        for version in versions:
-            is_last = version is versions[-1]
-            blocks = objects.blocks(version.oid)
+        *others, last = versions
+        for version in others:
+            blocks = unless_blank(objects.blocks(version.oid))
             try:
-                blocks = blocks if is_last else unless_blank(blocks)
                 first = next(blocks, b"")
             except GitError as error:
-                if is_last:
-                    raise GitError(f"cannot read '{path}': {error}") from None
                 if version.oid not in self._said:       # a file is read twice
                     warn(f"cannot read a version of '{path}': {error}")
                     self._said.add(version.oid)
@@ -392,6 +383,7 @@ class _Store(StoredSessions):
             yield first
             yield from blocks
             return
+        yield from objects.blocks(last.oid)
 
     def agents_of(self, path, session_id):
         """The paths of what the subagents of a session said."""

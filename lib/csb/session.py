@@ -20,7 +20,7 @@ import re
 import time
 from collections import namedtuple
 
-from csb import MISUSE, Error, from_utc
+from csb import MISUSE, Error, from_utc, warn, why
 from csb.files import without_waiting
 from csb.places import is_inside, read_json
 
@@ -86,17 +86,22 @@ class Spellings:
         return session_id if session_id in known else known[0]
 
 
+Transcript = namedtuple("Transcript", "project session_id place")
+
+
 def transcript_in(path):
-    """(project, id) of the session whose transcript lies at a path, else None."""
+    """The Transcript at a path where Claude Code looks, else None. It has no place."""
     match = _TRANSCRIPT.fullmatch(path)
-    return match and (match[1], match[2])
+    return match and Transcript(match[1], match[2], None)
 
 
-OddTranscript = namedtuple("OddTranscript", "project session_id place")
+def any_transcript_in(path):
+    """The Transcript at a path, wherever that is, else None."""
+    return transcript_in(path) or odd_transcript_in(path)
 
 
 def odd_transcript_in(path):
-    """The OddTranscript at a path where Claude Code does not look, else None.
+    """The Transcript at a path where Claude Code does not look, else None.
 
     place: "deeper", below a folder of the project, or "copy", beside the transcript.
     """
@@ -112,7 +117,7 @@ def odd_transcript_in(path):
         return None
     if folders and key_of(folders[-1]) == key_of(session_id):
         return None
-    return OddTranscript(project, session_id, "deeper" if folders else "copy")
+    return Transcript(project, session_id, "deeper" if folders else "copy")
 
 
 def is_flat_agent(path):
@@ -141,6 +146,17 @@ def agent_file_owner(path):
         return owner_of_agent(file.readline(FIRST_LINE))
 
 
+def owner_of(path):
+    """The same, if it can be read; else that is said, and it is None."""
+    try:
+        return agent_file_owner(path)
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        warn(f"cannot read '{path}': {why(error)}")
+    return None
+
+
 def transcripts_on_disk(root):
     """{key of an id: [path below root]} of the transcripts in a Claude directory."""
     found = {}
@@ -149,7 +165,7 @@ def transcripts_on_disk(root):
             path = f"projects/{project}/{name}"
             transcript = transcript_in(path)
             if transcript:
-                found.setdefault(key_of(transcript[1]), []).append(path)
+                found.setdefault(key_of(transcript.session_id), []).append(path)
     return found
 
 
@@ -235,9 +251,11 @@ def pick(word, ids, about=None):
     """
     if word in ids:
         return word
-    ids = sorted(set(ids))
-    found = [one for one in ids if key_of(one) == key_of(word)]
-    found = found or [one for one in ids if names_id(word, one)]
+    key = key_of(word)
+    found = {one for one in ids if key_of(one) == key}
+    if not found and not is_id(word):
+        found = {one for one in ids if names_id(word, one)}
+    found = sorted(found)
     if len(found) == 1:
         return found[0]
     if found:

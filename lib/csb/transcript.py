@@ -222,6 +222,12 @@ def load(line):
     return Loaded(_records_within(text.strip("\0" + _AROUND)), True)
 
 
+def all_records(blocks):
+    """Yield the records of a transcript (blocks of bytes)."""
+    for line in TranscriptLines(blocks):
+        yield from load(line).records
+
+
 def _bearable(line):
     """A long line with as much text as little memory can hold, and in ASCII: one emoji
     would make all of it four times as large. b"?" if it has too many values.

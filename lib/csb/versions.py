@@ -14,7 +14,7 @@ from functools import cached_property
 from csb import utc, utc_ns, warn
 from csb.copies import Copies
 from csb.held import StoredSessions, measured, written_at
-from csb.session import project_of, transcript_in, transcripts_on_disk
+from csb.session import project_of, transcript_in
 from csb.terminal import counted
 
 # The history of one path, or of a transcript that was moved: the paths where it lay,
@@ -30,7 +30,7 @@ class History(StoredSessions):
 
     @cached_property
     def copies(self):
-        return Copies(self, self.root, transcripts_on_disk(self.root))
+        return Copies(self, self.root)
 
     def lines_of(self, session_id, project):
         """The Lines of a session: of its transcripts, else of its other files.
@@ -51,10 +51,6 @@ class History(StoredSessions):
         paths = sorted({*paths, *self.plans_named_in(paths)})
         return [Line(session_id, [path]) for path in paths]
 
-    def home(self, session_id):
-        """What Copies.home() says."""
-        return self.copies.home(session_id)
-
     def _paths_of(self, session_id, project):
         """(the paths of a session, transcripts in the projects it was moved from).
 
@@ -65,7 +61,7 @@ class History(StoredSessions):
         inside = [path for path in paths if project_of(path) in (None, project)]
         if project is not None and any(map(project_of, inside)):
             return inside, []
-        home = self.home(session_id)
+        home = self.copies.home(session_id)
         if home is None:
             return paths, []
         kept = [path for path in paths if project_of(path) in (None, home)]
@@ -85,17 +81,17 @@ def _below_project(path):
 def placed_versions(history, lines):
     """Yield (line, its Placed newest first) for Lines; what is lost is said."""
     paths = [path for line in lines for path in line.paths]
-    found = measured(history.store, history.held, paths)
+    found = measured(history.objects, history.held, paths)
     for line in lines:
         placed = []
         for _ in line.paths:
-            path, versions, size_of = next(found)
-            there = [one for one in versions if one.oid in size_of]
+            path, versions, infos = next(found)
+            there = [one for one in versions if one.oid in infos]
             if len(there) < len(versions):
                 count = counted(len(versions) - len(there), "version")
                 warn(f"the store has lost {count} of '{path}'")
             for version in there:
-                placed.append(Placed(path, version, size_of[version.oid]))
+                placed.append(Placed(path, version, infos[version.oid].size))
         yield line, placed
 
 
