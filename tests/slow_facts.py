@@ -47,7 +47,7 @@ def parts_of(path):
 
 
 def is_odd(path):
-    """Is it no path of a file, whatever else it is?"""
+    """Is it no path of a file?"""
     if not path or len(path) > 1024:
         return True
     for c in path:
@@ -67,7 +67,7 @@ def is_odd(path):
 
 
 def folder(path, cwd, up):
-    """The folder of a path, None if it has none; up: the path is that of a file."""
+    """The folder of a path, or None; up: the path is a file's."""
     if is_odd(path):
         return None
     if path[0] != "/" and not windows(path):
@@ -261,7 +261,7 @@ def parent(records, own):
 
 
 def tokens(answers):
-    """The sums of what was used, an answer once, though it comes in several records."""
+    """The sums of what was used; an answer may come in several records."""
     used = {}
     for number, r in enumerate(answers):
         message = r["message"]
@@ -274,7 +274,7 @@ def tokens(answers):
 
 
 def links(records):
-    """The last twenty pull requests, each at the place of its last mention."""
+    """The last twenty pull requests, each where it was last named."""
     found = [r["prUrl"] for r in records if r.get("type") == "pr-link"]
     newest_first = list(dict.fromkeys(reversed(found)))
     return newest_first[:20][::-1]
