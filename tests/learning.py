@@ -5,15 +5,20 @@ import sqlite3
 
 from conftest import name
 
+# Of a record, what csb-find says and not the transcript.
+FOUND = ("kind", "session_id", "project", "root", "transcript_path", "size", "mtime",
+         "files", "bytes", "state", "rewritten_at")
+
 
 class Learning:
-    """Runs csb-index on transcripts in a directory of a test's, in an index of theirs."""
+    """Runs csb-index on transcripts in a folder of a test's, in an index of theirs."""
 
     def __init__(self, sh, folder):
         self.sh = sh
         self.folder = folder
         self.home = folder / "learning"
         self.database = self.home / "session-backup.db"
+        self.columns = []
 
     def __call__(self, texts, ids=None, rc=0, **fields):
         """What is known of transcripts, in their order, each a dict.
@@ -25,7 +30,9 @@ class Learning:
         rows = []
         names = []
         for number, text in enumerate(texts):
-            text, before = text if isinstance(text, tuple) else (text, None)
+            before = None
+            if isinstance(text, tuple):
+                text, before = text
             session_id = ids[number] if ids else name(number)
             path = self.folder / "learned" / f"{session_id}.jsonl"
             path.parent.mkdir(exist_ok=True)
@@ -35,22 +42,29 @@ class Learning:
             if before:
                 rows.append(before["row"])
         self.prepare(rows)
+
         given = "\n".join(lines).encode()
         done = self.sh("csb-index", given, CSB_HOME=str(self.home))
         assert (done.rc, done.err) == (rc, ""), done
-        assert [r["session_id"] for r in done.records] == names
+        assert [record["session_id"] for record in done.records] == names
         return [self.known(record) for record in done.records]
 
     def found(self, path):
         """A record as csb-find makes it."""
         status = path.stat()
         # A time that no other version of the file has.
-        stamp = f"2026-01-02T03:04:05.{os.urandom(3)[0]:03d}{status.st_mtime_ns % 10**6:06d}Z"
+        drawn = os.urandom(3)[0]
+        part = f"{drawn:03d}{status.st_mtime_ns % 10**6:06d}"
         return {
-            "kind": "session", "session_id": path.stem, "project": "-w",
-            "root": str(self.folder), "transcript_path": str(path),
+            "kind": "session",
+            "session_id": path.stem,
+            "project": "-w",
+            "root": str(self.folder),
+            "transcript_path": str(path),
             "files": 1 + path.with_suffix("").exists(),
-            "size": status.st_size, "mtime": stamp, "bytes": status.st_size}
+            "size": status.st_size,
+            "mtime": f"2026-01-02T03:04:05.{part}Z",
+            "bytes": status.st_size}
 
     def prepare(self, rows):
         """Make the index one that holds these rows."""
@@ -79,19 +93,23 @@ class Learning:
         db = sqlite3.connect(self.database)
         key = json.dumps(said["transcript_path"])
         row = db.execute("SELECT * FROM session WHERE path = ?", [key]).fetchone()
-        names = [column[1] for column in db.execute("PRAGMA table_info(session)")]
-        self.columns = names
+        columns = db.execute("PRAGMA table_info(session)")
+        self.columns = [column[1] for column in columns]
         made = db.execute("SELECT sql FROM sqlite_master WHERE type = 'table'")
         tables = ";".join(sql for (sql,) in made)
         (version,) = db.execute("PRAGMA user_version").fetchone()
         db.close()
-        values = dict(zip(names, row, strict=True))
-        record = json.loads(values["record"])
-        for field in ("kind", "session_id", "project", "root", "transcript_path", "size",
-                      "mtime", "files", "bytes", "state", "rewritten_at"):
-            record.pop(field, None)
+
+        values = dict(zip(self.columns, row, strict=True))
+        shown = json.loads(values["record"])
+        for field in FOUND:
+            shown.pop(field, None)
         return {
-            "session_id": said["session_id"], "parsed": values["parsed"],
-            "prefix": values["prefix"], "facts": json.loads(values["facts"]),
-            "shown": record, "change": said["change"],
-            "rewritten": "rewritten_at" in said, "row": (tables, version, row)}
+            "session_id": said["session_id"],
+            "parsed": values["parsed"],
+            "prefix": values["prefix"],
+            "facts": json.loads(values["facts"]),
+            "shown": shown,
+            "change": said["change"],
+            "rewritten": "rewritten_at" in said,
+            "row": (tables, version, row)}
