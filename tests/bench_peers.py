@@ -28,16 +28,16 @@ SAME = 'cmp "$(find "$TARGET" -name "$ID.jsonl")" "$CLAUDE_CONFIG_DIR/$BIG"'
 # line: which line of a tool is measured; goal: the seconds that csb is to need at most.
 Row = namedtuple("Row", "title line goal")
 ROWS = {
-    "store": Row("first backup, without the index", "store", None),
-    "first": Row("first backup", "backup", 3.0),
-    "noop": Row("no-op backup", "backup", 0.15),
-    "quiet": Row("no-op backup, as hooks run it", "quiet", 0.15),
-    "append": Row("backup after 10 KB more in the largest", "backup", 0.4),
-    "list": Row("list of 20 sessions", "list", 0.05),
-    "restore": Row("restore of the largest session", "restore", 0.4),
-    "rebuild": Row("rebuild of the index", "rebuild", 2.0),
-    "text": Row("first index of all text", "text", 5.0),
-    "search": Row("search, index warm", "search", 0.08),
+    "store": Row("first backup, without the index", "store", 2.4),
+    "first": Row("first backup", "backup", 3.8),
+    "noop": Row("no-op backup", "backup", 0.08),
+    "quiet": Row("no-op backup, as hooks run it", "quiet", 0.08),
+    "append": Row("backup after 10 KB more in the largest", "backup", 0.3),
+    "list": Row("list of 20 sessions", "list", 0.03),
+    "restore": Row("restore of the largest session", "restore", 0.33),
+    "rebuild": Row("rebuild of the index", "rebuild", 1.8),
+    "text": Row("first index of all text", "text", 1.3),
+    "search": Row("search, index warm", "search", 0.07),
 }
 
 
