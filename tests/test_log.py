@@ -1261,12 +1261,13 @@ def test_nothing_is_wider_than_the_terminal(sh, put, home, columns):
     chat.calls("t8", "m8", "Edit", {"file_path": "/w/a.py", "old_string": "q" * 300,
                                     "new_string": "r " * 300})
     chat.gives("t8", "ok")
-    chat.calls("t9", "m9", "A" * 90, {"command": "y" * 300})
+    chat.calls("t9", "m9", "A" * 90, {"command": "y" * 300, "n" * 60: "a\tb"})
     chat.gives("t9", "z" * 300, error=True)
+    chat.says("tab\there\n- and\tthere\n```\nin\tcode")
     put(chat)
     for options in ("", "--tools full"):
         out = plain_terminal(sh, home, options, columns)
-        assert max(map(width, out.split("\n"))) <= min(columns, 100)
+        assert max(map(width, out.split("\n"))) <= min(columns, 100) and "\t" not in out
         for words in ("wall clock", "deeper", "quoted", "Done."):
             assert words in out
 
