@@ -18,7 +18,7 @@ Span = namedtuple("Span", "text style")
 _FENCE = re.compile(r"[ \t]{0,8}(```+(?=[^`]*$)|~~~+).*")
 _START = re.compile(
     r"\s*(?:(?P<heading>#{1,6}\s+)|(?P<item>(?:[-*+]|\d{1,9}[.)])\s+)"
-    r"|(?P<quote>(?:>\s?)+)|(?P<row>(?=\|.*\|)))"
+    r"|(?P<quote>(?:>\s?){1,99})|(?P<row>(?=\|.*\|)))"
 )
 
 
