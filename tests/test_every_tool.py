@@ -165,6 +165,16 @@ def test_misuse_is_2_and_one_line(sh, tool, word):
     assert (done.rc, done.out) == (1 + (tool != "csb-hook"), "") and one_line(done.err, tool), done
 
 
+@pytest.mark.parametrize("line", [
+    "csb-show", "csb-history", "csb-log 3f4a", "csb-cat",
+    "csb-resume", "csb-index --seen", "jsonl_snapshot --dest-dir here",
+])
+def test_an_empty_word_is_misuse(sh, line):
+    """As a variable leaves it that is not set."""
+    done = sh(f"{line} ''")
+    assert (done.rc, done.out) == (2, "") and "an empty word names" in done.err, done
+
+
 @pytest.mark.logic
 @each
 @pytest.mark.few(6)

@@ -73,6 +73,14 @@ def test_when_it_expires(sh):
         assert "expire" not in shown
 
 
+def test_what_is_special_is_not_cut_off(sh):
+    """Of a long session, rather than its size."""
+    record = session(last_active=at(-9 * DAY), started=at(-9 * DAY - 3000), messages=12345,
+                     bytes=162_500_000, purge_at=at(29 * DAY + 60), ended_by_model=True)
+    shown = sh("csb-fmt --verbose", lines(record)).ok().out
+    assert shown.endswith("50 min \u00b7 12,345 messages \u00b7 ended \u00b7 expires in 29 days\n")
+
+
 def test_what_is_special(sh):
     table = [({"state": "deleted", "deleted_at": LONG_AGO}, "deleted 3 Feb 2001"),
              ({"state": "deleted"}, "deleted"), ({"rewritten_at": LONG_AGO}, "rewritten 3 Feb"),

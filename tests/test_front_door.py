@@ -130,6 +130,8 @@ def test_help_of_a_tool(sh, tools):
         assert sh(f"csb help {short}").ok().out == shown
     assert "\n  --oneline " in sh("csb find -h").ok().out
     assert "--oneline" not in sh("csb log -h").ok().out, "its output is text"
+    history = sh("csb history -h").ok().out
+    assert "--verbose" in history and "--oneline" not in history, "it lists no sessions"
     number = sh("csb --version").ok().out.removeprefix("csb ")
     assert re.fullmatch(r"\d+\.\d+\.\d+\n", number)
     assert sh("csb -V").ok().out == f"csb {number}"

@@ -140,6 +140,43 @@ def test_no_words_look_like_the_head_of_a_turn_in_markdown(sh, put):
         assert out.count(f"\n{text}\n") == 2
 
 
+@pytest.mark.parametrize(("text", "shown"), [
+    ("<!-- a\n\n  <pre>b</b>", "\\<!-- a\n\n  \\<pre>b\\</b>"),
+    ("a <b> `<i>` \\<u> <https://x> 1 < 2", "a \\<b> `<i>` \\<u> <https://x> 1 < 2"),
+    ("a\n\n    ```\n    b", "a\n\n```\n    b\n```"),
+    ("```\n    ```\n<b>", "```\n```\n\\<b>"),
+    ("~~~ a`b\n<b>", "~~~ a`b\n<b>\n~~~"),
+    ("- a\n  ```\n  b", "- a\n  ```\n  b\n  ```"),
+    ("- a\n  ```\nb\n  ```", "- a\n```\nb\n```"),
+    ("User, now\nb\n---", "User, now\nb\n\\---"),
+    ("# User, now\n ==", "\\# User, now\n \\=="),
+    ("Users\n===", "Users\n==="),
+    ("```\nuser, a\n---", "```\nuser, a\n---\n```"),
+])
+def test_no_words_reach_beyond_their_turn_in_markdown(sh, put, text, shown):
+    """Neither tags nor code that a reader of Markdown would see no end of; nor is any made a
+    heading by the line below."""
+    chat = Chat()
+    chat.user(text)
+    chat.says("Good")
+    put(chat)
+    out = sh(f"csb-log {ID}").ok().out
+    assert out.partition("03:01\n\n")[2].partition("\n\n## Assistant")[0] == shown
+
+
+def test_what_stands_in_a_line_has_no_tags_in_markdown(sh, put):
+    chat = Chat()
+    chat.user("Mend <b>")
+    chat.user("<system-reminder>a</system-reminder>")
+    chat.calls("c", tool="B`<i>", value={"command": "a <b>"})
+    chat.gives("c", "<p>no", error=True)
+    put(chat)
+    out = sh(f"csb-log {ID}").ok().out
+    assert out.startswith("# Mend \\<b>\n")
+    assert "\n> Claude Code: \\<system-reminder>a\\</system-reminder>\n" in out
+    assert "\n- `B'<i>` a \\<b> (failed: \\<p>no)\n" in out
+
+
 def test_text_in_local_time(sh, put):
     """--text in a pipe is what a terminal shows, without colour."""
     put(small())
@@ -1224,12 +1261,13 @@ def test_nothing_is_wider_than_the_terminal(sh, put, home, columns):
     chat.calls("t8", "m8", "Edit", {"file_path": "/w/a.py", "old_string": "q" * 300,
                                     "new_string": "r " * 300})
     chat.gives("t8", "ok")
-    chat.calls("t9", "m9", "A" * 90, {"command": "y" * 300})
+    chat.calls("t9", "m9", "A" * 90, {"command": "y" * 300, "n" * 60: "a\tb"})
     chat.gives("t9", "z" * 300, error=True)
+    chat.says("tab\there\n- and\tthere\n```\nin\tcode")
     put(chat)
     for options in ("", "--tools full"):
         out = plain_terminal(sh, home, options, columns)
-        assert max(map(width, out.split("\n"))) <= min(columns, 100)
+        assert max(map(width, out.split("\n"))) <= min(columns, 100) and "\t" not in out
         for words in ("wall clock", "deeper", "quoted", "Done."):
             assert words in out
 

@@ -111,9 +111,14 @@ def test_a_folder_that_is_gone_is_searched_for(sh, put, home):
 def test_nothing_found_is_no_error_and_says_how_to_widen(sh, put, home):
     put(1, "/a")
     sh(INDEX).ok()
-    for words, hint in (("", "--all"), ("-NU", "-s"), ("-D", "-D"), ("--all", "csb-search")):
+    for words, hints in (
+        ("", ["--all", "csb search"]), ("-D", ["--all", "-D and -s", "csb search"]),
+        ("--all", ["csb search"]), ("-NU --all", ["-D and -s", "csb search"]),
+    ):
         done = sh(f"csb-scan {words}")
-        assert (done.rc, done.out, done.err.count("\n")) == (0, "", 1) and hint in done.err
+        assert (done.rc, done.out, done.err.count("\n")) == (0, "", 1)
+        said = [hint for hint in ("--all", "-D and -s", "csb search") if hint in done.err]
+        assert said == hints, "nothing that was typed, or would change nothing"
 
 
 @pytest.mark.parametrize("path, expected", [

@@ -299,6 +299,19 @@ def test_the_record_says_who_speaks(fields, role):
     assert record.prompts() == [("prompt", "plain words")] * (role == "user")
 
 
+@pytest.mark.parametrize("start, again", [
+    ("", "<command-name>"), ("", "<command-name>/x</command-name> <command-args>"),
+    ("", "<tick></tick>"), ("a ", "<channel "), ("a ", "</pasted_content b"),
+    ("a ", "<system-reminder>b</system-reminder>\n"), ("a ", "</system-reminder> "),
+])
+def test_who_speaks_is_told_of_any_text_in_one_pass(start, again):
+    """What begins a million times and never ends is not looked through each time: that would take
+    hours, and csb-index would wait."""
+    text = start + again * (1_000_000 // len(again))
+    voices = voices_in(text)
+    assert 1 <= len(voices) <= 2 and max(len(voice.text) for voice in voices) <= len(text)
+
+
 def test_what_a_person_types_may_look_like_a_machines_words():
     assert roles(user("React hook error: what is wrong?"))[0][0] == "user"
     text = "Stop hook feedback: why does it say so?"

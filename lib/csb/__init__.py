@@ -151,6 +151,8 @@ def operands(options, words, bare="session_id"):
     A word on the command line becomes the record {bare: word}.
     """
     if words:
+        if "" in words:
+            options.error("an empty word names nothing")
         return ({bare: word} for word in words)
     require_input(options)
     return records(sys.stdin.buffer, bare)

@@ -9,15 +9,16 @@ from collections import namedtuple
 LONGEST_MARKED = 10_000         # characters of a text in which marks are looked for
 
 # kind: text, heading, item (of a list), quote, row (of a table), code, or fence, which
-# stands above and below code. start: what the words stand behind, "  - ".
+# stands above and below code. start: what the words stand behind, "  - ". Of a fence
+# that is its marks, and words the whole line.
 TextLine = namedtuple("TextLine", "kind start words")
 # style: "" or letters: b bold, i italic, c code.
 Span = namedtuple("Span", "text style")
 
-_FENCE = re.compile(r"\s{0,8}(```+|~~~+)[^`]*")
+_FENCE = re.compile(r"[ \t]{0,8}(```+(?=[^`]*$)|~~~+).*")
 _START = re.compile(
     r"\s*(?:(?P<heading>#{1,6}\s+)|(?P<item>(?:[-*+]|\d{1,9}[.)])\s+)"
-    r"|(?P<quote>(?:>\s?)+)|(?P<row>(?=\|.*\|)))"
+    r"|(?P<quote>(?:>\s?){1,99})|(?P<row>(?=\|.*\|)))"
 )
 
 
@@ -37,7 +38,7 @@ def lines_in(text):
     for line in _each_line(text):
         if fence:
             if line.strip().startswith(fence) and not line.strip(" \t" + fence[0]):
-                yield TextLine("fence", fence, "")
+                yield TextLine("fence", fence, line)
                 fence = ""
             else:
                 yield TextLine("code", "", line)
@@ -46,7 +47,7 @@ def lines_in(text):
         start = _START.match(line)
         if opening:
             fence = opening[1]
-            yield TextLine("fence", fence, "")
+            yield TextLine("fence", fence, line)
         elif start:
             yield TextLine(start.lastgroup, start[0], line[start.end():])
         else:

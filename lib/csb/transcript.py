@@ -744,7 +744,7 @@ _INSERTED = (
 )
 # Of such an element all is a machine's, up to its end; without one, up to the text's.
 _INSERTED_BEFORE = re.compile(
-    rf"(?:\s*<({_INSERTED})(?:\s[^>]*)?>(?:.*?</\1>|.*))*", re.S
+    rf"\s*<({_INSERTED})(?:\s[^>]*)?>(?:.*?</\1>|.*)", re.S
 )
 _REMINDER = "<system-reminder>"
 _REMINDER_END = "</system-reminder>"
@@ -769,10 +769,9 @@ _OTHERS_WORDS = re.compile(
 )
 
 # What wraps words that a person wrote.
-_WRAPPER = re.compile(r"</?(?:channel(?:-message)?|pasted_content)(?:\s[^>]*)?>")
+_WRAPPER = re.compile(r"</?(?:channel(?:-message)?|pasted_content)(?:\s[^<>]*)?>")
 
 _COMMAND = re.compile(r"\s*<command-(?:name|message|args)>")
-_COMMAND_WORDS = re.compile(r"<command-(name|args)>(.*?)</command-\1>", re.S)
 _SHELL_COMMAND = re.compile(r"\s*<bash-input>(.*?)</bash-input>\s*", re.S)
 _BARE_COMMAND = re.compile(r"/[a-z][\w-]*(?::[\w-]+)*(?:\s|\Z)")
 
@@ -784,7 +783,7 @@ def voices_in(text, is_persons=False):
     Claude Code itself inserts.
     """
     if _COMMAND.match(text):
-        words = [words.strip() for _, words in _COMMAND_WORDS.findall(text)]
+        words = [_in_element(text, f"command-{part}") for part in ("name", "args")]
         if any(words):
             return [Voice("command", " ".join(words).strip())]
         return [Voice("meta", text)]
@@ -792,15 +791,23 @@ def voices_in(text, is_persons=False):
     if shell:
         return [Voice("command", "! " + shell[1].strip())]
 
-    start = _INSERTED_BEFORE.match(text).end()
+    start = 0
+    inserted = _INSERTED_BEFORE.match(text)
+    while inserted:
+        start = inserted.end()
+        inserted = _INSERTED_BEFORE.match(text, start)
     if not is_persons and _OTHERS_WORDS.match(text, start):
         return [Voice("meta", text)]
     end = len(text)
-    while text[start:end].rstrip().endswith(_REMINDER_END):
-        begin = text.rfind(_REMINDER, start, end)
-        if begin < 0:
-            break
+    begin = end
+    while begin >= 0:
         end = begin
+        last = end              # of what is not blank; there may be many reminders
+        while last > start and text[last - 1].isspace():
+            last -= 1
+        begin = -1
+        if text.endswith(_REMINDER_END, start, last):
+            begin = text.rfind(_REMINDER, start, last)
     words = text[start:end]
     if "<" in words:
         words = _WRAPPER.sub("", words)
@@ -812,6 +819,14 @@ def voices_in(text, is_persons=False):
         Voice("meta", text[end:].strip()),
     ]
     return [voice for voice in voices if voice.text]
+
+
+def _in_element(text, tag):
+    """What stands in the first element of a kind; "" if there is none, or no end."""
+    # A regular expression would look for an end from each start on.
+    _, _, rest = text.partition(f"<{tag}>")
+    words, end, _ = rest.partition(f"</{tag}>")
+    return words.strip() if end else ""
 
 
 # --- ids ------------------------------------------------------------------------------
