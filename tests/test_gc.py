@@ -1,5 +1,4 @@
-"""csb-gc: many small objects become one pack, and nothing is lost by it, whatever happens"""
-import glob
+"""csb-gc: many small objects become one pack, and nothing is lost by it, ever"""
 import json
 import os
 import random
@@ -11,31 +10,78 @@ import zlib
 
 import corpus
 import pytest
+from conftest import DAY
 
 pytestmark = pytest.mark.logic
 
 ID = "11111111-2222-4333-8444-{:012d}"
 OURS = "csb-gitpack"        # forged() writes the .keep of a pack that grows
-OLD = time.time() - 31 * 86400
+OLD = time.time() - 31 * DAY
+CHANGES = "csb-changes | csb-gitcommit >/dev/null"
+
+
+class Store:
+    """The store, by plain git: store(words) -> stdout."""
+
+    def __init__(self, sh, path):
+        self.sh = sh
+        self.path = path
+        self.folder = path / "objects/pack"
+
+    def __call__(self, words, stdin=b""):
+        return self.sh(f"git --git-dir={self.path} {words}", stdin).ok().out.strip()
+
+    def objects(self):
+        """Every object with its type and size; git finds no fault."""
+        self("fsck --full --strict")
+        return self("cat-file --batch-all-objects --batch-check")
+
+    def pack(self, name, end=".pack"):
+        """The path of a pack, or of what lies beside it."""
+        return self.folder / f"{name}{end}"
+
+    def packs(self, end=".pack"):
+        """The names of the packs that have such a file."""
+        return {path.stem for path in self.folder.glob(f"*{end}")}
+
+    def loose(self):
+        """How many objects are in no pack."""
+        return int(self("count-objects").split()[0])
+
+    def names(self):
+        """What is there: compared before and after where nothing is to be done."""
+        return self.loose(), self.packs()
+
+    def on_disk(self, ids):
+        """The bytes that objects take, sorted."""
+        asked = "cat-file --batch-check='%(objectsize:disk)'"
+        return sorted(map(int, self(asked, "\n".join(ids).encode()).split()))
+
+    def blobs_on_disk(self):
+        """The bytes that all files take."""
+        form = "%(objecttype) %(objectsize:disk)"
+        lines = self(f"cat-file --batch-all-objects --batch-check='{form}'").split("\n")
+        return sum(int(line.split()[1]) for line in lines if line.startswith("blob"))
+
+    def versions(self):
+        """The files of every commit."""
+        commits = self("rev-list --all").split()
+        return [self(f"ls-tree -r {commit}") for commit in commits]
+
+    def add_pack(self, *texts):
+        """A pack of its own for these files."""
+        stream = "".join(f"blob\ndata {len(text)}\n{text}\n" for text in texts)
+        self("-c fastimport.unpackLimit=1 fast-import --quiet", stream.encode())
+
+    def add_loose(self, texts):
+        """These files, each for itself."""
+        stream = b"".join(b"blob\ndata %d\n%s\n" % (len(text), text) for text in texts)
+        self("-c fastimport.unpackLimit=5000 fast-import --quiet", stream)
 
 
 @pytest.fixture
 def store(home, sh):
-    """The store, by plain git: store(words) -> stdout; .path, .objects() and .packs()."""
-    path = home.backup / "git"
-
-    def git(words, stdin=b""):
-        return sh(f"git --git-dir={path} {words}", stdin).ok().out.strip()
-
-    def objects():
-        """Every object with its type and size, and git finds no fault."""
-        git("fsck --full --strict")
-        return git("cat-file --batch-all-objects --batch-check")
-    git.path, git.objects = path, objects
-    git.packs = lambda end=".pack": {name for name in os.listdir(path / "objects/pack")
-                                     if name.endswith(end)}
-    git.loose = lambda: int(git("count-objects").split()[0])
-    return git
+    return Store(sh, home.backup / "git")
 
 
 def grow_five_times(sh, home):
@@ -49,7 +95,7 @@ def grow_five_times(sh, home):
             new.parent.mkdir(parents=True, exist_ok=True)
             data = path.read_bytes()
             new.write_bytes(data[:len(data) * step // 5])
-        sh("csb-changes | csb-gitcommit >/dev/null").ok()
+        sh(CHANGES).ok()
     return [path.stem for path in paths]
 
 
@@ -59,6 +105,43 @@ def grown(once):
     return once(grow_five_times)
 
 
+def append(path, text):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "a") as file:
+        file.write(text)
+
+
+def noise(size):
+    """A line that does not pack to nothing."""
+    return json.dumps({"text": random.randbytes(size).hex()}) + "\n"
+
+
+@pytest.fixture
+def transcript(home):
+    """A function: the path of a session's transcript."""
+    def path(number):
+        return home.claude / f"projects/-p/{ID.format(number)}.jsonl"
+    return path
+
+
+@pytest.fixture
+def growing(sh, store, transcript):
+    """growing(number, age): the two packs that a transcript of 1.2 MB has once it was
+    backed up as it grew, the larger one last."""
+    def make(number, age):
+        before = store.packs(".keep")
+        for size in (600_000, 9000, 9000):
+            append(transcript(number), noise(size))
+            sh(CHANGES).ok()
+        sh("csb-gc --dry-run").ok()
+        made = store.packs(".keep") - before
+        for name in made:
+            os.utime(store.pack(name), (age, age))
+        first, second = sorted(made, key=lambda name: store.pack(name).stat().st_size)
+        return [first, second]
+    return make
+
+
 def keep_of(versions):
     """The .keep of a pack that grows, of these versions."""
     said = {"versions": versions, "head": 4, "end": 99, "crc": 1, "adler": 1}
@@ -66,192 +149,204 @@ def keep_of(versions):
     return b"csb-gitpack %d %s" % (zlib.crc32(text), text)
 
 
-def transcript(sh, home, number, age, runs=3):
-    """The pack, without an ending, of a transcript of 1.2 MB that was backed up as it grew."""
-    path = home.claude / f"projects/-p/{ID.format(number)}.jsonl"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    folder = home.backup / "git/objects/pack"
-    before = set(folder.glob("*.keep"))
-    for step in range(runs):
-        with open(path, "a") as file:
-            file.write(json.dumps({"text": random.randbytes(9000 if step else 600_000).hex()}) + "\n")
-        sh("csb-changes | csb-gitcommit >/dev/null").ok()
-    sh("csb-gc --dry-run").ok()
-    for keep in set(folder.glob("*.keep")) - before:
-        os.utime(keep.with_suffix(".pack"), (age, age))
-    return sorted(keep.stem for keep in set(folder.glob("*.keep")) - before)
+@pytest.fixture
+def forged(store):
+    """A function: a pack as those that grow, of three versions of one large file that
+    no commit refers to: its name, and the ids in it. keep: the words of its .keep, if
+    it has one. count: of the small files beside them."""
+    def make(keep, count=30, age=OLD):
+        whole = random.randbytes(1_200_000)
+        texts = [whole + b"line %d\n" % number for number in range(3)]
+        texts += [b"small %d %d" % (number, age) for number in range(count)]
+        ids = [store("hash-object -w --stdin", text) for text in texts]
+        prefix = store.folder / "pack"
+        pack = f"-c core.bigFileThreshold=9m pack-objects -q {prefix}"
+        trailer = store(pack, "\n".join(ids).encode())
+        name = f"pack-0123456789abcdef{trailer[16:]}"
+        for end in (".pack", ".idx"):
+            store.pack(f"pack-{trailer}", end).rename(store.pack(name, end))
+        if keep is not None:
+            words = keep.encode()
+            if keep == OURS:
+                words = keep_of([[oid, len(texts[0])] for oid in ids[2::-1]])
+            store.pack(name, ".keep").write_bytes(words)
+        os.utime(store.pack(name), (age, age))
+        store("prune-packed")
+        return name, ids
+    return make
 
 
-def forged(store, keep, count=30, age=OLD):
-    """A pack as those that grow, of versions of one large file that no commit refers to: its
-    name, and the ids in it. keep: the words of its .keep, if it has one."""
-    whole = random.randbytes(1_200_000)
-    ids = [store("hash-object -w --stdin", whole + b"line %d\n" % n) for n in range(3)]
-    ids += [store("hash-object -w --stdin", b"small %d %d" % (n, age)) for n in range(count)]
-    folder = store.path / "objects/pack"
-    trailer = store(f"-c core.bigFileThreshold=9m pack-objects -q {folder}/pack",
-                    "\n".join(ids).encode())
-    name = f"pack-{'0123456789abcdef'}{trailer[16:]}"
-    for end in "pack", "idx":
-        os.rename(folder / f"pack-{trailer}.{end}", folder / f"{name}.{end}")
-    if keep is not None:
-        words = keep.encode()
-        if keep == OURS:
-            words = keep_of([[oid, 1_200_000 + 7] for oid in ids[2::-1]])
-        (folder / f"{name}.keep").write_bytes(words)
-    os.utime(folder / f"{name}.pack", (age, age))
-    store("prune-packed")
-    return name, ids
+@pytest.fixture
+def other_git(home, tmp_path):
+    """other_git(text): make this script what is found as git; the PATH that does so."""
+    def make(text):
+        shim = tmp_path / "shim"
+        shim.mkdir()
+        (shim / "git").write_text(text)
+        (shim / "git").chmod(0o755)
+        return f"{shim}:{home.env['PATH']}"
+    return make
+
+
+def failed(done, status):
+    """It did nothing, and said why in one line."""
+    assert (done.rc, done.out, done.err.count("\n")) == (status, "", 1), done
 
 
 def restored(sh, target):
-    """Every version of every session, as csb-restore brings it back: a listing of digests."""
-    sh(f"rm -rf {target}; csb-find >ids; csb-restore --target-dir {target} <ids >/dev/null")
-    return sh(f"cd {target} && find . -type f | sort | xargs sha256sum").ok().out
+    """Every session, as csb-restore brings it back: a listing of digests."""
+    sh(f"csb-find | csb-restore --target-dir {target} >/dev/null")
+    digests = f"cd {target} && find . -type f | sort | xargs sha256sum"
+    return sh(digests).ok().out
 
 
-def versions(store):
-    """The bytes of every file of every commit."""
-    commits = store("rev-list --all").split()
-    return [store(f"ls-tree -r {commit}") for commit in commits]
-
-
-def test_many_small_objects_become_one_pack(home, sh, store, grown):
-    """A record says what was done; versions and sessions that are alike are differences."""
-    before, there, trees = store.objects(), restored(sh, "one"), versions(store)
-    loose, folders = store.loose(), set(os.listdir(store.path / "objects"))
-    record, = sh("csb-gc --now").ok().records
-    assert list(record) == "kind path loose packs folded bytes_before bytes_after".split()
+def test_many_small_objects_become_one_pack(sh, store, grown):
+    """A record says what was done; what is alike is stored as differences."""
+    before = store.objects()
+    there = restored(sh, "one")
+    trees = store.versions()
+    loose = store.loose()
+    folders = set(os.listdir(store.path / "objects"))
+    [record] = sh("csb-gc --now").ok().records
+    assert list(record) == [
+        "kind", "path", "loose", "packs", "folded", "bytes_before", "bytes_after"]
     assert (record["kind"], record["path"]) == ("gc", str(store.path))
     assert (record["loose"], record["packs"], record["folded"]) == (loose, 0, 0)
     assert record["bytes_after"] * 2 < record["bytes_before"], record
-    assert (store.loose(), len(store.packs())) == (0, 1)
-    assert store.objects() == before and versions(store) == trees
+
+    assert store.loose() == 0
+    assert len(store.packs()) == 1
+    assert store.objects() == before and store.versions() == trees
     assert restored(sh, "two") == there and there.count("\n") == len(grown)
-    assert {path.suffix for path in (store.path / "objects/pack").iterdir()} == {".pack", ".idx"}
-    assert folders <= set(os.listdir(store.path / "objects")), "git may be about to write there"
+    assert {path.suffix for path in store.folder.iterdir()} == {".pack", ".idx"}
+    left = set(os.listdir(store.path / "objects"))
+    assert folders <= left, "git may be about to write there"
     assert sh("csb-gc --now").ok().out == ""
     assert sh("csb-verify >/dev/null").ok()
 
 
-def test_sessions_that_are_alike_cost_little(home, sh, store):
+def test_sessions_that_are_alike_cost_little(sh, transcript):
     """Twenty sessions that begin in the same way."""
     start = random.randbytes(8000).hex()
     for number in range(20):
-        path = home.claude / f"projects/-p/{ID.format(number)}.jsonl"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps({"type": "user", "uuid": f"{number}", "text": start}) + "\n")
+        record = {"type": "user", "uuid": f"{number}", "text": start}
+        append(transcript(number), json.dumps(record) + "\n")
     sh("csb-backup --quiet").ok()
-    record, = sh("csb-gc --now").ok().records
+    [record] = sh("csb-gc --now").ok().records
     assert record["bytes_after"] * 8 < record["bytes_before"], record
 
 
-def test_nothing_to_do(home, sh, store, grown):
+def test_nothing_to_do(sh, store, grown):
     """Few objects and few packs: not a word, and not a byte."""
-    names = store.objects(), store.loose(), store.packs()
+    before = store.objects(), store.names()
     assert sh("csb-gc").ok().out == ""
-    record, = sh("csb-gc --now --dry-run").ok().records
+    [record] = sh("csb-gc --now --dry-run").ok().records
     assert (record["dry_run"], record["loose"]) == (True, store.loose())
     assert "bytes_after" not in record
-    assert (store.objects(), store.loose(), store.packs()) == names
+    assert (store.objects(), store.names()) == before
 
 
-def test_a_thousand_objects_are_many(home, sh, store, grown):
-    """Also those that no commit refers to yet; one fewer is not many. An .idx alone, which a kill
-    has left, is in nobody's way."""
-    name = forged(store, None, count=1)[0]
-    (store.path / f"objects/pack/{name}.pack").unlink()
-    text = "".join(f"blob\ndata 4\n{n:04d}\n" for n in range(1000 - store.loose())).encode()
-    store("-c fastimport.unpackLimit=5000 fast-import --quiet", text)
+def test_a_thousand_objects_are_many(sh, store, forged, grown):
+    """Also those that no commit refers to yet; one fewer is not many. An .idx alone,
+    which a kill has left, is in nobody's way."""
+    name, _ = forged(None, count=1)
+    store.pack(name).unlink()
+    store.add_loose(b"%04d" % number for number in range(1000 - store.loose()))
     before = store.objects()
-    assert store.loose() == 1000 and sh("csb-gc").ok().out == ""
+    assert store.loose() == 1000
+    assert sh("csb-gc").ok().out == ""
     store("hash-object -w --stdin", b"one more")
-    record, = sh("csb-gc").ok().records
-    assert (record["loose"], store.loose(), len(store.packs())) == (1001, 0, 1)
+    [record] = sh("csb-gc").ok().records
+    assert record["loose"] == 1001
+    assert (store.loose(), len(store.packs())) == (0, 1)
     assert set(before.split("\n")) < set(store.objects().split("\n"))
     assert sh("csb-gc").ok().out == ""
 
 
-def test_what_no_commit_refers_to_stays(sh, store, grown):
-    """Loose or in a pack: a backup may be about to refer to it, and lost history may come back."""
-    packed = forged(store, None)[1]
+def test_what_no_commit_refers_to_stays(sh, store, forged, grown):
+    """Loose or in a pack: a backup may be about to refer to it, and lost history may
+    come back."""
+    _, packed = forged(None)
     loose = store("hash-object -w --stdin", b"nobody knows me")
     last = store("rev-parse main")
     store("update-ref refs/heads/main main~3")
     before = store.objects()
     assert loose in before and packed[0] in before and last in before
     sh("csb-gc --now").ok()
-    assert store.objects() == before and store("cat-file blob " + loose) == "nobody knows me"
+    assert store.objects() == before
+    assert store(f"cat-file blob {loose}") == "nobody knows me"
     assert (store.loose(), len(store.packs())) == (0, 1)
-    store("update-ref refs/heads/main " + last)
+    store(f"update-ref refs/heads/main {last}")
     store.objects()
 
 
 @pytest.mark.long
-def test_more_than_twenty_packs_become_one(sh, home, store, grown):
-    """Those with a .keep stay, but for those that grow no more: of a file that was rewritten, or
-    has not grown for 30 days. No version becomes whole again."""
-    living = transcript(sh, home, 1, time.time() - 29 * 86400)
-    silent = transcript(sh, home, 2, OLD)
-    assert len(living) == len(silent) == 2, "the generation before stays"
-    kept = {forged(store, words, age=OLD - n)[0] for n, words in enumerate(("", "mine csb-gitpack",
-                                                                            "csb-gitpac"))}
-    kept_bytes = {name: [(store.path / f"objects/pack/{name}{end}").read_bytes()
-                         for end in (".pack", ".idx", ".keep")] for name in kept}
-    old, ids = forged(store, OURS, age=time.time())
+def test_more_than_twenty_packs_become_one(sh, store, forged, growing, grown):
+    """Those with a .keep stay, but for those that grow no more: of a file that was
+    rewritten, or has not grown for 30 days. No version becomes whole again."""
+    def files_of(name):
+        paths = [store.pack(name, end) for end in (".pack", ".idx", ".keep")]
+        return [path.read_bytes() for path in paths]
+
+    living = growing(1, time.time() - 29 * DAY)
+    growing(2, OLD)
+    foreign = {}
+    for number, words in enumerate(("", "mine csb-gitpack", "csb-gitpac")):
+        name, _ = forged(words, age=OLD - number)
+        foreign[name] = files_of(name)
+    old, ids = forged(OURS, age=time.time())
+    size = store.pack(old).stat().st_size
     for number in range(17):
-        text = "".join(f"blob\ndata 9\n{n} of {number:4d}\n" for n in (1, 2)).encode()
-        store("-c fastimport.unpackLimit=1 fast-import --quiet", text)
-    size = (store.path / f"objects/pack/{old}.pack").stat().st_size
+        store.add_pack(f"1 of {number:4d}", f"2 of {number:4d}")
+    assert sh("csb-gc").ok().out == ""
+    assert old in store.packs(".keep")
+
+    forged(None, count=2)
+    forged(None, count=2, age=OLD - 9)
     before = store.objects()
-    assert sh("csb-gc").ok().out == "" and old + ".keep" in store.packs(".keep")
-    forged(store, None, count=2)
-    forged(store, None, count=2, age=OLD - 9)
-    before = store.objects()
-    record, = sh("csb-gc").ok().records
+    [record] = sh("csb-gc").ok().records
     assert (record["packs"], record["folded"]) == (21, 2), record
-    stays = store.packs(".keep") - {name + ".keep" for name in kept}
-    assert len(stays) == 1 and stays < {name + ".keep" for name in living}
-    assert len(store.packs()) == len(kept) + 2 and old + ".pack" not in store.packs()
-    for name, files in kept_bytes.items():
-        assert files == [(store.path / f"objects/pack/{name}{end}").read_bytes()
-                         for end in (".pack", ".idx", ".keep")]
+    [stays] = store.packs(".keep") - foreign.keys()
+    assert stays in living
+    assert len(store.packs()) == len(foreign) + 2
+    assert old not in store.packs()
+    for name, files in foreign.items():
+        assert files_of(name) == files
     assert store.objects() == before and set(ids) <= set(before.split())
-    sizes = store("cat-file --batch-check='%(objectsize:disk)'", "\n".join(ids[:3]).encode())
-    assert sum(map(int, sizes.split())) < size
+    assert sum(store.on_disk(ids[:3])) < size
 
 
 @pytest.mark.long
-def test_the_generation_before_goes_when_the_new_one_was_read_back(sh, home, store):
+def test_the_generation_before_goes_when_the_new_one_was_read_back(sh, store, growing):
     """Of a transcript that is sound one pack is left, of one that is damaged both."""
-    first = transcript(sh, home, 1, time.time())
-    second = transcript(sh, home, 2, time.time())
-    assert len(first) == len(second) == 2
-    new = max(second, key=lambda name: (store.path / f"objects/pack/{name}.pack").stat().st_size)
-    path = store.path / f"objects/pack/{new}.pack"
+    sound = growing(1, time.time())
+    damaged = growing(2, time.time())
+    path = store.pack(damaged[-1])
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 4
     path.chmod(0o600)
     path.write_bytes(data)
     sh("csb-gc --now")
-    left = {name.removesuffix(".keep") for name in store.packs(".keep")}
-    assert set(second) < left and len(left) == 3 and len(left & set(first)) == 1
+    [left] = store.packs(".keep") - set(damaged)
+    assert left in sound
+    assert set(damaged) < store.packs(".keep")
 
 
 @pytest.mark.long
-def test_versions_that_were_rewritten_become_differences(sh, home, store):
+def test_versions_that_were_rewritten_become_differences(sh, store, transcript):
     """Rewrites of a transcript of 2 MB cost little once they are packed."""
-    path = home.claude / f"projects/-p/{ID.format(1)}.jsonl"
+    path = transcript(1)
     path.parent.mkdir(parents=True)
-    lines = [json.dumps({"n": n, "text": random.randbytes(400).hex()}) + "\n" for n in range(2500)]
+    lines = [noise(400) for _ in range(2500)]
     for number in range(5):
         lines[number * 500] = json.dumps({"rewritten": number}) + "\n"
         path.write_text("".join(lines))
-        sh("csb-changes | csb-gitcommit >/dev/null").ok()
+        sh(CHANGES).ok()
     before = store.objects()
     assert path.stat().st_size > 2_000_000
-    record, = sh("csb-gc --now").ok().records
-    assert record["bytes_after"] <= 2_000_000 < 5_000_000 < record["bytes_before"], record
+    [record] = sh("csb-gc --now").ok().records
+    assert record["bytes_before"] > 5_000_000, record
+    assert record["bytes_after"] <= 2_000_000, record
     assert store.objects() == before
     sh("csb-verify --deep >/dev/null").ok()
 
@@ -262,80 +357,80 @@ def test_a_database_costs_no_more_than_with_git_alone(sh, home, store):
     import sqlite3
 
     path = home.claude / "things.db"
-    alone = home.path / "alone"
-    sh(f"git init -q --bare {alone}").ok()
+    sh("git init -q --bare alone").ok()
     base = sqlite3.connect(path)
     base.execute("create table t (a, b)")
-    for step in range(11):
-        rows = [(n, random.randbytes(350).hex()) for n in range(10 if step else 26_000)]
+    for count in (26_000, *[10] * 10):
+        rows = [(number, random.randbytes(350).hex()) for number in range(count)]
         base.executemany("insert into t values (?, ?)", rows)
         base.commit()
-        sh("csb-changes | csb-gitcommit >/dev/null").ok()
-        sh(f"git --git-dir={alone} hash-object -w {path}").ok()
+        sh(CHANGES).ok()
+        sh(f"git --git-dir=alone hash-object -w {path}").ok()
     base.close()
-    assert path.stat().st_size > 20 << 20 and not store.packs(".keep")
+    assert path.stat().st_size > 20 << 20
+    assert not store.packs(".keep")
     sh("csb-gc --now >/dev/null").ok()
-    sizes = [int(sh(f"du -sb {place}/objects").out.split()[0]) for place in (store.path, alone)]
-    assert sizes[0] <= sizes[1], sizes
+    ours, alone = sh(f"du -sb {store.path}/objects alone/objects").out.splitlines()
+    assert int(ours.split()[0]) <= int(alone.split()[0])
 
 
-def test_what_was_compressed_in_haste_is_compressed_well_once(sh, home, store):
-    """The pack of a first backup gets smaller, the versions of a large file in an old pack stay
-    differences; the packs of this tool are not compressed again."""
+def test_what_was_compressed_in_haste_is_compressed_well_once(sh, home, store, forged):
+    """The pack of a first backup gets smaller, the versions of a large file in an old
+    pack stay differences; the packs of this tool are not compressed again."""
     corpus.make(home.claude, sessions=30, total_mb=3, big_mb=0, seed=8)
-    sh("csb-changes | csb-gitcommit >/dev/null").ok()
-    ids = forged(store, OURS)[1][:3]
-    disk = "cat-file --batch-check='%(objectsize:disk)'"
-    large = sorted(store(disk, "\n".join(ids).encode()).split(), key=int)
-    assert int(large[1]) < 1000, "two of the three are differences"
+    sh(CHANGES).ok()
+    _, ids = forged(OURS)
+    assert store.on_disk(ids[:3])[1] < 1000, "two of the three are differences"
     before = store.objects()
-    blobs = store("cat-file --batch-all-objects --batch-check='%(objecttype) %(objectsize:disk)'")
-    sizes = [int(line.split()[1]) for line in blobs.split("\n") if line.startswith("blob")]
-    quick = sum(sizes)
+    quick = store.blobs_on_disk()
     sh("csb-gc --now").ok()
-    sizes = store("cat-file --batch-all-objects --batch-check='%(objecttype) %(objectsize:disk)'")
-    well = sum(int(line.split()[1]) for line in sizes.split("\n") if line.startswith("blob"))
-    assert well < 0.97 * quick
-    again = sorted(store(disk, "\n".join(ids).encode()).split(), key=int)
-    kept = glob.glob(f"{store.path}/objects/pack/*.keep")
-    assert int(again[1]) < 1000 and len(store.packs()) == 1 + len(kept), (large, again)
+    assert store.blobs_on_disk() < 0.97 * quick
+    assert store.on_disk(ids[:3])[1] < 1000
+    assert len(store.packs()) == 1 + len(store.packs(".keep"))
     assert store.objects() == before
     assert sh("csb-gc --now").ok().out == "", "once"
 
 
 @pytest.mark.parametrize("again", ["a pack beside it", "alone"])
 @pytest.mark.few(1)
-def test_a_pack_of_versions_without_its_keep_stays_small(sh, home, store, again):
-    """It is not compressed anew, whatever zlib notes there: each version would become whole."""
-    file = home.claude / f"projects/-p/{ID.format(1)}.jsonl"
-    file.parent.mkdir(parents=True)
+def test_a_pack_of_versions_without_its_keep_stays_small(
+        sh, store, forged, transcript, again):
+    """It is not compressed anew, whatever zlib notes there: each version would become
+    whole."""
+    def size():
+        return sum(path.stat().st_size for path in store.folder.glob("*.pack"))
+
     for _ in range(4):
-        with open(file, "a") as out:
-            out.write("".join(f'{{"text":"{random.randbytes(300).hex()}"}}\n' for _ in range(2000)))
-        sh("csb-changes | csb-gitcommit >/dev/null").ok()
-    for keep in (store.path / "objects/pack").glob("*.keep"):
+        append(transcript(1), "".join(noise(300) for _ in range(2000)))
+        sh(CHANGES).ok()
+    for keep in store.folder.glob("*.keep"):
         keep.unlink()   # as csb-gc does when it is old, and is then killed
     if again != "alone":
-        forged(store, None)
-    before, size = store.objects(), sum(p.stat().st_size for p in store.path.rglob("*.pack"))
+        forged(None)
+    objects, before = store.objects(), size()
     sh("csb-gc --now").ok()
-    assert sum(p.stat().st_size for p in store.path.rglob("*.pack")) < size + 50_000
-    assert store.objects() == before
+    assert size() < before + 50_000
+    assert store.objects() == objects
 
 
 @pytest.mark.long
 def test_a_repository_of_another(sh, home, store, grown):
     """It is not touched, and neither is a store that borrows its objects."""
+    before = store.names()
     store("config --unset csb.store")
-    names = store.loose(), store.packs()
     done = sh("csb-gc --now")
-    assert (done.rc, done.out, done.err.count("\n")) == (3, "", 1), done
-    assert done.err.startswith("csb-gc: cannot tidy ") and (store.loose(), store.packs()) == names
+    failed(done, 3)
+    assert done.err.startswith("csb-gc: cannot tidy ")
+    assert store.names() == before
+
     store("config csb.store true")
-    shutil.copytree(store.path / "objects", home.path / "borrowed")
-    (store.path / "objects/info").mkdir(exist_ok=True)
-    (store.path / "objects/info/alternates").write_text(f"{home.path}/borrowed\n")
-    assert sh("csb-gc --now").rc == 3 and (store.loose(), store.packs()) == names
+    borrowed = home.path / "borrowed"
+    shutil.copytree(store.path / "objects", borrowed)
+    info = store.path / "objects/info"
+    info.mkdir(exist_ok=True)
+    (info / "alternates").write_text(f"{borrowed}\n")
+    assert sh("csb-gc --now").rc == 3
+    assert store.names() == before
     shutil.rmtree(store.path)
     assert sh("csb-gc --now").rc == 3
 
@@ -343,92 +438,120 @@ def test_a_repository_of_another(sh, home, store, grown):
 @pytest.mark.long
 def test_the_lock(sh, store, grown):
     """Held by another it is waited for, then the status is 75."""
-    names = store.loose(), store.packs()
+    before = store.names()
+    lock = store.path / "csb.lock"
     assert sh("csb-gc --now --wait nan").rc == 2
-    done = sh(f"flock {store.path}/csb.lock csb-gc --now --wait 0.3")
-    assert (done.rc, done.out, done.err.count("\n")) == (75, "", 1), done
-    assert (store.loose(), store.packs()) == names
-    done = sh(f"(flock {store.path}/csb.lock sleep 1 & sleep 0.3; csb-gc --now; wait)")
-    assert done.ok().records[0]["kind"] == "gc"
+    failed(sh(f"flock {lock} csb-gc --now --wait 0.3"), 75)
+    assert store.names() == before
+    done = sh(f"(flock {lock} sleep 1 & sleep 0.3; csb-gc --now; wait)").ok()
+    assert done.records[0]["kind"] == "gc"
 
 
-def test_backups_need_not_wait_while_git_packs(sh, home, store, grown, tmp_path):
-    """A git that is asked to pack finds the lock free, and what is stored meanwhile stays."""
-    (tmp_path / "shim").mkdir()
-    (tmp_path / "shim/git").write_text(f"""#!/bin/sh
+# A git that, when it has packed, sees whether the lock is free, and backs up.
+MEANWHILE = """#!/bin/sh
 /usr/bin/env PATH=/usr/bin:/bin git "$@"
 status=$?
 case "$*" in *pack-objects*)
-    flock -n {store.path}/csb.lock touch {tmp_path}/free
-    echo '{{}}' >{home.claude}/settings.json
-    PATH={home.env["PATH"]} csb-changes | PATH={home.env["PATH"]} csb-gitcommit >{tmp_path}/made;;
+    flock -n $CSB_HOME/git/csb.lock touch ~/free
+    echo '{}' >~/.claude/settings.json
+    PATH={path}
+    csb-changes | csb-gitcommit >~/made
 esac
 exit $status
-""")
-    (tmp_path / "shim/git").chmod(0o755)
-    sh("csb-gc --now", PATH=f"{tmp_path}/shim:{home.env['PATH']}").ok()
-    assert (tmp_path / "free").exists() and (tmp_path / "made").read_text()
+"""
+
+
+def test_backups_need_not_wait_while_git_packs(sh, home, store, grown, other_git):
+    """A git that packs finds the lock free; what is stored meanwhile stays."""
+    shim = other_git(MEANWHILE.replace("{path}", home.env["PATH"]))
+    sh("csb-gc --now", PATH=shim).ok()
+    assert (home.path / "free").exists()
+    assert (home.path / "made").read_text()
     assert store("cat-file blob main:settings.json") == "{}"
     store.objects()
     assert 0 < store.loose() < 10
 
 
 @pytest.mark.long
-def test_two_at_once(sh, home, store, grown):
+def test_two_at_once(sh, store, forged, grown):
     """One waits for the other: neither complains, nothing is lost."""
-    forged(store, None)
-    forged(store, OURS)
+    forged(None)
+    forged(OURS)
     before = store.objects()
     done = sh("csb-gc --now & csb-gc --now; wait $!").ok()
     assert 1 <= len(done.records) <= 2
-    assert store.objects() == before and store.loose() == 0 and len(store.packs()) == 1
+    assert store.objects() == before
+    assert (store.loose(), len(store.packs())) == (0, 1)
 
 
-def test_halves_that_killed_runs_left(sh, store, grown):
-    """An .idx without a pack goes when it is a day old; a pack whose .idx was lost stays."""
-    whole = forged(store, None, count=3)[0]
-    halves = []
-    for number, end in enumerate((".pack", ".idx")):
-        for age in (OLD, time.time()):
-            path = store.path / f"objects/pack/pack-{number}{'5' * 38}{int(age == OLD)}{end}"
-            shutil.copy(store.path / f"objects/pack/{whole}{end}", path)
-            os.utime(path, (age, age))
-            halves.append(path)
+def test_halves_that_killed_runs_left(sh, store, forged, grown):
+    """An .idx without a pack goes when it is a day old; a pack without .idx stays."""
+    def half(end, digit, age):
+        path = store.pack(f"pack-{digit * 40}", end)
+        shutil.copy(store.pack(whole, end), path)
+        os.utime(path, (age, age))
+        return path
+
+    whole, _ = forged(None, count=3)
+    stay = [half(".pack", "1", OLD), half(".pack", "2", time.time()),
+            half(".idx", "3", time.time())]
+    goes = half(".idx", "4", OLD)
     sh("csb-gc").ok()
-    assert [path.exists() for path in halves] == [True, True, False, True]
-    assert whole + ".pack" in store.packs()
+    for path in stay:
+        assert path.exists()
+    assert not goes.exists()
+    assert whole in store.packs()
+
+
+CONFIG = """
+[repack]
+ writeBitmaps = true
+ packKeptObjects = true
+[core]
+ multiPackIndex = true
+[pack]
+ packSizeLimit = 1m
+ threads = 8
+ windowMemory = 1k
+ indexVersion = 1
+ depth = 0
+ window = 0
+ writeBitmaps = true
+[gc]
+ auto = 1
+[uploadpack]
+ x = y
+"""
 
 
 @pytest.mark.long
-def test_git_is_told_nothing_by_a_configuration(sh, home, store, grown):
+def test_git_is_told_nothing_by_a_configuration(sh, home, store, forged, grown):
     """No bitmap, no multi-pack-index, one pack, whatever ~/.gitconfig wants."""
-    forged(store, None)
-    (home.path / ".gitconfig").write_text(
-        "[repack]\n writeBitmaps = true\n packKeptObjects = true\n[core]\n multiPackIndex = true\n"
-        "[pack]\n packSizeLimit = 1m\n threads = 8\n windowMemory = 1k\n indexVersion = 1\n"
-        " depth = 0\n window = 0\n writeBitmaps = true\n[gc]\n auto = 1\n[uploadpack]\n x = y\n")
-    before, loose = store.objects(), sum(
-        path.stat().st_size for path in (store.path / "objects").glob("??/*"))
-    record, = sh("csb-gc --now").ok().records
-    assert record["bytes_before"] - record["bytes_after"] > loose / 2 and loose > 99999
-    assert sorted(path.suffix for path in (store.path / "objects/pack").iterdir()) == [
-        ".idx", ".pack"]
+    forged(None)
+    (home.path / ".gitconfig").write_text(CONFIG)
+    before = store.objects()
+    files = (store.path / "objects").glob("??/*")
+    loose = sum(path.stat().st_size for path in files)
+    assert loose > 99999
+    [record] = sh("csb-gc --now").ok().records
+    assert record["bytes_before"] - record["bytes_after"] > loose / 2
+    ends = sorted(path.suffix for path in store.folder.iterdir())
+    assert ends == [".idx", ".pack"]
     assert store.objects() == before
 
 
 @pytest.mark.long
-def test_little_memory(sh, store, home):
-    """Versions of a file of just under 1 MB, and larger ones, in less than 64 MB, git included."""
+def test_little_memory(sh, store, home, put):
+    """Versions of a file of just under 1 MB, and larger ones, in less than 64 MB, git
+    included."""
     if not shutil.which("time", path="/usr/bin"):
         pytest.skip("GNU time is not installed")
-    text = random.randbytes(500_000).hex().encode()
-    path = home.claude / f"projects/-p/{ID.format(1)}.jsonl"
-    path.parent.mkdir(parents=True)
-    path.write_bytes(b"{}\n")
+    put("settings.json")
     sh("csb-backup --quiet").ok()
-    texts = [text[n * 100:] for n in range(40)] + [text * 5 + b"%d" % n for n in range(3)]
-    stream = b"".join(b"blob\ndata %d\n%s\n" % (len(data), data) for data in texts)
-    store("-c fastimport.unpackLimit=500 fast-import --quiet", stream)
+    text = random.randbytes(500_000).hex().encode()
+    texts = [text[number * 100:] for number in range(40)]
+    texts += [text * 5 + b"%d" % number for number in range(3)]
+    store.add_loose(texts)
     assert store.loose() > 40
     done = sh("/usr/bin/time -f %M -o peak csb-gc --now").ok()
     assert done.records[0]["loose"] > 40
@@ -437,12 +560,12 @@ def test_little_memory(sh, store, home):
 
 @pytest.mark.long
 def test_backups_meanwhile(sh, home, store, grown):
-    """A backup and csb-gc at the same time, ten times: nothing is lost, neither complains."""
+    """A backup and csb-gc at once, ten times: nothing is lost, none complains."""
     sessions = sorted(home.claude.glob("projects/*/*.jsonl"))
     for number in range(10):
+        record = json.dumps({"type": "user", "n": number, "text": "x" * 99})
         for path in sessions:
-            with open(path, "a") as file:
-                file.write(json.dumps({"type": "user", "n": number, "text": "x" * 99}) + "\n")
+            append(path, record + "\n")
         sh("csb-backup --quiet & csb-gc --now >/dev/null || exit; wait $!").ok()
         for path in sessions:
             name = path.relative_to(home.claude)
@@ -453,61 +576,68 @@ def test_backups_meanwhile(sh, home, store, grown):
     sh("csb-verify --deep >/dev/null").ok()
 
 
-@pytest.mark.parametrize("moment", ["0.1", "0.15", "0.2", "0.25", "0.35", "unlink 1", "unlink 9",
-                                    "unlink 60"])
+@pytest.mark.parametrize("moment", [
+    "0.1", "0.15", "0.2", "0.25", "0.35", "unlink 1", "unlink 9", "unlink 60"])
 @pytest.mark.few(1)
-def test_killed(sh, home, store, grown, moment):
-    """kill -9 at any time: every object is there, the next backup and the next csb-gc succeed."""
-    for number in range(3):
-        forged(store, OURS if number else None, count=3, age=OLD - number)
+def test_killed(sh, home, store, forged, grown, put, moment):
+    """kill -9 at any time: every object is there, and the next runs succeed."""
+    for number, keep in enumerate((None, OURS, OURS)):
+        forged(keep, count=3, age=OLD - number)
     before = set(store.objects().split("\n"))
-    line = "exec csb-gc --now"
-    if moment.startswith("unlink"):
+    when, _, call = moment.partition("unlink ")
+    tool = "csb-gc --now"
+    if call:
         if sh("strace -o try -e inject=unlink:error=EIO:when=9 true").rc:
             pytest.skip("no strace here")
-        fault = f"inject=unlink:signal=KILL:when={moment.split()[1]}"
-        line = f"exec strace -o log -e {fault} csb-gc --now"
-    process = subprocess.Popen(["bash", "-c", line], env=home.env, cwd=home.path,
-                               start_new_session=True, stdout=-3, stderr=-3)
-    if not moment.startswith("unlink"):
-        time.sleep(float(moment))
+        tool = f"strace -o log -e inject=unlink:signal=KILL:when={call} {tool}"
+    process = subprocess.Popen(
+        ["bash", "-c", f"exec {tool}"], env=home.env, cwd=home.path,
+        start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    if when:
+        time.sleep(float(when))
         os.killpg(process.pid, signal.SIGKILL)
-    assert process.wait() in (-9, 0)
+    assert process.wait() in (-signal.SIGKILL, 0)
     assert set(store.objects().split("\n")) == before
-    (home.claude / "settings.json").write_text("{}\n")
+
+    put("settings.json")
     sh("csb-backup --quiet").ok()
     sh("csb-verify >/dev/null").ok()
     sh("csb-gc --now >/dev/null").ok()
     assert before < set(store.objects().split("\n"))
-    assert (store.loose(), len(store.packs()), len(store.packs(".idx"))) == (0, 1, 1)
+    assert store.loose() == 0
+    assert len(store.packs()) == len(store.packs(".idx")) == 1
+
+
+# A git that leaves out what no commit refers to.
+LEAVES_OUT = """#!/bin/bash
+exec /usr/bin/env PATH=/usr/bin:/bin git "${@/--keep-unreachable/--quiet}"
+"""
 
 
 @pytest.mark.long
-def test_old_packs_stay_if_the_new_one_lacks_something(sh, home, store, grown, tmp_path):
+def test_old_packs_stay_if_the_new_one_lacks_something(
+        sh, store, forged, grown, other_git):
     """What git leaves out is noticed before anything is removed."""
-    forged(store, None)
+    forged(None)
     sh("csb-gc --now").ok()
-    forged(store, None, age=OLD - 1)
+    forged(None, age=OLD - 1)
     before = store.objects()
-    (tmp_path / "shim").mkdir()
-    (tmp_path / "shim/git").write_text("""#!/bin/bash
-exec /usr/bin/env PATH=/usr/bin:/bin git "${@/--keep-unreachable/--quiet}"
-""")
-    (tmp_path / "shim/git").chmod(0o755)
-    done = sh("csb-gc --now", PATH=f"{tmp_path}/shim:{home.env['PATH']}")
-    assert (done.rc, done.out, done.err.count("\n")) == (1, "", 1), done
-    assert "no sound one has" in done.err and store.objects() == before
+    done = sh("csb-gc --now", PATH=other_git(LEAVES_OUT))
+    failed(done, 1)
+    assert "no sound one has" in done.err
+    assert store.objects() == before
 
 
 @pytest.mark.long
 def test_a_directory_that_cannot_be_written(sh, store, grown):
     """One line, status 1."""
-    names = store.loose(), store.packs()
-    (store.path / "objects/pack").chmod(0o500)
+    before = store.names()
+    store.folder.chmod(0o500)
     done = sh("csb-gc --now")
-    (store.path / "objects/pack").chmod(0o700)
-    assert (done.rc, done.out, done.err.count("\n")) == (1, "", 1), done
-    assert "ermission denied" in done.err and (store.loose(), store.packs()) == names
+    store.folder.chmod(0o700)
+    failed(done, 1)
+    assert "ermission denied" in done.err
+    assert store.names() == before
 
 
 @pytest.mark.long
@@ -515,25 +645,30 @@ def test_a_store_with_a_hole(sh, store, grown):
     """What git cannot walk it does not pack: one line, nothing is removed."""
     tree = store("rev-parse main~2^{tree}")
     (store.path / "objects" / tree[:2] / tree[2:]).unlink()
-    names = store.loose(), store.packs()
-    done = sh("csb-gc --now")
-    assert (done.rc, done.out, done.err.count("\n")) == (1, "", 1), done
-    assert (store.loose(), store.packs()) == names
+    before = store.names()
+    failed(sh("csb-gc --now"), 1)
+    assert store.names() == before
 
 
-def test_a_full_disk(sh, home, store, grown):
+# In a namespace where the store is a disk of 11 MB that is full, for a while.
+FULL = """
+    store=$CSB_HOME/git
+    cp -a $store ~/copy; mount -t tmpfs -o size=11m none $store; cp -a ~/copy/. $store
+    head -c 9m /dev/zero >$store/fill 2>/dev/null
+    csb-gc --now; echo "status $?"; find $store -name "tmp_*"
+    rm $store/fill; csb-gc --now | grep -c bytes_after
+    git --git-dir=$store fsck --full --strict --no-dangling
+    git --git-dir=$store cat-file --batch-all-objects --batch-check"""
+
+
+def test_a_full_disk(sh, store, grown):
     """One line; nothing is left to fill it, and the store works on."""
     if sh("unshare -rm mount -t tmpfs -o size=1m none /mnt").rc:
         pytest.skip("this machine lets nobody mount a tmpfs in a namespace of his own")
     store("hash-object -w --stdin", random.randbytes(3_000_000))
     before = store.objects()
-    done = sh(f"""unshare -rm bash -c '
-        cp -a {store.path} ~/copy; mount -t tmpfs -o size=11m none {store.path}
-        cp -a ~/copy/. {store.path}; head -c 9m /dev/zero >{store.path}/fill 2>/dev/null
-        csb-gc --now; echo "status $?"; find {store.path} -name "tmp_*"
-        rm {store.path}/fill; csb-gc --now | grep -c bytes_after; cd {store.path}
-        git --git-dir=. fsck --full --strict --no-dangling
-        git --git-dir=. cat-file --batch-all-objects --batch-check'""")
-    lines = done.out.split("\n", 2)
-    assert lines[:2] == ["status 1", "1"] and lines[2].strip() == before, done
+    done = sh(f"unshare -rm bash -c '{FULL}'")
+    status, packed, objects = done.out.split("\n", 2)
+    assert (status, packed) == ("status 1", "1"), done
+    assert objects.strip() == before
     assert done.err.count("\n") == 1 and "pack-objects: " in done.err, done.err

@@ -1,4 +1,4 @@
-"""What a run proves before it says that it is done; old stores and snapshots stay readable"""
+"""What a run proves before it says that it is done; old formats stay readable"""
 import gzip
 import hashlib
 import json
@@ -10,34 +10,49 @@ import subprocess
 
 import faults
 import pytest
-from conftest import put_into
+from conftest import blob
 
 pytestmark = pytest.mark.logic
 
 ID = "11111111-2222-4333-8444-555555555555"
 MAIN = f"projects/-p/{ID}.jsonl"
 LINE = b'{"type":"user","uuid":"u%d","message":{"content":"word %d"}}\n'
+
+
+@pytest.fixture
+def other_git(home):
+    """other_git(text): make this script what is found as git; the PATH that does so."""
+    def make(text):
+        fake = home.path / "fake"
+        fake.mkdir()
+        (fake / "git").write_text(text.replace("{git}", shutil.which("git")))
+        (fake / "git").chmod(0o755)
+        return f"{fake}:{home.env['PATH']}"
+    return make
+
+
 # A git that loses an object at the last moment: when it is asked whether all is there.
 FORGETS = """#!/bin/sh
-case " $* " in *" rev-list "*) find ~/.claude-backup/git/objects -type f -size +900k -delete;; esac
+case " $* " in *" rev-list "*)
+    find ~/.claude-backup/git/objects -type f -size +900k -delete
+esac
 exec {git} "$@"
 """
 
 
-def test_an_object_lost_before_the_ref_moves_is_no_backup(sh, home):
-    """All objects of the new commits must be there before the ref names them: status 1, old ref."""
-    (home.claude / "projects/-p").mkdir(parents=True)
-    (home.claude / MAIN).write_bytes(LINE % (0, 0))
+def test_an_object_lost_before_the_ref_moves_is_no_backup(sh, put, other_git):
+    """All objects of the new commits must be there before the ref names them."""
+    def tip():
+        return sh("git --git-dir ~/.claude-backup/git rev-parse main").ok().out
+
+    put(MAIN, LINE % (0, 0))
     sh("csb-backup").ok()
-    old = sh("git --git-dir ~/.claude-backup/git rev-parse main").ok().out
-    (home.claude / "projects/-p/big.jsonl").write_bytes(random.randbytes(3 << 20))
-    (home.path / "fake").mkdir()
-    (home.path / "fake/git").write_text(FORGETS.replace("{git}", shutil.which("git")))
-    (home.path / "fake/git").chmod(0o755)
-    done = sh("csb-changes | csb-gitcommit", PATH=f"{home.path}/fake:{home.env['PATH']}")
+    old = tip()
+    put("projects/-p/big.jsonl", random.randbytes(3 << 20))
+    done = sh("csb-changes | csb-gitcommit", PATH=other_git(FORGETS))
     assert (done.rc, done.out) == (1, "")
     assert "cannot prove the backup: the store lost 1 objects" in done.err
-    assert sh("git --git-dir ~/.claude-backup/git rev-parse main").ok().out == old
+    assert tip() == old
     sh("csb-backup").ok()
     assert sh("csb-verify --deep").ok()
 
@@ -57,43 +72,41 @@ esac
 """
 
 
-def test_trees_that_do_not_read_back_are_written_again(sh, home):
-    """Those of many files are one pack of git's, which is proven before the ref moves."""
+def test_trees_that_do_not_read_back_are_written_again(sh, home, put, other_git):
+    """Those of many files are one pack of git's, proven before the ref moves."""
     for number in range(30):
-        put_into(home, f"todos/{number}/file", "the same")
-    sh("git hash-object todos/1/file >~/oid", cwd=home.claude).ok()
-    (home.path / "fake").mkdir()
-    (home.path / "fake/git").write_text(SPOILS.replace("{git}", shutil.which("git")))
-    (home.path / "fake/git").chmod(0o755)
-    sh("csb-changes | csb-gitcommit", PATH=f"{home.path}/fake:{home.env['PATH']}").ok()
+        put(f"todos/{number}/file", "the same")
+    (home.path / "oid").write_text(blob(b"the same"))
+    sh("csb-changes | csb-gitcommit", PATH=other_git(SPOILS)).ok()
     assert "3 bytes" in (home.path / "spoilt").read_text()
     sh("git --git-dir=$CSB_HOME/git fsck --full --strict").ok()
 
 
-def test_a_disk_that_does_not_keep_what_it_was_given(sh, home, tools, tmp_path):
-    """A write that is acknowledged and lost is found: what came back is hashed once more."""
-    if reason := faults.missing(tmp_path):
+def test_a_disk_that_does_not_keep_what_it_was_given(sh, home, put, tools, tmp_path):
+    """A write that is acknowledged and lost is found: what is there is hashed again."""
+    reason = faults.missing(tmp_path)
+    if reason:
         pytest.skip(reason)
-    data = b"".join(LINE % (n, n) for n in range(1234))
-    (home.claude / "projects/-p").mkdir(parents=True)
-    (home.claude / MAIN).write_bytes(data)
+    data = b"".join(LINE % (number, number) for number in range(1234))
+    path = put(MAIN, data)
     sh("csb-backup").ok()
-    (home.claude / MAIN).unlink()
+    path.unlink()
 
     def restored(target, *inject):
-        words = ["strace", "-qq", "-o", home.path / "log", "-e", "trace=write", *inject,
-                 tools.python, "-IB", f"{tools.bin}/csb-restore", ID, "--target-dir", target]
-        return subprocess.run(words, env=home.env, capture_output=True, timeout=60,
-                              cwd=home.path)
+        restore = [tools.python, "-IB", f"{tools.bin}/csb-restore", ID]
+        trace = ["strace", "-qq", "-o", "log", "-e", "trace=write", *inject]
+        return subprocess.run(
+            [*trace, *restore, "--target-dir", target], env=home.env, cwd=home.path,
+            capture_output=True, timeout=60)
 
     assert restored("good").returncode == 0
-    writes = (home.path / "log").read_text().splitlines()
-    writes = [call for call in writes if call.startswith("write(")]
-    mine = [number for number, call in enumerate(writes, 1) if f" {len(data)}) = " in call]
-    assert len(mine) == 1, "the file is not written at once"
-    lost = ["-e", f"inject=write:retval={len(data)}:when={mine[0]}"]
-    done = restored("bad", *lost)
-    assert done.returncode == 1 and b"what was written reads back differently" in done.stderr
+    calls = (home.path / "log").read_text().splitlines()
+    writes = [call for call in calls if call.startswith("write(")]
+    [whole] = [number for number, call in enumerate(writes, 1)
+               if f" {len(data)}) = " in call]
+    done = restored("bad", "-e", f"inject=write:retval={len(data)}:when={whole}")
+    assert done.returncode == 1
+    assert b"what was written reads back differently" in done.stderr
     assert not [path for path in (home.path / "bad").rglob("*") if path.is_file()]
 
 
@@ -122,48 +135,66 @@ M 120000 :2 "projects/-p/{ID}/a \\"link\\""
 M 100644 :3 .csb/changes.jsonl
 
 """
+TEXT = b'{"type":"user","n":1}\r\n\0\n'
+NEW = {"kind": "change", "class": "noise", "change": "new"}
 JOURNAL = [
-    {"kind": "change", "path": MAIN, "class": "noise", "change": "new", "size": 25,
-     "mtime": "2099-01-02T03:04:05.123456789Z", "mode": "0640",
-     "oid": hashlib.sha1(b'blob 25\0{"type":"user","n":1}\r\n\0\n').hexdigest()},
-    {"kind": "change", "path": f'projects/-p/{ID}/a "link"', "class": "noise", "change": "new",
-     "size": 8, "mtime": "2099-01-02T03:04:05.000000001Z", "mode": "0777", "link": "../other",
-     "oid": hashlib.sha1(b"blob 8\0../other").hexdigest()},
-    {"kind": "change", "path": f"projects/-p/{ID}/empty/", "class": "noise", "change": "new",
-     "size": 0, "mtime": "2099-01-02T03:04:05.000000002Z", "mode": "0710", "oid": "-"}]
+    {**NEW, "path": MAIN, "size": 25, "mode": "0640", "oid": blob(TEXT),
+     "mtime": "2099-01-02T03:04:05.123456789Z"},
+    {**NEW, "path": f'projects/-p/{ID}/a "link"', "size": 8, "mode": "0777",
+     "mtime": "2099-01-02T03:04:05.000000001Z", "link": "../other",
+     "oid": blob(b"../other")},
+    {**NEW, "path": f"projects/-p/{ID}/empty/", "size": 0, "mode": "0710", "oid": "-",
+     "mtime": "2099-01-02T03:04:05.000000002Z"}]
 
 
 def test_a_store_of_version_0_1_0_is_restored(sh, home):
-    """What an earlier version has stored comes back: bytes, modes, times, links, empty folders."""
-    text = "".join(json.dumps(record, separators=(",", ":")) + "\n" for record in JOURNAL)
-    stream = (STORE % (len(text), text)).encode()
+    """What an earlier version has stored comes back: bytes, modes, times, links, empty
+    folders."""
+    def mode_and_time(path):
+        st = os.lstat(path)
+        return stat.S_IMODE(st.st_mode), st.st_mtime_ns % 10**9
+
+    encoder = json.JSONEncoder(separators=(",", ":"))
+    text = "".join(encoder.encode(record) + "\n" for record in JOURNAL)
+    stream = STORE % (len(text), text)
     sh("git init -q --bare old").ok()
-    sh("git --git-dir old fast-import --quiet", stream).ok()
+    sh("git --git-dir old fast-import --quiet", stream.encode()).ok()
     sh(f"csb-restore --git-dir old {ID}").ok()
-    top = home.claude / "projects/-p"
-    main, link, empty = top / f"{ID}.jsonl", top / ID / 'a "link"', top / ID / "empty"
-    assert main.read_bytes() == b'{"type":"user","n":1}\r\n\0\n'
+
+    main = home.claude / MAIN
+    link = main.with_suffix("") / 'a "link"'
+    assert main.read_bytes() == TEXT
     assert os.readlink(link) == "../other"
-    found = [(stat.S_IMODE(os.lstat(path).st_mode), os.lstat(path).st_mtime_ns % 10**9)
-             for path in (main, link, empty)]
-    assert found == [(0o640, 123456789), (0o777, 1), (0o710, 2)]
+    assert mode_and_time(main) == (0o640, 123456789)
+    assert mode_and_time(link) == (0o777, 1)
+    assert mode_and_time(link.with_name("empty")) == (0o710, 2)
     assert len(sh("csb-verify --git-dir old").ok().records) == 2
 
 
+SHOT = "20260102T030405Z.2__a b.jsonl"
+SIDECAR = """\
+raw_sha256:   {raw}  a b.jsonl (18 bytes)
+gz_sha256:    {packed}  {shot}.gz ({size} bytes)
+snapshot_at:  20260102T030405Z
+source_path:  /home/u/a b.jsonl
+"""
+
+
 def test_snapshots_of_version_0_1_0_are_restored(sh, home):
-    """The names and the sidecar as they were: integrity and source-match are still told."""
-    data, packed = b"a\n" * 9, gzip.compress(b"a\n" * 9)
-    digest = [hashlib.sha256(one).hexdigest() for one in (data, packed)]
-    (home.path / "shots").mkdir()
-    (home.path / "shots/20260102T030405Z.2__a b.jsonl.gz").write_bytes(packed)
-    (home.path / "shots/20260102T030405Z.2__a b.jsonl.sha256").write_text(
-        f"raw_sha256:   {digest[0]}  a b.jsonl ({len(data)} bytes)\n"
-        f"gz_sha256:    {digest[1]}  20260102T030405Z.2__a b.jsonl.gz ({len(packed)} bytes)\n"
-        "snapshot_at:  20260102T030405Z\nsource_path:  /home/u/a b.jsonl\n")
-    (home.path / "shots/20260102T030405Z__MEMORY.md").write_bytes(data)
-    done = sh("jsonl_snapshot --restore 'shots/20260102T030405Z.2__a b.jsonl.gz' --target-dir out")
+    """The names and the sidecar as they were: what is told of them is, too."""
+    data = b"a\n" * 9
+    packed = gzip.compress(data)
+    shots = home.path / "shots"
+    shots.mkdir()
+    (shots / f"{SHOT}.gz").write_bytes(packed)
+    (shots / f"{SHOT}.sha256").write_text(SIDECAR.format(
+        raw=hashlib.sha256(data).hexdigest(), shot=SHOT, size=len(packed),
+        packed=hashlib.sha256(packed).hexdigest()))
+    done = sh(f"jsonl_snapshot --restore 'shots/{SHOT}.gz' --target-dir out")
     assert done.rc == 0 and "source-match:        OK" in done.err
     assert (home.path / "out/a b.jsonl").read_bytes() == data
-    done = sh("session_snapshot --restore shots/20260102T030405Z__MEMORY.md --target-dir out")
-    assert done.rc == 0
+
+    memory = "20260102T030405Z__MEMORY.md"
+    (shots / memory).write_bytes(data)
+    assert sh(f"session_snapshot --restore shots/{memory} --target-dir out").rc == 0
     assert (home.path / "out/MEMORY.md").read_bytes() == data
