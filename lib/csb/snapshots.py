@@ -199,6 +199,7 @@ class Shelf:
             self.prepare()
             with aside_in(self.folder) as aside:
                 taken, facts = self._write_settled(source, aside)
+                check_same(self.unpacked(aside), facts["raw_sha256"])
                 new = self._next(base, taken)
                 while True:
                     try:
@@ -226,16 +227,14 @@ class Shelf:
         return self._write(source, aside)
 
     def _write(self, source, aside):
-        """Write a snapshot of a file aside, and read it back; (when, its facts)."""
+        """Write a snapshot of a file aside; (when, its facts)."""
         from hashlib import sha256
 
         digest = sha256()
         with StableFile(source) as file:
             taken = time.time()
             write_new(aside, self.packed(file.blocks(digest)))
-        raw = digest.hexdigest()
-        check_same(self.unpacked(aside), raw)
-        return taken, {"size": file.stat.st_size, "raw_sha256": raw}
+        return taken, {"size": file.stat.st_size, "raw_sha256": digest.hexdigest()}
 
     def _next(self, base, taken):
         """The Snapshot that comes next in its second."""
