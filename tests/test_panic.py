@@ -109,7 +109,8 @@ def of_csb(done, home, loss, index):
 def of_status(done, home, loss, index):
     assert done.rc == 1 and "backed up" in done.out
     if loss in AWAY:
-        assert "csb restore --deleted" in done.out + done.err
+        said = " ".join((done.out + done.err).split())
+        assert said.count("csb restore --deleted") == 1, done
 
 
 def says_it_once(done):

@@ -134,7 +134,7 @@ def existing_store(args):
     if not is_repository(path):
         check_absent(path)
         text = f"cannot find a store at '{path}': csb backup makes one"
-        raise Error(text, ABSENT)
+        raise Error(f"{text}, --git-dir DIR names another place", ABSENT)
     return path
 
 
