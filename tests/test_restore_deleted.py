@@ -218,6 +218,23 @@ def test_what_cannot_be_listed_is_not_gone(sh, home, three, words):
     assert there(home) == [0, 1, 2]
 
 
+@pytest.mark.parametrize("lost", [False, True])
+def test_a_project_that_cannot_be_looked_into_is_named(sh, home, three, lost):
+    """Of what is in there nobody can say that nothing is gone; the rest comes back."""
+    other = home.claude / f"projects/-other/{name(5)}.jsonl"
+    other.parent.mkdir()
+    other.write_text(line("other"))
+    sh("csb-backup --quiet").ok()
+    if lost:
+        other.unlink()
+    if not sh("chmod 0 ~/.claude/projects/-w; ls ~/.claude/projects/-w").rc:
+        pytest.skip("nothing is unreadable here")
+    done = sh("csb-restore --deleted --yes")
+    sh("chmod 700 ~/.claude/projects/-w").ok()
+    assert done.rc == 1 and "cannot tell what is gone in" in done.err and other.exists()
+    assert "nothing to restore" not in done.err and there(home) == [0, 1, 2]
+
+
 @pytest.mark.parametrize("answer, restored", [
     ("y", True), ("YES", True), ("n", False), ("", False), ("maybe", False)])
 @pytest.mark.few(3)
