@@ -576,13 +576,13 @@ def test_what_is_not_there_is_said(sh, home, once):
     """With what to type; never where something failed, and never in a record."""
     once(one_stored)
     for line, said in (
-            ("list zzzz", "No session matches 'zzzz'. csb list --deleted looks among deleted ones,"
+            ("list zzzz", "No session matches 'zzzz'. csb list --deleted zzzz looks among deleted ones,"
              "\ncsb search zzzz in what was said.\n"),
             ("list --deleted", "No session is gone from disk.\n"),
             ("list --expiring 1h", "Claude Code deletes nothing within 1h."),
-            ("list zzzz --sort size", "No session matches 'zzzz'. csb list --deleted looks among "
+            ("list zzzz --sort size", "No session matches 'zzzz'. csb list --deleted zzzz looks among "
              "deleted ones, csb search zzzz in what was said."),
-            ("list --project=zz", "No session matches 'zz'. csb list --deleted looks among "
+            ("list --project=zz", "No session matches 'zz'. csb list --deleted zz looks among "
              "deleted ones, csb search zz in what was said."),
             ("list --deleted zzzz", "No deleted session matches 'zzzz'. csb list zzzz looks among "
              "those on disk.\n"),

@@ -261,3 +261,10 @@ def test_that_the_store_is_away_is_said_once(sh, home, both, words, rc):
     done = sh(f"csb {words}")
     assert (done.rc, done.err.count("\n")) == (rc, 1), done
     assert "Is its disk mounted?" in done.err
+
+
+@pytest.mark.parametrize("words, said", [
+    ("restore", "csb restore --deleted brings all of them back"),
+    ("hook", "csb backup for people")])
+def test_a_command_alone_says_what_to_type(home, both, words, said):
+    assert said in typed(home, f"csb {words}")[1]
