@@ -130,7 +130,7 @@ def test_an_empty_store_and_none(sh, home):
     assert done.rc == 3 and done.err.count("\n") == 1
     sh("csb-gitcommit --make >/dev/null")
     done = sh("csb-restore --deleted --yes")
-    assert done.rc == 0 and "the store has no session which" in done.err
+    assert done.rc == 0 and "no session of the store is missing in" in done.err
 
 
 @pytest.mark.parametrize("state", ["missing", "empty"])
