@@ -179,7 +179,7 @@ def test_the_list(sh, home):
     (f"{DAYS} x", "days"), (f"{DAYS} 1e3", "days"), (f"{DAYS} -- -1", "days"),
     (f"{DAYS} 1000000", "days"), (f"{DAYS} ''", "days"), (f"--force {DAYS} -- -1", "days"),
     ("git_dir ''", "directory"), ("git_dir /dev/null", "directory"),
-    ("git_dir /nowhere", "csb-gitcommit"), ("git_dir .claude", "--make"), ("refuse ''", "below"),
+    ("git_dir /nowhere", "csb gitcommit --make --git-dir /nowhere makes"), ("git_dir .claude", "--make"), ("refuse ''", "below"),
     ("refuse /etc", "below"), ("refuse '*'", "--force"), ("refuse ok 'projects/'", "--force"),
     ("refuse 'projects/*'", "--force"), ("refuse '*.jsonl'", "--force"), ("refuse '*/'", "--force"),
     ("--unset interval 5", ""), ("--unset nothing", "git_dir"), ("--unset", "")])
