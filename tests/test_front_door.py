@@ -691,3 +691,11 @@ def test_a_restore_ends_with_what_it_has_done(sh, home):
         assert lines[0].endswith("Already there: 2 files.")
         assert lines[1:] == ([] if end else ["Back up what came back: csb backup"])
         sh("rm -r *", cwd=folder).ok()
+
+
+@pytest.mark.logic
+def test_what_a_restore_left_alone_is_named_once(sh, home, once):
+    once(one_stored)
+    (home.claude / "projects" / SLUG / f"{name(1)}.jsonl").write_text("{}\n")
+    done = sh(f"csb restore {name(1)}")
+    assert done.rc == 1 and (done.out + done.err).count("another file is there") == 1, done
