@@ -70,6 +70,7 @@ def test_from_nothing_to_covered_and_back(sh, put, status, home):
     assert record["uncovered"] == [{"path": f"projects/-w/{name(1)}.jsonl", "change": "new",
                                     "size": path.stat().st_size}]
     assert "there is no store" in record["warnings"][0] and "csb backup" in record["warnings"][0]
+    assert len(record["warnings"]) == 1, "that no file is stored goes without saying"
     assert not home.backup.exists(), "a reader makes nothing"
     sh("csb-backup").ok()
     rc, record = status()
