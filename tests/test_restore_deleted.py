@@ -243,7 +243,7 @@ def test_a_person_is_asked(sh, home, three, answer, restored):
     lose(home, 1)
     done = sh(
         "python3 -c " + shlex.quote(ASK), answer.encode(), TERM="xterm")
-    assert "1 session (" in done.out and "Restore them? [y/N]" in done.out
+    assert "1 session (" in done.out and "Restore it? [y/N]" in done.out
     assert (there(home) == [0, 1, 2]) == restored
     if restored:
         assert "Restored 1 session: 1 file (" in done.out
