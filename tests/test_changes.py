@@ -248,7 +248,7 @@ def test_nothing_is_deleted_when_projects_is_gone_or_empty(sh, home):
     for _ in range(2):
         done = sh("csb-changes")
         assert done.rc == 1 and done.err.count("\n") == 1
-        assert "the store knows 1 transcripts" in done.err
+        assert "the store knows 1 transcript:" in done.err
         assert "deleted" not in done.out
         (home.claude / "projects").mkdir(exist_ok=True)
     assert [r["change"] for r in sh("csb-changes --accept-deletions").ok().records

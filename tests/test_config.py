@@ -260,7 +260,7 @@ def test_the_list(sh, home, settings):
     (f"--force {DAYS} -- -1", "days"),
     ("git_dir ''", "directory"),
     ("git_dir /dev/null", "directory"),
-    ("git_dir /nowhere", "csb-gitcommit"),
+    ("git_dir /nowhere", "csb gitcommit --make --git-dir /nowhere makes"),
     ("git_dir .claude", "--make"),
     ("refuse ''", "below"),
     ("refuse /etc", "below"),

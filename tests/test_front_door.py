@@ -569,7 +569,8 @@ def test_a_missing_index_is_made_for_the_status(sh, home, once):
     assert "  sessions     1 on disk\n" in sh("csb status").out
     home.claude.rename(home.path / "gone")
     done = sh("csb status")
-    assert done.rc == 1 and "csb restore --deleted brings it back" in done.err
+    assert (done.rc, done.err) == (1, "")
+    assert "csb restore --deleted brings back" in " ".join(done.out.split())
     assert done.out.startswith("It cannot be told whether all is backed up.\n! ")
 
 
@@ -578,13 +579,13 @@ def test_what_is_not_there_is_said(sh, home, once):
     """With what to type; never where something failed, and never in a record."""
     once(one_stored)
     for line, said in (
-            ("list zzzz", "No session matches 'zzzz'. csb list --deleted looks among deleted ones,"
+            ("list zzzz", "No session matches 'zzzz'. csb list --deleted zzzz looks among deleted ones,"
              "\ncsb search zzzz in what was said.\n"),
             ("list --deleted", "No session is gone from disk.\n"),
             ("list --expiring 1h", "Claude Code deletes nothing within 1h."),
-            ("list zzzz --sort size", "No session matches 'zzzz'. csb list --deleted looks among "
+            ("list zzzz --sort size", "No session matches 'zzzz'. csb list --deleted zzzz looks among "
              "deleted ones, csb search zzzz in what was said."),
-            ("list --project=zz", "No session matches 'zz'. csb list --deleted looks among "
+            ("list --project=zz", "No session matches 'zz'. csb list --deleted zz looks among "
              "deleted ones, csb search zz in what was said."),
             ("list --deleted zzzz", "No deleted session matches 'zzzz'. csb list zzzz looks among "
              "those on disk.\n"),
@@ -693,3 +694,11 @@ def test_a_restore_ends_with_what_it_has_done(sh, home):
         assert lines[0].endswith("Already there: 2 files.")
         assert lines[1:] == ([] if end else ["Back up what came back: csb backup"])
         sh("rm -r *", cwd=folder).ok()
+
+
+@pytest.mark.logic
+def test_what_a_restore_left_alone_is_named_once(sh, home, once):
+    once(one_stored)
+    (home.claude / "projects" / SLUG / f"{name(1)}.jsonl").write_text("{}\n")
+    done = sh(f"csb restore {name(1)}")
+    assert done.rc == 1 and (done.out + done.err).count("another file is there") == 1, done

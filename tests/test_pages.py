@@ -52,6 +52,11 @@ STATUS = {
     "days": [day(0), day(1), day(40), day(80)]}
 
 
+def test_without_a_backup_nothing_is_called_kept(sh):
+    out = sh("csb-fmt", lines({**STATUS, "covered": False, "commits": 0})).ok().out
+    assert "102 on disk, 2 deleted, 1 rewritten" in out
+
+
 def test_a_good_status(sh):
     commit = at(-3 * 3600 - 60)
     record = {**STATUS, "last_commit_at": commit, "last_success_at": at(-5 * 60 - 1)}

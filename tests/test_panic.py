@@ -109,7 +109,8 @@ def of_csb(done, home, loss, index):
 def of_status(done, home, loss, index):
     assert done.rc == 1 and "backed up" in done.out
     if loss in AWAY:
-        assert "csb restore --deleted" in done.out + done.err
+        said = " ".join((done.out + done.err).split())
+        assert said.count("csb restore --deleted") == 1, done
 
 
 def says_it_once(done):
@@ -241,3 +242,29 @@ def test_what_an_id_may_mean_is_told_apart(sh, home, both, tool, gone):
     assert (done.rc, done.out) == (2, "")
     assert done.err.splitlines()[1:] == [
         f"{tool}:   {name(number)}  2026-01-02 03:04  question {number}" for number in (1, 2)]
+
+
+@pytest.mark.parametrize("loss", ["gone", LINK, "unreadable"])
+def test_a_backup_says_once_why_nothing_can_be_told(sh, home, both, loss):
+    LOSSES[loss](home, home.claude / "projects")
+    for words in ("backup", "backup --quiet"):
+        done = sh(f"csb {words}")
+        assert done.rc == 1 and done.err.count("\n") == 1, done
+        assert "accept" not in done.err or loss == "gone", done
+
+
+@pytest.mark.parametrize("words, rc", [
+    ("list", 0), ("list --deleted", 0), ("tree", 0), ("search question", 0),
+    (f"show {FIRST}", 0), ("status", 3)])
+def test_that_the_store_is_away_is_said_once(sh, home, both, words, rc):
+    sh("mv $CSB_HOME/git store; csb config git_dir $PWD/store; mv store away").ok()
+    done = sh(f"csb {words}")
+    assert (done.rc, done.err.count("\n")) == (rc, 1), done
+    assert "Is its disk mounted?" in done.err
+
+
+@pytest.mark.parametrize("words, said", [
+    ("restore", "csb restore --deleted brings all of them back"),
+    ("hook", "csb backup for people")])
+def test_a_command_alone_says_what_to_type(home, both, words, said):
+    assert said in typed(home, f"csb {words}")[1]

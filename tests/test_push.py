@@ -289,11 +289,25 @@ def test_a_clone_goes_on(sh, home, claude, remote, tmp_path):
     assert only_push(sh(f"csb-push {remote}"))["branch"] == sh(f"echo {HOST}").out.strip()
 
 
+def test_what_makes_a_repository_is_said(sh, home, claude):
+    """Of a path where none is; what is typed then works, and spoils no folder."""
+    store(sh)
+    (home.path / "full").mkdir()
+    (home.path / "full/mine").touch()
+    (home.path / "empty").mkdir()
+    for where in ["new/copy", "empty", "full", "full/mine", "it's"]:
+        done = sh(f'csb-push "{where}"')
+        assert (done.rc, done.out) == (1, "") and done.err.count("\n") == 1, done
+        make, push = re.search("(git init --bare .*) makes one, then (csb push .*)", done.err).groups()
+        assert sh(make).rc == 0
+        assert "Pushed 1 commit" in sh(push).ok().out
+    assert sorted(os.listdir(home.path / "full")) == ["csb.git", "mine", "mine.git"]
+
+
 def test_what_git_says(sh, home, claude, remote):
     """In its own words, in one line; no password of an address is shown."""
     store(sh)
-    for where, words in (("/no/where", "does not appear to be a git repository"),
-                         ("ext::sh", "transport 'ext' not allowed"),
+    for where, words in (("ext::sh", "transport 'ext' not allowed"),
                          ("nosuch://x", "'remote-nosuch' is not a git command"),
                          ("https://me:geheim1@localhost:1/x", "Failed to connect"),
                          ("-x", "pathname '-x' blocked")):

@@ -377,8 +377,8 @@ def test_findings(sh, home):
     assert second["line"] == 3 and "pointer" not in second
     assert sh(f"csb-redact --scan missing {path}").err.startswith(
         "csb-redact: cannot read 'missing': No such file")
-    done = sh("csb-redact missing")
-    assert (done.rc, done.out) == (1, "")
+    done = sh("csb-redact 9f26")
+    assert (done.rc, done.out) == (1, "") and "session: csb-cat ID | csb-redact" in done.err
     data = line(GITHUB, sessionId=name(8)).encode() * 2
     assert [r["session_id"] for r in sh("csb-redact --scan", data).records] == [name(8)] * 2
     secret = dump({GITHUB: [{"a/b~": GITHUB}]})

@@ -130,7 +130,7 @@ def test_an_empty_store_and_none(sh, home):
     assert done.rc == 3 and done.err.count("\n") == 1
     sh("csb-gitcommit --make >/dev/null")
     done = sh("csb-restore --deleted --yes")
-    assert done.rc == 0 and "the store has no session which" in done.err
+    assert done.rc == 0 and "no session of the store is missing in" in done.err
 
 
 @pytest.mark.parametrize("state", ["missing", "empty"])
@@ -218,6 +218,23 @@ def test_what_cannot_be_listed_is_not_gone(sh, home, three, words):
     assert there(home) == [0, 1, 2]
 
 
+@pytest.mark.parametrize("lost", [False, True])
+def test_a_project_that_cannot_be_looked_into_is_named(sh, home, three, lost):
+    """Of what is in there nobody can say that nothing is gone; the rest comes back."""
+    other = home.claude / f"projects/-other/{name(5)}.jsonl"
+    other.parent.mkdir()
+    other.write_text(line("other"))
+    sh("csb-backup --quiet").ok()
+    if lost:
+        other.unlink()
+    if not sh("chmod 0 ~/.claude/projects/-w; ls ~/.claude/projects/-w").rc:
+        pytest.skip("nothing is unreadable here")
+    done = sh("csb-restore --deleted --yes")
+    sh("chmod 700 ~/.claude/projects/-w").ok()
+    assert done.rc == 1 and "cannot tell what is gone in" in done.err and other.exists()
+    assert "nothing to restore" not in done.err and there(home) == [0, 1, 2]
+
+
 @pytest.mark.parametrize("answer, restored", [
     ("y", True), ("YES", True), ("n", False), ("", False), ("maybe", False)])
 @pytest.mark.few(3)
@@ -226,7 +243,7 @@ def test_a_person_is_asked(sh, home, three, answer, restored):
     lose(home, 1)
     done = sh(
         "python3 -c " + shlex.quote(ASK), answer.encode(), TERM="xterm")
-    assert "1 session (" in done.out and "Restore them? [y/N]" in done.out
+    assert "1 session (" in done.out and "Restore it? [y/N]" in done.out
     assert (there(home) == [0, 1, 2]) == restored
     if restored:
         assert "Restored 1 session: 1 file (" in done.out

@@ -86,3 +86,19 @@ def test_a_version_that_is_lost_names_no_folder(sh, home, damage):
     done = sh(f"csb-restore --target-dir out --map /old=/new {name(1)}")
     assert done.rc == 1 and [r["result"] for r in done.records] == ["restored"]
     assert done.records[0]["path"].split("/")[-2] == "-new-app", done
+
+
+@pytest.mark.parametrize("option", ["--map old=new", "--cwd new/app"])
+def test_what_is_said_of_a_folder_that_has_moved_can_be_typed(sh, home, option):
+    """The transcript names the folder from before, where nothing can go on."""
+    folder = home.claude / "projects/-old"
+    folder.mkdir(parents=True)
+    path = folder / f"{name(1)}.jsonl"
+    path.write_text(line(cwd=f"{home.path}/old/app"))
+    sh("csb-backup --quiet; mkdir -p new/app").ok()
+    path.unlink()
+    option = option.replace("old=new", f"{home.path}/old={home.path}/new")
+    for words in "--dry-run ", "":
+        said = sh(f"csb restore {words}{option} {name(1)}").ok().out.splitlines()
+    advice = said[1].removeprefix("Go on with it: ")
+    assert f"cd {home.path}/new/app && claude --resume {name(1)}\n" == sh(f"{advice} --print").ok().out

@@ -97,6 +97,11 @@ def test_patterns(sh, home, grown, pattern, found):
     assert (done.rc, done.err.count("\n")) == ((0, 0) if found else (1, 1)), done
 
 
+def test_a_folder_where_nothing_is_put_is_not_named(sh, home, grown):
+    done = sh("csb-restore --path nosuch")
+    assert done.rc == 1 and done.err == "csb-restore: cannot find 'nosuch' in the store\n"
+
+
 def test_files_of_no_session_go_where_nobody_misses_them(sh, home, grown):
     """Into a new directory; in place only if asked for, and over nothing."""
     (home.claude / "settings.json").write_text("mine")

@@ -105,8 +105,13 @@ def test_one_id_in_two_projects(sh, app, ran, home):
     first, second = app(1, folder="one"), app(1, folder="two")
     done = sh(f"csb-resume {name(1)}")
     assert (done.rc, ran()) == (2, None) and first.parent.name in done.err
-    sh(f"csb-list --project={second.parent.name} | csb-resume").ok()
+    advice = done.err.splitlines()[0].partition("sessions: ")[2]
+    sh(advice.replace("NAME", second.parent.name)).ok()
     assert ran()["cwd"] == str(home.path / "two")
+    kept = second.read_bytes()
+    second.unlink()             # while it is gone it is found, too
+    assert name(1) in sh(advice.replace("NAME", second.parent.name) + " --print").ok().out
+    second.write_bytes(kept)
     first.unlink()
     sh(f"csb-resume {name(1)}").ok()
     assert ran()["cwd"] == str(home.path / "two")

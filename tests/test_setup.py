@@ -73,8 +73,10 @@ def test_set_up_undo_and_again(sh, machine, listing, rounds):
         assert "cleanupPeriodDays is 30 again" in done.out
         assert machine.settings.read_bytes() == before and not machine.tab.exists()
         assert sh("csb-verify").rc == 0
+    sh("mv $CSB_HOME/git away").ok()
     done = sh("csb-setup --undo")
     assert done.rc == 0 and machine.settings.read_bytes() == before
+    assert "The store stays" not in done.out, "there is none"
     runs = [run["event"] for run in backup_log(machine)]
     assert runs == ["setup", "timer"] * 2 * times
 

@@ -466,7 +466,10 @@ def commits_then(store, word, status=FAILED):
         answer = git(store, "rev-list", "-1", before, ref, "--", allowed=(0, 128))
         newest.update(dict.fromkeys(answer.decode().split()))
     if not newest:
-        raise Error(f"cannot find a commit of a backup made before {word}")
+        raise Error(
+            f"no backup was made before {word} (csb history ID lists the versions of a "
+            "session)"
+        )
     return list(newest)
 
 

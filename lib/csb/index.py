@@ -85,7 +85,7 @@ def require_index(args):
     projects = os.path.join(claude_dir(args), "projects")
     if has_nothing(projects):
         text += f", nor anything in '{projects}' (is Claude Code installed?)"
-        raise Error(f"{text}: {what_if_away(projects)}", ABSENT)
+        raise Error(f"{text}: {link_away(projects) or WHAT_IF_AWAY}", ABSENT)
     raise Error(f"{text}: csb-index --rebuild makes one", ABSENT)
 
 
@@ -301,6 +301,10 @@ def remove_database(path):
 
 # --- what is there --------------------------------------------------------------------
 
+WHAT_IF_AWAY = (
+    "is a disk not mounted? If all is gone, csb restore --deleted brings it back"
+)
+
 _said_missing = set()           # Claude directories
 
 # What the index says of a session that may be gone; see SESSION_COLUMNS.
@@ -311,14 +315,13 @@ def say_missing(disk):
     """Ask, once, whether a disk is away: nobody deletes all sessions on purpose."""
     if disk.root not in _said_missing:
         _said_missing.add(disk.root)
-        what = what_if_away(disk.projects)
-        say(f"cannot find anything in '{disk.projects}': {what}")
+        gone = f"cannot find anything in '{disk.projects}': {WHAT_IF_AWAY}"
+        say(link_away(disk.projects) or gone)
 
 
-def what_if_away(projects):
-    """What to do where projects is missing or empty."""
-    gone = "is a disk not mounted? If all is gone, csb restore --deleted brings it back"
-    return link_away(projects) or gone
+def note_said(root):
+    """Somebody has said that nothing is in the projects of a Claude directory."""
+    _said_missing.add(root)
 
 
 class Disk:

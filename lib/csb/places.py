@@ -14,7 +14,7 @@ from csb.files import absolute, without_waiting
 SETTINGS_LIMIT = 1 << 20        # bytes; no file of settings is larger
 CLEANUP_DAYS = 30               # Claude Code's own, where settings.json says nothing
 INTERVAL = 15                   # minutes between two backups of the timer
-INTERVALS = "1 to 60 that divide 60, or whole hours that divide a day"
+INTERVALS = "minutes that divide an hour, or whole hours that divide a day"
 
 INDEX_NAME = "session-backup.db"        # in CSB_HOME
 
@@ -134,7 +134,7 @@ def existing_store(args):
     if not is_repository(path):
         check_absent(path)
         text = f"cannot find a store at '{path}': csb backup makes one"
-        raise Error(text, ABSENT)
+        raise Error(f"{text}, --git-dir DIR names another place", ABSENT)
     return path
 
 
@@ -265,7 +265,7 @@ def interval_in(text):
         minutes = int(text)
         if 60 % minutes == 0 or minutes % 60 == 0 and 24 * 60 % minutes == 0:
             return minutes
-    raise ValueError(f"minutes, {INTERVALS} (30, 60, 120, 1440)")
+    raise ValueError(f"it takes {INTERVALS}: 15, 30, 60, 120, 1440")
 
 
 def cleanup_days(claude):
