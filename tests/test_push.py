@@ -1,4 +1,4 @@
-"""csb-push: the store on another machine, whole, with no secret in it and nobody's work lost."""
+"""csb-push: the store elsewhere, whole, without secrets, nobody's work lost."""
 import json
 import os
 import re
@@ -18,6 +18,12 @@ HOST = "csb/$(uname -n | cut -d. -f1 | tr A-Z a-z | tr -c a-z0-9\\\\n -)"
 # What stands for ssh: it runs the command here.
 SSH = '#!/bin/sh\necho "$@" >>"$HOME/ssh.log"\nshift $(($# - 1))\nexec sh -c "$1"\n'
 
+PEAK = """
+import resource, subprocess, sys
+subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL, check=True)
+print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
+"""
+
 
 @pytest.fixture
 def remote(sh, home):
@@ -28,7 +34,7 @@ def remote(sh, home):
 
 @pytest.fixture
 def before_push(sh, home):
-    """before_push(line): run a shell line when csb-push has looked, and is about to push."""
+    """before_push(line): run a shell line between csb-push's look and its push."""
     real = sh("command -v git").ok().out.strip()
     folder = home.path / "first"
     folder.mkdir()
@@ -36,9 +42,12 @@ def before_push(sh, home):
 
     def run(line):
         script = folder / "git"
-        script.write_text("#!/bin/sh\ncase \" $* \" in *\" push \"*)\n"
-                          f"{line}\nesac\nexec {real} \"$@\"\n")
+        script.write_text(
+            '#!/bin/sh\n'
+            f'case " $* " in *" push "*)\n{line}\nesac\n'
+            f'exec {real} "$@"\n')
         script.chmod(0o755)
+
     return run
 
 
@@ -63,16 +72,51 @@ def store(sh):
 
 def branches(sh, path="remote.git"):
     """{branch: commit} of a repository."""
-    out = sh(f"git --git-dir={path} for-each-ref --format='%(refname) %(objectname)'").ok().out
-    return dict(line.removeprefix("refs/heads/").split() for line in out.splitlines())
+    refs = f"git --git-dir={path} for-each-ref --format='%(refname) %(objectname)'"
+    found = {}
+    for row in sh(refs).ok().out.splitlines():
+        ref, commit = row.split()
+        found[ref.removeprefix("refs/heads/")] = commit
+    return found
+
+
+def refuse(remote):
+    """From now on the remote takes nothing."""
+    hook = remote / "hooks/pre-receive"
+    hook.write_text("#!/bin/sh\necho too large >&2\nexit 1\n")
+    hook.chmod(0o755)
 
 
 def other_machine(home, tmp_path, number):
     """The environment of another machine: an empty home."""
     path = tmp_path / f"machine{number}"
     (path / ".claude").mkdir(parents=True)
-    return {"HOME": str(path), "CLAUDE_CONFIG_DIR": str(path / ".claude"),
-            "CSB_HOME": str(path / ".claude-backup")}
+    return {
+        "HOME": str(path),
+        "CLAUDE_CONFIG_DIR": str(path / ".claude"),
+        "CSB_HOME": str(path / ".claude-backup"),
+    }
+
+
+def bring_back(sh, remote, env):
+    """What a new machine does to get everything from the remote."""
+    clone = f"git clone -q --bare {remote} $CSB_HOME/git"
+    done = sh(f"{clone} && csb-find --lost | csb-restore", **env)
+    assert done.rc == 0, done
+
+
+def bytes_of(paths):
+    """What those of these files hold that are there."""
+    return [path.read_bytes() for path in paths if path.exists()]
+
+
+def contents(listed):
+    """Mode and content of each file in what listing() gives."""
+    files = {}
+    for path, (mode, _, what) in listed.items():
+        if what != "dir":
+            files[path] = (mode, what)
+    return files
 
 
 def only_push(done):
@@ -85,45 +129,48 @@ def only_push(done):
 @pytest.mark.parametrize("own", [True, False])
 @pytest.mark.few(1)
 def test_a_new_machine(sh, home, claude, remote, listing, tmp_path, own):
-    """Everything comes back from the remote alone; from a repository of one's own, too."""
+    """Everything comes back from the remote alone; beside work of one's own, too."""
     if not own:
         git = "git -c user.name=a -c user.email=a@b"
-        sh(f"cd .claude && git init -q -b main && git add settings.json && {git} commit -qm mine &&"
-           " git push -q ../remote.git main").ok()
-    (claude / f"{name(0)}").mkdir()
-    (claude / f"{name(0)}/tool-results").mkdir()
-    (claude / f"{name(0)}/tool-results/a.txt").write_bytes(b"\xff\r\n")
+        sh("cd .claude && git init -q -b main && git add settings.json &&"
+           f" {git} commit -qm mine && git push -q ../remote.git main").ok()
+    results = claude / f"{name(0)}/tool-results"
+    results.mkdir(parents=True)
+    (results / "a.txt").write_bytes(b"\xff\r\n")
     backup(sh)
     (claude / f"{name(1)}.jsonl").write_text(line("more") * 50)
     backup(sh)
-    before = listing(home.claude / "projects")
-    config = [path.read_bytes() for path in (home.path / ".claude/.git/config",
-                                             home.backup / "git/config") if path.exists()]
+
+    before = contents(listing(home.claude / "projects"))
+    configs = [home.path / ".claude/.git/config", home.backup / "git/config"]
+    config = bytes_of(configs)
     record = only_push(sh("csb-push remote.git"))
     want = "main" if own else "csb/main"
     assert (record["branch"], record["remote"]) == (want, str(remote))
-    assert branches(sh)[want] == record["commit"] and len(branches(sh)) == 2 - own
-    assert config == [path.read_bytes() for path in (home.path / ".claude/.git/config",
-                                                     home.backup / "git/config") if path.exists()]
+    assert branches(sh)[want] == record["commit"]
+    assert len(branches(sh)) == (1 if own else 2)
+    assert bytes_of(configs) == config
+
     new = other_machine(home, tmp_path, 2)
-    sh(f"git clone -q --bare {remote} $CSB_HOME/git && csb-find --lost | csb-restore", **new).ok()
-    after = listing(f"{new['CLAUDE_CONFIG_DIR']}/projects")
-    files = [{path: (one[0], one[2]) for path, one in found.items() if one[2] != "dir"}
-             for found in (before, after)]
-    assert files[0] == files[1] and len(files[0]) == 3
-    (tmp_path / "machine2/.claude/projects/-srv-app" / f"{name(2)}.jsonl").write_text(line("new"))
+    bring_back(sh, remote, new)
+    assert contents(listing(f"{new['CLAUDE_CONFIG_DIR']}/projects")) == before
+    assert len(before) == 3
+    projects = tmp_path / "machine2/.claude/projects"
+    (projects / f"-srv-app/{name(2)}.jsonl").write_text(line("new"))
     backup(sh, **new)
     only_push(sh("csb-push origin", **new))
     assert sh("csb-find --lost", **new).ok().out == ""
 
 
 def test_again(sh, home, claude, remote):
-    """Only what is new goes; nothing new is nothing to do; --dry-run changes nothing."""
+    """Only what is new goes, if anything is; --dry-run changes nothing."""
     store(sh)
     first = only_push(sh("csb-push --dry-run remote.git"))
-    assert first["dry_run"] is True and branches(sh) == {}
+    assert first["dry_run"] is True
+    assert branches(sh) == {}
     done = only_push(sh("csb-push remote.git"))
-    assert {**done, "dry_run": True} == first and done["files"] == 3 and done["commits"] == 1
+    assert {**done, "dry_run": True} == first
+    assert (done["files"], done["commits"]) == (3, 1)
     assert only_push(sh("csb-push remote.git")) == {**done, "commits": 0, "files": 0}
     (claude / f"{name(0)}.jsonl").write_text(line("a") * 3)
     store(sh)
@@ -134,33 +181,49 @@ def test_again(sh, home, claude, remote):
 
 def test_secrets_stay(sh, home, claude, remote):
     """Wherever they are: nothing is pushed, each is listed; --allow-secrets insists."""
-    (claude / f"{name(0)}.jsonl").write_text(line("a") + line(f"key {GITHUB}") + "x" * 99)
-    (claude / f"{name(1)}").mkdir()
-    (claude / f"{name(1)}/out.txt").write_text(f"\n\nT={GITHUB}\n" + '{"kind":"session"}\n' * 3)
+    path = claude / f"{name(0)}.jsonl"
+    text = line("a") + line(f"key {GITHUB}") + "x" * 99
+    path.write_text(text)
+    output = claude / name(1) / "out.txt"
+    output.parent.mkdir()
+    output.write_text(f"\n\nT={GITHUB}\n" + '{"kind":"session"}\n' * 3)
     (home.claude / "settings.json").write_text(f'{{\n  "env": {{"T": "{GITHUB}"}}\n}}')
     store(sh)
     for options in ("", "--dry-run"):
         done = sh(f"csb-push {options} remote.git")
-        assert done.rc == 1 and branches(sh) == {} and GITHUB not in done.out + done.err
-        assert done.err.startswith("csb-push: nothing is pushed: there are secrets in what is new")
-        found = sorted((r["path"], r["line"], r.get("session_id")) for r in done.records)
-        assert found == [(f"projects/-srv-app/{name(0)}.jsonl", 2, name(0)),
-                         (f"projects/-srv-app/{name(1)}/out.txt", 3, name(1)),
-                         ("settings.json", 2, None)]
+        assert done.rc == 1
+        assert branches(sh) == {}
+        assert GITHUB not in done.out + done.err
+        message = "csb-push: nothing is pushed: there are secrets in what is new"
+        assert done.err.startswith(message)
+        found = [(r["path"], r["line"], r.get("session_id")) for r in done.records]
+        assert sorted(found) == [
+            (f"projects/-srv-app/{name(0)}.jsonl", 2, name(0)),
+            (f"projects/-srv-app/{name(1)}/out.txt", 3, name(1)),
+            ("settings.json", 2, None),
+        ]
         assert done.err.endswith("; with --allow-secrets they are pushed, too\n")
     only_push(sh("csb-push --allow-secrets remote.git"))
-    (claude / f"{name(0)}.jsonl").write_text(line("a") + line(f"key {GITHUB}") + "x" * 99
-                                             + f"y\n{GITHUB}\n" + line("ghp_" + GITHUB[:3:-1]))
+
+    another = "ghp_" + GITHUB[:3:-1]
+    path.write_text(text + f"y\n{GITHUB}\n" + line(another))
     store(sh)
     record, = sh("csb-push remote.git").records
     assert record["line"] == 5, "what the remote has is not listed again"
 
 
 def test_versions(sh, home, claude, remote):
-    """A secret in an older version that was rewritten is found; one in a beginning once."""
+    """A secret in an older version is found; one that several begin with once."""
     path = claude / f"{name(0)}.jsonl"
-    for text in (line(GITHUB), line(GITHUB) + line("b"), line(GITHUB) + line("b") * 2,
-                 line("rewritten"), line("rewritten") + line("c") * 9, line("d"), ""):
+    for text in (
+        line(GITHUB),
+        line(GITHUB) + line("b"),
+        line(GITHUB) + line("b") * 2,
+        line("rewritten"),
+        line("rewritten") + line("c") * 9,
+        line("d"),
+        "",
+    ):
         path.write_text(text)
         store(sh)
     found = sh("csb-push remote.git").records
@@ -176,27 +239,31 @@ def test_versions(sh, home, claude, remote):
 
 def test_a_key_that_grew(sh, home, claude, remote):
     """Its first lines are there already: it is found where it begins, and once."""
+    begin = "-----BEGIN RSA PRIVATE KEY-----\n"
     body = "".join(f"{char}1{GITHUB[4:]}{GITHUB[4:24]}\n" for char in "abcdefgh")
     path = claude / f"{name(0)}/tool-results/a.txt"
     path.parent.mkdir(parents=True)
-    for text in ("one\n", "-----BEGIN RSA PRIVATE KEY-----\n", body[:30], body[30:]):
+
+    def push_with(text):
         with open(path, "a") as file:
             file.write(text)
         store(sh)
-        done = sh("csb-push remote.git")
-        if len(text) < len(body) - 30:
-            only_push(done)
+        return sh("csb-push remote.git")
+
+    for text in ("one\n", begin, body[:30]):
+        only_push(push_with(text))
+    done = push_with(body[30:])
     one, = done.records
     assert (done.rc, one["what"], one["line"]) == (1, "private-key", 2)
-    with open(claude / f"{name(1)}.jsonl", "a") as file:
-        file.write(line("-----BEGIN RSA PRIVATE KEY-----\n" + body))
+
+    transcript = claude / f"{name(1)}.jsonl"
+    transcript.write_text(line(begin + body))
     store(sh)
     only_push(sh("csb-push --allow-secrets remote.git"))
-    for grown, text in (path, "-----END RSA PRIVATE KEY-----\n"), (claude / f"{name(1)}.jsonl", ""):
-        with open(grown, "a") as file:
-            file.write(text + line("more"))
-    store(sh)
-    only_push(sh("csb-push remote.git"))        # the key itself is there already
+
+    # The key itself is there already.
+    transcript.write_text(line(begin + body) + line("more"))
+    only_push(push_with("-----END RSA PRIVATE KEY-----\n" + line("more")))
 
 
 @pytest.mark.few(2)
@@ -217,14 +284,14 @@ def test_a_branch_that_git_would_take_for_something_else(sh, claude, remote):
 
 @pytest.mark.long
 def test_machines(sh, home, claude, remote, tmp_path):
-    """Each machine has its branch, the same each time; what another has is never overwritten."""
+    """Each machine has its branch, the same each time, and overwrites no other."""
     backup(sh)
     only_push(sh("csb-push remote.git"))
-    host, names, told = sh(f"echo {HOST}").ok().out.strip(), [], branches(sh)
-    for number in (2, 3, 2):
-        if number > len(names) + 1:
-            names.append(other_machine(home, tmp_path, number))
-        env = names[number - 2]
+    host = sh(f"echo {HOST}").ok().out.strip()
+    told = branches(sh)
+    second = other_machine(home, tmp_path, 2)
+    third = other_machine(home, tmp_path, 3)
+    for number, env in ((2, second), (3, third), (2, second)):
         folder = tmp_path / f"machine{number}/.claude/projects/-p"
         folder.mkdir(parents=True, exist_ok=True)
         with open(folder / f"{name(number)}.jsonl", "a") as file:
@@ -241,20 +308,24 @@ def test_machines(sh, home, claude, remote, tmp_path):
     (claude / f"{name(0)}.jsonl").write_text(line("a"))
     backup(sh)
     assert only_push(sh("csb-push remote.git"))["branch"] == "main"
-    done = sh(f"csb-push --branch main {remote}", **names[0])
-    assert done.rc == 1 and "'main': it holds what this store does not" in done.err
-    assert only_push(sh(f"csb-push --branch x/y {remote}", **names[0]))["branch"] == "x/y"
-    new = other_machine(home, tmp_path, 9)
-    done = sh(f"git clone -q --bare {remote} $CSB_HOME/git && csb-find --lost | csb-restore", **new)
-    assert done.rc == 0, done
-    found = sorted(path.stem for path in (tmp_path / "machine9").glob(".claude/projects/*/*.jsonl"))
-    assert found == [name(number) for number in (0, 1, 2, 3)], "of all machines"
+    done = sh(f"csb-push --branch main {remote}", **second)
+    assert done.rc == 1
+    assert "'main': it holds what this store does not" in done.err
+    record = only_push(sh(f"csb-push --branch x/y {remote}", **second))
+    assert record["branch"] == "x/y"
+
+    bring_back(sh, remote, other_machine(home, tmp_path, 9))
+    found = (tmp_path / "machine9").glob(".claude/projects/*/*.jsonl")
+    of_all_machines = [name(0), name(1), name(2), name(3)]
+    assert sorted(path.stem for path in found) == of_all_machines
 
 
-def test_a_new_machine_from_a_repository_of_ones_own(sh, home, claude, remote, tmp_path):
-    """As README says it: what was committed by hand, long ago, does not come back as the newest."""
-    sh(f"cd {home.claude} && git init -q && git add -A && git -c user.name=a -c user.email=a@b "
-       "commit -qm x && git push -q ~/remote.git HEAD:refs/heads/main").ok()
+def test_a_new_machine_from_a_repository_of_ones_own(
+        sh, home, claude, remote, tmp_path):
+    """As README says it: what was once committed by hand does not come back."""
+    git = "git -c user.name=a -c user.email=a@b"
+    sh(f"cd {home.claude} && git init -q && git add -A && {git} commit -qm x"
+       " && git push -q ~/remote.git HEAD:refs/heads/main").ok()
     (home.claude / "settings.json").write_text('{"new": 1}\n')
     (claude / f"{name(0)}.jsonl").write_text(line("the newest"))
     backup(sh)
@@ -264,14 +335,18 @@ def test_a_new_machine_from_a_repository_of_ones_own(sh, home, claude, remote, t
     new = other_machine(home, tmp_path, 2)
     for step in steps:
         sh(step.replace("clone", "clone -q").replace("REMOTE", str(remote)), **new).ok()
-    sh("csb-find --lost | csb-restore && csb-restore --in-place --path settings.json", **new).ok()
+    assert len(steps) == 2
+    sh("csb-find --lost | csb-restore", **new).ok()
+    sh("csb-restore --in-place --path settings.json", **new).ok()
     there = tmp_path / "machine2/.claude"
-    assert (there / "settings.json").read_text() == '{"new": 1}\n' and len(steps) == 2
-    assert (there / f"projects/-srv-app/{name(0)}.jsonl").read_text() == line("the newest")
-    (there / f"projects/-srv-app/{name(5)}.jsonl").write_text(line("five"))
+    assert (there / "settings.json").read_text() == '{"new": 1}\n'
+    project = there / "projects/-srv-app"
+    assert (project / f"{name(0)}.jsonl").read_text() == line("the newest")
+    (project / f"{name(5)}.jsonl").write_text(line("five"))
     backup(sh, **new)
     sh(f"{STORE} merge-base --is-ancestor {branches(sh)['csb/main']} main", **new).ok()
-    assert only_push(sh(f"csb-push {remote}", **new))["branch"] == sh(f"echo {HOST}").out.strip()
+    record = only_push(sh(f"csb-push {remote}", **new))
+    assert record["branch"] == sh(f"echo {HOST}").out.strip()
 
 
 def test_a_clone_goes_on(sh, home, claude, remote, tmp_path):
@@ -279,14 +354,15 @@ def test_a_clone_goes_on(sh, home, claude, remote, tmp_path):
     backup(sh)
     only_push(sh("csb-push remote.git"))
     new = other_machine(home, tmp_path, 2)
-    sh(f"git clone -q --bare {remote} $CSB_HOME/git && csb-find --lost | csb-restore >/dev/null",
-       **new)
-    (tmp_path / f"machine2/.claude/projects/-srv-app/{name(5)}.jsonl").write_text(line("five"))
+    bring_back(sh, remote, new)
+    project = tmp_path / "machine2/.claude/projects/-srv-app"
+    (project / f"{name(5)}.jsonl").write_text(line("five"))
     backup(sh, **new)
     assert only_push(sh(f"csb-push {remote}", **new))["branch"] == "main"
     (claude / f"{name(6)}.jsonl").write_text(line("six"))
     backup(sh)
-    assert only_push(sh(f"csb-push {remote}"))["branch"] == sh(f"echo {HOST}").out.strip()
+    record = only_push(sh(f"csb-push {remote}"))
+    assert record["branch"] == sh(f"echo {HOST}").out.strip()
 
 
 def test_what_makes_a_repository_is_said(sh, home, claude):
@@ -297,8 +373,10 @@ def test_what_makes_a_repository_is_said(sh, home, claude):
     (home.path / "empty").mkdir()
     for where in ["new/copy", "empty", "full", "full/mine", "it's"]:
         done = sh(f'csb-push "{where}"')
-        assert (done.rc, done.out) == (1, "") and done.err.count("\n") == 1, done
-        make, push = re.search("(git init --bare .*) makes one, then (csb push .*)", done.err).groups()
+        assert (done.rc, done.out) == (1, ""), done
+        assert done.err.count("\n") == 1, done
+        advice = "(git init --bare .*) makes one, then (csb push .*)"
+        make, push = re.search(advice, done.err).groups()
         assert sh(make).rc == 0
         assert "Pushed 1 commit" in sh(push).ok().out
     assert sorted(os.listdir(home.path / "full")) == ["csb.git", "mine", "mine.git"]
@@ -307,20 +385,25 @@ def test_what_makes_a_repository_is_said(sh, home, claude):
 def test_what_git_says(sh, home, claude, remote):
     """In its own words, in one line; no password of an address is shown."""
     store(sh)
-    for where, words in (("ext::sh", "transport 'ext' not allowed"),
-                         ("nosuch://x", "'remote-nosuch' is not a git command"),
-                         ("https://me:geheim1@localhost:1/x", "Failed to connect"),
-                         ("-x", "pathname '-x' blocked")):
+    for where, words in (
+        ("ext::sh", "transport 'ext' not allowed"),
+        ("nosuch://x", "'remote-nosuch' is not a git command"),
+        ("https://me:geheim1@localhost:1/x", "Failed to connect"),
+        ("-x", "pathname '-x' blocked"),
+    ):
         done = sh(f"csb-push -- {where}")
-        assert (done.rc, done.out) == (1, "") and done.err.count("\n") == 1, done
-        assert words in done.err and "geheim1" not in done.err
+        assert (done.rc, done.out) == (1, ""), done
+        assert done.err.count("\n") == 1, done
+        assert words in done.err
+        assert "geheim1" not in done.err
         assert done.err.startswith("csb-push: cannot read '")
-    hook = remote / "hooks/pre-receive"
-    hook.write_text("#!/bin/sh\necho too large >&2\nexit 1\n")
-    hook.chmod(0o755)
+
+    refuse(remote)
     done = sh("csb-push remote.git")
-    assert done.rc == 1 and done.err.count("\n") == 1 and branches(sh) == {}
-    assert "[remote rejected]" in done.err and "(pre-receive hook declined)" in done.err
+    assert (done.rc, done.err.count("\n")) == (1, 1)
+    assert branches(sh) == {}
+    assert "[remote rejected]" in done.err
+    assert "(pre-receive hook declined)" in done.err
     assert "remote: too large" in done.err
 
 
@@ -339,29 +422,35 @@ def test_what_a_person_sees(sh, home, claude, remote):
     status, screen = typed(home, "csb push remote.git", TERM="xterm")
     assert status == 0 and "Writing objects" in screen
     assert screen.splitlines()[-1].startswith("Pushed 1 commit with ")
-    hook = remote / "hooks/pre-receive"
-    hook.write_text("#!/bin/sh\necho too large >&2\nexit 1\n")
-    hook.chmod(0o755)
+
+    refuse(remote)
     (claude / f"{name(0)}.jsonl").write_text(line("new"))
     store(sh)
     status, screen = typed(home, "csb-push remote.git", TERM="xterm")
-    assert status == 1 and "too large" in screen and "(pre-receive hook declined)" in screen
-    assert screen.endswith(f"csb-push: cannot push to '{remote}': git ended with status 1\r\n")
+    assert status == 1
+    assert "too large" in screen
+    assert "(pre-receive hook declined)" in screen
+    last = f"csb-push: cannot push to '{remote}': git ended with status 1\r\n"
+    assert screen.endswith(last)
 
 
 def test_a_race(sh, home, claude, remote, before_push):
-    """What another pushed in between is not overwritten; what was backed up then goes next time."""
+    """What another pushed in between stays; what was backed up then goes next time."""
     git = "git -c user.name=a -c user.email=a@b --git-dir=remote.git"
     store(sh)
     commit = sh(f"{STORE} rev-parse main").out.strip()
-    other = f"{git} update-ref refs/heads/main $({git} commit-tree -m x $({git} mktree </dev/null))"
-    before_push(other)
+    other = f"$({git} commit-tree -m x $({git} mktree </dev/null))"
+    before_push(f"{git} update-ref refs/heads/main {other}")
     done = sh("csb-push remote.git")
-    assert done.rc == 1 and "fetch first" in done.err and branches(sh)["main"] != commit
+    assert done.rc == 1
+    assert "fetch first" in done.err
+    assert branches(sh)["main"] != commit
+
     sh("git --git-dir=remote.git update-ref -d refs/heads/main")
     (claude / f"{name(0)}.jsonl").write_text(line("new"))
     before_push(COMMIT)
-    assert only_push(sh("csb-push remote.git"))["commit"] == commit == branches(sh)["main"]
+    record = only_push(sh("csb-push remote.git"))
+    assert record["commit"] == commit == branches(sh)["main"]
     assert sh(f"{STORE} rev-parse main").out.strip() != commit
 
 
@@ -377,30 +466,42 @@ def test_no_other_tool(sh, home, claude, remote, stages):
 
 def test_each_secret_once(sh, home, claude, remote):
     """However often it stands in versions of a file; what it means comes first."""
-    told = line(f"T={GITHUB}", toolUseResult={"stdout": f"T={GITHUB}", "url": URL}, note=URL)
+    result = {"stdout": f"T={GITHUB}", "url": URL}
+    told = line(f"T={GITHUB}", toolUseResult=result, note=URL)
     path = claude / f"{name(0)}.jsonl"
     path.write_text(line("a") + told)
-    for number in range(3):
-        (home.claude / "settings.json").write_text(
-            f'{{"n": {number * 1000},\n"env": {{"T": "{GITHUB}"}},\n"u": "{URL}"}}')
+    for number in (0, 1000, 2000):
+        text = f'{{"n": {number},\n"env": {{"T": "{GITHUB}"}},\n"u": "{URL}"}}'
+        (home.claude / "settings.json").write_text(text)
         store(sh)
     path.write_text(told + line(f"T={GITHUB}") + line("Bearer " + GITHUB[::-1]))
     store(sh)
     done = sh("csb-push remote.git")
-    assert sorted((one["path"][-8:], one["line"], one["what"]) for one in done.records) == [
-        ("00.jsonl", 1, "github-token"), ("00.jsonl", 1, "password"),
-        ("00.jsonl", 3, "authorization"),
-        ("ngs.json", 2, "github-token"), ("ngs.json", 3, "password")]
+    found = [(one["path"], one["line"], one["what"]) for one in done.records]
+    transcript = f"projects/-srv-app/{name(0)}.jsonl"
+    assert sorted(found) == [
+        (transcript, 1, "github-token"),
+        (transcript, 1, "password"),
+        (transcript, 3, "authorization"),
+        ("settings.json", 2, "github-token"),
+        ("settings.json", 3, "password"),
+    ]
+
     done = sh("csb push remote.git 2>&1")
     first, *rows = done.out.splitlines()
-    assert done.rc == 1 and "nothing is pushed: there are secrets in what is new" in first
-    assert len(rows) == len(set(rows)) == 5 and all("[REDACTED" in row for row in rows)
+    assert done.rc == 1
+    assert "nothing is pushed: there are secrets in what is new" in first
+    assert len(rows) == len(set(rows)) == 5
+    for row in rows:
+        assert "[REDACTED" in row
 
 
 def test_ssh(sh, home, claude, remote, ssh):
-    """By the user's own ssh, whatever else in the environment; a remote may have a name."""
+    """By the user's own ssh, whatever the environment holds; a remote may have a name.
+    """
     store(sh)
-    record = only_push(sh(f"csb-push {ssh}", GIT_DIR="/x", GIT_WORK_TREE="/y", GIT_INDEX_FILE="/z"))
+    env = {"GIT_DIR": "/x", "GIT_WORK_TREE": "/y", "GIT_INDEX_FILE": "/z"}
+    record = only_push(sh(f"csb-push {ssh}", **env))
     assert record["remote"] == ssh and branches(sh)["main"] == record["commit"]
     assert "git-receive-pack" in (home.path / "ssh.log").read_text()
     sh(f"{STORE} remote add nas {ssh}").ok()
@@ -408,18 +509,25 @@ def test_ssh(sh, home, claude, remote, ssh):
     store(sh)
     record = only_push(sh("csb-push nas"))
     assert record["remote"] == ssh and branches(sh)["main"] == record["commit"]
-    assert sh(f"{STORE} for-each-ref refs/remotes").ok().out == "", "not even for a remote it has"
+    tracking = sh(f"{STORE} for-each-ref refs/remotes").ok().out
+    assert tracking == "", "not even for a remote it has"
 
 
 def test_the_config_of_a_person(sh, home, claude, remote):
     """Nothing else is pushed, signed or run; no tag, no hook."""
-    (home.path / "hooks").mkdir()
-    (home.path / "hooks/pre-push").write_text("#!/bin/sh\nexit 1\n")
-    (home.path / "hooks/pre-push").chmod(0o755)
-    for key, value in (("push.followTags", "true"), ("push.gpgSign", "true"),
-                       ("push.default", "matching"), ("core.hooksPath", str(home.path / "hooks")),
-                       ("push.recurseSubmodules", "check"), ("color.ui", "always"),
-                       ("remote.pushDefault", "x")):
+    hook = home.path / "hooks/pre-push"
+    hook.parent.mkdir()
+    hook.write_text("#!/bin/sh\nexit 1\n")
+    hook.chmod(0o755)
+    for key, value in (
+        ("push.followTags", "true"),
+        ("push.gpgSign", "true"),
+        ("push.default", "matching"),
+        ("core.hooksPath", hook.parent),
+        ("push.recurseSubmodules", "check"),
+        ("color.ui", "always"),
+        ("remote.pushDefault", "x"),
+    ):
         sh(f"git config --global {key} {value}").ok()
     store(sh)
     sh(f"{STORE} -c user.name=a -c user.email=a@b tag -am x v1 main").ok()
@@ -433,8 +541,9 @@ def test_a_damaged_store(sh, home, claude, remote):
     oid = sh(f"{STORE} rev-parse main:settings.json").out.strip()
     path = home.backup / "git/objects" / oid[:2] / oid[2:]
     if not path.exists():
-        sh("cd .claude-backup/git && mv objects/pack/*.pack . && "
-           "for p in *.pack; do git unpack-objects -q <$p; done && rm -f objects/pack/*.idx")
+        sh("cd .claude-backup/git && mv objects/pack/*.pack . &&"
+           " for p in *.pack; do git unpack-objects -q <$p; done &&"
+           " rm -f objects/pack/*.idx")
     os.unlink(path)
     done = sh("csb-push remote.git")
     assert done.rc == 1 and "the store has lost" in done.err and oid in done.err
@@ -450,9 +559,7 @@ def test_memory(sh, home, claude, remote, tools):
             file.write(json.dumps({"a": "word " * 2000}).encode() + b"\n")
             file.write(b'{"a":"b"}\n' * (1 << 20))
         backup(sh)
-    code = ("import resource, subprocess, sys; subprocess.run(sys.argv[1:], stdout=-3, check=True);"
-            "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)")
-    done = subprocess.run([tools.python, "-c", code, f"{tools.bin}/csb-push", "--dry-run",
-                           "remote.git"],
-                          cwd=home.path, env=home.env, capture_output=True, check=True)
-    assert int(done.stdout) < 64 << 10
+    command = [f"{tools.bin}/csb-push", "--dry-run", "remote.git"]
+    peak = subprocess.check_output(
+        [tools.python, "-c", PEAK, *command], cwd=home.path, env=home.env)
+    assert int(peak) < 64 << 10
