@@ -1,12 +1,13 @@
 """How every test runs a tool: as a stranger would, in a home of its own.
 
-sh("csb-list | jq .title") runs a shell line with pipefail, the tools on PATH and nothing of the
-caller's environment. CSB_BIN=dist tests the one-file forms, copied to an empty directory.
-CSB_PYTHON names another interpreter for the tools, CSB_GIT a directory with another git. CSB_SOAK,
-the name of a file for the figures (make soak), has the tests that repeat something do it as often
-as TRUST.md says. What they draw by chance is the same in each run, so that none fails by a draw;
-make soak draws anew, and CSB_SEED=N draws what N stands for. Under faketime the tools have the
-shifted clock, too (shifted.py).
+sh("csb-list | jq .title") runs a shell line with pipefail, the tools on PATH and
+nothing of the caller's environment. CSB_BIN=dist tests the one-file forms, copied to an
+empty directory. CSB_PYTHON names another interpreter for the tools, CSB_GIT a directory
+with another git. CSB_SOAK, the name of a file for the figures (make soak), has the
+tests that repeat something do it as often as TRUST.md says. What they draw by chance is
+the same in each run, so that none fails by a draw; make soak draws anew, and CSB_SEED=N
+draws what N stands for. Under faketime the tools have the shifted clock, too
+(shifted.py).
 """
 import copy
 import functools
@@ -37,18 +38,25 @@ SHARED = os.path.join(os.path.dirname(ROOT), "shared")
 GIT = os.environ.get("CSB_GIT")
 SOAK = os.environ.get("CSB_SOAK")
 SEED = int(os.environ.get("CSB_SEED") or (random.randrange(10**9) if SOAK else 1))
-OURS = ("HOME", "CLAUDE_CONFIG_DIR", "CSB_HOME", "GIT_CONFIG_GLOBAL", "GIT_CONFIG_SYSTEM")
+OURS = (
+    "HOME",
+    "CLAUDE_CONFIG_DIR",
+    "CSB_HOME",
+    "GIT_CONFIG_GLOBAL",
+    "GIT_CONFIG_SYSTEM",
+)
 
 
-# What tests need most: all of it in the index (as csb-find | csb-index, with a program less), all
-# of it in the store.
+# What tests need most: all of it in the index (as csb-find | csb-index,
+# with a program less), all of it in the store.
 INDEX = "csb-index --on-disk"
 STORE = "csb-changes | csb-gitcommit"
 WHEN = 1767323045       # 2026-01-02T03:04:05Z
 # A session of which a snapshot comes back to /tmp, where another run must not meet it.
 OF_THIS_RUN = f"c84f8b1c-ad37-40a0-8e01-{os.getpid():012d}"
 DAY = 86400             # seconds
-LONG = 120              # seconds: what has not come by then does not come, on a busy machine either
+# Seconds: what has not come by then does not come, on a busy machine either.
+LONG = 120
 
 
 def name(number):
@@ -91,8 +99,8 @@ def width(text):
 
 
 def on_terminal(sh, home, tool, *records, setup="true", **env):
-    """What a tool writes to a terminal, and leaves there: how far it has come it says only where
-    the work takes more than a second, and takes that away."""
+    """What a tool writes to a terminal, and leaves there: how far it has come it says
+    only where the work takes more than a second, and takes that away."""
     (home.path / "in").write_bytes(lines(*records))
     spawn = f"import pty; pty.spawn(['sh', '-c', '{setup}; {tool} <in'])"
     done = sh(f"python3 -c {shlex.quote(spawn)}", **{"TERM": "xterm", **env})
@@ -174,7 +182,8 @@ def files_below(top):
 
 
 def backup_log(home, kind="backup"):
-    """The runs that backup.log knows; kind="tidy": those that looked after the store."""
+    """The runs that backup.log knows; kind="tidy":
+    those that looked after the store."""
     text = (home.backup / "backup.log").read_text()
     records = map(json.loads, text.splitlines())
     return [record for record in records if record["kind"] == kind]
@@ -187,13 +196,18 @@ def days_ago(days, form="%Y-%m-%dT%H:%M:%SZ"):
 
 def payload(event="SessionEnd", number=0, **more):
     """What the client writes to the stdin of a hook."""
-    return json.dumps({"session_id": name(number), "hook_event_name": event, "cwd": "/",
-                       "transcript_path": f"/{name(number)}.jsonl", **more}).encode() + b"\n"
+    return lines({
+        "session_id": name(number),
+        "hook_event_name": event,
+        "cwd": "/",
+        "transcript_path": f"/{name(number)}.jsonl",
+        **more,
+    })
 
 
 def pytest_configure(config):
-    """Have the times of files follow faketime's clock; the mask and the time zone are the same for
-    everybody."""
+    """Have the times of files follow faketime's clock; the mask and the time zone are
+    the same for everybody."""
     shifted.start_again(config)
     random.seed("collection")
     os.umask(0o022)
@@ -203,7 +217,8 @@ def pytest_configure(config):
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
-    """Mark as long what a test marked few(n) is not to take of its parameters in make test."""
+    """Mark as long what a test marked few(n) is not to take of its
+    parameters in make test."""
     tables = {}
     for item in items:
         if item.get_closest_marker("few"):
@@ -217,14 +232,20 @@ def pytest_collection_modifyitems(items):
 
 
 def interpreter():
-    """What runs the tools: CSB_PYTHON, else the system's python3 as for users, else ours."""
+    """What runs the tools: CSB_PYTHON, else the system's python3 as for
+    users, else ours."""
     test = "import sqlite3, sys; sys.exit(sys.version_info < (3, 10))"
-    good = os.path.exists(SYSTEM) and not subprocess.run([SYSTEM, "-I", "-c", test]).returncode
-    return os.environ.get("CSB_PYTHON") or (SYSTEM if good else os.path.realpath(sys.executable))
+    if os.environ.get("CSB_PYTHON"):
+        return os.environ["CSB_PYTHON"]
+    if os.path.exists(SYSTEM):
+        if subprocess.run([SYSTEM, "-I", "-c", test]).returncode == 0:
+            return SYSTEM
+    return os.path.realpath(sys.executable)
 
 
 PYTHON = interpreter()
-# As root nothing is unreadable: take that power away, so that chmod 000 means what it says.
+# As root nothing is unreadable: take that power away,
+# so that chmod 000 means what it says.
 POWERLESS = ["setpriv", "--bounding-set=-dac_override,-dac_read_search",
              "--inh-caps=-dac_override,-dac_read_search"] if os.geteuid() == 0 else []
 
@@ -239,8 +260,8 @@ def tools(tmp_path_factory):
     else:
         where = os.path.join(ROOT, "bin")
         # As it is after a person's first start; the tests' own writes no such files.
-        compile_all = [PYTHON, "-m", "compileall", "-q", os.path.join(ROOT, "lib", "csb")]
-        subprocess.run(compile_all, check=True)
+        library = os.path.join(ROOT, "lib", "csb")
+        subprocess.run([PYTHON, "-m", "compileall", "-q", library], check=True)
     python = tmp_path_factory.mktemp("python")
     (python / "python3").symlink_to(PYTHON)
     for name in ("crontab", "launchctl", "systemctl"):     # not the machine's own
@@ -249,7 +270,8 @@ def tools(tmp_path_factory):
     path = f"{where}:{python}:/usr/bin:/bin"
     if GIT:
         path = f"{GIT}:{path}"
-        os.environ["PATH"] = f"{GIT}:{os.environ['PATH']}"      # shims ask which git that is
+        # Shims ask which git that is.
+        os.environ["PATH"] = f"{GIT}:{os.environ['PATH']}"
     return SimpleNamespace(bin=where, path=path, python=PYTHON)
 
 
@@ -261,8 +283,8 @@ def kept():
 
 @pytest.fixture
 def tmp_path(tmp_path, tmp_path_factory, request):
-    """As pytest makes it. While a test runs that may get a copied home it is always in the same
-    place, because a store and an index note whole paths."""
+    """As pytest makes it. While a test runs that may get a copied home it is always in
+    the same place, because a store and an index note whole paths."""
     if "once" not in request.fixturenames:
         yield tmp_path
         return
@@ -275,31 +297,49 @@ def tmp_path(tmp_path, tmp_path_factory, request):
 
 @pytest.fixture
 def home(tmp_path, tools):
-    """A home of the test's own: .path, .claude (the Claude directory), .backup (CSB_HOME), .env."""
+    """A home of the test's own: .path, .claude (the Claude directory), .backup (its
+    CSB_HOME), .env."""
     path = tmp_path / "home"
     claude = path / ".claude"
     claude.mkdir(parents=True)
-    env = {"PATH": tools.path, "HOME": str(path), "LC_ALL": "C", "TZ": "UTC",
-           "TMPDIR": str(tmp_path), "CLAUDE_CONFIG_DIR": str(claude),
-           "CSB_HOME": str(path / ".claude-backup"), "GIT_CONFIG_GLOBAL": str(path / ".gitconfig"),
-           "GIT_CONFIG_SYSTEM": os.devnull, **shifted.environment()}
-    return SimpleNamespace(path=path, claude=claude, backup=path / ".claude-backup", env=env)
+    env = {
+        "PATH": tools.path,
+        "HOME": str(path),
+        "LC_ALL": "C",
+        "TZ": "UTC",
+        "TMPDIR": str(tmp_path),
+        "CLAUDE_CONFIG_DIR": str(claude),
+        "CSB_HOME": str(path / ".claude-backup"),
+        "GIT_CONFIG_GLOBAL": str(path / ".gitconfig"),
+        "GIT_CONFIG_SYSTEM": os.devnull,
+        **shifted.environment(),
+    }
+    return SimpleNamespace(
+        path=path, claude=claude, backup=path / ".claude-backup", env=env
+    )
 
 
 @pytest.fixture
 def sh(home, tmp_path):
-    """Run a shell line: sh(line, stdin=b"", cwd=None, timeout=LONG, NAME=value) -> rc, out, err.
+    """Run a shell line: sh(line, stdin=b"", cwd=None, timeout=LONG, NAME=value).
 
-    out and err are text (surrogateescape), .records the JSON lines of out. A value of None takes
-    the variable out of the environment.
+    It returns rc, out and err; these are text (surrogateescape), .records the JSON
+    lines of out. A value of None takes the variable out of the environment.
     """
     def run(line, stdin=b"", cwd=None, timeout=LONG, **env):
         env = {k: v for k, v in {**home.env, **env}.items() if v is not None}
         for name in ("HOME", "GIT_CONFIG_GLOBAL", "GIT_CONFIG_SYSTEM"):
             assert env.get(name), f"a test must not run without its own {name}"
-        assert env["HOME"].startswith(str(tmp_path)), "a test must not run in a real home"
-        done = subprocess.run([*POWERLESS, "bash", "-o", "pipefail", "-c", line], input=stdin,
-                              env=env, cwd=cwd or home.path, timeout=timeout, capture_output=True)
+        in_ours = env["HOME"].startswith(str(tmp_path))
+        assert in_ours, "a test must not run in a real home"
+        done = subprocess.run(
+            [*POWERLESS, "bash", "-o", "pipefail", "-c", line],
+            input=stdin,
+            env=env,
+            cwd=cwd or home.path,
+            timeout=timeout,
+            capture_output=True,
+        )
         out = done.stdout.decode("utf-8", "surrogateescape")
         err = done.stderr.decode("utf-8", "surrogateescape")
         assert "Traceback (most recent call last)" not in err, err
@@ -309,12 +349,13 @@ def sh(home, tmp_path):
 
 @pytest.fixture
 def once(home, sh, kept, tmp_path_factory):
-    """once(make, *words): what make(sh, home, *words) returns, and the home as it leaves it.
+    """once(make, *words): what make(sh, home, *words) returns,
+    and the home as it leaves it.
 
-    It is made for the first test that asks and copied for the others: for tests that need a
-    backup and are not about it. To the tools a copy is a home that came from another disk: the
-    same bytes and mtimes in the same place, but each file was touched. In a home that is no
-    longer empty it is made in any case.
+    It is made for the first test that asks and copied for the others: for tests that
+    need a backup and are not about it. To the tools a copy is a home that came from
+    another disk: the same bytes and mtimes in the same place, but each file was
+    touched. In a home that is no longer empty it is made in any case.
     """
     def untouched():
         return os.listdir(home.path) == [".claude"] and not os.listdir(home.claude)
@@ -357,8 +398,8 @@ class Result(SimpleNamespace):
 
 @pytest.fixture(scope="session")
 def real(tmp_path_factory):
-    """Real transcripts, unpacked: .claude are the Claude directories, .growth the snapshots of
-    growing files, a list of files (oldest first) a session."""
+    """Real transcripts, unpacked: .claude are the Claude directories, .growth the
+    snapshots of growing files, a list of files (oldest first) a session."""
     archives = [f"{SHARED}/data/{name}.tar.xz" for name in ("transcripts", "growth")]
     if not all(map(os.path.exists, archives)):
         pytest.skip(f"the real transcripts are not at {SHARED}/data")
@@ -366,13 +407,16 @@ def real(tmp_path_factory):
     for archive in archives:
         subprocess.run(["tar", "-xJf", archive, "-C", folder], check=True)
     sessions = sorted((folder / "growth").glob("*/*"))
-    return SimpleNamespace(claude=sorted(path.parent for path in folder.glob("*/projects")),
-                           growth=[sorted(path.iterdir()) for path in sessions])
+    return SimpleNamespace(
+        claude=sorted(path.parent for path in folder.glob("*/projects")),
+        growth=[sorted(path.iterdir()) for path in sessions],
+    )
 
 
 @pytest.fixture
 def listing():
-    """A function: everything below a directory, {path: (type, mode, mtime, bytes or link)}."""
+    """A function: everything below a directory,
+    {path: (mode, mtime, digest, link or "dir")}."""
     def entry(path):
         st = os.lstat(path)
         what = "dir"
@@ -396,7 +440,8 @@ def listing():
 
 @pytest.fixture
 def stages(tools, tmp_path, home):
-    """A copy of the tools where they can be replaced: stages(name, python code or None: gone)."""
+    """A copy of the tools where they can be replaced:
+    stages(name, python code or None: gone)."""
     folder = tmp_path / "copy" / "bin"
     shutil.copytree(tools.bin, folder)
     helper = os.path.join(os.path.dirname(tools.bin), "lib")
@@ -416,13 +461,15 @@ def stages(tools, tmp_path, home):
 
 @pytest.fixture
 def rounds():
-    """A function: rounds(few, many), how often to repeat: few in make test, many in make soak."""
+    """A function: rounds(few, many), how often to repeat:
+    few in make test, many in make soak."""
     return lambda few, many: many if SOAK else few
 
 
 @pytest.fixture(autouse=True)
 def seed():
-    """What every test draws by chance begins with; it is printed when the test fails."""
+    """What every test draws by chance begins with;
+    it is printed when the test fails."""
     print(f"CSB_SEED={SEED}")
     random.seed(str(SEED))      # not what seeded draws
     return SEED
@@ -436,7 +483,8 @@ def seeded(seed):
 
 @pytest.fixture
 def figure(request):
-    """A function: figure("8 x 25 backups at once, 0 lost") notes a figure for TRUST.md."""
+    """A function: figure("8 x 25 backups at once, 0 lost")
+    notes a figure for TRUST.md."""
     def note(text):
         print(text)
         if SOAK:
@@ -447,8 +495,9 @@ def figure(request):
 
 @pytest.fixture
 def over(home):
-    """over(): wait until all that the test has started in the background has ended; over.running()
-    are the ids of those processes. What is left after the test is killed."""
+    """over(): wait until all that the test has started in the background has ended;
+    over.running() are the ids of those processes. What is left after the test is
+    killed."""
     if not os.path.exists("/proc/self/environ"):
         pytest.skip("no /proc to see the background by")
     mark = f"CSB_HOME={home.backup}\0".encode()
@@ -457,7 +506,8 @@ def over(home):
         found = []
         for pid in filter(str.isdigit, os.listdir("/proc")):
             with suppress(OSError), open(f"/proc/{pid}/environ", "rb") as file:
-                found += [int(pid)] * (mark in file.read())
+                if mark in file.read():
+                    found.append(int(pid))
         return found
 
     def running():
@@ -481,13 +531,19 @@ def over(home):
 
 
 def two_sessions(home):
-    """Make a Claude directory with two sessions, and settings; the folder of their project."""
+    """Make a Claude directory with two sessions, and settings;
+    the folder of their project."""
     folder = home.claude / "projects/-srv-app"
     folder.mkdir(parents=True)
     for number in range(2):
-        (folder / f"{name(number)}.jsonl").write_text(json.dumps(
-            {"type": "user", "sessionId": name(number), "cwd": "/srv/app", "uuid": str(number),
-             "message": {"role": "user", "content": f"question {number}"}}) + "\n")
+        question = {
+            "type": "user",
+            "sessionId": name(number),
+            "cwd": "/srv/app",
+            "uuid": str(number),
+            "message": {"role": "user", "content": f"question {number}"},
+        }
+        (folder / f"{name(number)}.jsonl").write_bytes(lines(question))
     (home.claude / "settings.json").write_text("{}\n")
     return folder
 
@@ -500,8 +556,8 @@ def back_up_two_sessions(sh, home):
 
 
 def put_into(home, what, text="{}\n", project="-w", mtime=WHEN):
-    """Write a file in the Claude directory; its path. what is a path there, or the number of a
-    session: then it is its transcript, in that project."""
+    """Write a file in the Claude directory; its path. what is a path there,
+    or the number of a session: then it is its transcript, in that project."""
     if isinstance(what, int):
         what = f"projects/{project}/{name(what)}.jsonl"
     path = home.claude / os.fsdecode(what)
@@ -519,7 +575,8 @@ def put(home):
 
 @pytest.fixture
 def claude(home):
-    """A Claude directory with two sessions, and settings; the folder of their project."""
+    """A Claude directory with two sessions, and settings;
+    the folder of their project."""
     return two_sessions(home)
 
 
@@ -540,8 +597,8 @@ def hook(sh, over):
 
 @pytest.fixture
 def dotfiles(home):
-    """dotfiles(mode): settings.json as a link over a link to a file elsewhere, {"a": 1} of that
-    mode, or not there (None); its path."""
+    """dotfiles(mode): settings.json as a link over a link to a file elsewhere,
+    {"a": 1} of that mode, or not there (None); its path."""
     def make(mode):
         real = home.path / "dotfiles" / "claude.json"
         real.parent.mkdir()
@@ -556,8 +613,8 @@ def dotfiles(home):
 
 @pytest.fixture
 def unwritable(sh, home):
-    """unwritable(line, "claude" or "backup"): what a line did that could not write there, with
-    {"a": 1} as settings; it failed, and said one thing."""
+    """unwritable(line, "claude" or "backup"): what a line did that could not write
+    there, with {"a": 1} as settings; it failed, and said one thing."""
     def run(line, folder):
         (home.claude / "settings.json").write_text('{"a": 1}')
         home.backup.mkdir()
