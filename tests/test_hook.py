@@ -1,4 +1,5 @@
-"""csb-hook: what the client says is backed up, and the client never waits nor sees a thing."""
+"""csb-hook: what the client says is backed up,
+and the client never waits nor sees a thing."""
 import fcntl
 import json
 import os
@@ -31,7 +32,8 @@ with open(os.environ["CSB_HOME"] + "/ran", "a") as ran:
 
 @pytest.fixture
 def whole_runs(tools, stages):
-    """whole_runs(code): the code in the place of a whole run, after that of a session."""
+    """whole_runs(code): the code in the place of a whole run,
+    after that of a session."""
     def replace(code):
         real = os.path.join(tools.bin, "csb-backup")
         stages("csb-backup", f"""
@@ -47,7 +49,8 @@ if first:
 
 @pytest.fixture
 def gate(home, over):
-    """A FIFO that holds WAITS up; a function that lets it go on, once it has come so far."""
+    """A FIFO that holds WAITS up; a function that lets it go on,
+    once it has come so far."""
     home.backup.mkdir()
     os.mkfifo(home.backup / "go")
 
@@ -63,8 +66,11 @@ def gate(home, over):
 
 def stored(sh, commit="main"):
     """The sessions that a commit holds."""
-    return sorted(path[-18:-6] for path in held(sh, ref=commit) if path.endswith(".jsonl")
-                  and path.startswith("projects/"))
+    return sorted(
+        path[-18:-6]
+        for path in held(sh, ref=commit)
+        if path.endswith(".jsonl") and path.startswith("projects/")
+    )
 
 
 def ran(home):
@@ -82,10 +88,13 @@ def test_the_session_first_and_then_the_rest(sh, hook, over, claude, home, event
     tree = sh('git --git-dir="$CSB_HOME/git" rev-list --reverse main').ok().out.split()
     assert stored(sh, tree[0]) == (both if event == "SessionStart" else both[1:])
     assert len(sh("csb-list").ok().records) == 2
-    assert [(line["event"], line["outcome"]) for line in backup_log(home)] == [(event, "ok")]
+    (run,) = backup_log(home)
+    assert (run["event"], run["outcome"]) == (event, "ok")
 
 
-@pytest.mark.parametrize("source", ["startup", "resume", "fork", "clear", "else", 3, None])
+@pytest.mark.parametrize(
+    "source", ["startup", "resume", "fork", "clear", "else", 3, None]
+)
 @pytest.mark.few(1)
 def test_every_start_of_a_session_is_a_catch_up(hook, over, claude, home, source):
     hook(payload("SessionStart", source=source))
@@ -113,7 +122,9 @@ def test_the_client_does_not_wait(hook, over, claude, stages, gate, home, event,
     assert (folder, ignored) == ("/", "True") and int(session) != os.getsid(0)
 
 
-def test_precompact_waits_for_its_session_alone(sh, hook, over, claude, whole_runs, gate):
+def test_precompact_waits_for_its_session_alone(
+    sh, hook, over, claude, whole_runs, gate
+):
     whole_runs(WAITS)
     hook(payload("PreCompact", number=1))
     assert stored(sh) == [name(1)[-12:]], "what the compaction takes away is stored"
@@ -122,10 +133,12 @@ def test_precompact_waits_for_its_session_alone(sh, hook, over, claude, whole_ru
 
 
 @pytest.mark.parametrize("stage", ["csb-gitcommit", "csb-backup"])
-def test_precompact_does_not_wait_for_ever(hook, over, claude, stages, gate, home, stage):
+def test_precompact_does_not_wait_for_ever(
+    hook, over, claude, stages, gate, home, stage
+):
     stages(stage, WAITS)
-    number = 1 if stage == "csb-gitcommit" else "unknown"
-    hook(payload("PreCompact", session_id=number if number != 1 else name(1)), "--wait 0.2")
+    session_id = name(1) if stage == "csb-gitcommit" else "unknown"
+    hook(payload("PreCompact", session_id=session_id), "--wait 0.2")
     gate()
     over()
     assert (home.backup / "went").exists(), "it went on in the background"
@@ -136,7 +149,9 @@ def test_precompact_without_a_session_waits_for_all(hook, claude, home, sh):
     assert backup_log(home)[0]["outcome"] == "ok" and len(stored(sh)) == 2
 
 
-@pytest.mark.parametrize("session", [name(77), "", "..", "*", "--help", name(0)[:8], 3, None, []])
+@pytest.mark.parametrize(
+    "session", [name(77), "", "..", "*", "--help", name(0)[:8], 3, None, []]
+)
 @pytest.mark.few(2)
 def test_a_session_that_cannot_be_used(sh, hook, over, claude, home, session):
     hook(payload(session_id=session))
@@ -160,9 +175,14 @@ def test_it_survives_the_client(home, over, claude, stages, gate, number):
     """The client's process group gets a signal, and its terminal is gone."""
     stages("csb-backup", WAITS)
     client = subprocess.Popen(
-        [*POWERLESS, "bash", "-c", "csb-hook; echo ended; read"], env=home.env, cwd=home.path,
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True,
-        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL))   # not nohup's
+        [*POWERLESS, "bash", "-c", "csb-hook; echo ended; read"],
+        env=home.env,
+        cwd=home.path,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),  # not nohup's
+    )
     client.stdin.write(payload())
     client.stdin.flush()
     assert client.stdout.readline() == b"ended\n"
@@ -182,17 +202,26 @@ def test_it_gives_way(hook, over, claude, stages, home):
     stages("csb-backup", note)
     hook(payload())
     over()
-    assert {*(home.backup / "nice").read_text().split()} == {str(min(os.nice(0) + 10, 19))}
+    nice = set((home.backup / "nice").read_text().split())
+    assert nice == {str(min(os.nice(0) + 10, 19))}
 
 
 def test_it_keeps_nothing_of_the_client_open(home, over, claude, stages, gate):
     """A pipe that the client forgot to close ends with the hook."""
     stages("csb-backup", WAITS)
     reader, writer = os.pipe()
-    subprocess.run([*POWERLESS, "csb-hook"], env=home.env, input=payload(), pass_fds=[writer],
-                   check=True, capture_output=True)
+    subprocess.run(
+        [*POWERLESS, "csb-hook"],
+        env=home.env,
+        input=payload(),
+        pass_fds=[writer],
+        check=True,
+        capture_output=True,
+    )
     os.close(writer)
-    assert select([reader], [], [], LONG)[0] and os.read(reader, 1) == b"" and over.running()
+    assert select([reader], [], [], LONG)[0]
+    assert os.read(reader, 1) == b""
+    assert over.running()
     os.close(reader)
     gate()
     over()
@@ -200,17 +229,31 @@ def test_it_keeps_nothing_of_the_client_open(home, over, claude, stages, gate):
 
 SANE = payload()
 NASTY = {
-    "nothing": b"", "blank": b"\n \n", "garbage": b"\x00\xff\xfe{", "half": SANE[:30],
-    "null": b"null", "a list": b"[" + SANE + b"]", "a number": b"1e999", "nan": b'{"a":NaN}',
-    "nested": b"[" * 200000, "nested objects": b'{"a":' * 200000, "bom": b"\xef\xbb\xbf" + SANE,
-    "utf-16": SANE.decode().encode("utf-16"), "crlf": SANE.strip() + b"\r\n\r\n",
-    "two": SANE + SANE, "surrogates": b'{"session_id":"\\ud800","hook_event_name":"\\udfff"}',
+    "nothing": b"",
+    "blank": b"\n \n",
+    "garbage": b"\x00\xff\xfe{",
+    "half": SANE[:30],
+    "null": b"null",
+    "a list": b"[" + SANE + b"]",
+    "a number": b"1e999",
+    "nan": b'{"a":NaN}',
+    "nested": b"[" * 200000,
+    "nested objects": b'{"a":' * 200000,
+    "bom": b"\xef\xbb\xbf" + SANE,
+    "utf-16": SANE.decode().encode("utf-16"),
+    "crlf": SANE.strip() + b"\r\n\r\n",
+    "two": SANE + SANE,
+    "surrogates": b'{"session_id":"\\ud800","hook_event_name":"\\udfff"}',
     "control": b'{"hook_event_name":"a\\nb\\u0000","session_id":"\\u0000"}',
     "an option": b'{"hook_event_name":"--wait=0","session_id":"--help"}',
-    "10 MB": payload(prompt="x" * 10**7), "10 MB of lists": b'{"a":[' + b"[]," * 3333333,
-    **{f"{key} {value!r}": json.dumps({**json.loads(SANE), key: value}).encode()
-       for key in ("hook_event_name", "session_id", "source", "transcript_path")
-       for value in (None, [], "x" * 99999)}}
+    "10 MB": payload(prompt="x" * 10**7),
+    "10 MB of lists": b'{"a":[' + b"[]," * 3333333,
+    **{
+        f"{key} {value!r}": json.dumps({**json.loads(SANE), key: value}).encode()
+        for key in ("hook_event_name", "session_id", "source", "transcript_path")
+        for value in (None, [], "x" * 99999)
+    },
+}
 
 
 @pytest.mark.parametrize("what", NASTY)
@@ -229,7 +272,9 @@ def test_whatever_comes_it_is_a_backup(hook, over, claude, stages, home, what):
 
 
 @pytest.mark.parametrize("event", EVENTS)
-@pytest.mark.parametrize("code", ["sys.exit(2)", "os.kill(os.getpid(), 9)", "raise Exception"])
+@pytest.mark.parametrize(
+    "code", ["sys.exit(2)", "os.kill(os.getpid(), 9)", "raise Exception"]
+)
 @pytest.mark.few(3)
 def test_no_failure_reaches_the_client(hook, over, claude, stages, event, code):
     stages("csb-changes", code)
@@ -237,21 +282,41 @@ def test_no_failure_reaches_the_client(hook, over, claude, stages, event, code):
     hook(payload(event, source="startup"))
 
 
-@pytest.mark.parametrize("start", [b"", b'{"session_id":"', payload("PreCompact", number=1)])
+@pytest.mark.parametrize(
+    "start", [b"", b'{"session_id":"', payload("PreCompact", number=1)]
+)
 def test_a_stdin_that_never_ends(home, over, claude, sh, start):
     """It is not waited for; what came is used, if it is whole."""
-    process = subprocess.Popen([*POWERLESS, "csb-hook"], env=home.env, stdin=subprocess.PIPE,
-                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    process = subprocess.Popen(
+        [*POWERLESS, "csb-hook"],
+        env=home.env,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
     process.stdin.write(start)
     process.stdin.flush()
     assert process.stdout.read() == b"" and process.wait() == 0
     process.stdin.close()
     over()
-    assert backup_log(home)[0]["event"] == ("PreCompact" if start.endswith(b"\n") else "hook")
+    event = "PreCompact" if start.endswith(b"\n") else "hook"
+    assert backup_log(home)[0]["event"] == event
 
 
-@pytest.mark.parametrize("stdin", ["</dev/zero", "< <(yes)", "<&-", "</dev/null", ">&-", "2>&-",
-                                   "<&- >&-", "<&- >&- 2>&-", "3<&- <&-"])
+@pytest.mark.parametrize(
+    "stdin",
+    [
+        "</dev/zero",
+        "< <(yes)",
+        "<&-",
+        "</dev/null",
+        ">&-",
+        "2>&-",
+        "<&- >&-",
+        "<&- >&- 2>&-",
+        "3<&- <&-",
+    ],
+)
 @pytest.mark.few(2)
 def test_a_strange_stdin(sh, over, claude, home, stdin):
     done = sh(f"csb-hook {stdin}")
@@ -260,13 +325,24 @@ def test_a_strange_stdin(sh, over, claude, home, stdin):
     assert backup_log(home)[0]["outcome"] == "ok"
 
 
-@pytest.mark.parametrize("options, spoil, words", [
-    ("--nope", "", "--nope"), ("word", "", "word"), ("--wait x", "", "--wait"), ("--wait nan", "", "--wait"), ("-- no-such", "", "no-such"),
-    ("-- ./no-such", "", "./no-such"), ("-- /", "", "find /"), ("-- csb-no-such", "", "csb-no-such"),
-    ("", "csb-backup", "csb-backup")])
+@pytest.mark.parametrize(
+    "options, spoil, words",
+    [
+        ("--nope", "", "--nope"),
+        ("word", "", "word"),
+        ("--wait x", "", "--wait"),
+        ("--wait nan", "", "--wait"),
+        ("-- no-such", "", "no-such"),
+        ("-- ./no-such", "", "./no-such"),
+        ("-- /", "", "find /"),
+        ("-- csb-no-such", "", "csb-no-such"),
+        ("", "csb-backup", "csb-backup"),
+    ],
+)
 @pytest.mark.few(2)
-def test_what_cannot_be_started_is_one_line_and_not_2(sh, over, claude, stages, home, options,
-                                                      spoil, words):
+def test_what_cannot_be_started_is_one_line_and_not_2(
+    sh, over, claude, stages, home, options, spoil, words
+):
     if spoil:
         stages(spoil, None)
     for event in EVENTS:
@@ -297,7 +373,10 @@ def test_many_sessions_that_end_at_once(sh, over, claude, home, rounds):
     count = rounds(8, 20)
     for number in range(2, count):
         (claude / f"{name(number)}.jsonl").write_text(
-            (claude / f"{name(0)}.jsonl").read_text().replace("question 0", f"question {number}"))
+            (claude / f"{name(0)}.jsonl")
+            .read_text()
+            .replace("question 0", f"question {number}")
+        )
     for number in range(count):
         (home.path / f"in{number}").write_bytes(payload(number=number))
     done = sh("pids=; for file in in*; do csb-hook <$file & pids+=\" $!\"; done\n"
@@ -317,10 +396,12 @@ def test_the_environment_is_written_nowhere(sh, hook, over, claude, home, spoil)
         hook(payload(event, source="startup"), ANTHROPIC_API_KEY="sk-ant-SECRET",
              CLAUDE_CODE_MESSAGING_TOKEN="tok-SECRET")
         over()
-    assert {line["outcome"] for line in backup_log(home)} == {"ok" if spoil == "true" else "failed"}
+    outcome = "ok" if spoil == "true" else "failed"
+    assert {run["outcome"] for run in backup_log(home)} == {outcome}
     found = sh("grep -r SECRET ~").out
     assert found == "", found
-    objects = sh("git --git-dir=$CSB_HOME/git cat-file --batch-all-objects --batch").ok().out
+    git = "git --git-dir=$CSB_HOME/git"
+    objects = sh(f"{git} cat-file --batch-all-objects --batch").ok().out
     assert "question 0" in objects and "SECRET" not in objects
 
 
@@ -331,7 +412,8 @@ def test_in_the_foreground(sh, claude, whole_runs, home, code, rc):
     whole_runs(NOTES + code)
     home.backup.mkdir()
     done = sh("csb-hook --foreground", payload("SessionStart"))
-    assert (done.rc, done.out) == (rc, "") and ran(home) == ["--quiet --event=SessionStart"]
+    assert (done.rc, done.out) == (rc, "")
+    assert ran(home) == ["--quiet --event=SessionStart"]
     assert sh("csb-hook --foreground", payload(number=1)).rc == rc
     assert ran(home)[1:] == [f"--quiet --event=SessionEnd --first={name(1)}"]
     assert stored(sh) == [name(1)[-12:]]

@@ -1,4 +1,5 @@
-"""csb-hook: what it says at the start of a session, and other commands than the backup."""
+"""csb-hook: what it says at the start of a session,
+and other commands than the backup."""
 import json
 import os
 import shutil
@@ -20,26 +21,55 @@ def at(seconds):
 
 def run(seconds, outcome="ok", **more):
     """A line of backup.log."""
-    return json.dumps({"kind": "backup", "at": at(seconds), "event": "timer", "outcome": outcome,
-                       "seconds": 0.1, "bytes": 0, **more}) + "\n"
+    record = {
+        "kind": "backup",
+        "at": at(seconds),
+        "event": "timer",
+        "outcome": outcome,
+        "seconds": 0.1,
+        "bytes": 0,
+        **more,
+    }
+    return json.dumps(record) + "\n"
 
 
-OLD, FAILED = run(-3 * DAY), run(-60, "failed", reason="the \x1b[31mdisk is full" + "!" * 9999)
+OLD, FAILED = (
+    run(-3 * DAY),
+    run(-60, "failed", reason="the \x1b[31mdisk is full" + "!" * 9999),
+)
 
 
-@pytest.mark.parametrize("lines, older, words", [
-    (None, None, ""), ("", None, ""), ("nonsense\n[]\n\x00\n", None, ""),
-    (run(-60), None, ""), (run(-DAY + 7200), OLD, ""), (OLD, None, "3 days ago"),
-    ("", OLD, "3 days ago"), (OLD + run(-60), None, ""), (OLD + run(-60, "busy"), None, "3 days"),
-    (FAILED, None, "failed: the "), (FAILED, OLD, "failed: the "), (FAILED + run(-30), OLD, ""),
-    (run(-9) + run(-5, "failed"), None, "backup failed (csb status"), (run(9 * DAY), None, ""),
-    (run(-9) + run(-5, "failed", reason=[]), None, "backup failed (csb status"),
-    (run(-2 * DAY + 60), None, ""), (run(-2 * DAY - 60), None, "2 days ago"), (OLD + "{" + run(-5), None, ""),
-    (OLD + run(0, at=3) + run(0, at="x") + run(0, at=None), None, "3 days ago"),
-    (FAILED + run(-5, "busy"), None, "failed: the "),
-    (OLD * 30000, None, "3 days ago"), (FAILED + "nonsense\n" + '{"kind":3}\n', None, "failed")])
+@pytest.mark.parametrize(
+    "lines, older, words",
+    [
+        (None, None, ""),
+        ("", None, ""),
+        ("nonsense\n[]\n\x00\n", None, ""),
+        (run(-60), None, ""),
+        (run(-DAY + 7200), OLD, ""),
+        (OLD, None, "3 days ago"),
+        ("", OLD, "3 days ago"),
+        (OLD + run(-60), None, ""),
+        (OLD + run(-60, "busy"), None, "3 days"),
+        (FAILED, None, "failed: the "),
+        (FAILED, OLD, "failed: the "),
+        (FAILED + run(-30), OLD, ""),
+        (run(-9) + run(-5, "failed"), None, "backup failed (csb status"),
+        (run(9 * DAY), None, ""),
+        (run(-9) + run(-5, "failed", reason=[]), None, "backup failed (csb status"),
+        (run(-2 * DAY + 60), None, ""),
+        (run(-2 * DAY - 60), None, "2 days ago"),
+        (OLD + "{" + run(-5), None, ""),
+        (OLD + run(0, at=3) + run(0, at="x") + run(0, at=None), None, "3 days ago"),
+        (FAILED + run(-5, "busy"), None, "failed: the "),
+        (OLD * 30000, None, "3 days ago"),
+        (FAILED + "nonsense\n" + '{"kind":3}\n', None, "failed"),
+    ],
+)
 @pytest.mark.few(2)
-def test_the_message_at_the_start_of_a_session(sh, over, claude, stages, home, lines, older, words):
+def test_the_message_at_the_start_of_a_session(
+    sh, over, claude, stages, home, lines, older, words
+):
     stages("csb-backup", "")
     home.backup.mkdir()
     for file, text in (("backup.log", lines), ("backup.log.1", older)):
@@ -74,7 +104,9 @@ def test_the_message_names_what_there_is(
     over()
 
 
-def test_without_git_the_first_session_hears_of_it(sh, over, claude, stages, home, tmp_path):
+def test_without_git_the_first_session_hears_of_it(
+    sh, over, claude, stages, home, tmp_path
+):
     folder = tmp_path / "without git"
     folder.mkdir()
     for tool in ("sh", "bash", "env", "cat"):
@@ -112,9 +144,12 @@ def test_where_no_failure_can_be_noted(sh, over, claude, stages, home, spoil, wo
     over()
 
 
-@pytest.mark.parametrize("newer, said", [
-    (None, False), ("projects/-srv-app", True), ("history.jsonl", True)])
-def test_a_machine_that_was_off_is_not_unprotected(sh, over, claude, stages, home, newer, said):
+@pytest.mark.parametrize(
+    "newer, said", [(None, False), ("projects/-srv-app", True), ("history.jsonl", True)]
+)
+def test_a_machine_that_was_off_is_not_unprotected(
+    sh, over, claude, stages, home, newer, said
+):
     stages("csb-backup", "")
     home.backup.mkdir()
     (home.backup / "backup.log").write_text(OLD)
@@ -129,7 +164,8 @@ def test_a_machine_that_was_off_is_not_unprotected(sh, over, claude, stages, hom
 @pytest.mark.parametrize("event", EVENTS)
 @pytest.mark.few(2)
 def test_another_command(sh, hook, over, claude, stages, home, event):
-    """It gets the JSON, whatever it is, in the directory of the hook; no backup runs."""
+    """It gets the JSON, whatever it is, in the directory of the hook;
+    no backup runs."""
     # The client waits for PreCompact, if the JSON is not too large to be understood.
     for stdin in (payload(event), payload(event, text="x" * 10**7), b"no JSON\n"):
         hook(stdin, "-- sh -c 'cat >got; pwd >where; echo noise; exit 2'")
@@ -142,7 +178,8 @@ def test_another_command(sh, hook, over, claude, stages, home, event):
 
 
 def test_the_command_is_found_beside_the_hook_first(sh, hook, over, claude, home):
-    """A snapshot of the project's memory, into the repository in which the client works."""
+    """A snapshot of the project's memory, into the repository in which
+    the client works."""
     (claude / "memory").mkdir()
     (claude / "memory" / "MEMORY.md").write_text("remember\n")
     sh("git init -q app").ok()

@@ -30,18 +30,22 @@ FAKES = {
     "ps": "echo init; echo crontab; [ ! -e daemon ] || echo /usr/sbin/cron",
     "systemctl": """echo "$@" >>asked; case $2 in
         is-system-running) cat state; [ "$(cat state)" = running ];;
-        restart) [ ! -e broken ] || { echo Unit is masked. >&2; exit 1; }; touch "on-$3";;
+        restart) [ ! -e broken ] || { echo Unit is masked. >&2; exit 1; }
+            touch "on-$3";;
         is-active) [ -e "on-$3" ] && echo active || { echo inactive; exit 3; };;
         disable) rm -f "on-$4";; esac""",
     "loginctl": "cat linger",
-    "launchctl": """echo "$@" >>asked; case $1 in bootstrap) cp "$3" loaded;;
-        print) [ -e loaded ] || [ "$2" = "gui/$(id -u)" ];; bootout) rm loaded;; esac""",
+    "launchctl": """echo "$@" >>asked; case $1 in
+        bootstrap) cp "$3" loaded;;
+        print) [ -e loaded ] || [ "$2" = "gui/$(id -u)" ];;
+        bootout) rm loaded;; esac""",
 }
 
 
 @pytest.fixture
 def system(tmp_path, home, stages):
-    """system(kinds): a machine on which these run; csb-backup notes how it was called in .said."""
+    """system(kinds): a machine on which these run;
+    csb-backup notes how it was called in .said."""
     folder, said = tmp_path / "system", tmp_path / "said"
     folder.mkdir()
 
@@ -49,12 +53,18 @@ def system(tmp_path, home, stages):
         for name, code in FAKES.items():
             if name in ("ps", "loginctl") or {"crontab": "cron", "systemctl": "systemd",
                                               "launchctl": "launchd"}[name] in kinds:
-                (folder / name).write_text(f"#!/bin/sh\ncd '{folder}' || exit\n{code}\n")
+                (folder / name).write_text(
+                    f"#!/bin/sh\ncd '{folder}' || exit\n{code}\n"
+                )
                 (folder / name).chmod(0o755)
         (folder / "daemon").touch()
-        (folder / "state").write_text("running\n" if "systemd" in kinds else "offline\n")
+        (folder / "state").write_text(
+            "running\n" if "systemd" in kinds else "offline\n"
+        )
         (folder / "linger").write_text("yes\n")
-        return SimpleNamespace(path=folder, said=said, tab=folder / "tab", settings=home.backup)
+        return SimpleNamespace(
+            path=folder, said=said, tab=folder / "tab", settings=home.backup
+        )
 
     # Before everything else: a test must not reach the machine's own.
     for name in FAKES:
@@ -78,8 +88,10 @@ def test_the_crontab_of_a_user(sh, home, system):
     machine.tab.write_bytes(OTHERS + b"last, without an end")
     timer, = sh("csb-schedule").ok().records
     one = machine.tab.read_bytes()
-    assert one.startswith(OTHERS + b"last, without an end\n") and one.count(b" # csb-backup-") == 2
-    assert (timer["timer"], timer["installed"], timer["running"]) == ("cron", True, True)
+    assert one.startswith(OTHERS + b"last, without an end\n")
+    assert one.count(b" # csb-backup-") == 2
+    assert (timer["timer"], timer["installed"], timer["running"]) == (
+        "cron", True, True)
     other = home.path / "other store"
     name, = (r["name"] for r in sh(f"csb-schedule --git-dir '{other}'").ok().records)
     both = machine.tab.read_bytes()
@@ -88,10 +100,12 @@ def test_the_crontab_of_a_user(sh, home, system):
     sh("csb-schedule --interval 60").ok()
     again = machine.tab.read_bytes()
     assert again.startswith(OTHERS + b"last, without an end\n" + both[len(one):])
-    assert again.count(b"\n") == both.count(b"\n") and b" every 60 minutes from " in again
+    assert again.count(b"\n") == both.count(b"\n")
+    assert b" every 60 minutes from " in again
     removed, = sh("csb-schedule --remove").ok().records
     assert removed["installed"] is False and "next_at" not in removed
-    assert machine.tab.read_bytes() == OTHERS + b"last, without an end\n" + both[len(one):]
+    left = machine.tab.read_bytes()
+    assert left == OTHERS + b"last, without an end\n" + both[len(one):]
     done = sh("csb-schedule --remove")
     assert (done.rc, done.out) == (0, "") and "no timer of this store" in done.err
     sh(f"csb-schedule --remove --git-dir '{other}'").ok()
@@ -118,19 +132,32 @@ def test_a_crontab_that_cannot_be_had(sh, system, flaw, said):
     assert (done.rc, done.err.count("\n")) == (1 if flaw == "no" else 0, 1), done
 
 
-@pytest.mark.parametrize("kinds, daemon, state, options, expected", [
-    (("systemd", "cron"), True, "running", "", "systemd"),
-    (("systemd", "cron"), True, "degraded", "", "systemd"),
-    (("systemd", "cron"), True, "offline", "", "cron"),
-    (("systemd", "cron"), True, "running", "--kind cron", "cron"),
-    (("launchd", "cron"), True, "", "", "cron"),
-    (("launchd", "cron"), True, "", "--kind launchd", "launchd"),
-    (("systemd", "cron"), False, "offline", "",
-     "csb-schedule: no timer runs here (systemd: its user manager is not at work (offline); "
-     "cron: no cron daemon is at work): install cron or start it, then csb schedule\n"),
-    (("cron",), False, "", "--kind cron", "no cron daemon is at work"),
-    (("systemd", "cron"), True, "offline", "--kind systemd", "(offline)"),
-    ((), True, "", "--kind launchd", "launchd: you are not logged in")])
+@pytest.mark.parametrize(
+    "kinds, daemon, state, options, expected",
+    [
+        (("systemd", "cron"), True, "running", "", "systemd"),
+        (("systemd", "cron"), True, "degraded", "", "systemd"),
+        (("systemd", "cron"), True, "offline", "", "cron"),
+        (("systemd", "cron"), True, "running", "--kind cron", "cron"),
+        (("launchd", "cron"), True, "", "", "cron"),
+        (("launchd", "cron"), True, "", "--kind launchd", "launchd"),
+        (
+            ("systemd", "cron"),
+            False,
+            "offline",
+            "",
+            (
+                "csb-schedule: no timer runs here "
+                "(systemd: its user manager is not at work (offline); "
+                "cron: no cron daemon is at work): "
+                "install cron or start it, then csb schedule\n"
+            ),
+        ),
+        (("cron",), False, "", "--kind cron", "no cron daemon is at work"),
+        (("systemd", "cron"), True, "offline", "--kind systemd", "(offline)"),
+        ((), True, "", "--kind launchd", "launchd: you are not logged in"),
+    ],
+)
 @pytest.mark.few(4)
 def test_which_timer(sh, system, kinds, daemon, state, options, expected):
     """The first that runs, or none: nothing is put where nothing would run it."""
@@ -143,7 +170,8 @@ def test_which_timer(sh, system, kinds, daemon, state, options, expected):
         assert done.rc == 0 and [r["timer"] for r in done.records] == [expected], done
         assert done.records[0]["running"] and len(calls(machine)) == 1
     else:
-        assert (done.rc, done.out, done.err.count("\n")) == (3, "", 1) and expected in done.err
+        assert (done.rc, done.out, done.err.count("\n")) == (3, "", 1)
+        assert expected in done.err
         assert not machine.tab.exists() and not machine.said.exists()
 
 
@@ -157,7 +185,9 @@ def test_systemd(sh, home, system):
     units = home.path / ".config/systemd/user"
     assert sorted(os.listdir(units)) == [f"{name}.service", f"{name}.timer"]
     asked = (machine.path / "asked").read_text()
-    assert re.search(f"daemon-reload\n.*enable {name}.timer\n.*restart {name}.timer", asked, re.S)
+    assert re.search(
+        f"daemon-reload\n.*enable {name}.timer\n.*restart {name}.timer", asked, re.S
+    )
     assert "Persistent=true" in (units / f"{name}.timer").read_text()
     assert sh("csb-schedule --status").ok().records[0]["running"]
     (machine.path / f"on-{name}.timer").unlink()
@@ -169,7 +199,8 @@ def test_systemd(sh, home, system):
     assert f"disable --now {name}.timer\n" in (machine.path / "asked").read_text()
     (machine.path / "broken").touch()
     done = sh("csb-schedule")
-    assert (done.rc, done.out, done.err.count("\n")) == (1, "", 1) and "masked" in done.err
+    assert (done.rc, done.out, done.err.count("\n")) == (1, "", 1)
+    assert "masked" in done.err
 
 
 def test_launchd(sh, home, system):
@@ -182,7 +213,8 @@ def test_launchd(sh, home, system):
     assert agent["StartInterval"] == 900 and agent["Label"] == done.records[0]["name"]
     path, = (home.path / "Library/LaunchAgents").iterdir()
     assert path.name == agent["Label"] + ".plist"
-    assert sh("csb-schedule --remove --kind launchd").ok().records[0]["installed"] is False
+    (removed,) = sh("csb-schedule --remove --kind launchd").ok().records
+    assert removed["installed"] is False
     assert not (machine.path / "loaded").exists()
 
 
@@ -197,7 +229,8 @@ def test_another_kind_takes_over(sh, system):
 
 
 def test_the_first_run(sh, home, system, stages):
-    """It is the timer's own: the environment of this shell is not there; its failure is said."""
+    """It is the timer's own: the environment of this shell is not there;
+    its failure is said."""
     machine = system("cron")
     sh("csb-schedule", API_KEY="secret").ok()
     (words, env), = calls(machine)
@@ -205,7 +238,9 @@ def test_the_first_run(sh, home, system, stages):
     assert env["CSB_HOME"] == str(home.backup) and env["PATH"] == "/usr/bin:/bin"
     stages("csb-backup", "sys.exit('csb-backup: cannot find git\\nand more')")
     done = sh("csb-schedule")
-    assert done.rc == 1 and done.err.count("\n") == 1 and "cannot find git (and 1 l" in done.err
+    assert done.rc == 1
+    assert done.err.count("\n") == 1
+    assert "cannot find git (and 1 l" in done.err
     assert done.records[0]["installed"]
     stages("csb-backup", "sys.exit(75)")
     sh("csb-schedule").ok()
@@ -217,7 +252,8 @@ def test_print_where_no_timer_runs(sh, home, system):
     (machine.path / "state").write_text("offline\n")
     (machine.path / "daemon").unlink()
     best = sh("csb-schedule --print").ok().out
-    assert "csb-backup" in best and best == sh("csb-schedule --print --kind systemd").ok().out
+    assert "csb-backup" in best
+    assert best == sh("csb-schedule --print --kind systemd").ok().out
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -226,7 +262,9 @@ def test_print_changes_nothing(sh, home, system, kind, listing):
     before = listing(home.path)
     done = sh(f"csb-schedule --print --kind {kind} --interval 30").ok()
     assert "csb-backup" in done.out and done.out.endswith("\n")
-    assert listing(home.path) == before and not machine.said.exists() and not machine.tab.exists()
+    assert listing(home.path) == before
+    assert not machine.said.exists()
+    assert not machine.tab.exists()
     if kind == "cron":
         sh("csb-schedule --kind cron --interval 30").ok()
         assert machine.tab.read_text() == done.out
@@ -234,7 +272,8 @@ def test_print_changes_nothing(sh, home, system, kind, listing):
 
 @pytest.mark.long
 def test_the_interval(sh, home, system):
-    """Of the command line, and kept; of csb-config; 15; a bad one is named and does no harm."""
+    """Of the command line, and kept; of csb-config; 15;
+    a bad one is named and does no harm."""
     system("cron")
     path = home.backup / "config.json"
     assert sh("csb-schedule").ok().records[0]["interval"] == 15 and not path.exists()
@@ -242,7 +281,8 @@ def test_the_interval(sh, home, system):
     assert json.loads(path.read_text()) == {"interval": 60}
     assert sh("csb-schedule").ok().records[0]["interval"] == 60
     sh("csb-config interval 5").ok()
-    assert sh("csb-schedule --status").ok().records[0]["interval"] == 60, "as it is installed"
+    (timer,) = sh("csb-schedule --status").ok().records
+    assert timer["interval"] == 60, "as it is installed"
     assert sh("csb-schedule").ok().records[0]["interval"] == 5
     path.write_text('{"interval": "soon"}')
     done = sh("csb-schedule")
@@ -255,24 +295,30 @@ def test_the_interval(sh, home, system):
 
 
 def test_status(sh, home, system):
-    """Installed, running, the last success, the next run; status 1 for one that does not run."""
+    """Installed, running, the last success, the next run;
+    status 1 for one that does not run."""
     machine = system("cron")
     done = sh("csb-schedule --status")
     timer, = done.records
-    assert (timer["installed"], timer["running"], timer["available"]) == (False, False, True)
+    assert (timer["installed"], timer["running"], timer["available"]) == (
+        False, False, True)
     assert done.rc == 1 and done.err == (
         "csb-schedule: no timer backs this up: csb schedule installs one\n")
     sh("csb-schedule").ok()
     log = home.backup / "backup.log"
     home.backup.mkdir(exist_ok=True)
     begin = time.time()
-    stamp = lambda ago: time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(begin - ago))
+
+    def stamp(ago):
+        return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(begin - ago))
 
     def said(*entries):
-        log.write_text("".join(json.dumps({"kind": "backup", "at": stamp(ago), "event": event,
-                                           "outcome": outcome}) + "\n"
-                               for ago, event, outcome in entries)
-                       + 'x\n[]\n{"at": 1}\n{"at": "x", "event": "timer", "outcome": "ok"}\n')
+        with open(log, "w") as file:
+            for ago, event, outcome in entries:
+                run = {"kind": "backup", "at": stamp(ago), "event": event}
+                file.write(json.dumps({**run, "outcome": outcome}) + "\n")
+            file.write('x\n[]\n{"at": 1}\n')
+            file.write('{"at": "x", "event": "timer", "outcome": "ok"}\n')
         return sh("csb-schedule --status")
 
     timer, = said((90, "hand", "ok"), (60, "timer", "failed")).ok().records
@@ -293,13 +339,15 @@ def test_status(sh, home, system):
 
 @pytest.mark.parametrize("kinds", [(), ("cron",), ("systemd", "cron")])
 def test_status_where_nothing_could_be_a_timer(sh, system, kinds):
-    """Status 1, what is wrong with each, what to do; a Mac's launchd is no matter here."""
+    """Status 1, what is wrong with each, what to do;
+    a Mac's launchd is no matter here."""
     machine = system(*kinds)
     (machine.path / "state").write_text("offline\n")
     (machine.path / "daemon").unlink()
     done = sh("csb-schedule --status")
     assert (done.rc, done.err.count("\n")) == (1, 1), done
-    assert "no timer runs here (systemd: " in done.err and "install cron or " in done.err
+    assert "no timer runs here (systemd: " in done.err
+    assert "install cron or " in done.err
     assert done.records[0]["available"] is False and done.records[0]["reason"]
     assert "launch" not in done.out + done.err
     assert "launch" not in sh("csb-schedule").err
@@ -309,7 +357,8 @@ def test_a_mac_has_launchd_and_cron(sh, home, system, tmp_path):
     machine = system("launchd", "cron")
     home.env["WITHOUT_POSIX"] = os.path.join(home.env["PATH"].split(":")[-3], "python3")
     likeness = os.path.join(ROOT, "tests", "without_posix.py")
-    tool = f"python3 -B -IS '{likeness}' macos {shutil.which('csb-schedule', path=home.env['PATH'])}"
+    tool = shutil.which("csb-schedule", path=home.env["PATH"])
+    tool = f"python3 -B -IS '{likeness}' macos {tool}"
     assert [r["timer"] for r in sh(f"{tool} --kind cron").ok().records] == ["cron"]
     assert [r["timer"] for r in sh(tool).ok().records] == ["launchd"]
     assert not machine.tab.exists(), "one timer a store"
@@ -338,14 +387,16 @@ def test_tools_that_are_missing(sh, system, stages):
     stages("csb-config", None)
     done = sh("csb-schedule")
     assert (done.rc, done.out) == (3, ""), done
-    assert done.err == ("csb-schedule: cannot find csb-backup, csb-config beside csb-schedule or on "
-                        "PATH\n")
+    assert done.err == (
+        "csb-schedule: cannot find csb-backup, csb-config "
+        "beside csb-schedule or on PATH\n"
+    )
     assert not machine.tab.exists()
 
 
 def test_a_home_that_is_a_link_names_the_store(sh, home, system):
-    """CSB_HOME is the usual one, but on another disk, which may be away when the timer runs: its
-    bare mount point is no first run."""
+    """CSB_HOME is the usual one, but on another disk, which may be away when the timer
+    runs: its bare mount point is no first run."""
     system("cron")
     real = home.path / "disk"
     real.mkdir()
@@ -359,7 +410,8 @@ def test_a_home_that_is_a_link_names_the_store(sh, home, system):
     assert "CSB_GIT_DIR" not in sh(words, CSB_HOME=None).ok().out
 
 
-# --- what the system is told: read by its own readers where Python or the machine has them ---
+# --- what the system is told ----------------------------------------------------------
+# Its own readers read it, where Python or the machine has them.
 
 
 @pytest.fixture
@@ -394,27 +446,48 @@ NASTY = {"space": "a b", "quotes": "it's \"so\"",
 @pytest.mark.parametrize("word", NASTY.values(), ids=NASTY)
 @pytest.mark.few(3)
 def test_each_form_runs_the_tool_with_its_paths(home, backup, kind, word, tmp_path):
-    """Home, Claude directory and store, with all that a file name may hold, come out as they are;
-    so does the tool's own path."""
-    env = {"CSB_HOME": f"{home.path}/{word}/h", "CSB_GIT_DIR": None, "CLAUDE_CONFIG_DIR":
-           f"{home.path}/{word}/c"}
+    """Home, Claude directory and store, with all that a file name may hold,
+    come out as they are; so does the tool's own path."""
+    env = {
+        "CSB_HOME": f"{home.path}/{word}/h",
+        "CSB_GIT_DIR": None,
+        "CLAUDE_CONFIG_DIR": f"{home.path}/{word}/c",
+    }
     (tmp_path / word).mkdir()
     shutil.move(tmp_path / "copy", tmp_path / word / "tools")
-    env["PATH"] = home.env["PATH"].replace(f"{tmp_path}/copy", f"{tmp_path}/{word}/tools")
-    for options, store in (([], None), ([f"--git-dir={word}/g", "--claude-dir=~/d"], "g")):
+    env["PATH"] = home.env["PATH"].replace(
+        f"{tmp_path}/copy", f"{tmp_path}/{word}/tools"
+    )
+    for options, store in (
+        ([], None),
+        ([f"--git-dir={word}/g", "--claude-dir=~/d"], "g"),
+    ):
         done = subprocess.run(
-            [f"{tmp_path}/{word}/tools/bin/csb-schedule", "--print", "--kind", kind, *options],
-            env={k: v for k, v in (home.env | env).items() if v}, cwd=home.path,
-            capture_output=True, text=True)
+            [
+                f"{tmp_path}/{word}/tools/bin/csb-schedule",
+                "--print",
+                "--kind",
+                kind,
+                *options,
+            ],
+            env={k: v for k, v in (home.env | env).items() if v},
+            cwd=home.path,
+            capture_output=True,
+            text=True,
+        )
         assert (done.returncode, done.stderr) == (0, "")
         words = command(kind, done.stdout)
         subprocess.run(words, env={"PATH": "/usr/bin:/bin"}, cwd="/", check=True)
         told, seen = json.loads(backup.read_text())
         assert told[:3] == ["--quiet", "--event", "timer"]
         assert seen["CSB_HOME"] == env["CSB_HOME"] and seen["HOME"] == str(home.path)
-        assert seen.get("CLAUDE_CONFIG_DIR") == (None if store else env["CLAUDE_CONFIG_DIR"])
-        assert told[3:] == ([f"--claude-dir={home.path}/d", f"--git-dir={home.path}/{word}/g"]
-                            if store else [])
+        if store:
+            stores = f"--git-dir={home.path}/{word}/g"
+            assert told[3:] == [f"--claude-dir={home.path}/d", stores]
+            assert "CLAUDE_CONFIG_DIR" not in seen
+        else:
+            assert told[3:] == []
+            assert seen["CLAUDE_CONFIG_DIR"] == env["CLAUDE_CONFIG_DIR"]
 
 
 @pytest.mark.parametrize("word", ["100%d", "a\nb", "\udcff", "a\tb"])
@@ -430,7 +503,9 @@ def test_a_git_of_another_place_is_found_again(sh, home, tmp_path):
     assert "PATH=" not in sh("csb-schedule --print --kind cron").ok().out
     (tmp_path / "brew").mkdir()
     (tmp_path / "brew" / "git").symlink_to("/usr/bin/git")
-    done = sh("csb-schedule --print --kind cron", PATH=f"{tmp_path}/brew:{home.env['PATH']}").ok()
+    done = sh(
+        "csb-schedule --print --kind cron", PATH=f"{tmp_path}/brew:{home.env['PATH']}"
+    ).ok()
     assert f" PATH={tmp_path}/brew:/usr/bin:/bin " in done.out
 
 
@@ -449,20 +524,30 @@ def test_the_clocks_agree(sh, interval):
     assert len(found[0]) * len(found[1]) == 1440 // interval
     if not shutil.which("systemd-analyze"):
         pytest.skip("systemd-analyze is not installed")
-    done = subprocess.run(["systemd-analyze", "calendar", "--iterations=4", spec],
-                          env={"TZ": "UTC", "PATH": "/usr/bin:/bin"}, stdout=subprocess.PIPE,
-                          text=True, check=True)
+    done = subprocess.run(
+        ["systemd-analyze", "calendar", "--iterations=4", spec],
+        env={"TZ": "UTC", "PATH": "/usr/bin:/bin"},
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
     times = re.findall(r"(\d\d):(\d\d):00 UTC", done.stdout)
     assert len(times) >= 4
-    assert all(int(hour) in found[1] and int(minute) in found[0] for hour, minute in times)
+    assert all(
+        int(hour) in found[1] and int(minute) in found[0] for hour, minute in times
+    )
 
 
-@pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="systemd-analyze is not installed")
+@pytest.mark.skipif(
+    not shutil.which("systemd-analyze"), reason="systemd-analyze is not installed"
+)
 @pytest.mark.parametrize("word", NASTY.values(), ids=NASTY)
 @pytest.mark.few(5)
 def test_systemd_takes_the_units(sh, tmp_path, word):
-    text = sh("csb-schedule --print --kind systemd --git-dir \"$W\"", W=f"/{word}").ok().out
-    for path, unit in re.findall("^# (/.*)\n(\\[Unit\\]\n(?:(?!# /).*\n)*)", text, re.M):
+    words = 'csb-schedule --print --kind systemd --git-dir "$W"'
+    text = sh(words, W=f"/{word}").ok().out
+    units = re.findall("^# (/.*)\n(\\[Unit\\]\n(?:(?!# /).*\n)*)", text, re.M)
+    for path, unit in units:
         path = tmp_path / os.path.basename(path)
         path.write_text(unit)
     done = sh(f"systemd-analyze verify --user --man=no '{path}' 2>&1",

@@ -1,7 +1,8 @@
-"""What csb-setup does to settings.json, as functions: hooks go in and out, the rest stays.
+"""What csb-setup does to settings.json, as functions:
+hooks go in and out, the rest stays.
 
-The files of all kinds are tried in process; that the tool does the same is shown by the last ones
-here and in test_setup.py.
+The files of all kinds are tried in process; that the tool does the same is shown by the
+last ones here and in test_setup.py.
 """
 import json
 import os
@@ -32,27 +33,46 @@ OTHERS = b"""{
 
     "env": {"A": "\\u00e9\\ud800 // no comment", "B": "\xc3\xa9\xe2\x80\xa8"}
 }"""
-# Files as a program writes them: they lose not even a space when only a part of them goes.
+# Files as a program writes them: they lose not even a space when only a
+# part of them goes.
 PLAIN = {
-    "empty object": b"{}\n", "mark": BOM + b'{\n  "a": 1\n}\n',
+    "empty object": b"{}\n",
+    "mark": BOM + b'{\n  "a": 1\n}\n',
     "crlf": b'{\r\n  "a": 1,\r\n  "b": [\r\n    1\r\n  ]\r\n}\r\n',
-    "tabs": b'{\n\t"a": {\n\t\t"b": 2\n\t}\n}\n', "no newline": b'{\n    "a": 1\n}',
-    "tight": b'{"a":1,"b":{"c":[]}}', "one line": b'{"z": 1, "a": "}"}\n',
+    "tabs": b'{\n\t"a": {\n\t\t"b": 2\n\t}\n}\n',
+    "no newline": b'{\n    "a": 1\n}',
+    "tight": b'{"a":1,"b":{"c":[]}}',
+    "one line": b'{"z": 1, "a": "}"}\n',
     "no indent": b'{\n"a": 1,\n"hooks": {\n"Stop": []\n}\n}\n',
     "letters": '{\n  "\u00e9": "\u20ac \U0001f600"\n}\n'.encode(),
     "escapes": b'{\n  "a": "\\u00e9 \\ud800"\n}\n',
-    "numbers": b'{\n  "a": 1.5,\n  "b": 123456789012345678901234567890,\n  "c": -0.0\n}\n',
-    "others": b'{\n  "hooks": {\n    "SessionEnd": [\n      {\n        "hooks": []\n      }\n'
-              b'    ]\n  },\n  "z": 0\n}\n',
+    "numbers": (
+        b'{\n  "a": 1.5,\n  "b": 123456789012345678901234567890,\n  "c": -0.0\n}\n'
+    ),
+    "others": (
+        b'{\n  "hooks": {\n    "SessionEnd": [\n      {\n        "hooks": []\n'
+        b'      }\n'
+        b'    ]\n  },\n  "z": 0\n}\n'
+    ),
     "large": b'{\n  "a": {},\n  "b": "' + b"x" * (1 << 18) + b'"\n}\n',
 }
 FORMS = {
-    **PLAIN, "empty": b"{}", "on two lines": b"{\n}\n", "spaced": b"{ }", "mark alone": BOM + b"{}",
-    "blank lines": b'\n\n{"a": 1}\n\n\n', "crlf empty": b"{\r\n}\r\n", "by hand": OTHERS,
-    "empty hooks": b'{\n  "hooks": {},\n  "z": 0\n}\n', "empty list": b'{"hooks":{"PreCompact":[]}}',
-    "odd groups": b'{"hooks": {"SessionEnd": [1, null, {}, {"hooks": 5}, {"hooks": [7, {}, '
-                  b'{"command": ["csb-hook"]}, {"command": "\'csb-hook -IS"}]}], '
-                  b'"Odd": {"a": []}}}',
+    **PLAIN,
+    "empty": b"{}",
+    "on two lines": b"{\n}\n",
+    "spaced": b"{ }",
+    "mark alone": BOM + b"{}",
+    "blank lines": b'\n\n{"a": 1}\n\n\n',
+    "crlf empty": b"{\r\n}\r\n",
+    "by hand": OTHERS,
+    "empty hooks": b'{\n  "hooks": {},\n  "z": 0\n}\n',
+    "empty list": b'{"hooks":{"PreCompact":[]}}',
+    "odd groups": (
+        b'{"hooks": {"SessionEnd": [1, null, {}, {"hooks": 5}, {"hooks": '
+        b'[7, {}, '
+        b'{"command": ["csb-hook"]}, {"command": "\'csb-hook -IS"}]}], '
+        b'"Odd": {"a": []}}}'
+    ),
     "a brace in a name": b'{"{\\"hooks\\": [": "}", "h\\u006foks": {"Stop": [] }}',
     "deep": b'{"a": ' + b"[" * 400 + b"]" * 400 + b', "b": 1}',
 }
@@ -68,15 +88,20 @@ def setup():
 
 @pytest.fixture
 def wiring(home, setup, monkeypatch):
-    """wiring(git_dir): a Wiring, fresh from the disk, as each run of csb-setup has one."""
+    """wiring(git_dir): a Wiring, fresh from the disk,
+    as each run of csb-setup has one."""
     for name in ("CSB_GIT_DIR", "CLAUDE_CONFIG_DIR"):
         monkeypatch.delenv(name, raising=False)
     for name in ("HOME", "CSB_HOME", "PATH"):
         monkeypatch.setenv(name, home.env[name])
-    monkeypatch.setattr(sys.modules["__main__"], "__file__", os.path.join(ROOT, "bin", "csb-setup"))
+    monkeypatch.setattr(
+        sys.modules["__main__"], "__file__", os.path.join(ROOT, "bin", "csb-setup")
+    )
 
     def make(git_dir=None, claude_dir=None):
-        return setup.Wiring(SimpleNamespace(git_dir=git_dir, claude_dir=claude_dir)).read()
+        return setup.Wiring(
+            SimpleNamespace(git_dir=git_dir, claude_dir=claude_dir)
+        ).read()
     return make
 
 
@@ -110,7 +135,8 @@ def mine(wired):
 
 @pytest.mark.parametrize("form", FORMS)
 def test_in_and_out_again_leaves_every_byte(home, path, wiring, form):
-    """What it holds keeps its order and its manner; taken out, the very file is there."""
+    """What it holds keeps its order and its manner;
+    taken out, the very file is there."""
     before = FORMS[form]
     path.write_bytes(before)
     path.chmod(0o640)
@@ -129,9 +155,12 @@ def test_in_and_out_again_leaves_every_byte(home, path, wiring, form):
     assert new.pop("cleanupPeriodDays") == 999
     assert {**new, "hooks": 0} == {**old, "hooks": 0}
     assert [name for name in new if name in old] == list(old), "the order of the keys"
-    assert new["hooks"] == {k: v for k, v in old.get("hooks", {}).items() if k not in EVENTS}
+    assert new["hooks"] == {
+        k: v for k, v in old.get("hooks", {}).items() if k not in EVENTS
+    }
     assert kept(home) == [before.decode()]
-    assert path.stat().st_mode & 0o777 == 0o640 and os.listdir(home.claude) == [path.name]
+    assert path.stat().st_mode & 0o777 == 0o640
+    assert os.listdir(home.claude) == [path.name]
     wiring().install(999)
     assert path.read_bytes() == after and kept(home) == [before.decode()]
     wiring().remove()
@@ -160,7 +189,9 @@ def test_without_what_was_noted(home, path, wiring, form):
     assert left == old and list(left) == list(old)
 
 
-@pytest.mark.parametrize("form", ["mark", "crlf", "tabs", "tight", "others", "one line"])
+@pytest.mark.parametrize(
+    "form", ["mark", "crlf", "tabs", "tight", "others", "one line"]
+)
 def test_what_the_user_changed_since_stays(path, wiring, form):
     def change(text):
         return re.sub(rb'"a":( ?)1|"b":( )2|"z":( )[01]', rb'"q":\1\2\3"7"', text)
@@ -174,13 +205,18 @@ def test_what_the_user_changed_since_stays(path, wiring, form):
 
 
 def test_what_another_program_wrote_anew(path, wiring):
-    """Claude Code writes the file in its own manner; the user takes one hook out, adds one."""
+    """Claude Code writes the file in its own manner;
+    the user takes one hook out, adds one."""
     path.write_bytes(OTHERS)
     wired = wiring()
     wired.install(999)
     new = json.loads(path.read_text())
-    new["hooks"]["SessionStart"].append({"hooks": [{"type": "command", "command": "new"}]})
-    new["hooks"]["SessionEnd"][1]["hooks"].append({"type": "command", "command": "second"})
+    new["hooks"]["SessionStart"].append(
+        {"hooks": [{"type": "command", "command": "new"}]}
+    )
+    new["hooks"]["SessionEnd"][1]["hooks"].append(
+        {"type": "command", "command": "second"}
+    )
     del new["hooks"]["PreCompact"]
     new["cleanupPeriodDays"] = 77
     path.write_text(json.dumps(new, indent=1))
@@ -188,8 +224,11 @@ def test_what_another_program_wrote_anew(path, wiring):
     wiring().remove()
     left = json.loads(path.read_text())
     assert wired.command not in path.read_text() and left["cleanupPeriodDays"] == 77
-    assert commands(left) == {"SessionEnd": ["mine --end", "second"], "Stop": ["csb-hook -- mine"],
-                              "SessionStart": ["new"]}
+    assert commands(left) == {
+        "SessionEnd": ["mine --end", "second"],
+        "Stop": ["csb-hook -- mine"],
+        "SessionStart": ["new"],
+    }
 
 
 def test_no_file_before_none_afterwards(home, path, wiring):
@@ -210,16 +249,30 @@ def test_no_file_before_none_afterwards(home, path, wiring):
     assert os.listdir(home.claude) == []
 
 
-@pytest.mark.parametrize("text, reason", [
-    (b'{\n  // mine\n  "a": 1\n}', "comments are no JSON"), (b'{/* x */}', ""), (b'{"a": 1,}', ""),
-    (b"[]", "not an object"), (b"null", "not an object"), (b"", ""), (b'{"a": NaN}', "anew"),
-    (b'{"a": "\xff"}', "utf-8"), ('{"a": 1}'.encode("utf-16"), "utf-8"), (b'{"a"', ""),
-    (b'{"a":' * 99999, ""), (b"\n" * (1 << 19) + b"{x", ""), (b'{"a": 1e999}', "anew"),
-    (b'{"a": 1, "b": {"c": 1, "c": 1}}', "'c' stands there twice"),
-    (b"{}" + b" " * (1 << 20), "larger than 1 MB"),
-    (b'{"hooks": []}', "shape"), (b'{"hooks": null}', "shape"),
-    (b'{"hooks": {"SessionStart": [], "SessionEnd": {}}}', "shape"),
-    (b'{"hooks": {"PreCompact": "csb-hook"}}', "shape")])
+@pytest.mark.parametrize(
+    "text, reason",
+    [
+        (b'{\n  // mine\n  "a": 1\n}', "comments are no JSON"),
+        (b'{/* x */}', ""),
+        (b'{"a": 1,}', ""),
+        (b"[]", "not an object"),
+        (b"null", "not an object"),
+        (b"", ""),
+        (b'{"a": NaN}', "anew"),
+        (b'{"a": "\xff"}', "utf-8"),
+        ('{"a": 1}'.encode("utf-16"), "utf-8"),
+        (b'{"a"', ""),
+        (b'{"a":' * 99999, ""),
+        (b"\n" * (1 << 19) + b"{x", ""),
+        (b'{"a": 1e999}', "anew"),
+        (b'{"a": 1, "b": {"c": 1, "c": 1}}', "'c' stands there twice"),
+        (b"{}" + b" " * (1 << 20), "larger than 1 MB"),
+        (b'{"hooks": []}', "shape"),
+        (b'{"hooks": null}', "shape"),
+        (b'{"hooks": {"SessionStart": [], "SessionEnd": {}}}', "shape"),
+        (b'{"hooks": {"PreCompact": "csb-hook"}}', "shape"),
+    ],
+)
 def test_what_has_another_shape_is_not_touched(home, path, setup, wiring, text, reason):
     path.write_bytes(text)
     with pytest.raises(setup.Error) as error:
@@ -245,18 +298,35 @@ def test_a_link_is_written_through(home, path, wiring, dotfiles, there):
     assert real.read_text() == '{"a": 1}\n' if there else not real.exists()
 
 
-# --- hooks that are there already -----------------------------------------------------------------
+# --- hooks that are there already -----------------------------------------------------
 
 
 BY_HAND = [
-    "csb backup --quiet", "csb backup --quiet &", "/usr/local/bin/csb backup --quiet 2>/dev/null",
-    "csb backup -q", "csb backup", '"/opt/my tools/csb" backup --quiet >/dev/null 2>&1 &',
-    "nohup csb backup --quiet >/dev/null 2>&1 &", "csb backup --quiet || true", "csb-hook",
-    "/home/me/.local/bin/csb-hook", "csb hook", "csb.exe backup --quiet"]
+    "csb backup --quiet",
+    "csb backup --quiet &",
+    "/usr/local/bin/csb backup --quiet 2>/dev/null",
+    "csb backup -q",
+    "csb backup",
+    '"/opt/my tools/csb" backup --quiet >/dev/null 2>&1 &',
+    "nohup csb backup --quiet >/dev/null 2>&1 &",
+    "csb backup --quiet || true",
+    "csb-hook",
+    "/home/me/.local/bin/csb-hook",
+    "csb hook",
+    "csb.exe backup --quiet",
+]
 NOT_BY_HAND = [
-    "csb backup --quiet --claude-dir /other", "csb list", "csb-hook -- session_snapshot",
-    "csb backup --quiet; mine", "mine && csb backup --quiet", "csb backup --no-commit",
-    "mycsb backup --quiet", "csb-hook --foreground", "csb backup --quiet | mine", "csb-hooks"]
+    "csb backup --quiet --claude-dir /other",
+    "csb list",
+    "csb-hook -- session_snapshot",
+    "csb backup --quiet; mine",
+    "mine && csb backup --quiet",
+    "csb backup --no-commit",
+    "mycsb backup --quiet",
+    "csb-hook --foreground",
+    "csb backup --quiet | mine",
+    "csb-hooks",
+]
 
 
 def group(command):
@@ -265,7 +335,8 @@ def group(command):
 
 @pytest.mark.parametrize("command", BY_HAND)
 def test_hooks_that_were_put_there_by_hand_are_replaced(path, wiring, command):
-    """Those of the manual of csb 0.2.1, and ours: one hook an event, and they come back."""
+    """Those of the manual of csb 0.2.1, and ours:
+    one hook an event, and they come back."""
     theirs = {"PreCompact": [group(command)],
               "SessionEnd": [{"matcher": "", "hooks": [
                   {"type": "command", "command": command},
@@ -316,7 +387,8 @@ def test_what_else_a_person_runs_stays(path, wiring, command):
     path.write_text(json.dumps({"hooks": {"PreCompact": [group(command)]}}))
     assert not wiring().by_hand(json.loads(path.read_text()))
     wiring().install(None)
-    assert commands(json.loads(path.read_text()))["PreCompact"] == [command, wiring().command]
+    found = commands(json.loads(path.read_text()))["PreCompact"]
+    assert found == [command, wiring().command]
 
 
 def test_a_hook_that_a_person_adds_afterwards_stays(path, wiring):
@@ -326,7 +398,8 @@ def test_a_hook_that_a_person_adds_afterwards_stays(path, wiring):
     values["hooks"]["PreCompact"].append(group("csb backup --quiet"))
     path.write_text(json.dumps(values))
     wiring().remove()
-    assert commands(json.loads(path.read_text())) == {"PreCompact": ["csb backup --quiet"]}
+    left = commands(json.loads(path.read_text()))
+    assert left == {"PreCompact": ["csb backup --quiet"]}
 
 
 def test_what_others_wrote_between_two_runs_stays(path, wiring):
@@ -340,7 +413,9 @@ def test_what_others_wrote_between_two_runs_stays(path, wiring):
 
 
 def test_a_hook_for_the_usual_store_stays_beside_another_one(path, wiring):
-    path.write_text(json.dumps({"hooks": {"PreCompact": [group("csb backup --quiet")]}}))
+    path.write_text(
+        json.dumps({"hooks": {"PreCompact": [group("csb backup --quiet")]}})
+    )
     other = wiring(git_dir="/media/disk/csb.git")
     other.install(None)
     assert commands(json.loads(path.read_text()))["PreCompact"] == [
@@ -348,8 +423,9 @@ def test_a_hook_for_the_usual_store_stays_beside_another_one(path, wiring):
 
 
 def test_the_plugin_brings_the_hooks(path, home, wiring):
-    """None are put in where it is on, and those that are there go: they would run twice. It knows
-    of no places: what is not usual stands in the environment of its sessions."""
+    """None are put in where it is on, and those that are there go:
+    they would run twice. It knows of no places: what is not usual
+    stands in the environment of its sessions."""
     on = {"enabledPlugins": {"csb@csb-tools": True}}
     for off in (False, None, "true"):
         path.write_text(json.dumps({"enabledPlugins": {"csb@csb-tools": off}}))
@@ -376,30 +452,41 @@ def test_the_plugin_is_told_of_the_store(path, home, wiring, monkeypatch):
     path.write_text(path.read_text().replace('"A": "b"', '"A": "c"'))
     wiring().remove()
     left = json.loads(path.read_text())
-    assert left["env"] == {"CSB_GIT_DIR": "/old", "A": "c"} and left["hooks"] == on["hooks"]
+    assert left["env"] == {"CSB_GIT_DIR": "/old", "A": "c"}
+    assert left["hooks"] == on["hooks"]
     path.write_text(text)
     wiring().install(None)
     wiring().remove()
     assert path.read_text() == text
 
 
-@pytest.mark.parametrize("text", ['{"cleanupPeriodDays": 4000}', '{"cleanupPeriodDays": 0}',
-                                  '{"cleanupPeriodDays": "x"}', "{}"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"cleanupPeriodDays": 4000}',
+        '{"cleanupPeriodDays": 0}',
+        '{"cleanupPeriodDays": "x"}',
+        "{}",
+    ],
+)
 def test_the_clean_up_age_is_only_raised(path, wiring, text):
     path.write_text(text)
     old = json.loads(text)
     wiring().install(90)
     wiring().install(365)
     new = json.loads(path.read_text())["cleanupPeriodDays"]
-    assert new == max(365, old.get("cleanupPeriodDays", 0)) if "x" not in text else new == 365
+    if "x" in text:
+        assert new == 365
+    else:
+        assert new == max(365, old.get("cleanupPeriodDays", 0))
     path.write_text(path.read_text().replace("{", '{"new": 1,', 1))
     wiring().remove()
     assert json.loads(path.read_text()) == {"new": 1, **old}
 
 
 def test_places(sh, home, path, wiring, monkeypatch, tmp_path):
-    """A command names what is not usual, for any directory; an older one of the same places is
-    replaced, that of another store stays."""
+    """A command names what is not usual, for any directory; an older one of the same
+    places is replaced, that of another store stays."""
     path.write_text("{}")
     monkeypatch.delenv("CSB_HOME")
     first = wiring()
@@ -442,7 +529,8 @@ def test_hooks_from_before_the_first_backup_are_not_doubled(sh, home, path, wiri
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"before": 1, "after": null}'])
 def test_a_note_that_is_damaged(sh, home, path, wiring, text):
-    """It is named, nothing is changed; without it what is ours goes, and nothing else does."""
+    """It is named, nothing is changed; without it what is ours goes,
+    and nothing else does."""
     path.write_bytes(OTHERS)
     wiring().install(None)
     (note,) = home.backup.glob("settings-*")
@@ -457,10 +545,12 @@ def test_a_note_that_is_damaged(sh, home, path, wiring, text):
         "SessionEnd": ["mine --end"], "Stop": ["csb-hook -- mine"]}
 
 
-# --- the tool -------------------------------------------------------------------------------------
+# --- the tool -------------------------------------------------------------------------
 
 
-@pytest.mark.skipif(os.geteuid() == 0 and not POWERLESS, reason="root may write anywhere")
+@pytest.mark.skipif(
+    os.geteuid() == 0 and not POWERLESS, reason="root may write anywhere"
+)
 @pytest.mark.parametrize("folder", ["claude", "backup"])
 def test_a_directory_that_cannot_be_written(sh, home, path, wiring, folder):
     path.write_text('{"a": 1}')
@@ -474,10 +564,15 @@ def test_a_directory_that_cannot_be_written(sh, home, path, wiring, folder):
     assert (path.read_bytes() == before) == (folder == "claude")
 
 
-@pytest.mark.skipif(os.geteuid() == 0 and not POWERLESS, reason="root may read anything")
-@pytest.mark.parametrize("spoil", ["chmod 0", "truncate -s 2M", "mv -t ~", "ln -sf settings.json"])
+@pytest.mark.skipif(
+    os.geteuid() == 0 and not POWERLESS, reason="root may read anything"
+)
+@pytest.mark.parametrize(
+    "spoil", ["chmod 0", "truncate -s 2M", "mv -t ~", "ln -sf settings.json"]
+)
 def test_an_undo_that_cannot_look_does_not_say_that_nothing_is_there(
-        sh, home, path, wiring, spoil):
+    sh, home, path, wiring, spoil
+):
     path.write_text('{"a": 1}')
     wiring().install(None)
     copies = kept(home)
@@ -489,12 +584,25 @@ def test_an_undo_that_cannot_look_does_not_say_that_nothing_is_there(
     assert kept(home) == copies
 
 
-@pytest.mark.parametrize("text, said, left", [
-    ('{"z": 0}', ["Removed 3 hooks (SessionStart, PreCompact, SessionEnd) from "], {}),
-    ('{"z": 0, "hooks": {"PreCompact": [{"hooks": [{"command": "csb backup --quiet"}]}]}}',
-     ["Removed 3 hooks",
-      "This hook was there before, and stays: PreCompact: csb backup --quiet"],
-     {"PreCompact": ["csb backup --quiet"]})])
+@pytest.mark.parametrize(
+    "text, said, left",
+    [
+        (
+            '{"z": 0}',
+            ["Removed 3 hooks (SessionStart, PreCompact, SessionEnd) from "],
+            {},
+        ),
+        (
+            '{"z": 0, "hooks": {"PreCompact": [{"hooks": [{"command": "csb backup '
+            '--quiet"}]}]}}',
+            [
+                "Removed 3 hooks",
+                "This hook was there before, and stays: PreCompact: csb backup --quiet",
+            ],
+            {"PreCompact": ["csb backup --quiet"]},
+        ),
+    ],
+)
 def test_undo_says_what_it_removed(sh, path, wiring, text, said, left):
     path.write_text(text)
     wiring().install(None)

@@ -1,4 +1,5 @@
-"""csb-setup: one command and all is set up, proven, and can be undone; else it says what is not.
+"""csb-setup: one command and all is set up, proven, and can be undone;
+else it says what is not.
 
 crontab and ps are stand-ins, as in test_schedule.py; all else is real.
 """
@@ -34,7 +35,9 @@ def machine(tmp_path, home):
     home.env["PATH"] = f"{folder}:" + home.env["PATH"]
     (home.claude / "projects/-w").mkdir(parents=True)
     (home.claude / f"projects/-w/{ID.format(1)}.jsonl").write_bytes(LINE)
-    home.settings, home.tab, home.system = home.claude / "settings.json", folder / "tab", folder
+    home.settings = home.claude / "settings.json"
+    home.tab = folder / "tab"
+    home.system = folder
     home.settings.write_bytes(b'{\r\n\t"model": "x"\r\n}')
     return home
 
@@ -54,7 +57,8 @@ def test_an_age_that_was_none_comes_back_as_it_was(sh, machine):
 
 
 def test_set_up_undo_and_again(sh, machine, listing, rounds):
-    """Everything is there, proven and said; again nothing changes; undone, all is as it was."""
+    """Everything is there, proven and said; again nothing changes;
+    undone, all is as it was."""
     before = machine.settings.read_bytes()
     times = rounds(1, 2)
     for _ in range(times):
@@ -62,7 +66,8 @@ def test_set_up_undo_and_again(sh, machine, listing, rounds):
         assert (done.rc, done.err) == (0, ""), done
         assert [mark for mark, _ in marks(done)] == ["ok"] * 4 + ["--"]
         assert "read back 2 of 2 files" in done.out
-        assert done.out.splitlines()[-1].startswith("Everything is protected. csb status ")
+        last = done.out.splitlines()[-1]
+        assert last.startswith("Everything is protected. csb status ")
         assert "every 15 minutes" in done.out and "\x1b" not in done.out
         after, tab = listing(machine.claude), machine.tab.read_bytes()
         again = sh("csb setup --yes --keep-days 3650")
@@ -81,26 +86,43 @@ def test_set_up_undo_and_again(sh, machine, listing, rounds):
     assert runs == ["setup", "timer"] * 2 * times
 
 
-@pytest.mark.parametrize("event, more", [("SessionEnd", " --foreground"), ("PreCompact", ""),
-                                         ("SessionStart", " --foreground")])
+@pytest.mark.parametrize(
+    "event, more",
+    [
+        ("SessionEnd", " --foreground"),
+        ("PreCompact", ""),
+        ("SessionStart", " --foreground"),
+    ],
+)
 @pytest.mark.few(1)
 def test_a_hook_runs_as_it_stands_there(sh, machine, event, more):
-    """The client hands it to a shell, with a payload, in a directory and a PATH of its own."""
+    """The client hands it to a shell, with a payload,
+    in a directory and a PATH of its own."""
     machine.env["CSB_HOME"] = str(machine.path / "it's a $HOME")
     assert sh("csb-setup --yes").rc == 0
     hook = json.loads(machine.settings.read_text())["hooks"][event][0]["hooks"][0]
     assert hook["type"] == "command"
     new = machine.claude / f"projects/-w/{ID.format(2)}.jsonl"
     new.write_bytes(LINE * 2)
-    payload = {"hook_event_name": event, "session_id": ID.format(2), "source": "startup",
-               "transcript_path": str(new), "cwd": "/"}
-    done = sh(f"sh -c {shlex.quote(hook['command'] + more)}", json.dumps(payload).encode(),
-              cwd="/", CSB_HOME=None, PATH="/usr/bin:/bin")
+    payload = {
+        "hook_event_name": event,
+        "session_id": ID.format(2),
+        "source": "startup",
+        "transcript_path": str(new),
+        "cwd": "/",
+    }
+    done = sh(
+        f"sh -c {shlex.quote(hook['command'] + more)}",
+        json.dumps(payload).encode(),
+        cwd="/",
+        CSB_HOME=None,
+        PATH="/usr/bin:/bin",
+    )
     assert (done.rc, done.out, done.err) == (0, "", "")
     store = shlex.quote(machine.env["CSB_HOME"] + "/git")
     stored = sh(f"git --git-dir={store} show 'main:projects/-w/{new.name}'").ok().out
     assert stored.encode() == LINE * 2
-    sh("csb-backup --quiet").ok()       # waits for what the hook has left in the background
+    sh("csb-backup --quiet").ok()  # waits for what the hook has left in the background
 
 
 def test_nothing_is_done_unless_it_is_wanted(sh, machine, listing):
@@ -109,7 +131,9 @@ def test_nothing_is_done_unless_it_is_wanted(sh, machine, listing):
                       ("--print-hooks", 0)):
         done = sh(f"csb-setup {words}")
         assert (done.rc, done.err.count("\n")) == (rc, rc // 2), done
-        assert done.out and "protected" not in done.out and listing(machine.path) == before
+        assert done.out
+        assert "protected" not in done.out
+        assert listing(machine.path) == before
     assert "--yes" in sh("csb-setup").err and sh("csb-setup <&-").rc == 2
     hooks = json.loads(sh("csb-setup --print-hooks").ok().out)["hooks"]
     assert list(hooks) == ["SessionStart", "PreCompact", "SessionEnd"]
@@ -119,8 +143,17 @@ def test_nothing_is_done_unless_it_is_wanted(sh, machine, listing):
     assert listing(machine.path) == before and not machine.tab.exists()
 
 
-@pytest.mark.parametrize("answers, days", [("y\ny\n", 3650), ("\n\n", 3650), ("yes\nno\n", None),
-                                           ("n\n", 0), ("\x04", 0), ("what?\n", 0)])
+@pytest.mark.parametrize(
+    "answers, days",
+    [
+        ("y\ny\n", 3650),
+        ("\n\n", 3650),
+        ("yes\nno\n", None),
+        ("n\n", 0),
+        ("\x04", 0),
+        ("what?\n", 0),
+    ],
+)
 @pytest.mark.few(2)
 def test_a_person_at_a_terminal_is_asked(machine, answers, days):
     import pty
@@ -132,7 +165,9 @@ def test_a_person_at_a_terminal_is_asked(machine, answers, days):
     os.close(terminal)
     assert (done.returncode, done.stderr) == (0, ""), done
     found = json.loads(machine.settings.read_text())
-    assert ("hooks" in found) == machine.tab.exists() == machine.backup.exists() == (days != 0)
+    all_is_set_up = days != 0
+    assert ("hooks" in found) == all_is_set_up
+    assert machine.tab.exists() == machine.backup.exists() == all_is_set_up
     assert found.get("cleanupPeriodDays") == (days or None)
 
 
@@ -158,27 +193,35 @@ def test_no_git(sh, machine, listing):
     folder = machine.path.parent / "few"
     folder.mkdir()
     for name in ("sh", "id", "python3"):
-        path = subprocess.run(["which", name], env=machine.env, capture_output=True, text=True)
+        path = subprocess.run(
+            ["which", name], env=machine.env, capture_output=True, text=True
+        )
         (folder / name).symlink_to(path.stdout.strip())
     before = listing(machine.path)
     tools = machine.env["PATH"].split(":")[1]
     done = sh("/usr/bin/env " + f"PATH={folder}:{tools} csb-setup --yes")
-    assert (done.rc, done.err.count("\n")) == (1, 1) and "git is not installed" in done.err
+    assert (done.rc, done.err.count("\n")) == (1, 1)
+    assert "git is not installed" in done.err
     assert listing(machine.path) == before and not machine.tab.exists()
     assert "protected" not in done.out
 
 
-@pytest.mark.skipif(os.geteuid() == 0 and not POWERLESS, reason="root may write anywhere")
+@pytest.mark.skipif(
+    os.geteuid() == 0 and not POWERLESS, reason="root may write anywhere"
+)
 def test_a_home_that_cannot_be_written(sh, machine, listing):
     before = listing(machine.path)
     machine.path.chmod(0o500)
     done = sh("csb-setup --yes", cwd="/")
     machine.path.chmod(0o700)
-    assert (done.rc, done.err.count("\n")) == (1, 1) and str(machine.backup) in done.err, done
+    assert (done.rc, done.err.count("\n")) == (1, 1), done
+    assert str(machine.backup) in done.err
     assert listing(machine.path) == before and not machine.tab.exists()
 
 
-@pytest.mark.skipif(os.geteuid() == 0 and not POWERLESS, reason="root may write anywhere")
+@pytest.mark.skipif(
+    os.geteuid() == 0 and not POWERLESS, reason="root may write anywhere"
+)
 def test_settings_that_cannot_be_written(sh, machine):
     """One line; the backup and the timer are there all the same."""
     before = machine.settings.read_bytes()
@@ -196,23 +239,33 @@ def test_a_full_disk(sh, machine):
         pytest.skip("this machine lets nobody mount a tmpfs in a namespace of his own")
     before = machine.settings.read_bytes()
     for number in range(9):
-        (machine.claude / f"projects/-w/{number}.jsonl").write_bytes(random.randbytes(1 << 20))
-    done = sh("unshare -rm bash -c 'mkdir ~/.claude-backup; mount -t tmpfs -o size=400k none "
-              "~/.claude-backup; csb-setup --yes'")
+        (machine.claude / f"projects/-w/{number}.jsonl").write_bytes(
+            random.randbytes(1 << 20)
+        )
+    done = sh(
+        "unshare -rm bash -c 'mkdir ~/.claude-backup; mount -t tmpfs -o size=400k none "
+        "~/.claude-backup; csb-setup --yes'"
+    )
     assert (done.rc, done.err.count("\n")) == (1, 1), done
     assert machine.settings.read_bytes() == before and not machine.tab.exists()
     assert "protected" not in done.out
 
 
-@pytest.mark.parametrize("text, said", [(b'{\n // mine\n "a": 1\n}', "comments are no JSON"),
-                                        (b'{"hooks": []}', "another shape")])
+@pytest.mark.parametrize(
+    "text, said",
+    [
+        (b'{\n // mine\n "a": 1\n}', "comments are no JSON"),
+        (b'{"hooks": []}', "another shape"),
+    ],
+)
 @pytest.mark.few(1)
 def test_settings_of_another_shape(sh, machine, listing, text, said):
     """They are named and nothing is done; what belongs there can be printed."""
     machine.settings.write_bytes(text)
     before = listing(machine.path)
     done = sh("csb-setup --yes --keep-days 99")
-    assert (done.rc, done.out, done.err.count("\n")) == (1, "", 1) and said in done.err, done
+    assert (done.rc, done.out, done.err.count("\n")) == (1, "", 1), done
+    assert said in done.err
     assert listing(machine.path) == before and not machine.tab.exists()
     snippet = json.loads(sh("csb-setup --print-hooks --keep-days 99").ok().out)
     assert snippet["cleanupPeriodDays"] == 99
@@ -232,7 +285,9 @@ def test_what_cannot_be_read_back_is_not_called_protected(sh, machine):
     transcript.unlink()                 # else the backup of csb-setup mends it
     done = sh("csb-setup --yes")
     assert done.rc == 1 and "protected" not in done.out, done
-    assert any(mark == "NO" and "(csb verify --repair)" in text for mark, text in marks(done))
+    assert any(
+        mark == "NO" and "(csb verify --repair)" in text for mark, text in marks(done)
+    )
 
 
 @pytest.mark.long
@@ -243,7 +298,10 @@ def test_one_file_that_cannot_be_read(sh, machine):
     (machine.claude / "notes.md").write_text("x")
     (machine.claude / "notes.md").chmod(0)
     done = sh("csb-setup --yes")
-    assert done.rc == 1 and "notes.md" in done.out and hooks(machine) and machine.tab.exists()
+    assert done.rc == 1
+    assert "notes.md" in done.out
+    assert hooks(machine)
+    assert machine.tab.exists()
     assert "protected" not in done.out
 
 
@@ -260,7 +318,9 @@ def test_the_plugin_is_there(sh, machine):
 def test_hooks_that_are_switched_off(sh, machine):
     machine.settings.write_text('{"disableAllHooks": true}')
     done = sh("csb-setup --yes")
-    assert done.rc == 1 and marks(done)[1][0] == "NO" and "disableAllHooks" in marks(done)[1][1]
+    assert done.rc == 1
+    assert marks(done)[1][0] == "NO"
+    assert "disableAllHooks" in marks(done)[1][1]
 
 
 @pytest.mark.parametrize("line", ["rm -r ~/.claude", "rm -r ~/.claude/*"])
@@ -275,15 +335,19 @@ def test_two_stores(sh, machine):
     assert sh("csb-setup --yes").rc == 0
     one, tab = machine.settings.read_bytes(), machine.tab.read_bytes()
     assert sh("csb-setup --yes --git-dir 'other store' --claude-dir .claude").rc == 0
-    assert machine.settings.read_bytes().count(b"csb-hook") == 2 * one.count(b"csb-hook")
+    both = machine.settings.read_bytes()
+    assert both.count(b"csb-hook") == 2 * one.count(b"csb-hook")
     sh("csb-setup --undo --git-dir 'other store' --claude-dir .claude").ok()
     assert (machine.settings.read_bytes(), machine.tab.read_bytes()) == (one, tab)
 
 
 @pytest.mark.few(1)
-@pytest.mark.parametrize("line", ["csb backup --quiet", "/usr/local/bin/csb backup --quiet &"])
+@pytest.mark.parametrize(
+    "line", ["csb backup --quiet", "/usr/local/bin/csb backup --quiet &"]
+)
 def test_the_hooks_of_another_csb_are_replaced(sh, machine, line):
-    """Those of the manual of csb 0.2.1: one hook for each event, and the undo knows of them."""
+    """Those of the manual of csb 0.2.1: one hook for each event,
+    and the undo knows of them."""
     group = [{"hooks": [{"type": "command", "command": line}]}]
     text = json.dumps({"hooks": {"PreCompact": group, "SessionEnd": group}})
     machine.settings.write_text(text)
@@ -301,18 +365,22 @@ def test_the_hooks_of_another_csb_are_replaced(sh, machine, line):
 
 @pytest.mark.long
 def test_a_repository_of_ones_own(sh, machine):
-    """Sessions do not go where its owner looks for them: that is said, with the way to push."""
+    """Sessions do not go where its owner looks for them:
+    that is said, with the way to push."""
     sh("git init -q ~/.claude").ok()
     done = sh("csb-setup --yes", CSB_HOME=None)
     notes = [text for mark, text in marks(done) if mark == "--"]
-    assert any("refs/csb/main" in text and "'csb push' does" in text for text in notes), done
+    assert any(
+        "refs/csb/main" in text and "'csb push' does" in text for text in notes
+    ), done
     assert "--mirror" not in done.out
 
 
 def test_copies_elsewhere_are_made_by_csb_push(sh, machine):
     """Each of the two commands works as it stands there."""
     done = sh("csb-setup --yes").ok()
-    assert "(git init --bare DIR and csb push DIR keep" in done.out and "--mirror" not in done.out
+    assert "(git init --bare DIR and csb push DIR keep" in done.out
+    assert "--mirror" not in done.out
     done = sh("git init -q --bare disk && csb-push disk").ok()
     assert done.records[0]["kind"] == "push"
 
@@ -324,5 +392,7 @@ def test_tools_that_are_missing(sh, machine, stages, tools):
         stages(tool, None)
     done = sh("csb-setup --yes")
     assert (done.rc, done.out) == (3, ""), done
-    assert done.err.startswith("csb-setup: cannot find csb-verify, csb-status, csb-hook beside ")
+    assert done.err.startswith(
+        "csb-setup: cannot find csb-verify, csb-status, csb-hook beside "
+    )
     assert not hooks(machine) and not machine.backup.exists()
