@@ -1,7 +1,7 @@
 """A real client in a home of its own, that knows no other host than the stub.
 
-Its environment is built from nothing, so that no setting and no key of the caller reaches it. All
-that it writes lies below one directory.
+Its environment is built from nothing, so that no setting and no key of the caller
+reaches it. All that it writes lies below one directory.
 """
 import fcntl
 import json
@@ -24,7 +24,8 @@ CLOSE = "close the terminal"
 
 
 class Client:
-    """The client `binary` below the directory `top`: .home .config .backup .project .stub"""
+    """The client `binary` below the directory `top`:
+    .home .config .backup .project .stub"""
 
     def __init__(self, binary, top):
         self.binary, self.top = str(binary), top
@@ -52,26 +53,45 @@ class Client:
         """The whole environment of the client, and of what is run beside it."""
         proxy = f"http://127.0.0.1:{self.stub.port}"
         return {
-            "PATH": "/usr/local/bin:/usr/bin:/bin", "LANG": "C.UTF-8", "TERM": "xterm-256color",
-            "HOME": str(self.home), "CLAUDE_CONFIG_DIR": str(self.config),
-            "CSB_HOME": str(self.backup), "TMPDIR": str(self.tmp),
-            "GIT_CONFIG_GLOBAL": str(self.home / ".gitconfig"), "GIT_CONFIG_SYSTEM": os.devnull,
-            "CLAUDE_CODE_TMPDIR": str(self.tmp), "ANTHROPIC_BASE_URL": proxy,
-            "ANTHROPIC_API_KEY": KEY, "HTTPS_PROXY": proxy, "HTTP_PROXY": proxy,
-            "NO_PROXY": "127.0.0.1,localhost", "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
-            "DISABLE_AUTOUPDATER": "1", "DISABLE_TELEMETRY": "1", "DISABLE_ERROR_REPORTING": "1",
+            "PATH": "/usr/local/bin:/usr/bin:/bin",
+            "LANG": "C.UTF-8",
+            "TERM": "xterm-256color",
+            "HOME": str(self.home),
+            "CLAUDE_CONFIG_DIR": str(self.config),
+            "CSB_HOME": str(self.backup),
+            "TMPDIR": str(self.tmp),
+            "GIT_CONFIG_GLOBAL": str(self.home / ".gitconfig"),
+            "GIT_CONFIG_SYSTEM": os.devnull,
+            "CLAUDE_CODE_TMPDIR": str(self.tmp),
+            "ANTHROPIC_BASE_URL": proxy,
+            "ANTHROPIC_API_KEY": KEY,
+            "HTTPS_PROXY": proxy,
+            "HTTP_PROXY": proxy,
+            "NO_PROXY": "127.0.0.1,localhost",
+            "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
+            "DISABLE_AUTOUPDATER": "1",
+            "DISABLE_TELEMETRY": "1",
+            "DISABLE_ERROR_REPORTING": "1",
             "CLAUDE_CODE_DISABLE_OFFICIAL_MARKETPLACE_AUTOINSTALL": "1",
-            "PYTHONDONTWRITEBYTECODE": "1"}
+            "PYTHONDONTWRITEBYTECODE": "1",
+        }
 
     def start(self, *words, cwd=None):
         """The client with these arguments, running."""
-        return subprocess.Popen([self.binary, *map(str, words)], cwd=cwd or self.project,
-                                env=self.env(), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                                stderr=subprocess.PIPE, text=True, errors="replace")
+        return subprocess.Popen(
+            [self.binary, *map(str, words)],
+            cwd=cwd or self.project,
+            env=self.env(),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            errors="replace",
+        )
 
     def end(self, process, session=None):
-        """What a client did that was started: rc, out, err, session, after: seconds from the last
-        answer of the stub to its end."""
+        """What a client did that was started: rc, out, err, session, after:
+        seconds from the last answer of the stub to its end."""
         out, err = process.communicate(timeout=120)
         after = time.monotonic() - self.stub.answered
         return SimpleNamespace(rc=process.returncode, out=out, err=err, session=session,
@@ -95,13 +115,16 @@ class Client:
         return self.run("-p", "--resume", session, *words, "--", text, cwd=cwd)
 
     def known(self):
-        """What the client gave to the model with the last prompt: all messages, as JSON."""
-        return json.dumps([body for body in self.stub.bodies if body.get("tools")][-1]["messages"])
+        """What the client gave to the model with the last prompt:
+        all messages, as JSON."""
+        prompts = [body for body in self.stub.bodies if body.get("tools")]
+        return json.dumps(prompts[-1]["messages"])
 
     def talk(self, lines, leave, resume=None):
-        """A conversation in a terminal, or more of one: type each line and wait until the screen is
-        still, then leave: a line, a signal, or CLOSE. /rename is not waited for, as nobody answers
-        it. -> session, rc, screen, seconds from then to the end."""
+        """A conversation in a terminal, or more of one: type each line and wait
+        until the screen is still, then leave: a line, a signal, or CLOSE.
+        /rename is not waited for, as nobody answers it. -> session, rc, screen,
+        seconds from then to the end."""
         session = resume or str(uuid.uuid4())
         option = "--resume" if resume else "--session-id"
         pid, fd = pty.fork()
@@ -148,11 +171,18 @@ class Client:
         return next(path for path in self.transcripts() if path.stem == session)
 
     def tool(self, line):
-        """A shell line with the tools on PATH, in the home of this client: rc, out, err."""
+        """A shell line with the tools on PATH, in the home of this
+        client: rc, out, err."""
         env = self.env()
         env["PATH"] = os.path.join(ROOT, "bin") + ":" + env["PATH"]
-        done = subprocess.run(["bash", "-o", "pipefail", "-c", line], env=env, cwd=self.project,
-                              capture_output=True, text=True, timeout=300)
+        done = subprocess.run(
+            ["bash", "-o", "pipefail", "-c", line],
+            env=env,
+            cwd=self.project,
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
         return SimpleNamespace(rc=done.returncode, out=done.stdout, err=done.stderr)
 
     def log(self, event):
@@ -170,7 +200,8 @@ def enter(fd, screen, line):
 
 
 def read_until_still(fd, screen, quiet, limit=30):
-    """Add what comes to screen, until nothing has come for so many seconds; False at its end."""
+    """Add what comes to screen, until nothing has come for so many seconds;
+    False at its end."""
     end = time.monotonic() + limit
     while time.monotonic() < end and select.select([fd], [], [], quiet)[0]:
         try:

@@ -1,8 +1,10 @@
-"""The clients that the tests here are run on, each brought by npm when it is first asked for.
+"""The clients that the tests here are run on,
+each brought by npm when it is first asked for.
 
-CSB_CLIENT=npm brings them into directories that are thrown away; else it is the path of a client,
-or paths with : between them. CSB_CLIENT_VERSIONS says which npm is to bring, CSB_CLIENT_VERSION
-that it is this one alone. The tests of the plugin run on the first.
+CSB_CLIENT=npm brings them into directories that are thrown away; else it
+is the path of a client, or paths with : between them. CSB_CLIENT_VERSIONS
+says which npm is to bring, CSB_CLIENT_VERSION that it is this one alone.
+The tests of the plugin run on the first.
 """
 import atexit
 import functools
@@ -16,8 +18,11 @@ import pytest
 
 CLIENT = os.environ.get("CSB_CLIENT")
 NPM = CLIENT == "npm"
-VERSIONS = (os.environ.get("CSB_CLIENT_VERSION") or os.environ.get("CSB_CLIENT_VERSIONS")
-            or "2.1.332 2.0.76").split()
+VERSIONS = (
+    os.environ.get("CSB_CLIENT_VERSION")
+    or os.environ.get("CSB_CLIENT_VERSIONS")
+    or "2.1.332 2.0.76"
+).split()
 RELEASES = VERSIONS if NPM or not CLIENT else CLIENT.split(":")
 
 
@@ -41,7 +46,8 @@ def brought(release):
 
 
 def client_of(release):
-    """The path of the client of a release, else the test fails: somebody has asked for it."""
+    """The path of the client of a release, else the test fails:
+    somebody has asked for it."""
     path, why_not = brought(release)
     if why_not:
         pytest.fail(why_not, pytrace=False)

@@ -1,14 +1,16 @@
-"""A stand-in for the API that the client talks to, on loopback, so that no test needs a network.
+"""A stand-in for the API that the client talks to, on loopback,
+so that no test needs a network.
 
-It answers enough for the client to finish its turns: a few words by default, a fixed summary when
-it compacts a conversation, and what these cues in a prompt ask for:
+It answers enough for the client to finish its turns: a few words by default, a fixed
+summary when it compacts a conversation, and what these cues in a prompt ask for:
 
     [[tool:NAME {"json": "input"}]]   call that tool
     [[say:TEXT]]                      answer with exactly TEXT
     [[gate:N]]                        answer when N prompts wait at this gate
     [[hold:]]                         answer when .go is set
 
-It is the client's proxy as well: whatever other host is tried gets a refusal and is noted.
+It is the client's proxy as well: whatever other host is tried gets a
+refusal and is noted.
 """
 import json
 import re
@@ -17,8 +19,11 @@ import time
 import uuid
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-SUMMARY = ("<analysis>of the stub</analysis>\n<summary>\n1. Primary Request and Intent: none.\n"
-           "2. Current Work: none.\n</summary>")
+SUMMARY = (
+    "<analysis>of the stub</analysis>\n<summary>\n"
+    "1. Primary Request and Intent: none.\n"
+    "2. Current Work: none.\n</summary>"
+)
 CUE = re.compile(r"\[\[(tool|say|gate|hold):")
 WANTS_SUMMARY = re.compile(r"create a detailed summary", re.I)
 REMINDER = re.compile(r"<system-reminder>.*?</system-reminder>", re.S)
@@ -76,9 +81,15 @@ def answer(body):
     calls = [value for kind, value in cues if kind == "tool"]
     if done < len(calls):
         name, given = calls[done]
-        return 0, [{"type": "text", "text": f"The stub calls {name}."},
-                   {"type": "tool_use", "id": "toolu_" + uuid.uuid4().hex[:24], "name": name,
-                    "input": given}]
+        return 0, [
+            {"type": "text", "text": f"The stub calls {name}."},
+            {
+                "type": "tool_use",
+                "id": "toolu_" + uuid.uuid4().hex[:24],
+                "name": name,
+                "input": given,
+            },
+        ]
     say = [value for kind, value in cues if kind == "say"] or ["An answer of the stub."]
     gate = [HELD if kind == "hold" else int(value) for kind, value in cues
             if kind in ("gate", "hold")] or [0]
@@ -88,23 +99,43 @@ def answer(body):
 def message_of(body, blocks):
     """A message as the API gives it."""
     last = "tool_use" if blocks[-1]["type"] == "tool_use" else "end_turn"
-    return {"id": "msg_" + uuid.uuid4().hex[:24], "type": "message", "role": "assistant",
-            "model": body.get("model", "stub"), "content": blocks, "stop_reason": last,
-            "stop_sequence": None,
-            "usage": {"input_tokens": 100, "output_tokens": 20, "cache_creation_input_tokens": 0,
-                      "cache_read_input_tokens": 0}}
+    return {
+        "id": "msg_" + uuid.uuid4().hex[:24],
+        "type": "message",
+        "role": "assistant",
+        "model": body.get("model", "stub"),
+        "content": blocks,
+        "stop_reason": last,
+        "stop_sequence": None,
+        "usage": {
+            "input_tokens": 100,
+            "output_tokens": 20,
+            "cache_creation_input_tokens": 0,
+            "cache_read_input_tokens": 0,
+        },
+    }
 
 
 def events(message):
     """The same as a stream."""
-    yield {"type": "message_start", "message": {**message, "content": [], "stop_reason": None}}
+    yield {
+        "type": "message_start",
+        "message": {**message, "content": [], "stop_reason": None},
+    }
     for index, block in enumerate(message["content"]):
         if block["type"] == "text":
             empty, delta = {"text": ""}, {"type": "text_delta", "text": block["text"]}
         else:
             empty = {"input": {}}
-            delta = {"type": "input_json_delta", "partial_json": json.dumps(block["input"])}
-        yield {"type": "content_block_start", "index": index, "content_block": {**block, **empty}}
+            delta = {
+                "type": "input_json_delta",
+                "partial_json": json.dumps(block["input"]),
+            }
+        yield {
+            "type": "content_block_start",
+            "index": index,
+            "content_block": {**block, **empty},
+        }
         yield {"type": "content_block_delta", "index": index, "delta": delta}
         yield {"type": "content_block_stop", "index": index}
     yield {"type": "message_delta", "usage": {"output_tokens": 20},
@@ -159,8 +190,9 @@ class Handler(BaseHTTPRequestHandler):
 
 
 class Stub(ThreadingHTTPServer):
-    """The server, while it is entered: .port, .bodies (requests), .refused (hosts and paths),
-    .answered (when it gave the last answer), .go (what held prompts wait for)."""
+    """The server, while it is entered: .port, .bodies (requests),
+    .refused (hosts and paths), .answered (when it gave the last answer),
+    .go (what held prompts wait for)."""
 
     daemon_threads = True
     request_queue_size = 64
