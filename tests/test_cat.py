@@ -50,13 +50,20 @@ both = pytest.mark.parametrize("tool", ["csb-cat", "csb-log --json"])
 
 def test_the_lines_are_as_they_are(sh, put):
     """Byte for byte, with spaces, escapes and order of keys, under a head."""
-    data = b'{ "type": "user",  "message": {"content": "a\\u00e9\xc3\xa9"}, "x": 1.50 }\n'
+    data = (
+        b'{ "type": "user",  "message": {"content": "a\\u00e9\xc3\xa9"}, "x": 1.50 }\n'
+    )
     path = put(data + transcript("b") + b'{"type":"mode","mode":"x"}\n')
     head, rest = sh(f"csb-cat {ID}").ok().out.encode().split(b"\n", 1)
     assert rest == path.read_bytes()
     record = json.loads(head)
-    assert record == {"kind": "session", "session_id": ID, "project": "-p", "lines": True,
-                      "transcript_path": str(path)}
+    assert record == {
+        "kind": "session",
+        "session_id": ID,
+        "project": "-p",
+        "lines": True,
+        "transcript_path": str(path),
+    }
 
 
 def test_what_cannot_be_read_is_named_where_it_stood(sh, put):
@@ -94,7 +101,9 @@ def test_a_line_above_8_mb_is_shortened_and_named(sh, put):
 
 
 @both
-@pytest.mark.parametrize("word", [ID, ID.upper(), ID[:8], ID[:8].upper(), ID[-6:].upper()])
+@pytest.mark.parametrize(
+    "word", [ID, ID.upper(), ID[:8], ID[:8].upper(), ID[-6:].upper()]
+)
 @pytest.mark.few(2)
 def test_an_id_in_either_case(sh, put, tool, word):
     put(transcript("a"))
@@ -220,7 +229,8 @@ def test_two_that_truly_differ_are_not_chosen_between(sh, put, tool):
     assert (done.rc, done.out) == (2, "") and "is in several places" in done.err
     assert done.err.count("\n") == 1
     assert said(sh, tool, lines({"session_id": ID, "project": "-q"})) == ["x", "y"]
-    how, first, second = re.search(r"\((.*) takes one\): (.*) (.*)\n", done.err).groups()
+    told = re.search(r"\((.*) takes one\): (.*) (.*)\n", done.err)
+    how, first, second = told.groups()
     for path, words in ((first, ["a", "b"]), (second, ["x", "y"])):
         typed = how.replace("PATH", path).replace(tool.split()[0], tool)
         assert said(sh, typed) == words
@@ -252,19 +262,31 @@ def test_a_transcript_deeper_than_claude_code_looks(sh, home, tool):
 def test_as_it_was_at_a_time(sh, home, tool):
     """A commit, or the last one before a time; a day means all of it."""
     store = "git --git-dir=$CSB_HOME/git"
-    names = ("GIT_AUTHOR_NAME", "GIT_AUTHOR_EMAIL", "GIT_COMMITTER_NAME", "GIT_COMMITTER_EMAIL")
+    names = (
+        "GIT_AUTHOR_NAME",
+        "GIT_AUTHOR_EMAIL",
+        "GIT_COMMITTER_NAME",
+        "GIT_COMMITTER_EMAIL",
+    )
     parent = ""
     for number, words in enumerate((["a"], ["a", "b"]), 1):
         put_into(home, f"projects/-p/{ID}.jsonl", transcript(*words), mtime=WHEN)
         sh("csb-changes | csb-gitcommit").ok()
         env = dict.fromkeys(names, "x")
         env["GIT_COMMITTER_DATE"] = f"{WHEN + number * 86_400} +0000"
-        made = sh(f"{store} commit-tree {parent} -m x main^{{tree}}", **env).ok().out.strip()
+        tree = "-m x main^{tree}"
+        made = sh(f"{store} commit-tree {parent} {tree}", **env).ok().out.strip()
         parent = f"-p {made}"
-    sh(f"{store} update-ref refs/heads/then {made} && {store} update-ref -d refs/heads/main").ok()
-    for then, words in (("2026-01-03", ["a"]), ("2026-01-04", ["a", "b"]),
-                        ("2026-01-04T03:04:04Z", ["a"]), ("2026-01-04T08:04:05+05:00", ["a", "b"]),
-                        ("then", ["a", "b"]), ("then~1", ["a"])):
+    sh(f"{store} update-ref refs/heads/then {made}").ok()
+    sh(f"{store} update-ref -d refs/heads/main").ok()
+    for then, words in (
+        ("2026-01-03", ["a"]),
+        ("2026-01-04", ["a", "b"]),
+        ("2026-01-04T03:04:04Z", ["a"]),
+        ("2026-01-04T08:04:05+05:00", ["a", "b"]),
+        ("then", ["a", "b"]),
+        ("then~1", ["a"]),
+    ):
         assert said(sh, f"{tool} --at {then} {ID}") == words, then
     wrong = [("2026-01-02", "no backup was made"), ("nope", "commit"), ("''x", "commit")]
     for then, problem in wrong:
@@ -301,13 +323,23 @@ def test_two_versions_side_by_side(sh, home, put):
 
 
 TITLES = {
-    "custom over ai": ([{"type": "ai-title", "aiTitle": "x"},
-                        {"type": "custom-title", "customTitle": "mine"},
-                        {"type": "ai-title", "aiTitle": "y"}], "mine"),
-    "the last": ([{"type": "ai-title", "aiTitle": "x"},
-                  {"type": "ai-title", "aiTitle": "y"}], "y"),
+    "custom over ai": (
+        [
+            {"type": "ai-title", "aiTitle": "x"},
+            {"type": "custom-title", "customTitle": "mine"},
+            {"type": "ai-title", "aiTitle": "y"},
+        ],
+        "mine",
+    ),
+    "the last": (
+        [{"type": "ai-title", "aiTitle": "x"}, {"type": "ai-title", "aiTitle": "y"}],
+        "y",
+    ),
     "a summary of this": ([{"type": "summary", "summary": "s", "leafUuid": "a"}], "s"),
-    "a summary of another": ([{"type": "summary", "summary": "s", "leafUuid": "z"}], None),
+    "a summary of another": (
+        [{"type": "summary", "summary": "s", "leafUuid": "z"}],
+        None,
+    ),
     "none": ([], None),
 }
 

@@ -1,4 +1,5 @@
-"""csb.held: the versions of paths that a history tells of, whose they are, and what was moved."""
+"""csb.held: the versions of paths that a history tells of, whose they are,
+and what was moved."""
 import shutil
 import sys
 
@@ -52,10 +53,7 @@ HISTORIES = {
         [commit(3, "M c"), commit(2, "M b"), commit(1, "A a")],
         [("c", "c3", None), ("b", "c2", None), ("a", "c1", None)],
     ),
-    "deleted": (
-        [commit(3), commit(2, "D a"), commit(1, "A a")],
-        [("a", "c1", 2)],
-    ),
+    "deleted": ([commit(3), commit(2, "D a"), commit(1, "A a")], [("a", "c1", 2)]),
     "deleted, and back, and deleted": (
         [commit(4, "D b"), commit(3, "A b"), commit(2, "D a"), commit(1, "A a")],
         [("b", "c3", 4), ("a", "c1", 2)],
@@ -66,31 +64,38 @@ HISTORIES = {
     ),
     "a merge names it once more": (
         [
-            commit(4, parents=[2, 3]), commit(4, "A a", parents=[2, 3]),
-            commit(3, parents=[1]), commit(2, "A a", parents=[1]), commit(1),
+            commit(4, parents=[2, 3]),
+            commit(4, "A a", parents=[2, 3]),
+            commit(3, parents=[1]),
+            commit(2, "A a", parents=[1]),
+            commit(1),
         ],
         [("a", "c2", None)],
     ),
     "a merge deletes for both parents": (
         [
-            commit(4, "D a", parents=[2, 3]), commit(4, "D b", parents=[2, 3]),
-            commit(3, "M b", parents=[1]), commit(2, "A a", parents=[]),
+            commit(4, "D a", parents=[2, 3]),
+            commit(4, "D b", parents=[2, 3]),
+            commit(3, "M b", parents=[1]),
+            commit(2, "A a", parents=[]),
         ],
         [("b", "c3", 4), ("a", "c2", None)],
     ),
-    "only the deletion is left": (
-        [commit(3, "D a")],
-        [("a", "c3", 3)],
-    ),
+    "only the deletion is left": ([commit(3, "D a")], [("a", "c3", 3)]),
     "the clock went back": (
-        [commit(3, "M c", seconds=20), commit(2, "M b", seconds=10),
-         commit(1, "A a", seconds=30)],
+        [
+            commit(3, "M c", seconds=20),
+            commit(2, "M b", seconds=10),
+            commit(1, "A a", seconds=30),
+        ],
         [("c", "c3", None), ("b", "c2", None), ("a", "c1", None)],
     ),
     "the clock went back, and histories meet": (
-        [commit(4, "M d", seconds=10, parents=[1]),
-         commit(3, "M c", seconds=40, parents=[1]),
-         commit(1, "A a", seconds=30)],
+        [
+            commit(4, "M d", seconds=10, parents=[1]),
+            commit(3, "M c", seconds=40, parents=[1]),
+            commit(1, "A a", seconds=30),
+        ],
         [("c", "c3", None), ("d", "c4", None), ("a", "c1", None)],
     ),
     "another history is newer": (
@@ -98,7 +103,10 @@ HISTORIES = {
         [("z", "c9", None), ("b", "c2", None), ("a", "c1", None)],
     ),
     "the tree of a broken ref": (
-        [commit(2, "M b"), Commit("refs/x", 0, [change("A", "a"), change("A", "b")], [])],
+        [
+            commit(2, "M b"),
+            Commit("refs/x", 0, [change("A", "a"), change("A", "b")], []),
+        ],
         [("b", "c2", None), ("a", "refs/x", None)],
     ),
     "a submodule is no version": (
@@ -151,7 +159,8 @@ MOVES = [
     ([{"-a": A}, {"-b": A + B}], {"-a": A + B + C}, {"-b"}, "-a"),
     ([{"-a": A, "-b": A + B}], {}, {"-a"}, "-b"),
     ([{"-a": A, "-b": A + B}, {"-b": A + B}, {}], {}, {"-a"}, "-b"),
-    # What is there longer goes on with the other, whether a backup has seen it go or not.
+    # What is there longer goes on with the other,
+    # whether a backup has seen it go or not.
     ([{"-a": A, "-b": A}, {"-b": A}], {}, {"-a"}, "-b"),
     ([{"-a": A, "-b": A}, {"-b": A}, {}], {}, {"-a"}, "-b"),
     ([{"-a": A, "-b": A + B}, {"-a": A}, {}], {}, set(), None),

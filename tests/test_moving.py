@@ -1,4 +1,5 @@
-"""a store goes to another machine: git copies what is there, and a copy is gone on with"""
+"""a store goes to another machine: git copies what is there,
+and a copy is gone on with"""
 import os
 import random
 
@@ -34,12 +35,17 @@ def alike(once):
 
 @pytest.fixture
 def large(sh):
-    """large(store): {id: the id of what it is a difference of, or zeros} of the large objects."""
+    """large(store): of the large objects,
+    {id: the id of what it is a difference of, or zeros}."""
     def ask(store):
         form = "%(objectsize) %(objectname) %(deltabase)"
         lines = sh(f"git --git-dir={store} cat-file --batch-all-objects "
                    f"--batch-check='{form}'").ok().out.splitlines()
-        return {oid: base for size, oid, base in map(str.split, lines) if int(size) > 1 << 20}
+        found = {}
+        for size, oid, base in map(str.split, lines):
+            if int(size) > 1 << 20:
+                found[oid] = base
+        return found
     return ask
 
 
@@ -51,15 +57,20 @@ def settings(sh, store):
 
 def size(folder):
     """The sum of the sizes of the files below a directory."""
-    return sum(os.path.getsize(os.path.join(top, name)) for top, _, names in os.walk(folder)
-               for name in names)
+    return sum(
+        os.path.getsize(os.path.join(top, name))
+        for top, _, names in os.walk(folder)
+        for name in names
+    )
 
 
 @pytest.mark.long
 def test_a_clone_looks_for_no_differences_between_large_files(sh, home, alike, large):
-    """Versions of one file are differences already: git sends these as they are, and no other."""
+    """Versions of one file are differences already:
+    git sends these as they are, and no other."""
     before = large(home.backup / "git")
-    assert len(before) == 3 and sum(base.strip("0") != "" for base in before.values()) == 1
+    assert len(before) == 3
+    assert sum(base.strip("0") != "" for base in before.values()) == 1
     sh("git clone -q --bare file://$CSB_HOME/git copy").ok()
     assert large(home.path / "copy") == before
     sh("git clone -q --bare -u 'git -c core.bigFileThreshold=9m upload-pack' "
@@ -69,15 +80,18 @@ def test_a_clone_looks_for_no_differences_between_large_files(sh, home, alike, l
 
 @pytest.mark.long
 def test_a_cloned_store_is_made_one_of_ours(sh, home, alike):
-    """At its first backup git is told the same in it as in one that csb-gitcommit has made."""
+    """At its first backup git is told the same in it as in one that
+    csb-gitcommit has made."""
     assert settings(sh, home.backup / "git").items() >= OWN.items()
     sh("git clone -q --bare .claude-backup/git copy && rm -r .claude-backup && "
        "mkdir .claude-backup && mv copy .claude-backup/git").ok()
     assert not settings(sh, home.backup / "git").keys() & OWN.keys()
     sh("csb-backup --quiet && csb-verify >/dev/null").ok()
     assert settings(sh, home.backup / "git").items() >= OWN.items()
-    sh("git --git-dir=.claude-backup/git config core.bigFileThreshold 8m && csb-gitcommit --make").ok()
-    assert settings(sh, home.backup / "git")["core.bigfilethreshold"] == "8m", "somebody's wish"
+    sh("git --git-dir=.claude-backup/git config core.bigFileThreshold 8m").ok()
+    sh("csb-gitcommit --make").ok()
+    now = settings(sh, home.backup / "git")
+    assert now["core.bigfilethreshold"] == "8m", "somebody's wish"
 
 
 @pytest.mark.long
@@ -93,8 +107,11 @@ def test_a_repository_of_another_keeps_its_configuration(sh, home, alike):
 @pytest.mark.parametrize("moved", [False, True])
 @pytest.mark.few(1)
 def test_a_copied_store_is_gone_on_with(sh, home, alike, large, moved):
-    """Copied with other tools than git it is whole, and what is appended costs what it costs."""
-    sh("cp -r .claude-backup copy && rm -r .claude-backup && mv copy .claude-backup").ok()
+    """Copied with other tools than git it is whole,
+    and what is appended costs what it costs."""
+    sh(
+        "cp -r .claude-backup copy && rm -r .claude-backup && mv copy .claude-backup"
+    ).ok()
     if moved:       # to a home that has another name
         home.env["CLAUDE_CONFIG_DIR"] = str(home.path / "new")
         home.claude.rename(home.path / "new")

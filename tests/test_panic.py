@@ -231,7 +231,8 @@ def test_a_person_is_asked_before_an_empty_place_is_filled(home, both, words):
     "csb-cat", "csb-log", "csb-history", "csb-restore", "csb-show", "csb-tree"])
 @pytest.mark.few(3)
 def test_what_an_id_may_mean_is_told_apart(sh, home, both, tool, gone):
-    """By date and title, from the disk or from the store; an index is just for its readers."""
+    """By date and title, from the disk or from the store;
+    an index is just for its readers."""
     sh("csb-index --rebuild").ok()
     if gone:
         for number in (1, 2):
@@ -241,7 +242,9 @@ def test_what_an_id_may_mean_is_told_apart(sh, home, both, tool, gone):
     done = sh(f"{tool} {FIRST[:8]}")
     assert (done.rc, done.out) == (2, "")
     assert done.err.splitlines()[1:] == [
-        f"{tool}:   {name(number)}  2026-01-02 03:04  question {number}" for number in (1, 2)]
+        f"{tool}:   {name(number)}  2026-01-02 03:04  question {number}"
+        for number in (1, 2)
+    ]
 
 
 @pytest.mark.parametrize("loss", ["gone", LINK, "unreadable"])

@@ -1,4 +1,5 @@
-"""csb-restore: which version it takes, of which session, and whether --dry-run says so"""
+"""csb-restore: which version it takes, of which session,
+and whether --dry-run says so"""
 import json
 import os
 import time
@@ -25,7 +26,8 @@ def stored(once):
 
 @pytest.mark.long
 def test_a_blank_version_is_the_last_to_be_tried(sh, home):
-    """A transcript that was overwritten with as many NULs comes back as it was before."""
+    """A transcript that was overwritten with as many NULs comes back
+    as it was before."""
     path = home.claude / f"projects/-p/{ID}.jsonl"
     path.parent.mkdir(parents=True, exist_ok=True)
     good = b'{"type":"user","message":{"role":"user","content":"kept"}}\n' * 9
@@ -67,8 +69,10 @@ def test_another_project_is_not_taken_in_silence(sh, home, stored):
     assert (done.rc, done.out) == (1, "") and "in project '-nope'" in done.err
 
 
-@pytest.mark.parametrize("commit", ["nothere", "f" * 40, "main:projects", "--all", "a\0b", "\ud800",
-                                    ["main"], 7])
+@pytest.mark.parametrize(
+    "commit",
+    ["nothere", "f" * 40, "main:projects", "--all", "a\0b", "\ud800", ["main"], 7],
+)
 @pytest.mark.few(3)
 def test_a_commit_that_is_none_is_said_in_one_line(sh, home, commit, stored):
     """And costs nobody else anything."""

@@ -1,4 +1,5 @@
-"""csb-restore of a session that lies in several projects: moved, left a stub, or two of them"""
+"""csb-restore of a session that lies in several projects:
+moved, left a stub, or two of them"""
 import json
 import os
 import time
@@ -16,7 +17,9 @@ STUB = json.dumps(
 
 def said(number, **more):
     """A message with a uuid, as newer versions of Claude Code write it."""
-    return line(f"message {number}", uuid=f"00000000-0000-4000-8000-{number:012d}", **more)
+    return line(
+        f"message {number}", uuid=f"00000000-0000-4000-8000-{number:012d}", **more
+    )
 
 
 def live(sh, home, states):
@@ -32,7 +35,8 @@ def live(sh, home, states):
 
 @pytest.fixture
 def lives(once):
-    """lives([{project: transcript}, ...]): a backup of each state; then the disk is empty."""
+    """lives([{project: transcript}, ...]): a backup of each state;
+    then the disk is empty."""
     return lambda states: once(live, states)
 
 
@@ -88,7 +92,8 @@ LIVES = [
 @pytest.mark.parametrize("states, projects", LIVES)
 @pytest.mark.few(3)
 def test_where_it_comes_back(sh, home, lives, states, projects):
-    """Its bytes are those of the copy that says most; of what differs none is chosen."""
+    """Its bytes are those of the copy that says most;
+    of what differs none is chosen."""
     lives(states)
     done = sh(f"csb-restore {ID[-6:]}")
     assert transcripts(home.claude) == projects, done
@@ -113,7 +118,8 @@ def test_where_it_comes_back(sh, home, lives, states, projects):
 ])
 @pytest.mark.few(2)
 def test_all_that_is_gone_guesses_no_more(sh, home, lives, states, projects):
-    """The same comes back as of its id; what is left to a person is said, as no refusal."""
+    """The same comes back as of its id; what is left to a person is
+    said, as no refusal."""
     lives(states)
     done = sh("csb-restore --deleted --yes")
     assert transcripts(home.claude) == projects, done
@@ -134,17 +140,23 @@ def test_all_that_is_gone_guesses_no_more(sh, home, lives, states, projects):
 def test_what_was_deleted_in_two_places_was_not_moved(sh, home, lives, words):
     """The fuller copy, which went first, comes back."""
     lives([{"-a": A, "-b": A + B}, {"-a": A}, {}])
-    lost = [r["project"] for r in sh("csb-find --lost").records if r.get("session_id") == ID]
+    lost = [
+        r["project"] for r in sh("csb-find --lost").records if r.get("session_id") == ID
+    ]
     assert lost == ["-a", "-b"]
     sh("csb-index --rebuild")
-    listed = [r["project"] for r in sh("csb-list --all").records if r["session_id"] == ID]
+    listed = [
+        r["project"] for r in sh("csb-list --all").records if r["session_id"] == ID
+    ]
     assert sorted(listed) == ["-a", "-b"]
     done = sh(f"csb-restore {words}")
     assert done.rc == 0, done
     assert transcripts(home.claude) == ["-b"]
 
 
-@pytest.mark.parametrize("words, project", [("--project=-a", "-a"), ("--project=-b", "-b")])
+@pytest.mark.parametrize(
+    "words, project", [("--project=-a", "-a"), ("--project=-b", "-b")]
+)
 def test_a_person_chooses(sh, home, lives, words, project):
     """Of two conversations, and also if the other one is there already."""
     lives([{"-a": A}, {"-b": B}])
@@ -218,10 +230,11 @@ def test_a_conversation_of_that_id_that_stands_is_no_stub(sh, home, lives):
 @pytest.mark.parametrize("left", [True, False])
 @pytest.mark.few(1)
 def test_what_lies_beside_it(sh, home, left):
-    """Subagents that stayed in the old project come back there, others with their session."""
+    """Subagents that stayed in the old project come back there,
+    others with their session."""
     for project in ("-a", "-b"):
         sh("rm -rf .claude/projects").ok()
-        path = put_into(home, 1, A + B * (project == "-b"), project)
+        path = put_into(home, 1, A + B if project == "-b" else A, project)
         if project == "-a" or not left:
             agent = path.parent / ID / "subagents/agent-1.jsonl"
             agent.parent.mkdir(parents=True)
@@ -229,7 +242,9 @@ def test_what_lies_beside_it(sh, home, left):
         sh("csb-backup --quiet").ok()
     sh("rm -r .claude/projects").ok()
     assert sh(f"csb-restore {ID}").rc == 0
-    agents = [path.parts[-4] for path in (home.claude / "projects").rglob("agent-1.jsonl")]
+    agents = [
+        path.parts[-4] for path in (home.claude / "projects").rglob("agent-1.jsonl")
+    ]
     assert transcripts(home.claude) == ["-b"]
     assert agents == ["-a" if left else "-b"]
     assert sh("csb-find --lost").ok().records == []
@@ -243,13 +258,16 @@ def test_what_stayed_behind_makes_no_second_conversation(sh, home, lives):
     side.write_text("x")
     sh("csb-backup --quiet --accept-deletions").ok()
     done = sh(f"csb-restore {ID} --target-dir out")
-    assert done.rc == 0 and f"/projects/-b/{ID}.jsonl" in done.out and "1.txt" not in done.out
+    assert done.rc == 0
+    assert f"/projects/-b/{ID}.jsonl" in done.out
+    assert "1.txt" not in done.out
 
 
 @pytest.mark.long
 def test_what_the_store_has_lost_is_no_reason_to_guess(sh, home, lives):
     lives([{"-a": A}, {"-b": A + B}])
-    oid = sh(f"csb-history {ID} | jq -r 'select(.project == \"-a\").oid'").ok().out.strip()
+    versions = sh(f"csb-history {ID}").ok().records
+    (oid,) = [record["oid"] for record in versions if record["project"] == "-a"]
     (home.backup / f"git/objects/{oid[:2]}/{oid[2:]}").unlink()
     done = sh(f"csb-restore {ID} --target-dir out")
     assert done.rc == 2 and "several projects" in done.err and done.out == ""
@@ -266,7 +284,8 @@ def test_at_a_time_it_is_where_it_was_then(sh, home, lives):
 @pytest.mark.long
 def test_a_line_that_cannot_be_compared_gives_no_way(sh, home, lives):
     """It may hold what no other copy has."""
-    long = '{"type":"user","message":{"content":[' + ('"' + "x" * 30 + '",') * 300000 + '""]}}\n'
+    many = f'"{"x" * 30}",' * 300000
+    long = '{"type":"user","message":{"content":[' + many + '""]}}\n'
     lives([{"-a": A + long * 3}, {"-b": A + B}])
     done = sh(f"csb-restore {ID} --target-dir out")
     assert done.rc == 2 and "several projects" in done.err
@@ -280,7 +299,8 @@ def test_a_session_without_a_transcript(sh, home):
         path.write_text(project)
     sh("csb-backup --quiet; rm -r ~/.claude/projects")
     sh(f"csb-restore {ID}").ok()
-    assert sorted(path.name for path in home.claude.rglob("*.txt")) == ["-a.txt", "-b.txt"]
+    assert sorted(path.name for path in home.claude.rglob("*.txt")) == [
+        "-a.txt", "-b.txt"]
 
 
 def test_ids_of_either_case_are_one_session(sh, home, lives):
@@ -322,13 +342,16 @@ def test_transcripts_where_claude_code_does_not_look(sh, home, own):
     def check():
         hits = [record for record in sh("csb-search zebra").ok().records
                 if record.get("role") == "user"]
-        assert {os.path.relpath(hit["transcript_path"], hit["root"]) for hit in hits} == {*texts}
+        found = {os.path.relpath(hit["transcript_path"], hit["root"]) for hit in hits}
+        assert found == set(texts)
         for tool, records in (("csb-cat", known), ("csb-log --json", hits)):
             done = sh(tool, "\n".join(map(json.dumps, records)).encode()).ok()
-            said = [record for record in done.records if record.get("kind") != "session"]
+            said = [
+                record for record in done.records if record.get("kind") != "session"
+            ]
             for number in range(len(ODD)):
                 assert f"zebra word{number}" in json.dumps(said), (tool, number)
-            heads = [record["session_id"] for record in done.records if record not in said]
+            heads = [r["session_id"] for r in done.records if r not in said]
             assert heads == [ID] * len(heads)
 
     places = {path: (ID, "deeper" if path.count("/") > 2 else "copy") for path in texts}

@@ -29,7 +29,9 @@ def three(once):
 
 def there(home):
     """The numbers of the sessions whose transcripts are on disk."""
-    return sorted(int(path.stem[-12:]) for path in home.claude.rglob("projects/-w/*.jsonl"))
+    return sorted(
+        int(path.stem[-12:]) for path in home.claude.rglob("projects/-w/*.jsonl")
+    )
 
 
 def lose(home, *numbers):
@@ -77,7 +79,8 @@ def test_what_is_no_file_is_no_transcript(sh, home, three, thing):
     sh(thing.format(shlex.quote(str(path)))).ok()
     for _ in range(2):
         done = sh("timeout 100 csb-restore --deleted --yes")
-        assert done.rc == 1 and "another file is there (--force replaces it)" in done.err
+        assert done.rc == 1
+        assert "another file is there (--force replaces it)" in done.err
         sh("csb-index --on-disk")
         assert name(1) in sh("csb-list --deleted").ok().out
         backup(sh)
@@ -88,8 +91,14 @@ def test_what_is_no_file_is_no_transcript(sh, home, three, thing):
 
 
 def test_what_else_is_gone_is_named(sh, home, three):
-    """Which files are of no session, and the line that brings them back, and no more."""
-    for path in ("skills/a/SKILL.md", "skills/b c/SKILL.md", "old skills/x", "projects/-w/memory/MEMORY.md"):
+    """Which files are of no session, and the line that brings them
+    back, and no more."""
+    for path in (
+        "skills/a/SKILL.md",
+        "skills/b c/SKILL.md",
+        "old skills/x",
+        "projects/-w/memory/MEMORY.md",
+    ):
         put_into(home, path, "x", mtime=time.time())
     backup(sh)
     (home.claude / "old skills/x").unlink()
@@ -97,11 +106,14 @@ def test_what_else_is_gone_is_named(sh, home, three):
     sh("rm -r ~/.claude").ok()
     done = sh("csb-restore --deleted --yes")
     *_, last = done.err.splitlines()
-    assert last == ("csb-restore: 4 files of no session are gone, too: csb restore --in-place --path "
-                    "projects/-w/memory --path settings.json --path skills")
+    assert last == (
+        "csb-restore: 4 files of no session are gone, too: csb restore --in-place "
+        "--path projects/-w/memory --path settings.json --path skills"
+    )
     assert not (home.claude / "settings.json").exists()
     assert sh(last.partition("too: ")[2].replace(" ", "-", 1)).rc == 0
-    assert (home.claude / "settings.json").exists() and (home.claude / "skills/b c/SKILL.md").exists()
+    assert (home.claude / "settings.json").exists()
+    assert (home.claude / "skills/b c/SKILL.md").exists()
     assert not (home.claude / "old skills/x").exists()
     lose(home, 1)
     done = sh("csb-restore --deleted --yes")
@@ -116,7 +128,8 @@ def test_the_last_line_leads_on(sh, home, three):
     assert lead not in sh("csb restore --deleted --yes --target-dir out").out
     assert sh("csb restore --deleted --yes").out.endswith(lead)
     lose(home, 1)
-    assert "csb resume" in sh("csb restore --deleted --yes").out, "of one there is more to say"
+    done = sh("csb restore --deleted --yes")
+    assert "csb resume" in done.out, "of one there is more to say"
 
 
 def test_without_a_loss_it_says_so(sh, three):
@@ -140,8 +153,10 @@ def test_an_empty_place_may_be_a_disk_that_is_away(sh, home, three, state):
     if state == "empty":
         (home.claude / "projects").mkdir()
     before = sorted(os.listdir(home.claude))
-    records = "".join(json.dumps({"session_id": name(number), "state": "missing"}) + "\n"
-                      for number in range(3)).encode()
+    records = "".join(
+        json.dumps({"session_id": name(number), "state": "missing"}) + "\n"
+        for number in range(3)
+    ).encode()
     for tool, stdin in (("csb-restore --deleted", b""), ("csb-restore", records)):
         done = sh(tool, stdin)
         assert (done.rc, done.out, done.err.count("\n")) == (1, "", 1), done
@@ -155,7 +170,9 @@ def test_an_empty_place_may_be_a_disk_that_is_away(sh, home, three, state):
 
 
 @pytest.mark.parametrize("link", ["projects", "projects/-w", ".", "above"])
-@pytest.mark.parametrize("words", ["--deleted --yes", name(1), f"--project=-w {name(1)}"])
+@pytest.mark.parametrize(
+    "words", ["--deleted --yes", name(1), f"--project=-w {name(1)}"]
+)
 @pytest.mark.few(5)
 def test_nothing_is_made_where_a_link_leads_nowhere(sh, home, three, link, words):
     """The disk behind it may be away."""
@@ -178,7 +195,8 @@ def test_nothing_is_made_where_a_link_leads_nowhere(sh, home, three, link, words
 
 
 def test_what_is_said_of_a_disk_that_is_away_can_be_typed(sh, home, three):
-    """Whoever says it: restore elsewhere, or remove the link if the disk is gone for good."""
+    """Whoever says it: restore elsewhere, or remove the link if the disk
+    is gone for good."""
     sh("csb-backup --quiet").ok()
     link = home.claude / "projects"
     link.rename(home.path / "away")
@@ -271,8 +289,14 @@ print(text.decode())
 """
 
 
-@pytest.mark.parametrize("since, expected", [
-    (days_ago(9, "%Y-%m-%d"), [1, 2]), (days_ago(3), [2]), (days_ago(-1, "%Y-%m-%d"), [])])
+@pytest.mark.parametrize(
+    "since, expected",
+    [
+        (days_ago(9, "%Y-%m-%d"), [1, 2]),
+        (days_ago(3), [2]),
+        (days_ago(-1, "%Y-%m-%d"), []),
+    ],
+)
 @pytest.mark.few(2)
 def test_since(sh, home, three, since, expected):
     """What went since a time; of what the store does not know yet it is now."""
@@ -280,7 +304,8 @@ def test_since(sh, home, three, since, expected):
     day = days_ago(5)
     sh("csb-changes --accept-deletions | csb-gitcommit").ok()
     sh(f"""export GIT_COMMITTER_DATE={day} GIT_AUTHOR_DATE={day}
-        commit=$({GIT} -c user.name=a -c user.email=a@b commit-tree main^{{tree}} -p main~1 -m x)
+        commit=$({GIT} -c user.name=a -c user.email=a@b commit-tree main^{{tree}} \\
+            -p main~1 -m x)
         {GIT} update-ref refs/heads/main $commit""").ok()
     lose(home, 2)
     sh("csb-changes --accept-deletions | csb-gitcommit").ok()
@@ -291,9 +316,17 @@ def test_since(sh, home, three, since, expected):
         assert "nothing to restore" in done.err and "since then" in done.err
 
 
-@pytest.mark.parametrize("words", [
-    "--target-dir '' 3f4a", "--since 2026-01-01", "--deleted 3f4a", "--deleted --at main", "--deleted --path x",
-    "--deleted --since tomorrow"])
+@pytest.mark.parametrize(
+    "words",
+    [
+        "--target-dir '' 3f4a",
+        "--since 2026-01-01",
+        "--deleted 3f4a",
+        "--deleted --at main",
+        "--deleted --path x",
+        "--deleted --since tomorrow",
+    ],
+)
 @pytest.mark.few(2)
 def test_misuse(sh, three, words):
     done = sh(f"csb-restore {words}")
@@ -349,8 +382,9 @@ def test_a_stub_does_not_keep_the_rescue_busy(sh, home):
 def test_ids_that_differ_in_their_case_alone(sh, home, project):
     """Each is a session of its own."""
     ids = [name(0).replace("a", "A"), name(0)]
-    for number, (place, session_id) in enumerate(zip(("-w", project), ids, strict=True)):
-        put_into(home, f"projects/{place}/{session_id}.jsonl", line(f"session {number}"))
+    for number, place in enumerate(("-w", project)):
+        transcript = f"projects/{place}/{ids[number]}.jsonl"
+        put_into(home, transcript, line(f"session {number}"))
     backup(sh)
     sh("rm -r ~/.claude/projects/*")
     assert "Restored 2 sessions" in sh("csb restore --deleted --yes").out
@@ -367,7 +401,10 @@ def test_of_one_project(sh, home, three):
     assert done.rc == 0 and "nothing to restore" in done.err and "-other" in done.err
     sh("csb-restore --deleted --target-dir out")
     done = sh("csb-restore --deleted --target-dir out")
-    assert done.rc == 0 and done.out == "" and "'out'" not in done.err and "/out'" in done.err
+    assert done.rc == 0
+    assert done.out == ""
+    assert "'out'" not in done.err
+    assert "/out'" in done.err
 
 
 def test_an_empty_list_is_answered(sh, three):
@@ -395,9 +432,12 @@ def test_records_stay_records(sh, home, three):
     assert [r["result"] for r in done.records] == ["restored", "kept"]
 
 
-@pytest.mark.parametrize("words", ["--path '**'", "--path .config.json --path accounts"])
+@pytest.mark.parametrize(
+    "words", ["--path '**'", "--path .config.json --path accounts"]
+)
 def test_what_csb_refuses_is_left_out(sh, home, words):
-    """Also of a store that took it in, when there was no such rule, and never said so."""
+    """Also of a store that took it in, when there was no such rule,
+    and never said so."""
     names = [".credentials.json.bak", ".config.json", "accounts/work/.credentials.json",
              "shell-snapshots/1.sh", f"session-env/{name(1)}/hook.sh", "skills/id_rsa"]
     good = [f"projects/-w/{name(1)}.jsonl", "CLAUDE.md", f"tasks/{name(1)}/1.json"]
@@ -410,5 +450,6 @@ def test_what_csb_refuses_is_left_out(sh, home, words):
     assert done.rc == 0 and "left out: " in done.err
     sh(f"csb-restore --git-dir old {name(1)}")
     for path in names:
-        assert not (home.claude / path).exists() and not (home.path / "out" / path).exists()
+        assert not (home.claude / path).exists()
+        assert not (home.path / "out" / path).exists()
     assert (home.claude / good[0]).exists() and (home.claude / good[2]).exists()

@@ -1,4 +1,6 @@
-"""csb-restore --map: which folder a session was started in, however late its transcript tells."""
+"""csb-restore --map: which folder a session was started in,
+however late its transcript tells."""
+import itertools
 import json
 import os
 
@@ -10,7 +12,8 @@ pytestmark = pytest.mark.logic
 
 @pytest.fixture
 def moved(sh, home):
-    """moved(text, project, maps): where below projects a session of that transcript is put."""
+    """moved(text, project, maps): where below projects a session of that
+    transcript is put."""
     def put(text, project, maps="--map /old=/new"):
         folder = home.claude / "projects" / project
         folder.mkdir(parents=True)
@@ -22,20 +25,51 @@ def moved(sh, home):
     return put
 
 
-@pytest.mark.parametrize("text, project, expected", [
-    ("".join(line(cwd=f"/other/{n}") for n in range(30)) + line(cwd="/old/app"), "-old-app",
-     "-new-app"),
-    (line(cwd="/other") * 1500 + line(cwd="/old/app"), "-old-app", "-new-app"),
-    ("".join(line(cwd=f"/other/{n}") for n in range(30)) + line(cwd="/old/\U0001f600"), "-old---",
-     "-new---"),
-    (line("x" * (1 << 21), cwd="/other") + "{torn\n" + line(cwd="/old/app"), "-old-app",
-     "-new-app"),
-    (line(cwd="/other") * 2 + line(tool={"cwd": "/old/app"}, cwd="/x") * 2, "-old-app", "-old-app"),
-    (line(tool={"cwd": "/old/app"}, cwd="/x") * 2 + line(cwd="/old/app"), "-old-app", "-new-app"),
-    (json.dumps({"a": '"cwd":"/old/app"'}) + "\n" + line(cwd="/x"), "-old-app", "-old-app"),
-    ("".join(line(cwd=f"/{'-/'[n & 1]}{'-/'[n >> 1 & 1]}{'-/'[n >> 2 & 1]}old/{'d' * 240}{n}")
-             for n in range(8)), "---" + "-old-" + "d" * 192 + "-zzz", "---" + "-old-" + "d" * 192
-     + "-zzz")])
+@pytest.mark.parametrize(
+    "text, project, expected",
+    [
+        (
+            "".join(line(cwd=f"/other/{n}") for n in range(30)) + line(cwd="/old/app"),
+            "-old-app",
+            "-new-app",
+        ),
+        (line(cwd="/other") * 1500 + line(cwd="/old/app"), "-old-app", "-new-app"),
+        (
+            "".join(line(cwd=f"/other/{n}") for n in range(30))
+            + line(cwd="/old/\U0001f600"),
+            "-old---",
+            "-new---",
+        ),
+        (
+            line("x" * (1 << 21), cwd="/other") + "{torn\n" + line(cwd="/old/app"),
+            "-old-app",
+            "-new-app",
+        ),
+        (
+            line(cwd="/other") * 2 + line(tool={"cwd": "/old/app"}, cwd="/x") * 2,
+            "-old-app",
+            "-old-app",
+        ),
+        (
+            line(tool={"cwd": "/old/app"}, cwd="/x") * 2 + line(cwd="/old/app"),
+            "-old-app",
+            "-new-app",
+        ),
+        (
+            json.dumps({"a": '"cwd":"/old/app"'}) + "\n" + line(cwd="/x"),
+            "-old-app",
+            "-old-app",
+        ),
+        (
+            "".join(
+                line(cwd=f"/{a}{b}{c}old/{'d' * 240}{n}")
+                for n, (c, b, a) in enumerate(itertools.product("-/", repeat=3))
+            ),
+            "---" + "-old-" + "d" * 192 + "-zzz",
+            "---" + "-old-" + "d" * 192 + "-zzz",
+        ),
+    ],
+)
 @pytest.mark.few(1)
 def test_the_folder_is_found_however_late(moved, text, project, expected):
     assert moved(text, project) == expected
@@ -51,7 +85,8 @@ def test_a_link_that_stands_is_followed(home, moved):
 
 
 def test_a_name_is_found_in_either_spelling(sh, home, moved):
-    """What macOS wrote is in NFD, what is typed in NFC; bytes and names stay as they are."""
+    """What macOS wrote is in NFD, what is typed in NFC;
+    bytes and names stay as they are."""
     told = "/old/u\u0308ber"
     where = "-old--ber"
     assert moved(line(cwd=told), where, "--map '/old/\u00fcber=/new'") == "-new"
@@ -80,7 +115,8 @@ def test_a_version_that_is_lost_names_no_folder(sh, home, damage):
     for text in (long + line(cwd="/old/app"), long + line(cwd="/old/app") * 2):
         path.write_text(text)
         sh("csb-backup --quiet").ok()
-    oid = sh(f"git --git-dir=$CSB_HOME/git rev-parse main:projects/-old-app/{path.name}").out
+    stored = f"main:projects/-old-app/{path.name}"
+    oid = sh(f"git --git-dir=$CSB_HOME/git rev-parse {stored}").out
     file = home.backup / f"git/objects/{oid[:2]}/{oid[2:].strip()}"
     sh(f"{damage} {{0}}".format(file)).ok()
     done = sh(f"csb-restore --target-dir out --map /old=/new {name(1)}")
@@ -101,4 +137,5 @@ def test_what_is_said_of_a_folder_that_has_moved_can_be_typed(sh, home, option):
     for words in "--dry-run ", "":
         said = sh(f"csb restore {words}{option} {name(1)}").ok().out.splitlines()
     advice = said[1].removeprefix("Go on with it: ")
-    assert f"cd {home.path}/new/app && claude --resume {name(1)}\n" == sh(f"{advice} --print").ok().out
+    printed = sh(f"{advice} --print").ok().out
+    assert printed == f"cd {home.path}/new/app && claude --resume {name(1)}\n"
