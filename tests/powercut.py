@@ -24,9 +24,11 @@ from collections import namedtuple
 from faults import joined
 
 CALLS = (
-    "execve,openat,read,write,pwrite64,lseek,fsync,fdatasync,?rename,renameat,renameat2,"
+    "execve,openat,read,write,pwrite64,lseek,fsync,fdatasync,"
+    "?rename,renameat,renameat2,"
     "?link,linkat,?unlink,unlinkat,?rmdir,?mkdir,mkdirat,?symlink,symlinkat,ftruncate,"
-    "chdir,fchdir")
+    "chdir,fchdir"
+)
 ON_DESCRIPTORS = (
     "read", "write", "pwrite64", "lseek", "fsync", "fdatasync", "ftruncate")
 MOST = 12       # of prefixes, single omissions and single ones each, if there are many

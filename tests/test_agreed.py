@@ -197,7 +197,8 @@ def test_a_session_that_only_the_store_has_is_found(sh, home, agreed, step):
 
 
 def test_a_deletion_that_its_hook_stores_is_told_to_the_index(sh, home, agreed):
-    """The first part of a run stored that it is gone, when the index did not know it."""
+    """The first part of a run stored that it is gone,
+    when the index did not know it."""
     path = say_more(home, 7, "stored, and never seen")
     sh(f"csb-backup --quiet --session {name(7)}").ok()
     path.unlink()

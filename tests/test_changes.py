@@ -10,24 +10,31 @@ from conftest import backup, held
 pytestmark = pytest.mark.logic
 
 ID = "11111111-2222-4333-8444-555555555555"
-PLANTED = """.credentials.json .claude.json .claude.json.backup backups/a sessions/1.json
-    channels/x/.env ide/1.lock daemon/roster.json daemon.log jobs/1/state.json secrets/a
-    remote-settings.json policy-limits.json policy-limits.json.old mcp-needs-auth-cache.json
-    plugins/cache/a plugins/marketplaces/m/a statsig/a cache/a local/a downloads/a telemetry/a
-    .credentials.json.tmp.4242.a1b2c3 .credentials.json.bak .credentials.work.json .config.json
+PLANTED = """
+    .credentials.json .claude.json .claude.json.backup backups/a sessions/1.json
+    channels/x/.env ide/1.lock daemon/roster.json daemon.log jobs/1/state.json
+    secrets/a remote-settings.json policy-limits.json policy-limits.json.old
+    mcp-needs-auth-cache.json plugins/cache/a plugins/marketplaces/m/a statsig/a
+    cache/a local/a downloads/a telemetry/a .credentials.json.tmp.4242.a1b2c3
+    .credentials.json.bak .credentials.work.json .config.json
     accounts/work/.credentials.json accounts/a debug/1.txt shell-snapshots/s.sh
     session-env/a/hook-0.sh session-backup.db session-backup.db-wal csb-fts.db
     skills/x/.credentials.json settings.json.tmp.71.0f skills/x/SKILL.md.tmp.9.aBc
-    .env skills/.env skills/.env.local skills/x/server.pem hooks/deep/er/a.key agents/id_rsa
-    id_rsa.old rules/id_ed25519 id_ecdsa themes/cert.p12 .netrc .Credentials.json
-    credentials.json.bak skills/_credentials.json agents/.#.credentials.json KEY.PEM
-    profiles/work/.claude.json .git-credentials rules/id_dsa
-    .claude.sync-conflict-20261102-101500-ABCDEFG.json .config-LAPTOP.json""".split()
+    .env skills/.env skills/.env.local skills/x/server.pem hooks/deep/er/a.key
+    agents/id_rsa id_rsa.old rules/id_ed25519 id_ecdsa themes/cert.p12 .netrc
+    .Credentials.json credentials.json.bak skills/_credentials.json
+    agents/.#.credentials.json KEY.PEM profiles/work/.claude.json .git-credentials
+    rules/id_dsa .claude.sync-conflict-20261102-101500-ABCDEFG.json
+    .config-LAPTOP.json
+""".split()
 PLANTED += [".claude 2.json", "skills/x/.claude (1).json"]
-STORED = """skills/x/cache/a skills/.env.example projects/-p/secrets/server.pem a-new-thing/b
-    projects/-p/.env settings.json todos/x.json commands/backups/a skills/debug/a id_map.json
-    skills/x/accounts/a projects/-p/.credentials.json projects/-p/a.tmp.1.a agents/a.tmp.1.x
-    skills/a.tmp.b agents/session-env/a session-backup-config.json""".split()
+STORED = """
+    skills/x/cache/a skills/.env.example projects/-p/secrets/server.pem
+    a-new-thing/b projects/-p/.env settings.json todos/x.json commands/backups/a
+    skills/debug/a id_map.json skills/x/accounts/a projects/-p/.credentials.json
+    projects/-p/a.tmp.1.a agents/a.tmp.1.x skills/a.tmp.b agents/session-env/a
+    session-backup-config.json
+""".split()
 
 
 def write(path, data=b"{}\n", age=60):
@@ -92,7 +99,9 @@ def test_each_change_is_named_and_committed_once(sh, home, change, act):
     settle(sh)
     act(path)
     found = sh("csb-changes").ok().records
-    assert [(r["path"], r["change"]) for r in found] == [(f"projects/-p/{ID}.jsonl", change)]
+    assert [(r["path"], r["change"]) for r in found] == [
+        (f"projects/-p/{ID}.jsonl", change)
+    ]
     assert "old_oid" in found[0]
     assert [r["files"] for r in backup(sh)] == [1]
     assert settle(sh) == []
@@ -107,10 +116,13 @@ def test_refused_by_rule_never_reaches_an_object(sh, home):
     refused = paths(found, "refused")
     for name in PLANTED:
         parts = name.split("/")
-        assert {"/".join(parts[:n]) for n in range(1, len(parts) + 1)} & set(refused), name
+        prefixes = {"/".join(parts[:n]) for n in range(1, len(parts) + 1)}
+        assert prefixes & set(refused), name
     assert paths(found) == sorted(STORED)
     backup(sh)
-    objects = sh(f"git --git-dir={home.backup}/git cat-file --batch-all-objects --batch").out
+    objects = sh(
+        f"git --git-dir={home.backup}/git cat-file --batch-all-objects --batch"
+    ).out
     assert "canary" not in objects
     assert all(f"stored-{name}" in objects for name in STORED)
 
@@ -150,12 +162,13 @@ def test_what_a_rule_refuses_now_leaves_the_tree(sh, home, has_seen):
     if not has_seen:
         (home.backup / "git/csb.seen").unlink()
 
-    found = {path: change for path, change in changes(sh).items() if change != "recheck"}
+    found = {p: c for p, c in changes(sh).items() if c != "recheck"}
     # The trees of git have no empty directory.
     expected = [*files, folder] if has_seen else files
     assert found == dict.fromkeys(expected, "refused")
     before = sh(f"git --git-dir={home.backup}/git rev-parse main").out.strip()
-    assert sum(record.get("files", 0) for record in backup(sh)) == (5 if has_seen else 4)
+    count = sum(record.get("files", 0) for record in backup(sh))
+    assert count == (5 if has_seen else 4)
     assert list(stored(sh)) == [f"projects/-p/{ID}.jsonl"]
     assert journal(sh, home) == dict.fromkeys(expected, "refused")
     for path in files:
@@ -173,7 +186,8 @@ def test_what_the_user_refuses_stays_as_it_was_stored(sh, home):
     store_by_hand(sh, ["mine/x.pem"])
     (home.backup / "config.json").write_text('{"refuse": ["mine/", "notes.txt"]}')
     (home.claude / "mine/a").unlink()
-    assert {p: c for p, c in changes(sh).items() if c != "recheck"} == {"mine/x.pem": "refused"}
+    found = {p: c for p, c in changes(sh).items() if c != "recheck"}
+    assert found == {"mine/x.pem": "refused"}
     backup(sh)
     assert set(stored(sh)) == {"mine/a", "notes.txt", f"projects/-p/{ID}.jsonl"}
 
@@ -199,12 +213,20 @@ def test_config_adds_to_the_refused(sh, home):
     write(home.claude / "mine/a")
     write(home.claude / "projects/-p/huge.bin")
     home.backup.mkdir()
-    for wrong in ('{"refuse": ["mine/", 5]}', '{"refuse": "mine/"}', '{"refuse": [],}', "[1]"):
+    for wrong in (
+        '{"refuse": ["mine/", 5]}',
+        '{"refuse": "mine/"}',
+        '{"refuse": [],}',
+        "[1]",
+    ):
         (home.backup / "config.json").write_text(wrong)
         done = sh("csb-changes")
         assert (done.rc, done.out, done.err.count("\n")) == (1, "", 1)
-    (home.backup / "config.json").write_text('{"refuse": ["mine/", "projects/*/*.bin"]}')
-    assert paths(sh("csb-changes").ok().records, "refused") == ["mine", "projects/-p/huge.bin"]
+    (home.backup / "config.json").write_text(
+        '{"refuse": ["mine/", "projects/*/*.bin"]}'
+    )
+    assert paths(sh("csb-changes").ok().records, "refused") == [
+        "mine", "projects/-p/huge.bin"]
 
 
 def test_what_is_no_file_is_refused_by_name_and_not_read(sh, home):
@@ -218,7 +240,8 @@ def test_what_is_no_file_is_refused_by_name_and_not_read(sh, home):
     write(home.claude / "skills/x/SKILL.md")
     write(home.claude / ".csb-tmp-1-2")
     found = sh("csb-changes").ok().records
-    assert paths(found, "refused") == [".csb-tmp-1-2", "fifo", "skills/x/.git", "socket"]
+    assert paths(found, "refused") == [
+        ".csb-tmp-1-2", "fifo", "skills/x/.git", "socket"]
     assert paths(found) == ["skills/x/SKILL.md"]
 
 
@@ -281,10 +304,15 @@ def test_links_are_followed_below_projects_and_stored_as_links_elsewhere(sh, hom
     (home.claude / "projects/-p/dangling").symlink_to("gone")
     backup(sh)
     assert stored(sh) == {
-        "projects/-p/a.txt": "{}\n", f"projects/far/{ID}.jsonl": "far\n",
-        "projects/far2": str(away), "projects/far/loop": str(home.claude),
-        f"projects/-p/{ID}.jsonl": "one\n", "projects/inside": "-p", "skills": str(away),
-        "projects/-p/dangling": "gone"}
+        "projects/-p/a.txt": "{}\n",
+        f"projects/far/{ID}.jsonl": "far\n",
+        "projects/far2": str(away),
+        "projects/far/loop": str(home.claude),
+        f"projects/-p/{ID}.jsonl": "one\n",
+        "projects/inside": "-p",
+        "skills": str(away),
+        "projects/-p/dangling": "gone",
+    }
     away.rename(home.path / "unmounted")
     done = sh("csb-changes")
     assert done.rc == 1 and "cannot follow 'projects/far'" in done.err
@@ -310,9 +338,13 @@ def test_one_session_only(sh, home):
     write(home.claude / f"todos/{ID}-agent-{ID}.json")
     write(home.claude / "plans/my-fine-plan.md")
     write(home.claude / "plans/other.md")
-    expected = [f"file-history/{ID}/a@v1", f"projects/-p/{ID}.jsonl",
-                f"projects/-p/{ID}/subagents/agent-1.jsonl", "projects/-p/agent-2.jsonl",
-                f"todos/{ID}-agent-{ID}.json"]
+    expected = [
+        f"file-history/{ID}/a@v1",
+        f"projects/-p/{ID}.jsonl",
+        f"projects/-p/{ID}/subagents/agent-1.jsonl",
+        "projects/-p/agent-2.jsonl",
+        f"todos/{ID}-agent-{ID}.json",
+    ]
     for word in (ID, ID[:4], ID[-6:]) if ID[:4] != other[:4] else ():
         done = sh(f"csb-changes --session {word}")
         if word == ID[-6:]:
@@ -325,8 +357,23 @@ def test_one_session_only(sh, home):
     assert sh("csb-changes --session abcd").rc == 1
 
 
-NASTY = [b"new\nline", b'quo"te', b"back\\slash", b"\xff\xfe", b" ", b"tab\t", b"-dash", b"*?[",
-         "é".encode(), "e\u0301".encode(), b"x" * 255, b"\x1b[31m", b":(glob)", b"~", b"@{u}"]
+NASTY = [
+    b"new\nline",
+    b'quo"te',
+    b"back\\slash",
+    b"\xff\xfe",
+    b" ",
+    b"tab\t",
+    b"-dash",
+    b"*?[",
+    "é".encode(),
+    "e\u0301".encode(),
+    b"x" * 255,
+    b"\x1b[31m",
+    b":(glob)",
+    b"~",
+    b"@{u}",
+]
 
 
 def test_any_name_is_stored_as_it_is(sh, home):
@@ -335,17 +382,33 @@ def test_any_name_is_stored_as_it_is(sh, home):
         with open(os.path.join(os.fsencode(home.claude), b"todos", name), "wb") as file:
             file.write(name)
     backup(sh)
-    names = sh(f"git --git-dir={home.backup}/git ls-tree -r -z --name-only main").out.split("\0")
-    assert set(names) - {"", ".csb/changes.jsonl"} == {"todos/" + os.fsdecode(n) for n in NASTY}
+    listed = sh(f"git --git-dir={home.backup}/git ls-tree -r -z --name-only main")
+    names = listed.out.split("\0")
+    assert set(names) - {"", ".csb/changes.jsonl"} == {
+        "todos/" + os.fsdecode(n) for n in NASTY
+    }
     settle(sh)
     assert sh("csb-changes").ok().records == []
 
 
-@pytest.mark.parametrize("name", [".git", ".GIT", "git~1", ".git.", ".git ", ".gi\u200ct",
-                                  "a\\.git", "GIT~1/a", ".git:x"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        ".git",
+        ".GIT",
+        "git~1",
+        ".git.",
+        ".git ",
+        ".gi\u200ct",
+        "a\\.git",
+        "GIT~1/a",
+        ".git:x",
+    ],
+)
 @pytest.mark.few(4)
 def test_a_name_that_git_refuses_is_said(sh, home, name):
-    """Not by a backup that fails for ever: it is refused by name, and csb-status notes it."""
+    """Not by a backup that fails for ever: it is refused by name,
+    and csb-status notes it."""
     write(home.claude / "todos/b", b"fine\n")
     write(home.claude / "todos" / name, b"canary\n")
     done = sh("csb-changes | csb-gitcommit").ok()
@@ -353,10 +416,15 @@ def test_a_name_that_git_refuses_is_said(sh, home, name):
     (refused,) = [record for record in done.records if record["kind"] == "refused"]
     notes = " ".join(sh("csb-status").records[0]["notes"])
     if name.lower() == ".git":
-        assert refused["reason"] == "belongs to a git repository" and "git refuses" not in notes
+        assert refused["reason"] == "belongs to a git repository"
+        assert "git refuses" not in notes
     else:
         top = "todos/" + name.partition("/")[0]
-        assert refused == {"kind": "refused", "path": top, "reason": "has a name that git refuses"}
+        assert refused == {
+            "kind": "refused",
+            "path": top,
+            "reason": "has a name that git refuses",
+        }
         assert f"because git refuses the name: {top}" in notes
     record = {"kind": "change", "path": f"todos/{name}", "change": "new"}
     by_hand = sh("csb-gitcommit", json.dumps(record).encode())
@@ -371,7 +439,8 @@ def test_a_link_that_newer_gits_refuse(sh, home):
     (home.claude / "skills/b/gilt~1").write_text("1")
     done = sh("csb-changes | csb-gitcommit").ok()
     assert list(stored(sh)) == ["skills/a/.gitmodules", "skills/b/gilt~1", "skills/b/x"]
-    assert paths(done.records, "refused") == ["skills/b/.gitmodules", "skills/b/GITMOD~1"]
+    assert paths(done.records, "refused") == [
+        "skills/b/.gitmodules", "skills/b/GITMOD~1"]
 
 
 def test_a_path_damaged_in_a_pipe_is_an_error_and_no_deletion(sh, home):
@@ -384,14 +453,29 @@ def test_a_path_damaged_in_a_pipe_is_an_error_and_no_deletion(sh, home):
     assert done.rc == 1 and "damaged" in done.err and done.out == ""
 
 
-@pytest.mark.parametrize("path", ["../x", "/etc/passwd", "a/../../x", "", ".", "a//b", "a\\u0000b",
-                                  ".csb/changes.jsonl", 5, None])
+@pytest.mark.parametrize(
+    "path",
+    [
+        "../x",
+        "/etc/passwd",
+        "a/../../x",
+        "",
+        ".",
+        "a//b",
+        "a\\u0000b",
+        ".csb/changes.jsonl",
+        5,
+        None,
+    ],
+)
 @pytest.mark.few(5)
 def test_a_path_outside_is_never_stored(sh, home, path):
     write(home.claude / "a")
     write(home.path / "x")
     text = f'"{path}"' if isinstance(path, str) else {None: "null"}.get(path, path)
-    done = sh("csb-gitcommit", f'{{"kind":"change","path":{text},"change":"new"}}\n'.encode())
+    done = sh(
+        "csb-gitcommit", f'{{"kind":"change","path":{text},"change":"new"}}\n'.encode()
+    )
     assert done.rc == 1 and done.err.count("\n") == 1 and done.out == ""
 
 
@@ -413,8 +497,12 @@ def test_csb_seen_is_disposable(sh, home):
     backup(sh)
     settle(sh)
     seen = home.backup / "git/csb.seen"
-    for damage in (seen.unlink, lambda: seen.write_bytes(b""), lambda: seen.write_bytes(b"rot\0"),
-                   lambda: seen.write_bytes(seen.read_bytes()[:-9])):
+    for damage in (
+        seen.unlink,
+        lambda: seen.write_bytes(b""),
+        lambda: seen.write_bytes(b"rot\0"),
+        lambda: seen.write_bytes(seen.read_bytes()[:-9]),
+    ):
         damage()
         assert {r["change"] for r in sh("csb-changes").ok().records} == {"recheck"}
         assert backup(sh) == []
@@ -422,7 +510,8 @@ def test_csb_seen_is_disposable(sh, home):
 
 
 def test_csb_seen_that_lost_a_line_hides_nothing(sh, home):
-    """The checksum at its end tells: no deletion and no new file is hidden by a damaged cache."""
+    """The checksum at its end tells: no deletion and no new file is hidden by
+    a damaged cache."""
     write(home.claude / f"projects/-p/{ID}.jsonl")
     write(home.claude / "projects/-p/gone")
     backup(sh)
@@ -463,11 +552,21 @@ def test_a_file_becomes_a_directory_and_back(sh, home):
     assert stored(sh) == {"todos/a": "3"}
 
 
-@pytest.mark.parametrize("line, status", [
-    ("csb-changes", 1), ("csb-changes --claude-dir ~/nowhere", 1), ("csb-changes </dev/null", 1),
-    ("csb-gitcommit </dev/null", 0), ("echo '{\"kind\":\"session\"}' | csb-gitcommit", 1),
-    ("echo rubbish | csb-gitcommit", 1), ("csb-changes --session", 2), ("csb-changes x", 2),
-    ("csb-gitcommit --portion 0", 2), ("csb-gitcommit --portion=-1", 2)])
+@pytest.mark.parametrize(
+    "line, status",
+    [
+        ("csb-changes", 1),
+        ("csb-changes --claude-dir ~/nowhere", 1),
+        ("csb-changes </dev/null", 1),
+        ("csb-gitcommit </dev/null", 0),
+        ("echo '{\"kind\":\"session\"}' | csb-gitcommit", 1),
+        ("echo rubbish | csb-gitcommit", 1),
+        ("csb-changes --session", 2),
+        ("csb-changes x", 2),
+        ("csb-gitcommit --portion 0", 2),
+        ("csb-gitcommit --portion=-1", 2),
+    ],
+)
 def test_bad_input(sh, home, line, status):
     done = sh(line)
     assert done.rc == status
@@ -476,7 +575,8 @@ def test_bad_input(sh, home, line, status):
 
 
 def test_an_unmounted_disk_behind_a_link_deletes_nothing(sh, home):
-    """A project that links to a directory which is empty now: status 1, and all is kept."""
+    """A project that links to a directory which is empty now:
+    status 1, and all is kept."""
     write(home.path / f"disk/{ID}.jsonl")
     write(home.claude / "projects/-q/other.jsonl")
     (home.claude / "projects/-p").symlink_to("../../disk")
@@ -485,8 +585,8 @@ def test_an_unmounted_disk_behind_a_link_deletes_nothing(sh, home):
     done = sh("csb-backup")
     assert done.rc == 1 and "'projects/-p'" in done.err
     assert f"projects/-p/{ID}.jsonl" in stored(sh)
-    assert [r["state"] for r in sh("csb-list --all").ok().records if r["session_id"] == ID] == [
-        "present"]
+    listed = sh("csb-list --all").ok().records
+    assert [r["state"] for r in listed if r["session_id"] == ID] == ["present"]
 
 
 def test_one_session_in_either_case(sh, home):
@@ -494,17 +594,25 @@ def test_one_session_in_either_case(sh, home):
     loud = "0122B4C2-C01E-41C6-98EC-C309D2B8EB5A"
     quiet = loud.lower()
     agent = json.dumps({"sessionId": quiet}) + "\n"
-    mine = [f"projects/-p/{loud}.jsonl", f"projects/-p/{quiet}/x", "projects/-p/agent-1.jsonl",
-            "projects/-p/agent-2.jsonl", f"todos/{quiet}-agent-{loud}.json",
-            f"file-history/x{loud}/a@v1"]
+    mine = [
+        f"projects/-p/{loud}.jsonl",
+        f"projects/-p/{quiet}/x",
+        "projects/-p/agent-1.jsonl",
+        "projects/-p/agent-2.jsonl",
+        f"todos/{quiet}-agent-{loud}.json",
+        f"file-history/x{loud}/a@v1",
+    ]
     for path in mine:
         write(home.claude / path, agent.encode())
-    write(home.claude / "projects/-p/agent-2.jsonl", agent.replace(quiet, loud).encode())
+    write(
+        home.claude / "projects/-p/agent-2.jsonl", agent.replace(quiet, loud).encode()
+    )
     write(home.claude / f"projects/-p/{ID}.jsonl")
     write(home.claude / f"projects/-{loud}/notes.txt")
     write(home.claude / f"todos/a{quiet}.json")
     for word in (loud, quiet, "0122b4C2", "Eb5a"):
-        assert paths(sh(f"csb-changes --session {word}").ok().records) == sorted(mine), word
+        records = sh(f"csb-changes --session {word}").ok().records
+        assert paths(records) == sorted(mine), word
     backup(sh)
     (home.claude / mine[0]).unlink()
     assert [(r["path"], r["change"]) for r in
@@ -549,7 +657,8 @@ def test_csb_seen_is_not_believed_of_another_commit(sh, home):
     settle(sh)
     git = f"git --git-dir={home.backup}/git -c user.name=a -c user.email=a"
     empty = f"$({git} commit-tree -m x $(: | {git} mktree))"
-    sh(f"{git} update-ref refs/heads/a main && {git} update-ref refs/heads/main {empty}").ok()
+    sh(f"{git} update-ref refs/heads/a main").ok()
+    sh(f"{git} update-ref refs/heads/main {empty}").ok()
     assert [r["change"] for r in sh("csb-changes").ok().records] == ["new"]
     sh(f"{git} pack-refs --all").ok()
     assert [r["change"] for r in sh("csb-changes").ok().records] == ["new"]
@@ -566,7 +675,8 @@ def test_a_claude_directory_that_cannot_be_listed_deletes_nothing(sh, home):
 
 
 def test_a_ref_of_the_user_is_not_that_of_the_backups(sh, home):
-    """main of their repository may be at the same commit: refs/csb/main is what counts."""
+    """main of their repository may be at the same commit:
+    refs/csb/main is what counts."""
     write(home.claude / f"projects/-p/{ID}.jsonl")
     sh("git -C .claude init -q -b main").ok()
     backup(sh)
@@ -577,7 +687,9 @@ def test_a_ref_of_the_user_is_not_that_of_the_backups(sh, home):
     assert [r["change"] for r in of_files(sh("csb-changes").ok().records)] == ["new"]
 
 
-@pytest.mark.parametrize("old, new", [("todos/a/b/c", "todos/a"), ("todos/a", "todos/a/b/c")])
+@pytest.mark.parametrize(
+    "old, new", [("todos/a/b/c", "todos/a"), ("todos/a", "todos/a/b/c")]
+)
 def test_what_is_named_alone_takes_the_place_of_what_was(sh, home, old, new):
     """csb.seen tells of what the tree has, also if nobody named what went."""
     write(home.claude / f"projects/-p/{ID}.jsonl")

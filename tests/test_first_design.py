@@ -1,4 +1,5 @@
-"""Stores that the first design wrote (first_design.py) are verified, restored from, extended"""
+"""Stores that the first design wrote (first_design.py) are verified,
+restored from, extended"""
 import hashlib
 import json
 import os
@@ -23,7 +24,8 @@ def sha256(data):
 
 
 class Old:
-    """A home with a store that the first design wrote, and what is known of its files."""
+    """A home with a store that the first design wrote,
+    and what is known of its files."""
 
     def __init__(self, sh, home, case):
         self.sh, self.home, self.case, self.ref = sh, home, case, REFS[case]
@@ -44,7 +46,9 @@ class Old:
     def at_home(self):
         """As if it had always lain here."""
         self.sh(f"{self.git} config csb.claudeDir {self.home.claude}").ok()
-        (self.home.backup / "config.json").write_text(json.dumps({"git_dir": str(self.store)}))
+        (self.home.backup / "config.json").write_text(
+            json.dumps({"git_dir": str(self.store)})
+        )
         return self
 
     def said(self, words):
@@ -60,8 +64,10 @@ class Old:
                 held(self.sh, self.store, self.ref).items()}
 
     def is_sound(self):
-        """git has nothing to say, nothing is lost, and history goes on from where it was."""
-        assert self.sh(f"{self.git} fsck --full --strict --no-dangling --no-progress").rc == 0
+        """git has nothing to say, nothing is lost,
+        and history goes on from where it was."""
+        fsck = f"{self.git} fsck --full --strict --no-dangling --no-progress"
+        assert self.sh(fsck).rc == 0
         assert self.oids <= self.objects()
         self.said(f"merge-base --is-ancestor {self.tip} {self.ref}")
 
@@ -70,7 +76,8 @@ class Old:
 
 
 def keep_for_ever(claude):
-    """Whatever day it is, nothing in this Claude directory is too old for Claude Code."""
+    """Whatever day it is, nothing in this Claude directory is too old
+    for Claude Code."""
     claude.mkdir(exist_ok=True)
     (claude / "settings.json").write_text('{"cleanupPeriodDays": 100000}')
 
@@ -87,12 +94,15 @@ def old(sh, home):
 
 
 def test_the_fixture_is_what_it_says(any_old):
-    """Three versions of a large transcript in a pack that grew, and what was there is there."""
-    assert len(any_old.known["versions"][any_old.large]) >= (1 if any_old.case == "moved" else 3)
+    """Three versions of a large transcript in a pack that grew,
+    and what was there is there."""
+    versions = any_old.known["versions"][any_old.large]
+    assert len(versions) >= (1 if any_old.case == "moved" else 3)
     assert list((any_old.store / "objects/pack").glob("*.keep"))
     assert any_old.disk() == any_old.known["disk"]
     files = any_old.stored()
-    assert {path: files.get(path) for path in any_old.known["disk"]} == any_old.known["disk"]
+    disk = any_old.known["disk"]
+    assert {path: files.get(path) for path in disk} == disk
     any_old.is_sound()
 
 
@@ -117,12 +127,14 @@ def test_damage_in_it_is_found(sh, any_old):
 
 
 def test_sessions_come_back(sh, home, any_old):
-    """Those that are there, into a new place; the one that was deleted, into its own."""
+    """Those that are there, into a new place;
+    the one that was deleted, into its own."""
     done = sh(f"csb-restore --target-dir ~/out {LARGE} {SMALL}")
     assert done.rc == 0 and not done.err
     wanted = {path: digest for path, digest in any_old.known["disk"].items()
               if LARGE in path or SMALL in path}
-    assert {path: sha256(data) for path, data in on_disk(home.path / "out").items()} == wanted
+    there = on_disk(home.path / "out")
+    assert {path: sha256(data) for path, data in there.items()} == wanted
     assert os.stat(home.path / "out" / any_old.large).st_mode & 0o777 == 0o640
     keep_for_ever(home.claude)
     sh(f"csb-restore {GONE}").ok()
@@ -149,12 +161,15 @@ def test_every_version_of_the_large_one_comes_back(sh, home, any_old):
 
 @pytest.mark.few(1)
 def test_it_is_extended(sh, home, any_old):
-    """A backup stores what is new, and a large transcript that grows goes on in its pack."""
+    """A backup stores what is new, and a large transcript that grows goes
+    on in its pack."""
     def more():
         """What the store grows by when 10 KB are appended."""
         before = size(any_old.store)
         with open(home.claude / any_old.large, "ab") as file:
-            file.write(b'{"type":"user","n":"%s"}\n' % random.randbytes(5000).hex().encode())
+            file.write(
+                b'{"type":"user","n":"%s"}\n' % random.randbytes(5000).hex().encode()
+            )
         sh(f"{LINE} >/dev/null").ok()
         return size(any_old.store) - before
 
@@ -206,7 +221,8 @@ def test_it_is_packed(sh, home, old, case):
 
 
 def test_a_person_and_their_gc_go_on(sh, home, old):
-    """In a repository of their own: nothing of theirs changes, and their gc takes nothing."""
+    """In a repository of their own: nothing of theirs changes,
+    and their gc takes nothing."""
     one = old("theirs").at_home()
     ask = f"{one.git} for-each-ref | grep -v csb; cat .git/HEAD; sha256sum .git/index"
     before = sh(ask, cwd=home.claude).ok().out
@@ -223,8 +239,8 @@ def test_a_person_and_their_gc_go_on(sh, home, old):
 @pytest.mark.parametrize("case", REFS)
 @pytest.mark.few(2)
 def test_a_home_that_moved_is_adopted(sh, home, old, case):
-    """Until then nothing is stored: status 3, and what to do is said. The first design noted
-    whole paths in config.json: they lead to where the home was."""
+    """Until then nothing is stored: status 3, and what to do is said. The first design
+    noted whole paths in config.json: they lead to where the home was."""
     one = old(case)
     done = sh(LINE)
     assert done.rc == 3 and "/home/ada/" in done.err
@@ -254,18 +270,21 @@ def test_a_session_that_moved_goes_on_in_its_pack(sh, home, old):
     folder = home.claude / os.path.dirname(one.large)
     folder.rename(folder.with_name("-srv-app"))
     for _ in range(2):
-        with open(home.claude / "projects/-srv-app" / os.path.basename(one.large), "ab") as file:
+        transcript = home.claude / "projects/-srv-app" / os.path.basename(one.large)
+        with open(transcript, "ab") as file:
             file.write(b"{}\n")
         before = size(one.store / "objects/pack")
         sh(f"{LINE} >/dev/null").ok()
         assert size(one.store / "objects/pack") < 2 * before + 20_000
     one.is_sound()
     sh("csb-verify").ok()
-    assert len({record["oid"] for record in sh(f"csb-history {LARGE}").ok().records}) == 6
+    versions = sh(f"csb-history {LARGE}").ok().records
+    assert len({record["oid"] for record in versions}) == 6
 
 
 def test_a_killed_writer_of_the_first_design_is_followed(sh, home, old):
-    """What it left where it was killed: a csb.seen of the commit before, locks, half files."""
+    """What it left where it was killed: a csb.seen of the commit before,
+    locks, half files."""
     one = old("own").at_home()
     seen = (one.store / "csb.seen").read_bytes()
     assert one.tip.encode() in seen

@@ -65,8 +65,9 @@ LATER = [
     ("", "core.fsyncMethod", "2.36"),
     ("", "safe.bareRepository", "2.38"),
 ]
-# An older git passes over a setting that it does not know. This one makes a newer git do
-# once more what we do ourselves, or spares it that: tests/powercut.py takes git's syncs away.
+# An older git passes over a setting that it does not know.
+# This one makes a newer git do once more what we do ourselves,
+# or spares it that: tests/powercut.py takes git's syncs away.
 ALLOWED = {("lib/csb/git.py", "core.fsync"), ("bin/csb-gitcommit", "core.fsync")}
 
 
@@ -108,8 +109,11 @@ def sources():
 def test_git_is_asked_for_nothing_that_2_34_does_not_know(path):
     with open(os.path.join(ROOT, path), encoding="utf-8") as file:
         found = asked_too_much(file.read())
-    said = [f"{path}:{line}: {option} came with git {version}" for line, option, version in found
-            if (path, option) not in ALLOWED]
+    said = [
+        f"{path}:{line}: {option} came with git {version}"
+        for line, option, version in found
+        if (path, option) not in ALLOWED
+    ]
     assert said == []
 
 

@@ -169,7 +169,8 @@ def large(sh, home, seeded):
 
 
 def grow_three_times(sh, home):
-    """A large transcript, backed up each time that it has grown; what is acknowledged."""
+    """A large transcript, backed up each time that it has grown;
+    what is acknowledged."""
     large = Large(sh, home, random.Random(1)).write()
     return large.grown(3).acked
 
@@ -274,7 +275,8 @@ def test_a_file_that_was_small(sh, home, seeded):
     ("csb-gc --now >/dev/null", False)])
 @pytest.mark.few(1)
 def test_packed_in_the_middle(thrice, tidy, fresh):
-    """Whoever packs the store: nothing is lost, and it goes on, after two copies at most."""
+    """Whoever packs the store: nothing is lost, and it goes on,
+    after two copies at most."""
     large = thrice
     large.sh(tidy).ok()
     large.intact()
@@ -380,7 +382,9 @@ def test_files_of_one_session_grow_in_one_portion(sh, home, seeded):
     paths = [f"projects/-p/{ID.format(1)}/subagents/agent-{n}.jsonl" for n in range(4)]
     files = [Large(sh, home, seeded, path=path).write() for path in [None, *paths]]
     # One that begins as another does looks at the same packs.
-    files.append(Large(sh, home, seeded, project="-q").write(files[0].file.read_bytes()))
+    files.append(
+        Large(sh, home, seeded, project="-q").write(files[0].file.read_bytes())
+    )
     for _ in range(4):
         for one in files:
             one.append()
@@ -415,7 +419,8 @@ def test_packs_of_the_first_design_go_on(thrice):
 @logic
 @pytest.mark.long
 def test_a_fork(large):
-    """The same bytes at two paths are stored once, and have packs each when they grow."""
+    """The same bytes at two paths are stored once,
+    and have packs each when they grow."""
     large.backup()
     fork = Large(large.sh, large.home, large.r, 2, "-q").write(large.file.read_bytes())
     assert fork.backup() <= COST
@@ -436,8 +441,9 @@ def test_a_fork(large):
 
 
 @logic
-@pytest.mark.parametrize("where", ["stream", "head", "first", "last", "delta", "trailer",
-                                   "pack head", "idx"])
+@pytest.mark.parametrize(
+    "where", ["stream", "head", "first", "last", "delta", "trailer", "pack head", "idx"]
+)
 @pytest.mark.few(1)
 def test_a_bit_flipped_in_the_newest_pack(thrice, where):
     """The generation before is still there, and the next backup makes all anew."""
@@ -453,7 +459,8 @@ def test_a_bit_flipped_in_the_newest_pack(thrice, where):
         "trailer": os.path.getsize(newest + ".pack") - 1,
         "idx": 8 + 1024 + 3,
     }[where]
-    flip(newest + (".idx" if where == "idx" else ".pack"), at, 1 << large.r.randrange(8))
+    suffix = ".idx" if where == "idx" else ".pack"
+    flip(newest + suffix, at, 1 << large.r.randrange(8))
     # What the file no longer begins with only the generation before has now.
     *older_versions, _ = [oid for _, oid in large.acked.values()]
     gone = f"{large.home.path}/gone"
@@ -476,7 +483,8 @@ def test_a_bit_flipped_in_the_newest_pack(thrice, where):
 
 
 def silent_damage(stream):
-    """A place whose last bit makes other text of a zlib stream's start, without an error."""
+    """A place whose last bit makes other text of a zlib stream's start,
+    without an error."""
     text = zlib.decompressobj().decompress(stream, 4096)
     for at in range(20, 2000):
         stream[at] ^= 1
@@ -492,7 +500,8 @@ def silent_damage(stream):
 
 @logic
 def test_the_only_pack_is_damaged_where_the_file_begins(thrice):
-    """Its first bytes look like those of another file: all is made anew all the same."""
+    """Its first bytes look like those of another file:
+    all is made anew all the same."""
     large = thrice
     older, newest = large.packs()
     csb.pack.remove_pack(older)
@@ -604,7 +613,8 @@ def test_killed_at_any_moment(large, appended, rounds, figure):
     for call, number in chosen:
         box.fresh()
         large.acked = dict(acked)
-        done = box.run(words, records, faults.Case("main", call, number, "KILL", "once"))
+        kill = faults.Case("main", call, number, "KILL", "once")
+        done = box.run(words, records, kill)
         assert done.hit, (call, number)
         assert half_packs(large) == [], (call, number)
         for pack in glob.glob(f"{large.folder}/*.pack"):
@@ -638,8 +648,17 @@ def test_killed_before_git_sees_it(thrice):
 
 
 @logic
-@pytest.mark.parametrize("call, number", [
-    ("rename", 1), ("rename", 2), ("rename", 3), ("fsync", 1), ("fsync", 3), ("fsync", 4)])
+@pytest.mark.parametrize(
+    "call, number",
+    [
+        ("rename", 1),
+        ("rename", 2),
+        ("rename", 3),
+        ("fsync", 1),
+        ("fsync", 3),
+        ("fsync", 4),
+    ],
+)
 @pytest.mark.few(1)
 def test_an_error_leaves_nothing(large, appended, call, number):
     """No space for a part of it: it is said, and no pack is left that nobody sees."""
@@ -741,7 +760,8 @@ def test_where_no_pack_can_grow(large, why):
 @pytest.mark.long
 @logic
 def test_a_multi_pack_index_is_forgotten(large):
-    """It would name packs that csb-gc removes, and git would store whole copies for ever."""
+    """It would name packs that csb-gc removes,
+    and git would store whole copies for ever."""
     large.backup()
     large.git("multi-pack-index write")
     large.append()
@@ -774,20 +794,27 @@ def test_what_was_mended_is_not_given_up_for_a_damaged_pack(thrice):
     record = {"session_id": large.id, "commit": first}
     done = large.sh("csb-restore --target-dir ~/out", json.dumps(record).encode())
     whole = large.read(large.acked[first][1])
-    assert (done.rc == 0) == (whole is not None), "csb-restore cannot read what git reads"
+    assert (done.rc == 0) == (whole is not None), (
+        "csb-restore cannot read what git reads"
+    )
 
 
 @pytest.mark.long
 @logic
 def test_their_own_repository(sh, home, seeded):
     """Packs in it survive whatever its owner does, whose work is not touched."""
-    sh("git init -q -b work; git config user.name u; git config user.email u@x; echo a >a; "
-       "git add a; git commit -qm one; echo b >b; git add b; echo c >>a", cwd=home.claude).ok()
+    sh(
+        "git init -q -b work; git config user.name u; git config user.email u@x; "
+        "echo a >a; git add a; git commit -qm one; echo b >b; git add b; echo c >>a",
+        cwd=home.claude,
+    ).ok()
     large = Large(sh, home, seeded)
     large.store, large.ref = f"{home.claude}/.git", "refs/csb/main"
     large.write()
-    state = ("export GIT_OPTIONAL_LOCKS=0; cat .git/HEAD; git status --porcelain=v2 -b; "
-             "git for-each-ref | grep -v refs/csb/; sha1sum .git/index")
+    state = (
+        "export GIT_OPTIONAL_LOCKS=0; cat .git/HEAD; git status --porcelain=v2 -b; "
+        "git for-each-ref | grep -v refs/csb/; sha1sum .git/index"
+    )
     large.file.parent.joinpath(".gitignore").write_text("*\n")
     before = sh(state, cwd=home.claude).ok().out
     large.grown(2)
@@ -806,18 +833,27 @@ def test_their_own_repository(sh, home, seeded):
 @pytest.mark.soak
 @logic
 def test_their_gc_meanwhile(sh, home, seeded, rounds, figure):
-    """Its owner packs the repository all the time, as git gc does: no version is lost, none costs a
-    copy. (repack -a, without -A, drops what anybody has just written: TRUST says so.)"""
-    sh("git init -q -b work; git -c user.name=u -c user.email=u@x commit -q --allow-empty -m one",
-       cwd=home.claude).ok()
+    """Its owner packs the repository all the time, as git gc does: no version is lost,
+    none costs a copy. (repack -a, without -A, drops what anybody has just written:
+    TRUST says so.)"""
+    sh(
+        "git init -q -b work; "
+        "git -c user.name=u -c user.email=u@x commit -q --allow-empty -m one",
+        cwd=home.claude,
+    ).ok()
     large = Large(sh, home, seeded)
-    large.store, large.ref, stop, counts = f"{home.claude}/.git", "refs/csb/main", [], [0]
+    large.store = f"{home.claude}/.git"
+    large.ref = "refs/csb/main"
+    stop = []
+    counts = [0]
     large.write()
     large.grown(2)
 
     def owner():
         while not stop:
-            subprocess.run(["git", "repack", "-Adq"], cwd=home.claude, env=home.env, stderr=-3)
+            subprocess.run(
+                ["git", "repack", "-Adq"], cwd=home.claude, env=home.env, stderr=-3
+            )
             counts[0] += 1
 
     thread = threading.Thread(target=owner)
@@ -843,8 +879,11 @@ def test_their_gc_meanwhile(sh, home, seeded, rounds, figure):
 @pytest.mark.soak
 @logic
 def test_while_it_changes(large, rounds, figure):
-    """One appends and one rewrites while backups run: each version is one that the file had."""
-    lines = [b"%07d %s\n" % (n, large.r.randbytes(40).hex().encode()) for n in range(30000)]
+    """One appends and one rewrites while backups run:
+    each version is one that the file had."""
+    lines = [
+        b"%07d %s\n" % (n, large.r.randbytes(40).hex().encode()) for n in range(30000)
+    ]
     whole, stop, tops = b"".join(lines), threading.Event(), []
     other = Large(large.sh, large.home, large.r, 2)
     kinds = {bytes([c]) * 64: (bytes([c]) * 63 + b"\n") * 20000 for c in b"abc"}
@@ -898,15 +937,24 @@ def test_while_it_changes(large, rounds, figure):
             listed = large.git(f"ls-tree {commit} {one.path}").split()
             if not listed:
                 continue
-            data = subprocess.run(["git", f"--git-dir={large.store}", "cat-file", "blob",
-                                   listed[2]], capture_output=True, env=large.home.env).stdout
+            data = subprocess.run(
+                ["git", f"--git-dir={large.store}", "cat-file", "blob", listed[2]],
+                capture_output=True,
+                env=large.home.env,
+            ).stdout
             if one is large:
                 fine = len(data) >= SIZE and whole.startswith(data)
-            else:       # a write in place goes from the start on: a state is a mix at one point
+            else:
+                # A write in place goes from the start on: each state is a mix at
+                # one point.
                 parts = re.sub(rb"(.)\1{62}\n", rb"\1", data)
-                fine = len(parts) == len(data) / 64 and re.fullmatch(rb"(.)\1*((.)\3*)?", parts)
-                fine = fine or (data == b"" or len(data) % 4096 == 0)
-            good, wrong = good + bool(fine), wrong + (not fine)
+                mixed = re.fullmatch(rb"(.)\1*((.)\3*)?", parts)
+                fine = len(parts) == len(data) / 64 and mixed
+                fine = fine or len(data) % 4096 == 0
+            if fine:
+                good += 1
+            else:
+                wrong += 1
     figure(f"{rounds(3, 50)} backups, {good} versions, {wrong} wrong")
     assert good and packed and not wrong
     large.sh(PIPE).ok()
@@ -930,8 +978,10 @@ def test_several_at_once(sh, home, seeded, rounds, figure):
     start = files[0].bytes()
     runs = rounds(2, 10)
     loop = f"for n in $(seq {runs}); do {PIPE}; done"
-    pipes = [subprocess.Popen(["bash", "-c", loop], env=home.env, cwd=home.path, stderr=-1)
-             for _ in range(4)]
+    pipes = [
+        subprocess.Popen(["bash", "-c", loop], env=home.env, cwd=home.path, stderr=-1)
+        for _ in range(4)
+    ]
     grown = 0
     while any(pipe.poll() is None for pipe in pipes):
         grown += sum(one.append(1000) for one in files)
@@ -950,14 +1000,18 @@ def test_several_at_once(sh, home, seeded, rounds, figure):
     files[0].sound()
     growth = files[0].bytes() - start
     commits = len(files[0].git("rev-list main").split())
-    figure(f"4 x {runs} at once: {commits} commits, {grown} bytes came, the store grew by {growth}")
+    figure(
+        f"4 x {runs} at once: {commits} commits, {grown} bytes came, the store grew "
+        f"by {growth}"
+    )
     assert growth <= grown + 3 * COST * commits
 
 
 @pytest.mark.soak
 @logic
 def test_readers_meanwhile(large, rounds, figure):
-    """Packs are replaced while others read: no object is ever missing, for none of them."""
+    """Packs are replaced while others read: no object is ever missing,
+    for none of them."""
     large.backup()
     large.append()
     large.backup()
@@ -979,9 +1033,13 @@ def test_readers_meanwhile(large, rounds, figure):
 
     def restore():
         shutil.rmtree(large.home.path / "look", ignore_errors=True)
-        done = subprocess.run(["bash", "-c", "csb-restore --target-dir ~/look >/dev/null"],
-                              input=record.encode(), env=large.home.env, cwd=large.home.path,
-                              capture_output=True)
+        done = subprocess.run(
+            ["bash", "-c", "csb-restore --target-dir ~/look >/dev/null"],
+            input=record.encode(),
+            env=large.home.env,
+            cwd=large.home.path,
+            capture_output=True,
+        )
         return done.returncode == 0 and blob(
             (large.home.path / "look" / large.path).read_bytes()) == oids[0]
 
@@ -996,7 +1054,10 @@ def test_readers_meanwhile(large, rounds, figure):
             if not reader():
                 failed.append(reader.__name__)
 
-    threads = [threading.Thread(target=loop, args=(reader,)) for reader in (git, restore, verify)]
+    threads = [
+        threading.Thread(target=loop, args=(reader,))
+        for reader in (git, restore, verify)
+    ]
     for one in threads:
         one.start()
     try:
@@ -1009,7 +1070,10 @@ def test_readers_meanwhile(large, rounds, figure):
             one.join()
         slow.stdin.close()
         slow.wait()
-    figure(f"{counts} reads while {rounds(4, 100)} packs were replaced, {len(failed)} failed")
+    figure(
+        f"{counts} reads while {rounds(4, 100)} packs were replaced, {len(failed)} "
+        f"failed"
+    )
     assert not failed and len(counts) == 3
     large.sound().intact()
 
@@ -1058,8 +1122,13 @@ def test_sizes_at_the_limits(home, store, seeded, size):
     assert [first.oid, second.oid] == [blob(whole[:size]), blob(whole)]
     assert git(home, store, "cat-file", "blob", first.oid) == whole[:size]
     assert git(home, store, "cat-file", "blob", second.oid) == whole
-    assert len([name for name in names(store) if name.endswith(".keep")]) == (
-        0 if size < BIG else 1 if size == BIG else 2)
+    keeps = [name for name in names(store) if name.endswith(".keep")]
+    if size < BIG:
+        assert len(keeps) == 0
+    elif size == BIG:
+        assert len(keeps) == 1
+    else:
+        assert len(keeps) == 2
     git(home, store, "fsck", "--full", "--strict")
 
 
@@ -1088,7 +1157,10 @@ def test_the_same_bytes_twice_in_a_pack(home, store):
 def test_a_pack_that_is_damaged_or_given_up(store, monkeypatch):
     """Nothing of it is left."""
     data = zlib.compress(b"one")
-    with pytest.raises(Error, match="reads back differently"), pack_of(store, data) as pack:
+    with (
+        pytest.raises(Error, match="reads back differently"),
+        pack_of(store, data) as pack,
+    ):
         pack.file.seek(-3, os.SEEK_END)
         pack.file.write(b"x")
         pack.file.seek(0, os.SEEK_END)
@@ -1112,7 +1184,9 @@ def full_disk(*words, **more):
 
 
 @pytest.mark.parametrize("broken", ["replace_file", "idx_of", "copy_delta"])
-def test_what_fails_in_the_middle_leaves_nothing(home, store, seeded, monkeypatch, broken):
+def test_what_fails_in_the_middle_leaves_nothing(
+    home, store, seeded, monkeypatch, broken
+):
     path = home.path / "file"
     data = text(seeded, SIZE)
     path.write_bytes(data)
@@ -1173,8 +1247,9 @@ def test_rewritten_before_all_is_compressed_anew(home, store, seeded, monkeypatc
 
 
 def test_leftovers_of_killed_runs(home, store, seeded):
-    """A .keep or an .idx without a pack, as a kill leaves them, go at the next run. A pack
-    whose .idx was lost stays: git can make that anew, and it may have what nothing else has.
+    """A .keep or an .idx without a pack, as a kill leaves them, go at the next run.
+    A pack whose .idx was lost stays: git can make that anew, and it may have what
+    nothing else has.
     """
     path = home.path / "file"
     path.write_bytes(text(seeded, SIZE))

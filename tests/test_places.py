@@ -1,5 +1,5 @@
-"""where the store is: what names it, what is done when it is away, and when nobody knows where
-one is
+"""where the store is: what names it, what is done when it is away, and when nobody
+knows where one is
 """
 import json
 import os
@@ -10,10 +10,23 @@ import pytest
 from conftest import line, name, payload
 
 ID = name(1)
-READERS = ("csb-changes", "csb-status", f"csb-restore {ID}", f"csb-restore --dry-run {ID}",
-           "csb-index --rebuild", "csb-find | csb-index", "csb-verify", "csb-find --lost")
-WRITERS = ("csb-backup", "csb-backup --quiet", "csb-gitcommit", "csb-changes | csb-gitcommit",
-           "csb-gc")
+READERS = (
+    "csb-changes",
+    "csb-status",
+    f"csb-restore {ID}",
+    f"csb-restore --dry-run {ID}",
+    "csb-index --rebuild",
+    "csb-find | csb-index",
+    "csb-verify",
+    "csb-find --lost",
+)
+WRITERS = (
+    "csb-backup",
+    "csb-backup --quiet",
+    "csb-gitcommit",
+    "csb-changes | csb-gitcommit",
+    "csb-gc",
+)
 NAMES = ("--git-dir", "CSB_GIT_DIR", "config.json")
 
 
@@ -47,12 +60,16 @@ def named(sh, home):
 
 @pytest.fixture
 def disk(home, sh, session):
-    """A store on a disk of its own, with one backup: .store its path, .unmount(), .mount()."""
+    """A store on a disk of its own, with one backup:
+    .store its path, .unmount(), .mount()."""
     mount_point = home.path / "media"
     mounted = home.path / "elsewhere"
     mount_point.mkdir()
     store = mount_point / "csb.git"
-    sh(f"csb-gitcommit --make --git-dir {store} && csb-backup --quiet --git-dir {store}").ok()
+    sh(
+        f"csb-gitcommit --make --git-dir {store} && csb-backup --quiet --git-dir "
+        f"{store}"
+    ).ok()
     shutil.rmtree(home.backup)
 
     def unmount():
@@ -71,10 +88,11 @@ def subjects(sh, store):
 
 
 def without_the_log(listing, top):
-    """Everything below a directory but backup.log, which may say what failed, and its folder's
-    times."""
+    """Everything below a directory but backup.log, which may say what failed,
+    and its folder's times."""
     found = listing(top)
-    return {path: entry[::2] for path, entry in found.items() if not path.endswith("backup.log")}
+    rest = (path for path in found if not path.endswith("backup.log"))
+    return {path: found[path][::2] for path in rest}
 
 
 @pytest.mark.soak
@@ -82,8 +100,8 @@ def without_the_log(listing, top):
 @pytest.mark.parametrize("who", NAMES)
 def test_a_named_store_that_is_away_is_said_and_none_is_made(
         sh, home, disk, named, listing, rounds, who):
-    """Not even where another store lies in the usual place: what went there the one that is away
-    would never know of."""
+    """Not even where another store lies in the usual place:
+    what went there the one that is away would never know of."""
     sh("csb-backup --quiet").ok()
     usual = subjects(sh, home.backup / "git")
     run = named(who, disk.store)
@@ -95,7 +113,8 @@ def test_a_named_store_that_is_away_is_said_and_none_is_made(
         done = run(words)
         lines = done.err.splitlines()
         assert (done.rc, done.out) == (3, ""), (words, done)
-        assert all(f"'{disk.store}' that {who} names" in text for text in lines), (words, lines)
+        for text in lines:
+            assert f"'{disk.store}' that {who} names" in text, words
         assert len(lines) == words.count(" | csb-gitcommit") + 1, (words, lines)
         assert "Is its disk mounted?" in lines[0] and "--make" in lines[0]
         assert without_the_log(listing, home.path) == before, words
@@ -107,12 +126,19 @@ def test_a_named_store_that_is_away_is_said_and_none_is_made(
 
 
 @pytest.mark.logic
-@pytest.mark.parametrize("who, there", [
-    ("--git-dir", "empty"), ("CSB_GIT_DIR", "missing"), ("config.json", "full"),
-    ("config.json", "empty")])
+@pytest.mark.parametrize(
+    "who, there",
+    [
+        ("--git-dir", "empty"),
+        ("CSB_GIT_DIR", "missing"),
+        ("config.json", "full"),
+        ("config.json", "empty"),
+    ],
+)
 @pytest.mark.few(2)
-def test_a_directory_without_a_repository_is_no_store(sh, home, session, named, listing, who,
-                                                      there):
+def test_a_directory_without_a_repository_is_no_store(
+    sh, home, session, named, listing, who, there
+):
     """A bare mount point above all."""
     path = home.path / "media"
     if there != "missing":
@@ -128,7 +154,8 @@ def test_a_directory_without_a_repository_is_no_store(sh, home, session, named, 
     assert without_the_log(listing, home.path) == before
     done = run("csb-gitcommit --make")
     if there == "full":
-        assert (done.rc, done.err.count("\n")) == (1, 1) and "not empty" in done.err, done
+        assert (done.rc, done.err.count("\n")) == (1, 1), done
+        assert "not empty" in done.err
         assert os.listdir(path) == ["holiday.jpg"]
         return
     store, = done.ok().records
@@ -155,7 +182,8 @@ def test_what_failed_is_told_at_the_next_start(sh, home, disk, named, hook, over
 
 @pytest.mark.logic
 def test_the_index_that_is_there_still_answers(sh, home, disk, named):
-    """With the store away sessions are listed, searched, shown and read, from index and disk."""
+    """With the store away sessions are listed, searched, shown and read,
+    from index and disk."""
     run = named("config.json", disk.store)
     run("csb-find | csb-index && csb-search question").ok()
     disk.unmount()
@@ -166,8 +194,8 @@ def test_the_index_that_is_there_still_answers(sh, home, disk, named):
 
 @pytest.mark.logic
 def test_the_order(sh, home, session):
-    """--git-dir, CSB_GIT_DIR, config.json, CSB_HOME/git, the repository that the Claude directory
-    is, else CSB_HOME/git."""
+    """--git-dir, CSB_GIT_DIR, config.json, CSB_HOME/git, the repository that the Claude
+    directory is, else CSB_HOME/git."""
     def used(line="csb-status", **env):
         return sh(line, **env).records[0]["store"]
 
@@ -194,8 +222,8 @@ def test_a_repository_above_the_claude_directory_is_not_used(sh, home, session):
 
 @pytest.mark.logic
 def test_a_place_that_was_noted_on_first_use_is_no_name(sh, home, session):
-    """Earlier versions wrote the usual place into config.json; a store that vanished there is made
-    anew, and that is said."""
+    """Earlier versions wrote the usual place into config.json; a store that vanished
+    there is made anew, and that is said."""
     home.backup.mkdir()
     config = {"git_dir": str(home.backup / "git"), "interval": 30}
     (home.backup / "config.json").write_text(json.dumps(config))
@@ -220,7 +248,8 @@ def test_a_usual_store_that_vanished_is_made_anew_and_status_says_so(
     assert status["covered"] is True
     note, = [note for note in status["notes"] if "made anew" in note]
     assert "what was backed up before is not in it" in note
-    start = json.dumps({"hook_event_name": "SessionStart", "source": "startup"}).encode()
+    event = {"hook_event_name": "SessionStart", "source": "startup"}
+    start = json.dumps(event).encode()
     assert "made anew" in sh("csb-hook", start).ok().out
     over()
     assert "made anew" not in sh("csb-status --seen").out
@@ -240,7 +269,8 @@ def test_a_store_that_may_not_be_read_is_there(sh, home, session, line, rc):
     store.chmod(0)
     done = sh(line)
     store.chmod(0o700)
-    assert done.rc == rc and f"cannot read the store '{store}': Permission denied" in done.err
+    assert done.rc == rc
+    assert f"cannot read the store '{store}': Permission denied" in done.err
     assert "make" not in done.err
 
 
@@ -260,7 +290,8 @@ def test_a_name_inside_csb_home_goes_where_it_goes(sh, home, session, how):
     """A home that was moved, or copied, has its own store, not that of the old one."""
     inside = home.backup / "stores" / "one.git"
     sh(f"csb-gitcommit --make --git-dir {inside} && csb-config git_dir {inside}").ok()
-    assert json.loads((home.backup / "config.json").read_text()) == {"git_dir": "stores/one.git"}
+    config = json.loads((home.backup / "config.json").read_text())
+    assert config == {"git_dir": "stores/one.git"}
     assert sh("csb-config git_dir").ok().out == f"{inside}\n"
     sh("csb-backup --quiet").ok()
     other = home.path / "other"
@@ -269,7 +300,8 @@ def test_a_name_inside_csb_home_goes_where_it_goes(sh, home, session, how):
     (home.claude / "new.md").write_text("new")
     sh("csb-backup --quiet", CSB_HOME=str(other)).ok()
     assert len(subjects(sh, other / "stores" / "one.git")) == len(old) + 1
-    assert sh("csb-status", CSB_HOME=str(other)).records[0]["store"].startswith(str(other))
+    (record,) = sh("csb-status", CSB_HOME=str(other)).records
+    assert record["store"].startswith(str(other))
     assert how == "mv" or subjects(sh, inside) == old
 
 
@@ -303,17 +335,21 @@ def test_a_name_inside_csb_home_is_a_name(sh, home, session):
 
 @pytest.mark.logic
 def test_setup_makes_the_store_that_it_is_given(sh, home, session):
-    """Once: when its hooks know the store, the next setup takes one that is gone for away."""
+    """Once: when its hooks know the store, the next setup takes one that
+    is gone for away."""
     store = home.path / "media" / "csb.git"
     done = sh(f"csb-setup --dry-run --git-dir {store}")
     assert done.rc == 0 and "(a new store)" in done.out and not store.exists()
     done = sh(f"csb-setup --yes --git-dir {store}")
     assert "csb verify has read back" in done.out and store.is_dir(), done
-    assert f"csb config git_dir {store}\n" in done.out, "csb restore would look elsewhere"
+    assert f"csb config git_dir {store}\n" in done.out, (
+        "csb restore would look elsewhere"
+    )
     store.rename(home.path / "gone")
     before = (home.claude / "settings.json").read_bytes()
     done = sh(f"csb-setup --yes --git-dir {store}")
-    assert (done.rc, done.err.count("\n")) == (3, 1) and "Is its disk mounted?" in done.err
+    assert (done.rc, done.err.count("\n")) == (3, 1)
+    assert "Is its disk mounted?" in done.err
     assert not store.exists() and (home.claude / "settings.json").read_bytes() == before
     undone = sh(f"csb-setup --undo --git-dir {store}").ok()
     assert "stays" not in undone.out, "it is not there"
@@ -325,7 +361,8 @@ def test_setup_makes_the_store_that_it_is_given(sh, home, session):
 def test_setup_makes_no_store_that_something_else_names(sh, home, session, named, who):
     done = named(who, home.path / "media" / "csb.git")("csb-setup --yes")
     assert (done.rc, done.out, done.err.count("\n")) == (3, "", 1)
-    assert not (home.path / "media").exists() and not (home.claude / "settings.json").exists()
+    assert not (home.path / "media").exists()
+    assert not (home.claude / "settings.json").exists()
 
 
 def commands(sh, home):
@@ -338,15 +375,17 @@ def commands(sh, home):
 
 @pytest.mark.logic
 def test_what_is_installed_names_a_store_that_is_there(sh, home, session, over):
-    """With all of CSB_HOME on a disk that is not mounted there is no config.json to say so: its
-    bare mount point must not be taken for a first run."""
+    """With all of CSB_HOME on a disk that is not mounted there is no config.json to say
+    so: its bare mount point must not be taken for a first run."""
     home.backup.mkdir()
     assert "hooks back up when" in sh("csb-setup --yes").out
     lines = commands(sh, home)
     home.backup.rename(home.path / "unmounted")
     home.backup.mkdir()
     for words in lines:
-        done = sh(words, payload("SessionEnd", 1), CSB_HOME=None, CLAUDE_CONFIG_DIR=None)
+        done = sh(
+            words, payload("SessionEnd", 1), CSB_HOME=None, CLAUDE_CONFIG_DIR=None
+        )
         over()
         assert done.rc == (0 if "csb-hook" in words else 3), done
         assert set(os.listdir(home.backup)) <= {"backup.log"}, words
@@ -357,7 +396,8 @@ def test_what_is_installed_names_a_store_that_is_there(sh, home, session, over):
         (home.claude / f"{number}.md").write_text("new")
         sh(words, payload("SessionEnd", 1), CSB_HOME=None, CLAUDE_CONFIG_DIR=None).ok()
         over()
-    assert len([line for line in subjects(sh, home.backup / "git") if "noise" in line]) == 3
+    found = subjects(sh, home.backup / "git")
+    assert len([line for line in found if "noise" in line]) == 3
     sh("csb-setup --undo").ok()
     assert not (home.claude / "settings.json").exists()
 
@@ -375,10 +415,19 @@ def test_the_working_directory_was_removed(sh, home, session, rounds):
     sh(GONE.format("csb-backup --quiet")).ok()
     (home.claude / "newer.md").write_text("newer")
     for words in (
-            "csb-changes", "csb-list", "csb-search question", f"csb-restore --dry-run {ID}",
-            f"csb-verify {ID}", f"csb-log {ID}", f"csb-show {ID}", "csb-config",
-            "csb-setup --dry-run", "csb list", "csb-gitcommit --make --git-dir ~/new.git",
-            f"jsonl_snapshot --dest-dir ~/shots ~/.claude/projects/-w/{ID}.jsonl")[some]:
+        "csb-changes",
+        "csb-list",
+        "csb-search question",
+        f"csb-restore --dry-run {ID}",
+        f"csb-verify {ID}",
+        f"csb-log {ID}",
+        f"csb-show {ID}",
+        "csb-config",
+        "csb-setup --dry-run",
+        "csb list",
+        "csb-gitcommit --make --git-dir ~/new.git",
+        f"jsonl_snapshot --dest-dir ~/shots ~/.claude/projects/-w/{ID}.jsonl",
+    )[some]:
         assert sh(GONE.format(words)).ok().out, words
     for words in (f"csb-history {ID}", "csb-hook --foreground -- csb-list", "csb-gc",
                   "csb-find | csb-index", "csb-index --rebuild")[some]:
@@ -386,7 +435,8 @@ def test_the_working_directory_was_removed(sh, home, session, rounds):
     for words in ("csb-status", "csb status")[some]:
         done = sh(GONE.format(words))
         assert done.rc == 1 and "1 file" in done.out and done.err == "", done
-    for number, words in enumerate(("csb-hook --foreground", "csb backup", "csb-backup")[some]):
+    writers = ("csb-hook --foreground", "csb backup", "csb-backup")[some]
+    for number, words in enumerate(writers):
         (home.claude / f"{number}.md").write_text("newest")
         done = sh(GONE.format(words)).ok()
         assert done.out or "csb-hook" in words
@@ -399,28 +449,42 @@ def test_a_relative_name_needs_the_working_directory(sh, home, session, rounds):
     """One line that says so."""
     sh("csb-backup --quiet && csb-search question; touch ~/a").ok()
     for words in (
-            "csb-backup --git-dir x", "csb-list --claude-dir x", "csb-changes --git-dir ./x",
-            "CSB_GIT_DIR=x csb-status", "CSB_HOME=x csb-list", "CLAUDE_CONFIG_DIR=x csb-search hi",
-            "csb-config git_dir x", "csb-search --folder x hi", "jsonl_snapshot --dest-dir x ~/a",
-            "jsonl_snapshot --dest-dir ~/b x", "session_snapshot --dest-dir ~/b x",
-            "csb-hook --git-dir x")[::rounds(2, 1)]:
+        "csb-backup --git-dir x",
+        "csb-list --claude-dir x",
+        "csb-changes --git-dir ./x",
+        "CSB_GIT_DIR=x csb-status",
+        "CSB_HOME=x csb-list",
+        "CLAUDE_CONFIG_DIR=x csb-search hi",
+        "csb-config git_dir x",
+        "csb-search --folder x hi",
+        "jsonl_snapshot --dest-dir x ~/a",
+        "jsonl_snapshot --dest-dir ~/b x",
+        "session_snapshot --dest-dir ~/b x",
+        "csb-hook --git-dir x",
+    )[:: rounds(2, 1)]:
         done = sh(GONE.format(words))
-        assert done.rc in (1, 2, 3) and done.out == "" and done.err.count("\n") == 1, done
+        assert done.rc in (1, 2, 3), done
+        assert (done.out, done.err.count("\n")) == ("", 1), done
         assert "working directory" in done.err and "'the output'" not in done.err, done
 
 
 @pytest.mark.logic
 def test_a_relative_name_is_taken_from_where_one_is(sh, home, session):
     (home.path / "deep").mkdir()
-    sh("csb-gitcommit --make --git-dir ../new.git && csb-backup --quiet --git-dir ../new.git",
-       cwd=home.path / "deep").ok()
+    sh(
+        "csb-gitcommit --make --git-dir ../new.git && csb-backup --quiet --git-dir "
+        "../new.git",
+        cwd=home.path / "deep",
+    ).ok()
     assert len(subjects(sh, home.path / "new.git")) == 1
 
 
 @pytest.mark.logic
 @pytest.mark.parametrize("value", ["5", "[]", '{"a": 1}', "true"])
 @pytest.mark.few(1)
-def test_a_store_that_is_named_by_no_text_is_no_reason_for_another(sh, claude, home, value):
+def test_a_store_that_is_named_by_no_text_is_no_reason_for_another(
+    sh, claude, home, value
+):
     home.backup.mkdir()
     (home.backup / "config.json").write_text(f'{{"git_dir": {value}}}\n')
     done = sh("csb-backup --quiet")

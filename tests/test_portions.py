@@ -1,4 +1,5 @@
-"""csb-gitcommit works in portions: in which order, and what a run that is killed leaves"""
+"""csb-gitcommit works in portions: in which order,
+and what a run that is killed leaves"""
 import glob
 import json
 import os
@@ -36,7 +37,8 @@ def commits(sh, home):
 
 
 def test_conversations_first(sh, home, seeded):
-    """The newest first, then what a person wrote, then the rest; each has its commit."""
+    """The newest first, then what a person wrote, then the rest;
+    each has its commit."""
     def data():
         return seeded.randbytes(600_000)
 
@@ -72,7 +74,10 @@ def test_a_deletion_goes_with_what_takes_its_place(sh, home, seeded):
     put(home, "todos/one/inside", seeded.randbytes(1000), age=10)
     put(home, "todos/two", seeded.randbytes(1000), age=20)
     sh("csb-changes | csb-gitcommit --portion 1").ok()
-    assert set(held(sh, home.backup / "git", "main")) == {"todos/one/inside", "todos/two"}
+    assert set(held(sh, home.backup / "git", "main")) == {
+        "todos/one/inside",
+        "todos/two",
+    }
     assert commits(sh, home)[1:] == [
         ("noise", ["todos/one", "todos/one/inside"]),
         ("noise", ["todos/two", "todos/two/deep/inside"]),
@@ -100,9 +105,19 @@ def at_work(sh, home, tools, many):
     (home.path / "in").write_text(changes)
     with open(home.path / "in", "rb") as source:
         process = subprocess.Popen(
-            [tools.python, "-I", f"{tools.bin}/csb-gitcommit", "--portion", str(PORTION)],
-            stdin=source, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=home.env,
-            cwd=home.path)
+            [
+                tools.python,
+                "-I",
+                f"{tools.bin}/csb-gitcommit",
+                "--portion",
+                str(PORTION),
+            ],
+            stdin=source,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=home.env,
+            cwd=home.path,
+        )
     assert b'"commit"' in process.stdout.readline()
     yield process
     process.kill()
@@ -143,7 +158,10 @@ def test_another_run_gets_its_turn_between_two_portions(sh, home, many, at_work)
     assert (at_work.returncode, errors) == (0, b"")
     order = [paths for _, paths in commits(sh, home)]
     assert ["CLAUDE.md"] in order[:-1], "not after all of them"
-    assert held(sh, home.backup / "git", "main") == {**many, "CLAUDE.md": b"meanwhile\n"}
+    assert held(sh, home.backup / "git", "main") == {
+        **many,
+        "CLAUDE.md": b"meanwhile\n",
+    }
     again = [r for r in sh("csb-changes").ok().records if r["change"] != "recheck"]
     assert again == [], "csb.seen knows what the other run stored"
 
@@ -167,8 +185,9 @@ def test_the_same_twice_is_one_commit(sh, home):
     (home.claude / "todos/link").symlink_to("a")
     (home.claude / "skills/empty").mkdir(parents=True)
     (home.claude / "skills/other").mkdir()
-    for change in ("true", "cd ~/.claude && echo more >>todos/a && rm todos/gone && "
-                   "ln -sfn b todos/link && rmdir skills/empty && chmod 700 skills/other"):
+    several = """cd ~/.claude && echo more >>todos/a && rm todos/gone &&
+        ln -sfn b todos/link && rmdir skills/empty && chmod 700 skills/other"""
+    for change in ("true", several):
         sh(change).ok()
         sh("csb-changes >~/in && csb-gitcommit <~/in").ok()
         assert sh("csb-gitcommit <~/in").ok().out == ""
@@ -177,7 +196,8 @@ def test_the_same_twice_is_one_commit(sh, home):
 
 
 def test_the_rest_waits_for_room(sh, home, seeded):
-    """On a disk that is nearly full conversations are stored, and what waits is named."""
+    """On a disk that is nearly full conversations are stored,
+    and what waits is named."""
     if sh("unshare -rm mount -t tmpfs none /mnt").rc:
         pytest.skip("no mount namespace here")
     transcript = f"projects/-p/{name(1)}.jsonl"
@@ -189,7 +209,8 @@ def test_the_rest_waits_for_room(sh, home, seeded):
     done = sh(f"""unshare -rm bash -c '
         mount -t tmpfs -o size=40m none ~/.claude-backup
         csb-changes | csb-gitcommit >/dev/null; echo "first ${{PIPESTATUS[1]}}"
-        git --git-dir=$HOME/.claude-backup/git ls-tree -r --name-only main | grep -v csb/
+        git --git-dir=$HOME/.claude-backup/git ls-tree -r --name-only main |
+            grep -v csb/
         rm ~/.claude/todos/large; echo more >~/.claude/todos/small
         csb-changes | csb-gitcommit >/dev/null; echo "second ${{PIPESTATUS[1]}}"
         git --git-dir=$HOME/.claude-backup/git cat-file -p main:{transcript} |
@@ -210,11 +231,16 @@ sys.exit(status)' <~/in"""
     (70, 600_000, 20 * MB), (70, MB, 0), (31_000, 100, 0)])
 @pytest.mark.few(1)
 def test_its_memory_is_bounded(sh, home, seeded, count, size, large):
-    """64 MB, git included, for files that do not compress, beside a large one, and for very many.
+    """64 MB, git included, for files that do not compress, beside a large one,
+    and for very many.
     """
     put(home, f"file-history/{name(1)}/large", seeded.randbytes(large))
     for number in range(count):
-        put(home, f"projects/-p{number % 50}/{name(number)}.jsonl", seeded.randbytes(size))
+        put(
+            home,
+            f"projects/-p{number % 50}/{name(number)}.jsonl",
+            seeded.randbytes(size),
+        )
     sh("csb-changes >~/in").ok()
     done = sh(MEASURED, timeout=600).ok()
     assert int(done.out) <= 64 << 10, "KB"
@@ -224,8 +250,9 @@ def test_its_memory_is_bounded(sh, home, seeded, count, size, large):
 
 @pytest.mark.long
 def test_others_beside_a_first_backup(sh, home, tools, many, rounds, seeded, figure):
-    """200 files, portions of 1 MB, three that come again and again, and one of four runs is
-    killed: what was acknowledged stays, and in the end all is stored, each version once."""
+    """200 files, portions of 1 MB, three that come again and again, and one of four
+    runs is killed: what was acknowledged stays, and in the end all is stored, each
+    version once."""
     import threading
     store, acked, problems, killed = home.backup / "git", set(), [], [0]
     sh("csb-changes >~/in").ok()
@@ -241,13 +268,25 @@ def test_others_beside_a_first_backup(sh, home, tools, many, rounds, seeded, fig
             problems.extend([done] if done.rc or done.err else [])
             problems.extend([] if held(sh, store, "main")[path].startswith(
                 f"{number} {turn}\n".encode()) else [f"{path} is not stored"])
-    others = [threading.Thread(target=come, args=(number, seeded)) for number in range(3)]
+    others = [
+        threading.Thread(target=come, args=(number, seeded)) for number in range(3)
+    ]
     for turn in range(rounds(4, 12)):
         with open(home.path / "in", "rb") as source:
             process = subprocess.Popen(
-                [tools.python, "-I", f"{tools.bin}/csb-gitcommit", "--portion", str(PORTION)],
-                stdin=source, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=home.env,
-                cwd=home.path)
+                [
+                    tools.python,
+                    "-I",
+                    f"{tools.bin}/csb-gitcommit",
+                    "--portion",
+                    str(PORTION),
+                ],
+                stdin=source,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                env=home.env,
+                cwd=home.path,
+            )
         if not turn:
             process.stdout.readline()
             for other in others:
@@ -273,13 +312,19 @@ def test_others_beside_a_first_backup(sh, home, tools, many, rounds, seeded, fig
     found = held(sh, store, "main")
     assert {path: found[path] for path in many} == on_disk
     assert sh(f"git --git-dir={store} fsck --full --strict --no-dangling").rc == 0
-    figure(f"{turn + 1} first backups of 200 files in portions of 1 MB, {killed[0]} killed at "
-           "work, three others beside them: each got its turn, 0 lost")
+    figure(
+        f"{turn + 1} first backups of 200 files in portions of 1 MB, "
+        f"{killed[0]} killed at work, three others beside them: "
+        "each got its turn, 0 lost"
+    )
 
 
 def read_below(home, trace):
-    """The sum of what the reads in a trace (strace -y) of files of the Claude directory gave."""
-    total, pattern = 0, re.compile(rf"p?read\w*\(\d+<{re.escape(str(home.claude))}/.* = (\d+)$")
+    """The sum of what the reads in a trace (strace -y)
+    of files of the Claude directory gave."""
+    total = 0
+    place = re.escape(str(home.claude))
+    pattern = re.compile(rf"p?read\w*\(\d+<{place}/.* = (\d+)$")
     with open(trace, errors="replace") as file:
         for line in file:
             found = pattern.search(line)
@@ -289,9 +334,9 @@ def read_below(home, trace):
 
 @pytest.mark.long
 def test_a_first_backup_of_2_gb_that_is_killed(sh, home, tools, seeded, figure):
-    """With the portions that everybody has: killed when it has read 80 %, the next run reads no
-    more than 40 % of the files. Meanwhile one session after the other comes with a line of its
-    own, and each gets its turn within 10 s, every time."""
+    """With the portions that everybody has: killed when it has read 80 %, the next run
+    reads no more than 40 % of the files. Meanwhile one session after the other comes
+    with a line of its own, and each gets its turn within 10 s, every time."""
     if not shutil.which("strace") or subprocess.run(
             ["strace", "-o", "/dev/null", "true"], stderr=-3).returncode:
         pytest.skip("strace may not trace here, or there is none")
@@ -300,13 +345,16 @@ def test_a_first_backup_of_2_gb_that_is_killed(sh, home, tools, seeded, figure):
     total = 0
     own = f"projects/-q/{name(1)}.jsonl"
     bases = [seeded.randbytes(12_000).hex().encode() + b"\n" for _ in range(50)]
-    for number in range(1000):      # of 200 KB, 1 MB and, every hundredth, 130 MB
-        size = 130 * MB if number % 100 == 9 else MB if number % 2 else 200_000
+    for number in range(1000):
+        size = MB if number % 2 else 200_000
+        if number % 100 == 9:
+            size = 130 * MB
         path = home.claude / f"projects/-p/{name(number + 10)}.jsonl"
         path.parent.mkdir(parents=True, exist_ok=True)
         with open(path, "wb") as file:
             while file.tell() < size:
-                file.write(b"%d " % file.tell() + bases[(number + file.tell()) % 50] * 8)
+                base = bases[(number + file.tell()) % 50]
+                file.write(b"%d " % file.tell() + base * 8)
             total += file.tell()
         os.utime(path, (time.time() - number,) * 2)
     assert total > 1.9e9
@@ -324,20 +372,38 @@ def test_a_first_backup_of_2_gb_that_is_killed(sh, home, tools, seeded, figure):
         if portions:
             put(home, own, b'{"turn":%d}\n' % len(longest))
             began = time.monotonic()
-            done = sh(f"csb-changes --session {name(1)} | csb-gitcommit --wait 300", timeout=400)
+            done = sh(
+                f"csb-changes --session {name(1)} | csb-gitcommit --wait 300",
+                timeout=400,
+            )
             longest.append(time.monotonic() - began)
             assert (done.rc, done.err) == (0, "")
             assert [record["files"] for record in done.records] == [1]
-            assert len(portions_done(home)) <= len(portions) + 2, "others came before it"
+            count = len(portions_done(home))
+            assert count <= len(portions) + 2, "others came before it"
             portions = portions_done(home)
     time.sleep(.5)      # into the next portion
     process.kill()
     process.communicate()
     assert len(longest) > 3
     done = held_names(sh, store)
-    assert .6 * total < sum((home.claude / path).stat().st_size for path in done) < total
-    words = ["strace", "-f", "-y", "-s", "0", "--seccomp-bpf", "-e", "trace=read,pread64,readv",
-             "-o", f"{home.path}/trace", tools.python, "-I", f"{tools.bin}/csb-gitcommit"]
+    stored = sum((home.claude / path).stat().st_size for path in done)
+    assert 0.6 * total < stored < total
+    words = [
+        "strace",
+        "-f",
+        "-y",
+        "-s",
+        "0",
+        "--seccomp-bpf",
+        "-e",
+        "trace=read,pread64,readv",
+        "-o",
+        f"{home.path}/trace",
+        tools.python,
+        "-I",
+        f"{tools.bin}/csb-gitcommit",
+    ]
     sh("csb-changes >~/in").ok()
     with open(home.path / "in", "rb") as source:
         again = subprocess.run(words, stdin=source, stdout=-3, stderr=subprocess.PIPE,
@@ -346,19 +412,25 @@ def test_a_first_backup_of_2_gb_that_is_killed(sh, home, tools, seeded, figure):
     part = read_below(home, home.path / "trace") / total
     assert .1 < part < .4, part
     assert len(held_names(sh, store)) == 1001
-    assert sh(f"git --git-dir={store} rev-list --objects --quiet main", timeout=600).rc == 0
-    figure(f"a first backup of {total / 1e9:.1f} GB, killed after {sum(portions) / total:.0%}: "
-           f"the next run reads {part:.0%}; {len(longest)} commits of another beside it, the "
-           f"slowest took {max(longest):.1f} s")
+    walk = f"git --git-dir={store} rev-list --objects --quiet main"
+    assert sh(walk, timeout=600).rc == 0
+    figure(
+        f"a first backup of {total / 1e9:.1f} GB, "
+        f"killed after {sum(portions) / total:.0%}: the next run reads {part:.0%}; "
+        f"{len(longest)} commits of another beside it, "
+        f"the slowest took {max(longest):.1f} s"
+    )
 
 
 def portions_done(home):
-    """The bytes of each portion that csb-gitcommit has committed, as it says in ~/said."""
+    """The bytes of each portion that csb-gitcommit has committed,
+    as it says in ~/said."""
     text = (home.path / "said").read_text().splitlines(True)
     return [json.loads(line)["bytes"] for line in text if line.endswith("\n")]
 
 
 def held_names(sh, store):
     """The paths in the newest tree."""
-    lines = sh(f"git --git-dir={store} ls-tree -r -z --name-only main").ok().out.split("\0")
+    listed = sh(f"git --git-dir={store} ls-tree -r -z --name-only main").ok()
+    lines = listed.out.split("\0")
     return [path for path in lines if path and not path.startswith(".csb/")]

@@ -1,4 +1,5 @@
-"""csb.seen: of which ref and commit it is, read cheaply; of another version it is made anew"""
+"""csb.seen: of which ref and commit it is, read cheaply;
+of another version it is made anew"""
 import os
 import sys
 

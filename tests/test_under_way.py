@@ -1,5 +1,5 @@
-"""csb-hook beside a first backup that takes long: a session that is about to be compacted
-does not wait for all the others."""
+"""csb-hook beside a first backup that takes long: a session that is about to be
+compacted does not wait for all the others."""
 import json
 import random
 import subprocess
@@ -30,7 +30,9 @@ def test_ten_compactions_while_the_first_backup_runs(
         text = line(f"what compaction {number} takes away", sessionId=name(number))
         path = put(number, text, project="-small")
         hook(payload("PreCompact", number))
-        stored = sh(f"git --git-dir=$CSB_HOME/git show main:{path.relative_to(home.claude)}")
+        stored = sh(
+            f"git --git-dir=$CSB_HOME/git show main:{path.relative_to(home.claude)}"
+        )
         assert stored.out == text, "the hook returned before its session was stored"
         under_way += first.poll() is None
     assert first.wait(timeout=600) == 0
