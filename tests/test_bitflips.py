@@ -1,4 +1,5 @@
-"""One bit turns over on the disk: found, or harmless, and never other bytes with status 0"""
+"""One bit turns over on the disk: found, or harmless,
+and never other bytes with status 0"""
 import collections
 import hashlib
 import json
@@ -16,8 +17,8 @@ IDS = [str(uuid.UUID(int=number << 96 | 77)) for number in range(1, 7)]
 
 @pytest.fixture
 def backed_up(sh, home, seeded):
-    """Sessions of two versions and settings in a store; {path: bytes} as they were last (each
-    transcript had been a beginning of that)."""
+    """Sessions of two versions and settings in a store; {path: bytes} as they were last
+    (each transcript had been a beginning of that)."""
     data = {"settings.json": b"{}\n"}
     for number, name in enumerate(IDS):
         data[f"projects/-p/{name}.jsonl"] = transcript(seeded, name, number + 3)
@@ -35,11 +36,18 @@ def backed_up(sh, home, seeded):
 
 def transcript(chance, session_id, count):
     """The bytes of some records."""
-    return b"".join(json.dumps({
-        "type": "user", "sessionId": session_id, "uuid": chance.randbytes(16).hex(), "cwd": "/x",
-        "timestamp": "2026-01-01T00:00:00.000Z",
-        "message": {"role": "user", "content": chance.randbytes(60).hex()}}).encode() + b"\n"
-        for _ in range(count))
+    found = b""
+    for _ in range(count):
+        record = {
+            "type": "user",
+            "sessionId": session_id,
+            "uuid": chance.randbytes(16).hex(),
+            "cwd": "/x",
+            "timestamp": "2026-01-01T00:00:00.000Z",
+            "message": {"role": "user", "content": chance.randbytes(60).hex()},
+        }
+        found += json.dumps(record).encode() + b"\n"
+    return found
 
 
 class Flip:
@@ -83,14 +91,17 @@ def readable(sh, git, oids):
 
 
 def restored(sh, home, data):
-    """Restore all sessions beside: (all is as it was, stderr). What is not must have been named,
-    and then it is an older version of a transcript, or not there."""
+    """Restore all sessions beside: (all is as it was, stderr). What is not must have
+    been named, and then it is an older version of a transcript, or not there."""
     done = sh(f"csb-restore --target-dir ~/out {' '.join(IDS)}")
     found = files_below(home.path / "out")
     for path, value in found.items():
-        older = path.endswith(".jsonl") and data[path].startswith(value) and value[-1:] == b"\n"
-        assert value == data[path] or (older and path in done.err), f"{path} has other bytes"
-    same = found == {path: value for path, value in data.items() if path != "settings.json"}
+        if value == data[path]:
+            continue
+        assert path.endswith(".jsonl") and path in done.err, f"{path} has other bytes"
+        assert data[path].startswith(value) and value[-1:] == b"\n"
+    sessions = {path: data[path] for path in data if path != "settings.json"}
+    same = found == sessions
     assert same or done.err
     shutil.rmtree(home.path / "out", ignore_errors=True)
     return same, done.err
@@ -104,22 +115,26 @@ STORES = {"loose objects": ("", "objects"), "pack": ("git repack -adq", ".pack")
 @pytest.mark.few(1)
 @pytest.mark.long
 def test_a_flipped_bit_in_the_store(sh, home, backed_up, rounds, seeded, figure, kind):
-    """csb-verify finds it, or every last version is there as it was; with --deep every object is.
-    csb-restore brings back the original bytes, or says that it cannot."""
+    """csb-verify finds it, or every last version is there as it was; with --deep every
+    object is. csb-restore brings back the original bytes, or says that it cannot."""
     git, (line, end) = f"git --git-dir={home.backup}/git", STORES[kind]
     if line:
         sh(line.replace("git ", git + " ")).ok()
     else:
-        sh(f"mv {home.backup}/git/objects/pack ~/p && mkdir {home.backup}/git/objects/pack; "
-           f"for p in ~/p/*.pack; do [ ! -e $p ] || {git} unpack-objects -q <$p; done").ok()
+        packs = f"{home.backup}/git/objects/pack"
+        sh(f"""mv {packs} ~/p && mkdir {packs}
+            for p in ~/p/*.pack; do
+                [ ! -e $p ] || {git} unpack-objects -q <$p
+            done""").ok()
     objects = home.backup / "git/objects"
     chosen = files(objects, "" if end == "objects" else end)
     oids = {hashlib.sha1(b"blob %d\0" % len(value) + value).hexdigest()
             for value in backed_up.values()}
-    every = [text.split()[0] for text in sh(f"{git} cat-file --batch-all-objects --batch-check"
-                                            ).ok().out.splitlines() if " blob " in text]
+    listed = sh(f"{git} cat-file --batch-all-objects --batch-check").ok().out
+    every = [text.split()[0] for text in listed.splitlines() if " blob " in text]
     sh("csb-verify --deep").ok()
-    count, outcomes = rounds({"loose objects": 8}.get(kind, 6), 250), collections.Counter()
+    count = rounds({"loose objects": 8}.get(kind, 6), 250)
+    outcomes = collections.Counter()
     for _ in range(count):
         deep = seeded.random() < .3
         with Flip(seeded.choice(chosen), seeded) as where:
@@ -137,15 +152,18 @@ def test_a_flipped_bit_in_the_store(sh, home, backed_up, rounds, seeded, figure,
                 same, err = restored(sh, home, backed_up)
                 assert done.rc or not deep or (same and err == ""), (where, err)
     sh("csb-verify --deep").ok()
-    figure(f"{count} flipped bits in {kind}: {outcomes['found']} found, {outcomes['harmless']} "
-           "harmless (all bytes as they were), 0 missed")
+    figure(
+        f"{count} flipped bits in {kind}: {outcomes['found']} found, "
+        f"{outcomes['harmless']} harmless (all bytes as they were), 0 missed"
+    )
 
 
 @pytest.mark.parametrize("end", [".pack", ".keep"])
 @pytest.mark.few(1)
 def test_a_flipped_bit_in_a_pack_that_grows(sh, home, rounds, seeded, figure, end):
-    """The generation before stays until the new one was read back: when the file has grown once
-    more every version is there, whatever bit was hit on the disk meanwhile."""
+    """The generation before stays until the new one was read back:
+    when the file has grown once more every version is there,
+    whatever bit was hit on the disk meanwhile."""
     path, git = f"projects/-p/{IDS[0]}.jsonl", f"git --git-dir={home.backup}/git"
     file, oids, count = home.claude / path, [], rounds(2, 100)
     file.parent.mkdir(parents=True)
@@ -183,11 +201,14 @@ def test_a_flipped_bit_in_a_pack_that_grows(sh, home, rounds, seeded, figure, en
         assert readable(sh, git, oids), where
         file.write_bytes(whole)
         sh("rm -rf .claude-backup; cp -a kept .claude-backup").ok()
-    figure(f"{count} flipped bits in the {end} of a pack that grows: no version was lost")
+    figure(
+        f"{count} flipped bits in the {end} of a pack that grows: no version was lost"
+    )
 
 
 def test_an_older_version_in_place_of_a_lost_one_is_no_success(sh, home, backed_up):
-    """What is lost is said to be lost, and the status is 1, whatever comes back instead."""
+    """What is lost is said to be lost, and the status is 1,
+    whatever comes back instead."""
     path, git = f"projects/-p/{IDS[0]}.jsonl", f"git --git-dir={home.backup}/git"
     oid = sh(f"{git} rev-parse main:{path}").ok().out.strip()
     os.unlink(home.backup / "git/objects" / oid[:2] / oid[2:])
@@ -198,11 +219,13 @@ def test_an_older_version_in_place_of_a_lost_one_is_no_success(sh, home, backed_
 def test_a_damaged_older_version_does_not_stand_before_the_newest(sh, home, backed_up):
     """What is sound and newest comes back."""
     path, git = f"projects/-p/{IDS[0]}.jsonl", f"git --git-dir={home.backup}/git"
-    oids = sh(f"{git} log --format= --raw --no-abbrev main -- {path}").ok().out.split("\n")
-    older, big = oids[1].split()[3], sh(f"{git} rev-parse main:tasks/{IDS[0]}/big").out.strip()
+    raw = sh(f"{git} log --format= --raw --no-abbrev main -- {path}").ok().out
+    older = raw.split("\n")[1].split()[3]
+    big = sh(f"{git} rev-parse main:tasks/{IDS[0]}/big").out.strip()
     loose = [home.backup / "git/objects" / oid[:2] / oid[2:] for oid in (older, big)]
     loose[0].chmod(0o600)
-    loose[0].write_bytes(loose[1].read_bytes())     # as a flipped bit in an idx can have it
+    # As a flipped bit in an idx can have it.
+    loose[0].write_bytes(loose[1].read_bytes())
     sh(f"csb-restore --target-dir ~/out {IDS[0]}")
     assert (home.path / "out" / path).read_bytes() == backed_up[path]
 
@@ -210,7 +233,8 @@ def test_a_damaged_older_version_does_not_stand_before_the_newest(sh, home, back
 @pytest.mark.parametrize("end", [".gz", ".sha256"])
 @pytest.mark.few(1)
 def test_a_flipped_bit_in_a_snapshot(sh, home, rounds, seeded, figure, end):
-    """--restore says so and writes nothing, or what it writes are the original bytes."""
+    """--restore says so and writes nothing, or what it writes are the
+    original bytes."""
     (home.path / "f.jsonl").write_bytes(transcript(seeded, IDS[0], 20))
     good = (home.path / "f.jsonl").read_bytes()
     shot = sh("jsonl_snapshot --source f.jsonl --dest-dir out").ok().records[0]["path"]
@@ -226,8 +250,9 @@ def test_a_flipped_bit_in_a_snapshot(sh, home, rounds, seeded, figure, end):
             assert (home.path / "t/f.jsonl").read_bytes() == good, where
             said = done.records[0].get("source_match") != "ok"
             outcomes["restored as it was, and said" if said else "harmless"] += 1
-            # Flags, time and system; bits that fill up a byte: of the last data before the
-            # flush (00 00 ff ff), and of the empty block (03 00) before the trailer of 8 bytes.
+            # Flags, time and system; bits that fill up a byte: of the last data
+            # before the flush (00 00 ff ff), and of the empty block (03 00)
+            # before the trailer of 8 bytes.
             size = len(flip.good)
             no_data = [*range(3, 10), size - 15, size - 9]
             assert end != ".gz" or flip.place in no_data, where
@@ -237,8 +262,8 @@ def test_a_flipped_bit_in_a_snapshot(sh, home, rounds, seeded, figure, end):
 
 @pytest.mark.long
 def test_a_flipped_bit_in_the_index(sh, home, backed_up, rounds, seeded, figure):
-    """The index can only fail to find something: no other bytes are ever restored, and it is made
-    anew by --rebuild, mostly by the next run too."""
+    """The index can only fail to find something: no other bytes are ever restored,
+    and it is made anew by --rebuild, mostly by the next run too."""
     index, outcomes = home.backup / "session-backup.db", collections.Counter()
     count = rounds(6, 200)
     good = sh("csb-list").ok()
@@ -255,7 +280,12 @@ def test_a_flipped_bit_in_the_index(sh, home, backed_up, rounds, seeded, figure)
         for path, value in files_below(home.path / "out").items():
             assert value == backed_up[path], where
         shutil.rmtree(home.path / "out", ignore_errors=True)
-        outcomes["failed" if listed.rc else "same" if listed.out == good.out else "other"] += 1
+        if listed.rc:
+            outcomes["failed"] += 1
+        elif listed.out == good.out:
+            outcomes["same"] += 1
+        else:
+            outcomes["other"] += 1
         usual = sh("csb-find | csb-index >/dev/null").rc if number % 2 else 1
         outcomes["mended by csb-find | csb-index"] += number % 2 and not usual
         if usual:
@@ -272,14 +302,18 @@ def test_a_flipped_bit_in_the_index(sh, home, backed_up, rounds, seeded, figure)
             if name.startswith("session-backup.db"):
                 (home.backup / name).write_bytes(value)
     mended = outcomes["mended by csb-find | csb-index"]
-    figure(f"{count} flipped bits in the index: csb-list was right {outcomes['same']} times, "
-           f"failed {outcomes['failed']}, had other words {outcomes['other']}; 0 wrong bytes; "
-           f"--rebuild mends, of {count // 2} the next run mends {mended}")
+    figure(
+        f"{count} flipped bits in the index: "
+        f"csb-list was right {outcomes['same']} times, failed {outcomes['failed']}, "
+        f"had other words {outcomes['other']}; 0 wrong bytes; "
+        f"--rebuild mends, of {count // 2} the next run mends {mended}"
+    )
 
 
 @pytest.mark.long
 def test_an_index_whose_table_is_not_ours_is_made_anew(sh, home, backed_up):
-    """A flipped bit in the name of a column that csb-index itself never asks for is found too."""
+    """A flipped bit in the name of a column that csb-index itself never asks
+    for is found too."""
     index = home.backup / "session-backup.db"
     data = index.read_bytes()
     assert data.count(b"purge_at, words") == 1

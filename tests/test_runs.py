@@ -1,5 +1,5 @@
-"""csb-status --runs, and what csb-status makes of it: when did a backup work last, and is that long
-ago?"""
+"""csb-status --runs, and what csb-status makes of it:
+when did a backup work last, and is that long ago?"""
 import json
 import os
 import time
@@ -10,12 +10,23 @@ from conftest import at
 pytestmark = pytest.mark.logic
 
 DAY = 86400
-STRANGE = ["nonsense", "[]", "3", "null", "{", "", "\\x00", "[" * 5000, '{"kind":"backup"}',
-           '{"kind":"backup","at":3,"outcome":"ok"}', '{"kind":"backup","at":"x","outcome":"ok"}',
-           '{"kind":"other","at":"2026-01-01T00:00:00Z","outcome":"ok"}',
-           '{"kind":"backup","at":"2999-01-01T00:00:00Z","outcome":"ok"}',
-           '{"kind":"backup","at":"2026-01-01T00:00:00Z","outcome":{}}',
-           '{"kind":"backup","at":"2026-01-01T00:00:00Z","outcome":"well"}']
+STRANGE = [
+    "nonsense",
+    "[]",
+    "3",
+    "null",
+    "{",
+    "",
+    "\\x00",
+    "[" * 5000,
+    '{"kind":"backup"}',
+    '{"kind":"backup","at":3,"outcome":"ok"}',
+    '{"kind":"backup","at":"x","outcome":"ok"}',
+    '{"kind":"other","at":"2026-01-01T00:00:00Z","outcome":"ok"}',
+    '{"kind":"backup","at":"2999-01-01T00:00:00Z","outcome":"ok"}',
+    '{"kind":"backup","at":"2026-01-01T00:00:00Z","outcome":{}}',
+    '{"kind":"backup","at":"2026-01-01T00:00:00Z","outcome":"well"}',
+]
 
 
 SUMMARY = """last_success_at last_outcome last_reason failures runs_last_day
@@ -30,13 +41,14 @@ def one(seconds, outcome="ok", **more):
 
 @pytest.fixture
 def log(home):
-    """log([newest first], name): write a log, with nonsense between the lines if asked to; its runs
-    as they stand there."""
+    """log([newest first], name): write a log, with nonsense between the lines if asked
+    to; its runs as they stand there."""
     def write(runs, name="backup.log", between=()):
         home.backup.mkdir(exist_ok=True)
         runs = [{**run, "at": at(-run["at"])} for run in runs]
         lines = [text for run in reversed(runs) for text in (*between, json.dumps(run))]
-        (home.backup / name).write_text("".join(line + "\n" for line in [*lines, *between]))
+        text = "\n".join([*lines, *between, ""])
+        (home.backup / name).write_text(text)
         return runs
     return write
 
@@ -54,7 +66,9 @@ def test_without_a_log_there_is_nothing(sh, home):
     os.makedirs(home.backup / "backup.log")
     os.mkfifo(home.backup / "backup.log.1")
     done = sh("csb-status --runs")
-    assert (done.rc, done.out, done.err.count("\n")) == (1, "", 2), "neither can be read"
+    assert (done.rc, done.out, done.err.count("\n")) == (1, "", 2), (
+        "neither can be read"
+    )
 
 
 def test_strange_lines_are_passed_over(sh, log):
@@ -98,19 +112,64 @@ def test_a_large_log_is_not_read_whole(sh, log, home):
     assert found[0]["event"] == "timer" and 10 < len(found) < 101
 
 
-@pytest.mark.parametrize("runs, told", [
-    ([one(60)], {"last_outcome": "ok", "success": 60, "failures": 0, "runs_last_day": 1}),
-    ([one(60, "failed", reason="full"), one(960)],
-     {"last_outcome": "failed", "last_reason": "full", "success": 960, "failures": 1,
-      "runs_last_day": 2, "run_every": 900}),
-    ([one(60, "busy"), one(90, "failed"), one(100, "failed"), one(2 * DAY), one(2 * DAY, "failed")],
-     {"last_outcome": "busy", "success": 2 * DAY, "failures": 2, "runs_last_day": 3}),
-    ([one(60, "failed", reason=[])] * 3,
-     {"last_outcome": "failed", "failures": 3, "runs_last_day": 3, "run_every": 0}),
-    ([one(900 * n + 5) for n in range(5000)],
-     {"last_outcome": "ok", "success": 5, "failures": 0, "runs_last_day": 96, "run_every": 900}),
-    ([one(9)] + [one(900 * n, "failed") for n in range(1, 500)],
-     {"last_outcome": "ok", "failures": 0, "runs_last_day": 96})])
+@pytest.mark.parametrize(
+    "runs, told",
+    [
+        (
+            [one(60)],
+            {"last_outcome": "ok", "success": 60, "failures": 0, "runs_last_day": 1},
+        ),
+        (
+            [one(60, "failed", reason="full"), one(960)],
+            {
+                "last_outcome": "failed",
+                "last_reason": "full",
+                "success": 960,
+                "failures": 1,
+                "runs_last_day": 2,
+                "run_every": 900,
+            },
+        ),
+        (
+            [
+                one(60, "busy"),
+                one(90, "failed"),
+                one(100, "failed"),
+                one(2 * DAY),
+                one(2 * DAY, "failed"),
+            ],
+            {
+                "last_outcome": "busy",
+                "success": 2 * DAY,
+                "failures": 2,
+                "runs_last_day": 3,
+            },
+        ),
+        (
+            [one(60, "failed", reason=[])] * 3,
+            {
+                "last_outcome": "failed",
+                "failures": 3,
+                "runs_last_day": 3,
+                "run_every": 0,
+            },
+        ),
+        (
+            [one(900 * n + 5) for n in range(5000)],
+            {
+                "last_outcome": "ok",
+                "success": 5,
+                "failures": 0,
+                "runs_last_day": 96,
+                "run_every": 900,
+            },
+        ),
+        (
+            [one(9)] + [one(900 * n, "failed") for n in range(1, 500)],
+            {"last_outcome": "ok", "failures": 0, "runs_last_day": 96},
+        ),
+    ],
+)
 @pytest.mark.few(3)
 def test_the_summary(sh, log, runs, told):
     log(runs)
@@ -118,7 +177,8 @@ def test_the_summary(sh, log, runs, told):
     record = {key: value for key, value in record.items() if key in SUMMARY}
     if success := told.pop("success", 0):
         assert at(-success - 30) <= record["last_success_at"] <= at(-success + 1)
-    assert told.items() <= record.items() and ("last_success_at" in record) >= bool(success)
+    assert told.items() <= record.items()
+    assert ("last_success_at" in record) >= bool(success)
     assert ("last_reason" in record) == ("last_reason" in told)
     if "run_every" not in told:
         record.pop("run_every", None)
@@ -148,26 +208,51 @@ def status(sh, once):
         assert done.err == "" and done.rc == bool(done.records[0]["warnings"])
         (record,) = done.records
         # What backs up by itself is not the subject.
-        record["warnings"] = [text for text in record["warnings"] if "by itself:" not in text]
+        record["warnings"] = [
+            text for text in record["warnings"] if "by itself:" not in text
+        ]
         return record
     return ask
 
 
-@pytest.mark.parametrize("runs, warnings", [
-    ([one(60)], []), ([one(DAY - 600)], []), ([one(60, "busy"), one(900)], []),
-    ([one(2 * DAY)], ["no backup has succeeded for 2 days (csb backup"]),
-    ([one(60, "busy"), one(3 * DAY)], ["no backup has succeeded for 3 days"]),
-    ([one(60, "failed", reason="the disk is full"), one(900)],
-     ["the last backup failed: the disk is full (csb backup"]),
-    ([one(30, "busy", reason="x"), one(60, "failed", reason="the disk is full"), one(900)],
-     ["the last backup failed: the disk is full (csb backup"]),
-    ([one(60, "failed"), one(90, "failed"), one(5 * DAY)],
-     ["the last backup failed: nobody knows why (csb backup", "no backup has succeeded for 4 days"]),
-    ([one(60, "failed")], ["the last backup failed", "no backup has succeeded for 4 days"]),
-    ([], ["no backup has succeeded for 4 days"])])
+@pytest.mark.parametrize(
+    "runs, warnings",
+    [
+        ([one(60)], []),
+        ([one(DAY - 600)], []),
+        ([one(60, "busy"), one(900)], []),
+        ([one(2 * DAY)], ["no backup has succeeded for 2 days (csb backup"]),
+        ([one(60, "busy"), one(3 * DAY)], ["no backup has succeeded for 3 days"]),
+        (
+            [one(60, "failed", reason="the disk is full"), one(900)],
+            ["the last backup failed: the disk is full (csb backup"],
+        ),
+        (
+            [
+                one(30, "busy", reason="x"),
+                one(60, "failed", reason="the disk is full"),
+                one(900),
+            ],
+            ["the last backup failed: the disk is full (csb backup"],
+        ),
+        (
+            [one(60, "failed"), one(90, "failed"), one(5 * DAY)],
+            [
+                "the last backup failed: nobody knows why (csb backup",
+                "no backup has succeeded for 4 days",
+            ],
+        ),
+        (
+            [one(60, "failed")],
+            ["the last backup failed", "no backup has succeeded for 4 days"],
+        ),
+        ([], ["no backup has succeeded for 4 days"]),
+    ],
+)
 @pytest.mark.few(2)
 def test_the_status_warns(status, log, runs, warnings):
-    """By all other signs the last one was four days ago: the log knows better, if there is one."""
+    """By all other signs the last one was four days ago:
+    the log knows better, if there is one."""
     log(runs)
     record = status()
     assert len(record["warnings"]) == len(warnings), record["warnings"]
@@ -181,11 +266,13 @@ def test_it_speaks_of_the_last_run(sh, status, home):
     """The log that csb-backup writes is the one that is read."""
     sh("csb-backup --event timer").ok()
     record = status()
-    assert (record["last_outcome"], record["failures"], record["runs_last_day"]) == ("ok", 0, 2)
+    assert record["last_outcome"] == "ok"
+    assert (record["failures"], record["runs_last_day"]) == (0, 2)
     (home.claude / "settings.json").write_text("{}")
     (home.claude / "settings.json").chmod(0)
     assert sh("csb-backup --quiet").rc == 1
-    assert "the last backup failed: csb-gitcommit: cannot read 'settings.json'" in " ".join(status()["warnings"])
+    failed = "the last backup failed: csb-gitcommit: cannot read 'settings.json'"
+    assert failed in " ".join(status()["warnings"])
     (home.claude / "settings.json").chmod(0o600)
     sh("csb-backup --quiet").ok()
     assert status()["warnings"] == []
@@ -203,7 +290,9 @@ def test_a_run_that_was_ended_says_so(sh, home, put):
         "failed", "it was ended before it was done")
 
 
-def test_where_looking_after_the_store_cannot_be_noted_the_backup_is_done(sh, home, put):
+def test_where_looking_after_the_store_cannot_be_noted_the_backup_is_done(
+    sh, home, put
+):
     put(1)
     home.backup.mkdir()
     (home.backup / "tidied").mkdir()

@@ -42,13 +42,15 @@ def backed_up(once):
 
 @pytest.fixture
 def status(sh):
-    """status(): (exit status, the one record) of csb-status; err: what it says on stderr."""
+    """status(): (exit status, the one record) of csb-status;
+    err: what it says on stderr."""
     def ask(options="", err=""):
         done = sh(f"csb-status {options}")
         assert err in done.err and bool(done.err) == bool(err), done
         (record,) = done.records
         assert (done.rc == 1) == bool(record["warnings"]) and done.rc in (0, 1), record
-        # These homes have neither a timer nor a hook; what else is there is the subject.
+        # These homes have neither a timer nor a hook;
+        # what else is there is the subject.
         alone, = [text for text in record["warnings"] if text.startswith(ALONE)]
         record["warnings"].remove(alone)
         done.rc = 1 if record["warnings"] else 0
@@ -67,15 +69,23 @@ def test_from_nothing_to_covered_and_back(sh, put, status, home):
     path = put(1)
     rc, record = status()
     assert (rc, record["covered"], record["uncovered_files"]) == (1, False, 1)
-    assert record["uncovered"] == [{"path": f"projects/-w/{name(1)}.jsonl", "change": "new",
-                                    "size": path.stat().st_size}]
-    assert "there is no store" in record["warnings"][0] and "csb backup" in record["warnings"][0]
+    assert record["uncovered"] == [
+        {
+            "path": f"projects/-w/{name(1)}.jsonl",
+            "change": "new",
+            "size": path.stat().st_size,
+        }
+    ]
+    assert "there is no store" in record["warnings"][0]
+    assert "csb backup" in record["warnings"][0]
     assert len(record["warnings"]) == 1, "that no file is stored goes without saying"
     assert not home.backup.exists(), "a reader makes nothing"
     sh("csb-backup").ok()
     rc, record = status()
-    assert (rc, record["covered"], record["warnings"], record["uncovered"]) == (0, True, [], [])
-    assert (record["files"], record["commits"], record["ref"]) == (1, 1, "refs/heads/main")
+    assert (rc, record["covered"]) == (0, True)
+    assert record["warnings"] == record["uncovered"] == []
+    assert (record["files"], record["commits"]) == (1, 1)
+    assert record["ref"] == "refs/heads/main"
     assert record["store"] == str(home.backup / "git") and record["store_bytes"] > 1000
     assert record["sessions"] == {"present": 1, "deleted": 0, "husk": 0, "rewritten": 0}
     for field in ("last_commit_at", "last_stored_at", "last_run_at", "last_success_at"):
@@ -104,21 +114,38 @@ def test_the_first_ten_of_many(put, status):
         f"{number}.jsonl"[-6:] for number in range(10)]
 
 
-@pytest.mark.parametrize("spoil, words", [
-    ("rm -rf $CSB_HOME/git", "there is no store"),
-    ("rm -rf $CSB_HOME/git && git init -q --bare $CSB_HOME/git", "holds no backup"),
-    ("git --git-dir $CSB_HOME/git update-ref -d refs/heads/main", "holds no backup"),
-    ("cd $CSB_HOME && git clone -q --bare git copy && rm -r git && mv copy git",
-     "none that csb made here (csb restore --deleted"),
-    ("git --git-dir $CSB_HOME/git update-ref refs/heads/main main~1", "1 file ("),
-    ("find $CSB_HOME/git/objects -type f -delete", "holds no backup"),
-    ("cd $CSB_HOME/git && oid=$(git rev-parse main:projects/-w) && rm objects/${oid:0:2}/${oid:2}",
-     "cannot read the newest commit of the store"),
-    ("cd $CSB_HOME/git && for oid in $(git ls-tree main:projects/-w | cut -c13-52); do "
-     "rm objects/${oid:0:2}/${oid:2}; done", "the store has lost the bytes of 2 files, first of")])
+@pytest.mark.parametrize(
+    "spoil, words",
+    [
+        ("rm -rf $CSB_HOME/git", "there is no store"),
+        ("rm -rf $CSB_HOME/git && git init -q --bare $CSB_HOME/git", "holds no backup"),
+        (
+            "git --git-dir $CSB_HOME/git update-ref -d refs/heads/main",
+            "holds no backup",
+        ),
+        (
+            "cd $CSB_HOME && git clone -q --bare git copy && rm -r git && mv copy git",
+            "none that csb made here (csb restore --deleted",
+        ),
+        ("git --git-dir $CSB_HOME/git update-ref refs/heads/main main~1", "1 file ("),
+        ("find $CSB_HOME/git/objects -type f -delete", "holds no backup"),
+        (
+            "cd $CSB_HOME/git && oid=$(git rev-parse main:projects/-w) && "
+            "rm objects/${oid:0:2}/${oid:2}",
+            "cannot read the newest commit of the store",
+        ),
+        (
+            "cd $CSB_HOME/git && "
+            "for oid in $(git ls-tree main:projects/-w | cut -c13-52); do "
+            "rm objects/${oid:0:2}/${oid:2}; done",
+            "the store has lost the bytes of 2 files, first of",
+        ),
+    ],
+)
 @pytest.mark.few(1)
-def test_the_index_says_all_is_well_and_the_store_does_not_hold_it(sh, backed_up, put,
-                                                                   status, spoil, words):
+def test_the_index_says_all_is_well_and_the_store_does_not_hold_it(
+    sh, backed_up, put, status, spoil, words
+):
     """A fresh index, a fresh csb.seen: neither is believed."""
     put(2)
     sh("csb-backup").ok()
@@ -127,7 +154,8 @@ def test_the_index_says_all_is_well_and_the_store_does_not_hold_it(sh, backed_up
     rc, record = status()
     assert rc == 1 and record.get("covered") is not True
     assert any(words in text for text in record["warnings"]), record["warnings"]
-    assert record.get("sessions", {}).get("present") == 2, "which is what the index says"
+    sessions = record.get("sessions", {})
+    assert sessions.get("present") == 2, "which is what the index says"
 
 
 def test_an_index_alone_is_no_backup(sh, put, status):
@@ -148,7 +176,9 @@ def test_without_an_index(sh, backed_up, status, spoil):
     assert record["notes"][0].startswith("nothing is known of the sessions: cannot ")
 
 
-@pytest.mark.parametrize("spoil", ["rm -r ~/.claude", "rm -r ~/.claude/*", "chmod 000 ~/.claude"])
+@pytest.mark.parametrize(
+    "spoil", ["rm -r ~/.claude", "rm -r ~/.claude/*", "chmod 000 ~/.claude"]
+)
 @pytest.mark.few(2)
 def test_nothing_to_compare_with(sh, backed_up, status, home, spoil):
     sh(spoil).ok()
@@ -157,7 +187,9 @@ def test_nothing_to_compare_with(sh, backed_up, status, home, spoil):
     finally:
         if home.claude.exists():
             home.claude.chmod(0o700)
-    assert rc == 1 and "covered" not in record and str(home.claude) in record["warnings"][0]
+    assert rc == 1
+    assert "covered" not in record
+    assert str(home.claude) in record["warnings"][0]
     assert ("csb restore --deleted" in record["warnings"][0]) == ("chmod" not in spoil)
 
 
@@ -187,15 +219,20 @@ def test_what_is_by_rule_is_no_warning(sh, put, status, home, tmp_path):
     (tmp_path / "far").write_text("x")
     (home.claude / "skills").mkdir()
     (home.claude / "near").write_text("x")
-    for link, target in (("CLAUDE.md", tmp_path / "far"), ("skills/far", tmp_path / "gone"),
-                         ("skills/near", "../near"), ("self", "self")):
+    for link, target in (
+        ("CLAUDE.md", tmp_path / "far"),
+        ("skills/far", tmp_path / "gone"),
+        ("skills/near", "../near"),
+        ("self", "self"),
+    ):
         (home.claude / link).symlink_to(target)
     (home.claude / "id_rsa").write_text("x")
     (home.claude / ".credentials.json").write_text("x")
     assert status()[1]["links"] == ["CLAUDE.md", "skills/far"], "before the backup"
     sh("csb-backup").ok()
     rc, record = status()
-    assert (rc, record["covered"], record["refused"], record["links_outside"]) == (0, True, 2, 2)
+    assert (rc, record["covered"]) == (0, True)
+    assert (record["refused"], record["links_outside"]) == (2, 2)
     assert "CLAUDE.md, skills/far" in record["notes"][0]
     (home.backup / "config.json").write_text('{"refuse": ["CLAUDE.md", "skills/far"]}')
     rc, record = status()
@@ -206,7 +243,8 @@ def test_what_is_by_rule_is_no_warning(sh, put, status, home, tmp_path):
 
 
 def test_too_young_is_covered(sh, put, status, home):
-    """What was written less than 2 s before it was read; a slow machine gets more than one try."""
+    """What was written less than 2 s before it was read;
+    a slow machine gets more than one try."""
     put(1)
     for number in range(9):
         (home.claude / "new").write_text(str(number))
@@ -248,10 +286,21 @@ def test_other_claude_directories_are_not_counted(sh, put, status, home, tmp_pat
     assert status(where)[1]["store"] == str(tmp_path / "store")
 
 
-@pytest.mark.parametrize("text, days", [
-    (None, 30), ("{}", 30), ('{"cleanupPeriodDays": 365}', 365), ('{"cleanupPeriodDays": 0}', None),
-    ('{"cleanupPeriodDays": "7"}', None), ('{"cleanupPeriodDays": true}', None),
-    ('{"cleanupPeriodDays": 1e9}', None), ("{", None), ("[]", None), ("\x00", None)])
+@pytest.mark.parametrize(
+    "text, days",
+    [
+        (None, 30),
+        ("{}", 30),
+        ('{"cleanupPeriodDays": 365}', 365),
+        ('{"cleanupPeriodDays": 0}', None),
+        ('{"cleanupPeriodDays": "7"}', None),
+        ('{"cleanupPeriodDays": true}', None),
+        ('{"cleanupPeriodDays": 1e9}', None),
+        ("{", None),
+        ("[]", None),
+        ("\x00", None),
+    ],
+)
 @pytest.mark.few(1)
 def test_the_setting_of_the_client(sh, put, status, home, text, days):
     put(1)
@@ -260,7 +309,8 @@ def test_the_setting_of_the_client(sh, put, status, home, text, days):
     sh("csb-backup").ok()
     rc, record = status()
     assert (rc, record.get("cleanup_days")) == (0, days)
-    assert any("cannot tell when Claude Code" in note for note in record["notes"]) == (days is None)
+    said = any("cannot tell when Claude Code" in note for note in record["notes"])
+    assert said == (days is None)
 
 
 def test_days(sh, put, status):
@@ -268,10 +318,15 @@ def test_days(sh, put, status):
         put(number, days)
     sh("csb-backup").ok()
     days = status()[1]["days"]
-    assert len(days) == 30 and [day["day"] for day in days] == sorted(day["day"] for day in days)
+    assert len(days) == 30
+    assert [day["day"] for day in days] == sorted(day["day"] for day in days)
     found = {day["day"]: day for day in days}
-    assert found[at(-5 * DAY)[:10]] == {"day": at(-5 * DAY)[:10], "commits": 0, "sessions": 2,
-                                        "messages": 4}
+    assert found[at(-5 * DAY)[:10]] == {
+        "day": at(-5 * DAY)[:10],
+        "commits": 0,
+        "sessions": 2,
+        "messages": 4,
+    }
     assert sum(day["sessions"] for day in days) == 4
     assert sum(day["commits"] for day in days) == 1
 
@@ -291,7 +346,8 @@ def test_the_age_of_the_last_backup(sh, put, status, home):
         assert record["last_commit_at"] == "2020-01-01T00:00:00Z"
         assert ("last_stored_at" in record) == (days > 0), "a time to come is no sign"
         if days > 1:
-            assert record["warnings"][0].startswith("no backup has succeeded for 3 days (csb ")
+            warning = record["warnings"][0]
+            assert warning.startswith("no backup has succeeded for 3 days (csb ")
 
 
 def test_a_store_of_another_directory(sh, backed_up, status, home, tmp_path):
@@ -324,7 +380,10 @@ def test_it_writes_nothing(sh, backed_up, put, status, home, listing):
 def test_it_waits_for_nobody(sh, backed_up, status, home):
     db = sqlite3.connect(home.backup / "session-backup.db", isolation_level=None)
     db.execute("BEGIN IMMEDIATE")
-    with open(home.backup / "lock") as lock, open(home.backup / "git" / "csb.lock") as other:
+    with (
+        open(home.backup / "lock") as lock,
+        open(home.backup / "git" / "csb.lock") as other,
+    ):
         import fcntl
         fcntl.flock(lock, fcntl.LOCK_EX)
         fcntl.flock(other, fcntl.LOCK_EX)
@@ -332,18 +391,37 @@ def test_it_waits_for_nobody(sh, backed_up, status, home):
     db.rollback()
 
 
-@pytest.mark.parametrize("stage, code, words", [
-    ("csb-changes", "os.kill(os.getpid(), signal.SIGKILL)", "csb-changes ended with status -9"),
-    ("csb-changes", "sys.exit(75)", "csb-changes ended with status 75"),
-    ("csb-changes", "sys.exit(1)", "csb-changes ended with status 1"),
-    ("csb-changes", "sys.stderr.write('csb-changes: a\\nb\\n')", "a (and 1 line more)"),
-    ("csb-changes", "sys.stderr.write('csb-changes: a\\nb\\n' * 9)", "a (and 17 lines more)")])
+@pytest.mark.parametrize(
+    "stage, code, words",
+    [
+        (
+            "csb-changes",
+            "os.kill(os.getpid(), signal.SIGKILL)",
+            "csb-changes ended with status -9",
+        ),
+        ("csb-changes", "sys.exit(75)", "csb-changes ended with status 75"),
+        ("csb-changes", "sys.exit(1)", "csb-changes ended with status 1"),
+        (
+            "csb-changes",
+            "sys.stderr.write('csb-changes: a\\nb\\n')",
+            "a (and 1 line more)",
+        ),
+        (
+            "csb-changes",
+            "sys.stderr.write('csb-changes: a\\nb\\n' * 9)",
+            "a (and 17 lines more)",
+        ),
+    ],
+)
 @pytest.mark.few(2)
-def test_a_comparison_that_failed_is_no_proof(sh, backed_up, stages, status, stage,
-                                              code, words):
+def test_a_comparison_that_failed_is_no_proof(
+    sh, backed_up, stages, status, stage, code, words
+):
     stages(stage, code)
     rc, record = status()
-    assert rc == 1 and record.get("covered") is not True and words in record["warnings"][0]
+    assert rc == 1
+    assert record.get("covered") is not True
+    assert words in record["warnings"][0]
 
 
 def test_sessions_that_may_be_gone_are_news_until_that_is_said(sh, put, status, home):
@@ -421,13 +499,19 @@ A_TIMER = """print('{"kind":"timer","installed":true}')"""
 NO_TIMER = """print('{"kind":"timer","installed":false}'); sys.exit(1)"""
 
 
-@pytest.mark.parametrize("schedule, runs, found", [
-    (A_TIMER, [], ["timer"]),
-    (NO_TIMER, [(0, "hand"), (1, "timer"), (2, "SessionEnd"), (2, "setup")], []),
-    (SAYS_NOTHING, [(0, "hand"), (1, "timer")], []),
-    (SAYS_NOTHING, [(0, "setup"), (0, "hand"), (1, "SessionEnd")], [])])
+@pytest.mark.parametrize(
+    "schedule, runs, found",
+    [
+        (A_TIMER, [], ["timer"]),
+        (NO_TIMER, [(0, "hand"), (1, "timer"), (2, "SessionEnd"), (2, "setup")], []),
+        (SAYS_NOTHING, [(0, "hand"), (1, "timer")], []),
+        (SAYS_NOTHING, [(0, "setup"), (0, "hand"), (1, "SessionEnd")], []),
+    ],
+)
 @pytest.mark.few(2)
-def test_a_timer_counts_if_it_is_there(sh, backed_up, home, stages, schedule, runs, found):
+def test_a_timer_counts_if_it_is_there(
+    sh, backed_up, home, stages, schedule, runs, found
+):
     """Runs are no sign: what began them may be gone."""
     stages("csb-schedule", schedule)
     log_runs(home, *runs)
@@ -443,7 +527,8 @@ def test_a_timer_that_does_not_run_is_noted(sh, backed_up, stages, available, fo
     stages("csb-schedule", f"print('{record}'); sys.exit(1)")
     status = sh("csb-status").records[0]
     assert status["automatic"] == found
-    assert "the timer (cron) is installed, but not running: so (csb schedule)" in status["notes"]
+    note = "the timer (cron) is installed, but not running: so (csb schedule)"
+    assert note in status["notes"]
 
 
 @pytest.mark.long
@@ -464,8 +549,14 @@ def test_where_the_sessions_of_ones_own_repository_are(sh, put, status, home):
 
 def test_what_was_found_when_the_store_was_looked_after(sh, backed_up, status, home):
     with open(home.backup / "backup.log", "a") as log:
-        record = {"kind": "tidy", "at": at(-60), "outcome": "failed", "reason": "a is lost"}
+        record = {
+            "kind": "tidy",
+            "at": at(-60),
+            "outcome": "failed",
+            "reason": "a is lost",
+        }
         log.write(json.dumps(record) + "\n")
     rc, record = status()
     assert (rc, record["last_tidy_outcome"]) == (1, "failed")
-    assert "something was wrong: a is lost (csb verify --repair, " in record["warnings"][0]
+    said = "something was wrong: a is lost (csb verify --repair, "
+    assert said in record["warnings"][0]

@@ -1,4 +1,5 @@
-"""A week of a person, played in minutes: what csb-backup says of itself is true each time."""
+"""A week of a person, played in minutes: what csb-backup says of itself is
+true each time."""
 import json
 import os
 import shutil

@@ -62,7 +62,7 @@ class Week:
     def __init__(self):
         self.seconds = 0            # since the week began
         self.paths = []             # of the transcripts that are there
-        self.stored = set()         # ids of the versions that a good run must have stored
+        self.stored = set()  # ids of the versions that a good run must have stored
         self.good = 0               # runs that said that all is stored
         self.failed = 0
         self.hooks = 0
@@ -86,9 +86,14 @@ class Week:
     def say(self, path, words):
         """One more record of a session."""
         stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(BEGAN + self.seconds))
-        record = {"type": "user", "sessionId": os.path.basename(path)[:-6],
-                  "uuid": str(uuid.UUID(int=RANDOM.getrandbits(128))), "cwd": "/srv/app",
-                  "timestamp": stamp, "message": {"role": "user", "content": words}}
+        record = {
+            "type": "user",
+            "sessionId": os.path.basename(path)[:-6],
+            "uuid": str(uuid.UUID(int=RANDOM.getrandbits(128))),
+            "cwd": "/srv/app",
+            "timestamp": stamp,
+            "message": {"role": "user", "content": words},
+        }
         self.write(path, json.dumps(record).encode() + b"\n", "ab")
 
     def work(self):
@@ -99,7 +104,8 @@ class Week:
             name = str(uuid.UUID(int=RANDOM.getrandbits(128), version=4))
             self.paths.append(f"{folder}/{name}.jsonl")
             self.say(self.paths[-1], "a new session")
-        for path in RANDOM.sample(self.paths, min(len(self.paths), RANDOM.randrange(3))):
+        count = min(len(self.paths), RANDOM.randrange(3))
+        for path in RANDOM.sample(self.paths, count):
             self.say(path, "words " * RANDOM.randrange(1, 2000))
 
         chance = RANDOM.random()
@@ -194,7 +200,8 @@ def log_outcomes():
     with open(f"{HOME}/backup.log", encoding="utf-8") as file:
         records = [json.loads(line) for line in file]
     outcomes = [record for record in records if record["kind"] == "backup"]
-    assert all(record.get("reason") for record in outcomes if record["outcome"] == "failed")
+    for record in outcomes:
+        assert record["outcome"] != "failed" or record.get("reason")
     return outcomes
 
 
