@@ -1,6 +1,6 @@
-"""What a session is made of: tokens, folders by work, where it comes from, models and links; and
-all of it, on real transcripts, as a slow script counts it. And what the record: lines of the tools
-say of fields."""
+"""What a session is made of: tokens, folders by work, where it comes from, models and
+links; and all of it, on real transcripts, as a slow script counts it. And what the
+record: lines of the tools say of fields."""
 import ast
 import json
 import os
@@ -24,9 +24,15 @@ COUNTED = ["input", "output", "cache_read", "cache_write"]
 
 def record(kind="assistant", content="x", message=None, **fields):
     """One line of a transcript."""
-    return json.dumps({"type": kind, "cwd": "/home/me/p", "sessionId": OWN,
-                       "uuid": random.randbytes(8).hex(), "message": {
-                           "role": kind, "content": content, **(message or {})}, **fields}) + "\n"
+    found = {
+        "type": kind,
+        "cwd": "/home/me/p",
+        "sessionId": OWN,
+        "uuid": random.randbytes(8).hex(),
+        "message": {"role": kind, "content": content, **(message or {})},
+        **fields,
+    }
+    return json.dumps(found) + "\n"
 
 
 def call(tool, cwd="/home/me/p", **given):
@@ -38,7 +44,9 @@ def said(key, *numbers, **fields):
     """The line of an answer, and what it has cost so far."""
     names = ("input_tokens", "output_tokens", "cache_read_input_tokens",
              "cache_creation_input_tokens")
-    return record(message={"id": key, "usage": dict(zip(names, numbers, strict=False)), **fields})
+    return record(
+        message={"id": key, "usage": dict(zip(names, numbers, strict=False)), **fields}
+    )
 
 
 @pytest.fixture
@@ -54,17 +62,35 @@ def learn(sh, tmp_path):
 
 USAGE = {
     "one answer": ([said("a", 1, 2, 3, 4)], [1, 2, 3, 4]),
-    "in three records, the last counts": ([said("a", 1, 1, 9, 9), said("a", 1, 5, 9, 9),
-                                           said("a", 1, 7, 8, 0)], [1, 7, 8, 0]),
-    "answers in turn": ([said("a", 1), said("b", 10), said("a", 2), said("b", 20)], [22, 0, 0, 0]),
+    "in three records, the last counts": (
+        [said("a", 1, 1, 9, 9), said("a", 1, 5, 9, 9), said("a", 1, 7, 8, 0)],
+        [1, 7, 8, 0],
+    ),
+    "answers in turn": (
+        [said("a", 1), said("b", 10), said("a", 2), said("b", 20)],
+        [22, 0, 0, 0],
+    ),
     "no id: each counts": ([said(None, 1), said(None, 1), said(7, 1)], [3, 0, 0, 0]),
-    "no numbers": ([said("a", "1", -1, 1.5, True), said("b", None, [], {}, 1 << 60)], [0] * 4),
-    "no usage": ([record(message={"id": "a"}), record(message={"id": "a", "usage": []})], None),
-    "a side chain": ([said("a", 1), said("b", 2).replace('"sessionId"', '"isSidechain":true,"s"')],
-                     [3, 0, 0, 0]),
-    "not of a person": ([record("user", message={"id": "a", "usage": {"input_tokens": 5}})], None),
-    "30 at the same time": ([said(str(n), step) for step in (1, 2) for n in range(30)],
-                            [60, 0, 0, 0]),
+    "no numbers": (
+        [said("a", "1", -1, 1.5, True), said("b", None, [], {}, 1 << 60)],
+        [0] * 4,
+    ),
+    "no usage": (
+        [record(message={"id": "a"}), record(message={"id": "a", "usage": []})],
+        None,
+    ),
+    "a side chain": (
+        [said("a", 1), said("b", 2).replace('"sessionId"', '"isSidechain":true,"s"')],
+        [3, 0, 0, 0],
+    ),
+    "not of a person": (
+        [record("user", message={"id": "a", "usage": {"input_tokens": 5}})],
+        None,
+    ),
+    "30 at the same time": (
+        [said(str(n), step) for step in (1, 2) for n in range(30)],
+        [60, 0, 0, 0],
+    ),
 }
 
 
@@ -138,8 +164,13 @@ def test_folders_are_bounded(learn):
 
 
 def test_each_cwd_is_listed_and_prompts_are_work(learn):
-    text = (record("user", "do", cwd="/a") + record(cwd="/b") + record("user", "it", cwd="/a")
-            + call("Read", "/b", file_path="/c/x") + call("TodoWrite", "/a"))
+    text = (
+        record("user", "do", cwd="/a")
+        + record(cwd="/b")
+        + record("user", "it", cwd="/a")
+        + call("Read", "/b", file_path="/c/x")
+        + call("TodoWrite", "/a")
+    )
     assert learn(text)["shown"]["folders"] == [
         {"path": "/a", "work": 3}, {"path": "/c", "work": 1}, {"path": "/b", "work": 0}]
 
@@ -148,17 +179,34 @@ FORK = {"forkedFrom": {"sessionId": OTHER, "messageUuid": "x"}}
 PARENTS = {
     "none": (record(), None),
     "a fork": (record(**FORK) + record(), OTHER),
-    "a fork of a fork": (record(**FORK) + record(forkedFrom={"sessionId": THIRD}), THIRD),
+    "a fork of a fork": (
+        record(**FORK) + record(forkedFrom={"sessionId": THIRD}),
+        THIRD,
+    ),
     "a fork of itself": (record(forkedFrom={"sessionId": OWN}), None),
-    "a fork of nothing": (record(forkedFrom="x") + record(forkedFrom={"sessionId": 1})
-                          + record(forkedFrom={"sessionId": "../x"}), None),
+    "a fork of nothing": (
+        record(forkedFrom="x")
+        + record(forkedFrom={"sessionId": 1})
+        + record(forkedFrom={"sessionId": "../x"}),
+        None,
+    ),
     "records of another in front": (record(sessionId=OTHER) * 2 + record(), OTHER),
-    "of two others": (record(sessionId=THIRD) + record(sessionId=OTHER) + record(), OTHER),
+    "of two others": (
+        record(sessionId=THIRD) + record(sessionId=OTHER) + record(),
+        OTHER,
+    ),
     "of another later": (record() + record(sessionId=OTHER), None),
-    "its own mark in front": (json.dumps({"type": "queue-operation", "sessionId": OWN}) + "\n"
-                              + record(sessionId=OTHER) + record(), OTHER),
-    "a fork counts more": (record(sessionId=THIRD) + record(**FORK) + record(sessionId=THIRD),
-                           OTHER),
+    "its own mark in front": (
+        json.dumps({"type": "queue-operation", "sessionId": OWN})
+        + "\n"
+        + record(sessionId=OTHER)
+        + record(),
+        OTHER,
+    ),
+    "a fork counts more": (
+        record(sessionId=THIRD) + record(**FORK) + record(sessionId=THIRD),
+        OTHER,
+    ),
     "nothing of its own": (record(sessionId=OTHER), OTHER),
     "no id": (record(sessionId="x") + record(sessionId=None) + record(), None),
 }
@@ -174,26 +222,41 @@ def test_parent(learn, what):
 
 
 def test_the_last_that_is_said_counts(learn):
-    text = "".join([
-        record(message={"model": "a"}, version="1", gitBranch="main", uuid="first"),
-        record(message={"model": "b"}, version="2", gitBranch=" fix\n it"),
-        record(message={"model": "<synthetic>"}, version="", gitBranch="HEAD"),
-        record(message={"model": "c"}, isSidechain=True, gitBranch=""),
-        record(message={"model": ["d"]}, version=3, gitBranch=None),
-        *(json.dumps({"type": "pr-link", "prUrl": url}) + "\n"
-          for url in ("https://x/1", "https://x/2", "https://x/1", "javascript:x", ["https://x/3"])),
-        record("user", "one", timestamp="2026-01-02T03:04:06Z"),
-        record("user", [{"type": "tool_result"}], timestamp="2026-01-02T03:04:09Z"),
-        record("user", "two", timestamp="2026-01-02T03:04:05Z"),
-        record("user", "<command-name>/clear</command-name>"), record("user", "s", isMeta=True),
-        record("user", "<local-command-stdout>x"), record("user", "c", isCompactSummary=True)])
+    def link_to(url):
+        return json.dumps({"type": "pr-link", "prUrl": url}) + "\n"
+
+    one, two = "https://x/1", "https://x/2"
+    urls = (one, two, one, "javascript:x", ["https://x/3"])
+    text = "".join(
+        [
+            record(message={"model": "a"}, version="1", gitBranch="main", uuid="first"),
+            record(message={"model": "b"}, version="2", gitBranch=" fix\n it"),
+            record(message={"model": "<synthetic>"}, version="", gitBranch="HEAD"),
+            record(message={"model": "c"}, isSidechain=True, gitBranch=""),
+            record(message={"model": ["d"]}, version=3, gitBranch=None),
+            *map(link_to, urls),
+            record("user", "one", timestamp="2026-01-02T03:04:06Z"),
+            record("user", [{"type": "tool_result"}], timestamp="2026-01-02T03:04:09Z"),
+            record("user", "two", timestamp="2026-01-02T03:04:05Z"),
+            record("user", "<command-name>/clear</command-name>"),
+            record("user", "s", isMeta=True),
+            record("user", "<local-command-stdout>x"),
+            record("user", "c", isCompactSummary=True),
+        ]
+    )
     found = learn(text)["shown"]
-    assert {name: found.get(name) for name in (
-        "model", "version", "git_branch", "first_uuid", "pr_links", "user_messages", "tool_calls",
-        "last_user_at", "bad_lines")} == {
-        "model": "b", "version": "2", "git_branch": "fix it", "first_uuid": "first",
-        "pr_links": ["https://x/2", "https://x/1"], "user_messages": 2, "tool_calls": 0,
-        "last_user_at": "2026-01-02T03:04:06.000Z", "bad_lines": 0}
+    expected = {
+        "model": "b",
+        "version": "2",
+        "git_branch": "fix it",
+        "first_uuid": "first",
+        "pr_links": [two, one],
+        "user_messages": 2,
+        "tool_calls": 0,
+        "last_user_at": "2026-01-02T03:04:06.000Z",
+        "bad_lines": 0,
+    }
+    assert {name: found.get(name) for name in expected} == expected
 
 
 def test_lines_that_look_like_records_of_ours(learn):
@@ -219,9 +282,9 @@ def talk(count, start=0):
         uuid = f"{number:08x}-0000-4000-8000-000000000000"
         lines.append(record("user", f"p{number}", uuid=uuid))
         content = [{"type": "tool_use", "name": "Bash", "input": {}}]
-        lines.append(record(
-            content=content, uuid="a" + uuid[1:],
-            message={"id": f"m{number}", "usage": {"input_tokens": 5, "output_tokens": 7}}))
+        usage = {"input_tokens": 5, "output_tokens": 7}
+        message = {"id": f"m{number}", "usage": usage}
+        lines.append(record(content=content, uuid="a" + uuid[1:], message=message))
     return lines
 
 
@@ -240,7 +303,8 @@ REPLAYS = {
 @pytest.mark.parametrize("what", REPLAYS)
 @pytest.mark.few(2)
 def test_what_is_written_once_more_counts_once(learn, what):
-    """After a compaction the client appends earlier rows; also if a run came between."""
+    """After a compaction the client appends earlier rows;
+    also if a run came between."""
     lines = talk(60)
     again = REPLAYS[what](lines)
     once = learn("".join(lines))["shown"]
@@ -252,7 +316,8 @@ def test_what_is_written_once_more_counts_once(learn, what):
         names += ["messages", "tool_calls"]
     before = learn("".join(again[:130]))
     for found in (learn("".join(again)), learn("".join(again), before)):
-        assert {n: found["shown"].get(n) for n in names} == {n: once.get(n) for n in names}
+        for name in names:
+            assert found["shown"].get(name) == once.get(name)
 
 
 def test_what_is_written_once_more_in_the_unfinished_line(learn):
@@ -286,19 +351,30 @@ def test_it_goes_on_in_another_session(learn):
     end = {"type": "relocated", "sessionId": OWN, "relocatedCwd": "/home/me/main"}
     text = record("user", "p") + json.dumps(end) + "\n"
     assert learn(text)["shown"]["relocated_to"] == "/home/me/main"
-    assert learn(text, learn(record("user", "p")))["shown"]["relocated_to"] == "/home/me/main"
+    shown = learn(text, learn(record("user", "p")))["shown"]
+    assert shown["relocated_to"] == "/home/me/main"
 
 
 MACHINES = [
     '<teammate-message teammate_id="a">\nPlease count.\n</teammate-message>',
-    "Another Claude session sent a message: <agent-message from=\"b\">\nok\n</agent-message>",
+    (
+        "Another Claude session sent a message: "
+        '<agent-message from="b">\nok\n</agent-message>'
+    ),
     "<cross-session-message from=\"x\">ping</cross-session-message>",
     "Stop hook feedback:\n- run the tests",
-    "Caveat: The messages below were generated by the user while running local commands.",
+    (
+        "Caveat: The messages below were generated by the user "
+        "while running local commands."
+    ),
     "<task-notification>\n<task-id>1</task-id>\n</task-notification>",
-    "<ci-monitor-event>x</ci-monitor-event>", "<new-diagnostics>x</new-diagnostics>",
-    "[Subagent hand-back] x", "Base directory for this skill: /x",
-    "<command-name>/clear</command-name>", "/compact", "[Request interrupted by user]",
+    "<ci-monitor-event>x</ci-monitor-event>",
+    "<new-diagnostics>x</new-diagnostics>",
+    "[Subagent hand-back] x",
+    "Base directory for this skill: /x",
+    "<command-name>/clear</command-name>",
+    "/compact",
+    "[Request interrupted by user]",
 ]
 
 
@@ -312,14 +388,17 @@ def test_what_a_machine_says_is_no_prompt(learn, text):
 
 
 def test_what_wraps_a_persons_words_is_peeled(learn):
-    text = '<channel source="plugin:telegram" chat_id="7">\nfix the login page\n</channel>'
+    text = (
+        '<channel source="plugin:telegram" chat_id="7">\nfix the login page\n</channel>'
+    )
     shown = learn(record("user", text) + record())["shown"]
     assert (shown["title"], shown["user_messages"]) == ("fix the login page", 1)
 
 
 def test_the_fields_decide_who_wrote_it(learn):
     human = {"origin": {"kind": "human"}, "promptSource": "typed"}
-    text = record("user", "ping", origin={"kind": "peer"}) + record("user", "mine", **human)
+    text = record("user", "ping", origin={"kind": "peer"})
+    text += record("user", "mine", **human)
     shown = learn(text)["shown"]
     assert (shown["title"], shown["user_messages"]) == ("mine", 1)
 
@@ -329,11 +408,13 @@ def test_the_fields_decide_who_wrote_it(learn):
 
 def transcripts(real):
     """All transcripts of the real directories."""
-    return sorted(path for root in real.claude for path in root.glob("projects/*/*-*-*-*-*.jsonl"))
+    return sorted(
+        path for root in real.claude for path in root.glob("projects/*/*-*-*-*-*.jsonl")
+    )
 
 
-NOT_LEARNED = """kind session_id project root transcript_path size mtime files bytes purge_at
-    state change""".split()
+NOT_LEARNED = """kind session_id project root transcript_path size mtime files bytes
+    purge_at state change""".split()
 
 
 @pytest.mark.long
@@ -343,7 +424,8 @@ def test_all_real_sessions_as_the_slow_script_counts_them(sh, real, figure):
     done = sh(f"csb-find {roots} | csb-index", timeout=300).ok()
     found = [one for one in done.records if one.get("state") == "present"]
     on_disk = {str(path) for path in transcripts(real)}
-    assert {r["transcript_path"] for r in found} == on_disk and len(found) == len(on_disk) > 90
+    assert {r["transcript_path"] for r in found} == on_disk
+    assert len(found) == len(on_disk) > 90
     titles = {"none": 0}
     for one in found:
         shown = {field: one[field] for field in one if field not in NOT_LEARNED}
@@ -389,7 +471,8 @@ SAYING = {tool: records_of(os.path.join(ROOT, "bin", tool))
           for tool in sorted(os.listdir(os.path.join(ROOT, "bin")))
           if os.path.isfile(os.path.join(ROOT, "bin", tool))}
 
-# What makes records of all kinds, each by the last tool of a line. ID was deleted, and OLD is there.
+# What makes records of all kinds, each by the last tool of a line.
+# ID was deleted, and OLD is there.
 MAKING = """
 csb-changes
 csb-changes --session 99999999
@@ -432,10 +515,13 @@ session_snapshot --restore $HOME/memory/*.md --target-dir ~/again
 
 
 def fields_said(tool, kind):
-    """The words by which a tool tells the fields of a kind; those of the tools that it names, too."""
+    """The words by which a tool tells the fields of a kind;
+    those of the tools that it names, too."""
     words = {"kind"}
     for said in SAYING[tool]:
-        if said.way == "in" or kind not in said.kinds and f"{kind}, as " not in said.text:
+        if said.way == "in":
+            continue
+        if kind not in said.kinds and f"{kind}, as " not in said.text:
             continue
         text = re.sub(r"\([^()]*\)|\{[^{}]*\}", " ", said.text)
         words.update(re.findall(r"\w+", text))
@@ -454,20 +540,25 @@ def secret_line():
 
 @pytest.fixture
 def of_all_kinds(sh, home):
-    """A home with a session that was deleted, one with a subagent and memory, and a remote."""
+    """A home with a session that was deleted, one with a subagent and
+    memory, and a remote."""
     project = home.claude / "projects/-code"
     (project / "memory").mkdir(parents=True)
     (project / "memory/notes.md").write_text("x")
     code = str(home.path / "code")
-    old, gone = (f"{start}-0000-4000-8000-000000000001" for start in ("99999999", "3f4a9b2c"))
+    old = "99999999-0000-4000-8000-000000000001"
+    gone = "3f4a9b2c-0000-4000-8000-000000000001"
     for name in (old, gone):
         text = (secret_line() + record(content="ok")).replace("/home/me/p", code)
         (project / f"{name}.jsonl").write_text(text.replace(OWN, name) + "no record\n")
     agent = project / old / "subagents/agent-1.jsonl"
     agent.parent.mkdir(parents=True)
-    agent.write_text(record("user", "look").replace('"uuid"', '"isSidechain":true,"uuid"'))
+    look = record("user", "look")
+    agent.write_text(look.replace('"uuid"', '"isSidechain":true,"uuid"'))
     (home.claude / ".credentials.json").write_text("{}")
-    sh("git init -q --bare ~/remote.git; csb-backup --tidy; csb-backup --event timer").ok()
+    sh(
+        "git init -q --bare ~/remote.git; csb-backup --tidy; csb-backup --event timer"
+    ).ok()
     (project / f"{gone}.jsonl").unlink()
     (home.claude / "settings.json").write_text("{}\n")
     return home
@@ -494,7 +585,8 @@ def test_the_record_lines_name_every_field(sh, of_all_kinds):
         if (tool, kind) not in promised:
             words = re.findall(r"\w+", " ".join(
                 f"{' '.join(said.kinds)} {said.text}" for said in SAYING[tool]))
-            if kind not in words and "other records are passed on" not in " ".join(words):
+            passed_on = "other records are passed on" in " ".join(words)
+            if kind not in words and not passed_on:
                 wrong.append(f"{tool}: nothing about {kind}")
     assert not wrong
 

@@ -1,4 +1,5 @@
-"""csb-resume: the right session, restored if it is gone, in its folder, with a terminal."""
+"""csb-resume: the right session, restored if it is gone, in its folder,
+with a terminal."""
 import json
 import os
 import re
@@ -13,7 +14,8 @@ from conftest import INDEX, line, name, typed, width
 pytestmark = pytest.mark.logic
 
 CLIENT = """#!/bin/sh
-{ pwd -P; umask; echo "$(test -t 0 && echo a terminal || cat)"; echo "$CLAUDE_CONFIG_DIR"
+{ pwd -P; umask; echo "$(test -t 0 && echo a terminal || cat)"
+  echo "$CLAUDE_CONFIG_DIR"
   grep SigIgn /proc/self/status | cut -f2; printf '<%s>' "$@"; } >~/ran
 exit ${RC:-0}
 """
@@ -21,8 +23,9 @@ exit ${RC:-0}
 
 @pytest.fixture
 def app(home, tmp_path):
-    """A home with a stand-in for the client, which writes down how it was started, and a function:
-    app(number, title, folder): a session of that folder, which is made; its transcript."""
+    """A home with a stand-in for the client, which writes down how it was started, and
+    a function: app(number, title, folder): a session of that folder, which is made;
+    its transcript."""
     (tmp_path / "client").mkdir()
     (tmp_path / "client/claude").write_text(CLIENT)
     (tmp_path / "client/claude").chmod(0o755)
@@ -42,23 +45,32 @@ def app(home, tmp_path):
 
 @pytest.fixture
 def ran(home):
-    """A function: how the client was started since the last time, None if it was not."""
+    """A function: how the client was started since the last time,
+    None if it was not."""
     def look():
         path = home.path / "ran"
         if not path.exists():
             return None
         *found, args = path.read_text().split("\n")
         path.unlink()
-        return {**dict(zip(("cwd", "umask", "stdin", "config", "ignored"), found, strict=True)),
-                "args": args[1:-1].split("><")}
+        names = ("cwd", "umask", "stdin", "config", "ignored")
+        said = dict(zip(names, found, strict=True))
+        said["args"] = args[1:-1].split("><")
+        return said
     return look
 
 
 @pytest.mark.long
 def test_how_it_is_found(sh, app, ran, home):
     """Id, prefix, suffix, a title as a whole, words of it; by a pipe ids alone."""
-    for number, title in ((1, "Fix the PARSER bug"), (2, "parser"), (3, "Stra\u00dfe 100%"),
-                          (8879, "dead beef"), (5, "of 8879"), (6, "parser folder")):
+    for number, title in (
+        (1, "Fix the PARSER bug"),
+        (2, "parser"),
+        (3, "Stra\u00dfe 100%"),
+        (8879, "dead beef"),
+        (5, "of 8879"),
+        (6, "parser folder"),
+    ):
         app(number, title, "code/beef" if number == 6 else "code/app")
     sh(INDEX).ok()
     for words, expected in (
@@ -92,7 +104,9 @@ def test_several_are_named(sh, app, ran, home):
         app(number, f"parser \x1b[31m {number}", project="-p")
     done = sh("csb-resume parser")
     assert (done.rc, ran(), done.err.count("\n")) == (2, None, 21)
-    assert name(1) in done.err and "\x1b" not in done.err and "means 23 sessions" in done.err
+    assert name(1) in done.err
+    assert "\x1b" not in done.err
+    assert "means 23 sessions" in done.err
     done = sh("csb-resume 3f4a")
     assert (done.rc, ran(), done.err.count("\n")) == (2, None, 21)
     assert sh("echo 3f4a | csb-resume").rc == 1 and ran() is None
@@ -110,7 +124,8 @@ def test_one_id_in_two_projects(sh, app, ran, home):
     assert ran()["cwd"] == str(home.path / "two")
     kept = second.read_bytes()
     second.unlink()             # while it is gone it is found, too
-    assert name(1) in sh(advice.replace("NAME", second.parent.name) + " --print").ok().out
+    advice = advice.replace("NAME", second.parent.name)
+    assert name(1) in sh(advice + " --print").ok().out
     second.write_bytes(kept)
     first.unlink()
     sh(f"csb-resume {name(1)}").ok()
@@ -121,7 +136,9 @@ def test_one_id_in_two_projects(sh, app, ran, home):
 def test_the_client_is_as_if_you_had_started_it(sh, app, ran, home, command):
     """stdin, umask, signals, folder, status."""
     app(1, folder="a b/'c\u00e9")
-    done = sh(f"umask 027; RC=7 {command} 0001 -- -p --model 'x y' -- z", b"the question")
+    done = sh(
+        f"umask 027; RC=7 {command} 0001 -- -p --model 'x y' -- z", b"the question"
+    )
     found = ran()
     assert (done.rc, done.out, done.err) == (7, "", "")
     assert found["cwd"] == str(home.path / "a b/'c\u00e9") and found["umask"] == "0027"
@@ -139,10 +156,15 @@ def test_a_terminal_after_a_pipe(app, ran, home, sh):
     app(1)
     sh(INDEX).ok()
     assert typed(home, "csb-resume 0001") == (0, "") and ran()["stdin"] == "a terminal"
-    for source in ("csb list --oneline | head -n 1 | csb-resume", "csb-list | csb resume"):
+    for source in (
+        "csb list --oneline | head -n 1 | csb-resume",
+        "csb-list | csb resume",
+    ):
         assert typed(home, source) == (0, "") and ran()["stdin"] == "a terminal"
-        assert sh(f"setsid -w bash -o pipefail -c '{source}'").ok() and ran()["stdin"] == ""
-    assert typed(home, "echo question | csb-resume 0001")[0] == 0 and ran()["stdin"] == "question"
+        assert sh(f"setsid -w bash -o pipefail -c '{source}'").ok()
+        assert ran()["stdin"] == ""
+    assert typed(home, "echo question | csb-resume 0001")[0] == 0
+    assert ran()["stdin"] == "question"
 
 
 def test_a_session_that_is_gone(sh, app, ran, home):
@@ -161,7 +183,8 @@ def test_a_session_that_is_gone(sh, app, ran, home):
     path.unlink(missing_ok=True)
     for words, stdin in ((name(1), b""), ("", name(1).encode())):
         done = sh(f"setsid -w csb-resume {words}", stdin)
-        assert (done.rc, done.err.count("\n"), ran()) == (1, 1, None) and "--yes" in done.err
+        assert (done.rc, done.err.count("\n"), ran()) == (1, 1, None)
+        assert "--yes" in done.err
     assert not path.exists()
     done = sh("csb-resume --yes quoted -- -p", b"hello")
     assert done.rc == 0
@@ -177,14 +200,16 @@ def test_what_cannot_be_restored(sh, app, ran, home):
     sh(INDEX).ok()
     path.unlink()
     done = sh("csb-resume --yes 0001")
-    assert (done.rc, ran()) == (3, None) and "csb-restore: cannot find a store" in done.err
+    assert (done.rc, ran()) == (3, None)
+    assert "csb-restore: cannot find a store" in done.err
     path = app(1)
     sh("csb-backup").ok()
     path.unlink()
     shutil.rmtree(path.parent)
     path.parent.write_text("in the way")
     done = sh("csb-resume --yes 0001")
-    assert (done.rc, ran()) == (1, None) and "its transcript could not be restored" in done.err
+    assert (done.rc, ran()) == (1, None)
+    assert "its transcript could not be restored" in done.err
 
 
 @pytest.mark.long
@@ -214,17 +239,23 @@ def test_the_folder(sh, app, ran, home):
 
     project, deep = app(1).parent.name, "d" * 120 + "/" + "e" * 120
     (home.path / "link").symlink_to("code")
-    app(2, project=project).write_text(line(cwd="/gone") + line(cwd=str(home.path / "link/app")))
+    app(2, project=project).write_text(
+        line(cwd="/gone") + line(cwd=str(home.path / "link/app"))
+    )
     app(3, project=project, cwd="/gone")
     app(4, project=project, folder="other")
     app(5, project=project, cwd=str(home.path / "code.app"))
     app(6, folder=deep)
     sh(INDEX).ok()
     assert where(1) == (0, "code/app", "")
-    assert where(2) == (0, "code/app", ""), "not the first cwd, but the one of the project"
+    assert where(2) == (0, "code/app", ""), (
+        "not the first cwd, but the one of the project"
+    )
     rc, cwd, err = where(3)
     assert (rc, cwd) == (1, None) and "in '/gone': that folder is gone" in err
-    assert where(3, cwd=home.path / "code/app") == (0, "code/app", ""), "restored for that folder"
+    assert where(3, cwd=home.path / "code/app") == (0, "code/app", ""), (
+        "restored for that folder"
+    )
     assert where(3, "--cwd ~/code") == (0, "code", "")
     rc, cwd, err = where(1, "--cwd missing")
     assert (rc, cwd) == (1, None) and "missing': that folder is gone" in err
@@ -247,24 +278,35 @@ def test_a_cwd_that_is_no_folder(sh, app, ran, home):
 
 
 def test_open_in_another_window(sh, app, ran, home):
-    """Refused while that process lives; a file that a killed client left does not matter."""
+    """Refused while that process lives; a file that a killed client left
+    does not matter."""
     app(1)
     sh(INDEX).ok()
     (home.claude / "sessions").mkdir()
     dead = subprocess.Popen(["true"])
     dead.wait()
-    for number, (text, rc) in enumerate((
+    for number, (text, rc) in enumerate(
+        (
             ({"pid": os.getpid(), "sessionId": name(1)}, 1),
             ({"pid": dead.pid, "sessionId": name(1)}, 0),
-            ({"pid": os.getpid(), "sessionId": name(2)}, 0), ({"pid": 0, "sessionId": name(1)}, 0),
-            ({"pid": -1, "sessionId": name(1)}, 0), ({"pid": "x", "sessionId": name(1)}, 0),
-            ({"pid": 10**30, "sessionId": name(1)}, 0), ([], 0), ({}, 0), ("x", 0))):
+            ({"pid": os.getpid(), "sessionId": name(2)}, 0),
+            ({"pid": 0, "sessionId": name(1)}, 0),
+            ({"pid": -1, "sessionId": name(1)}, 0),
+            ({"pid": "x", "sessionId": name(1)}, 0),
+            ({"pid": 10**30, "sessionId": name(1)}, 0),
+            ([], 0),
+            ({}, 0),
+            ("x", 0),
+        )
+    ):
         file = home.claude / "sessions" / f"{number}.json"
         file.write_text(json.dumps(text))
         for words in ("", "--print")[:1 + rc]:
             done = sh(f"csb-resume {words} {name(1)}")
             assert done.rc == rc and bool(ran()) == (not rc), text
-            assert not rc or "it is open in another window" in done.err and str(file) in done.err
+            if rc:
+                assert "it is open in another window" in done.err
+                assert str(file) in done.err
         file.unlink()
 
 
@@ -273,18 +315,22 @@ def test_print(sh, app, ran, home):
     path = app(1, folder="a b/$(touch x)'\"")
     sh("csb-backup").ok()
     done = sh("csb-resume --print 0001 -- -p 'a b'").ok()
-    assert done.out == (f"cd {shlex.quote(str(home.path / 'a b'))[:-1]}/$(touch x)'\"'\"'\"' && "
-                        f"claude --resume {name(1)} -p 'a b'\n")
+    assert done.out == (
+        f"cd {shlex.quote(str(home.path / 'a b'))[:-1]}/$(touch x)'\"'\"'\"' && "
+        f"claude --resume {name(1)} -p 'a b'\n"
+    )
     assert ran() is None and path.exists()
     for gone in (False, True):
         if gone:
             path.unlink()
             printed = sh("csb-resume --print 0001").ok().out
-            assert printed.startswith(f"csb-restore {name(1)} && cd ") and not path.exists()
+            assert printed.startswith(f"csb-restore {name(1)} && cd ")
+            assert not path.exists()
         done = sh('eval "$(csb-resume --print 0001 -- -p "a b")"')
         assert done.rc == 0 and path.exists() and not (home.path / "x").exists()
         found = ran()
-        assert found["cwd"] == str(path.parent) or found["cwd"].endswith("$(touch x)'\"")
+        cwd = found["cwd"]
+        assert cwd == str(path.parent) or cwd.endswith("$(touch x)'\"")
         assert found["args"] == ["--resume", name(1), "-p", "a b"]
 
 
@@ -313,7 +359,8 @@ def test_which_client(sh, app, ran, home, tmp_path):
 
 @pytest.mark.long
 def test_another_claude_directory(sh, app, ran, home):
-    """Its sessions are not taken for ours; with --claude-dir the client is told of it."""
+    """Its sessions are not taken for ours; with --claude-dir the
+    client is told of it."""
     app(1, "parser")
     other = home.path / "other"
     shutil.copytree(home.claude, other / ".claude")
@@ -393,10 +440,14 @@ def test_one_that_went_on_itself_after_it_was_continued(sh, app, ran):
     app(2, timestamp="2026-01-02T03:04:05.000Z")
     continued(path, 1, 2)
     with open(path, "a") as file:
-        file.write(line("back again", cwd=str(path), timestamp="2026-01-03T03:04:05.000Z"))
+        file.write(
+            line("back again", cwd=str(path), timestamp="2026-01-03T03:04:05.000Z")
+        )
     sh(INDEX).ok()
     done = sh(f"csb-resume {name(1)}")
-    assert done.rc == 0 and "this one goes on" in done.err and ran()["args"][1] == name(1)
+    assert done.rc == 0
+    assert "this one goes on" in done.err
+    assert ran()["args"][1] == name(1)
 
 
 def test_one_that_claude_ended_and_that_was_continued(sh, app, ran):
@@ -450,7 +501,8 @@ def test_a_work_tree_that_was_left(sh, app, ran, home):
     with open(path, "a") as file:
         file.write(record_of("relocated", 1, relocatedCwd=str(home.path / "code/app")))
     sh(INDEX).ok()
-    assert sh(f"csb-resume {name(1)}").ok() and ran()["cwd"] == str(home.path / "code/app")
+    assert sh(f"csb-resume {name(1)}").ok()
+    assert ran()["cwd"] == str(home.path / "code/app")
     other = app(2, project="-p", cwd="/gone")
     with open(other, "a") as file:
         file.write(record_of("relocated", 2, relocatedCwd=str(home.path / "code")))
@@ -490,9 +542,12 @@ def pick(home, keys, words=""):
 
 
 def make_some(app):
-    """Thirteen sessions, of which the 13th was used last; 12 goes on in 13, 11 ended."""
+    """Thirteen sessions, of which the 13th was used last;
+    12 goes on in 13, 11 ended."""
     for number in range(1, 14):
-        path = app(number, f"talk {number}", timestamp=f"2026-01-{number:02d}T03:04:05Z")
+        path = app(
+            number, f"talk {number}", timestamp=f"2026-01-{number:02d}T03:04:05Z"
+        )
         if number == 12:
             continued(path, 12, 13)
         if number == 11:
@@ -512,17 +567,24 @@ def test_one_is_picked_from_the_last(sh, app, ran, home):
 
     assert pick(home, [b"\n"])[0] == 1 and ran() is None
     rc, screen = pick(home, [b"0\n", b"11\n", b"10\n"])
-    assert rc == 0 and "there is no session of '11'" in screen and ran()["args"][1] == name(2)
+    assert rc == 0
+    assert "there is no session of '11'" in screen
+    assert ran()["args"][1] == name(2)
     rc, screen = pick(home, [b"\x04"])
     assert (rc, ran()) == (1, None) and "nothing was picked" in screen
 
 
 def test_one_is_picked_by_words(sh, app, ran, home):
-    """Words of a title or a folder, and digits of an id, of all sessions, not just the last."""
+    """Words of a title or a folder, and digits of an id, of all sessions,
+    not just the last."""
     make_some(app)
     app(1001, "the lexer", "code/parser", timestamp="2025-01-01T03:04:05Z")
-    for keys, number in ((b"LEXER the\n", 1001), (b"talk 1\n", 1), (b"code parser\n", 1001),
-                         (b"1001\n", 1001)):
+    for keys, number in (
+        (b"LEXER the\n", 1001),
+        (b"talk 1\n", 1),
+        (b"code parser\n", 1001),
+        (b"1001\n", 1001),
+    ):
         assert pick(home, [keys])[0] == 0 and ran()["args"][1] == name(number)
     rc, screen = pick(home, [b"nothing\n", b"talk\n", b"1\n"])
     assert rc == 0 and "there is no session of 'nothing'" in screen
@@ -530,7 +592,8 @@ def test_one_is_picked_by_words(sh, app, ran, home):
     sh("csb-resume code parser").ok()
     assert ran()["args"][1] == name(1001)
     done = sh("csb-resume code app")
-    assert done.rc == 2 and "means 13 sessions" in done.err, "no guess by a folder either"
+    assert done.rc == 2, "no guess by a folder either"
+    assert "means 13 sessions" in done.err
 
 
 def test_of_several_one_is_picked(sh, app, ran, home):

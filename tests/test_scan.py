@@ -1,4 +1,5 @@
-"""csb-scan: the sessions of a folder, whoever names it and whether it is still there."""
+"""csb-scan: the sessions of a folder, whoever names it and whether it
+is still there."""
 import pytest
 from conftest import INDEX, line, name
 
@@ -8,7 +9,8 @@ pytestmark = pytest.mark.logic
 
 @pytest.fixture
 def put(put):
-    """put(number, *cwds, day): a transcript with a record for each working directory."""
+    """put(number, *cwds, day): a transcript with a record for each
+    working directory."""
     def write(number, *cwds, day=1):
         when = f"2026-01-{day:02}T03:04:05.678Z"
         return put(number, "".join(line("x", cwd=cwd, timestamp=when) for cwd in cwds))
@@ -28,7 +30,8 @@ def scan(sh, words="", **more):
 
 @pytest.fixture
 def folders(home, sh, put):
-    """Sessions that worked in /x/app, below it, beside it and elsewhere; 6 is deleted."""
+    """Sessions that worked in /x/app, below it,
+    beside it and elsewhere; 6 is deleted."""
     put(1, "/x/app", "/x/app")
     put(2, "/x/app/src", "/x/app/src", "/x/app/src")
     put(3, "/x", "/x/app/src")
@@ -40,15 +43,37 @@ def folders(home, sh, put):
     sh(INDEX).ok()
 
 
-@pytest.mark.parametrize("words, expected", [
-    ("/x/app", [2, 1, 3, 5]), ("/x/app/", [2, 1, 3, 5]), ("/x//app/./src/..", [2, 1, 3, 5]),
-    ("-D /x/app", [1, 5]), ("/x/app -D", [1, 5]), ("/x/app/src", [2, 3]), ("-D /x", [3]),
-    ("-s /x/app", [2, 1]), ("/x/app -NU", [2, 1]), ("-NU /x/app", [2, 1]),
-    ("--not-used /x/app", [2, 1]), ("-s -D /x/app", [1]), ("-NU /x", [2, 4, 1, 3]),
-    ("/x/app --all", [2, 1, 3, 5, 6]), ("--deleted /x/app", [6]), ("--deleted -D /x/app", [6]),
-    ("--deleted -NU /y", []), ("/", [4, 2, 1, 3, 5]), ("-D /", []), ("/x/ap", []), ("/x/APP", [4]),
-    ("/x/app*", []), ("/x/_pp", []), ("app", []), ("'/x/app\n'", []), ("-- /y/x/app", [4]),
-])
+@pytest.mark.parametrize(
+    "words, expected",
+    [
+        ("/x/app", [2, 1, 3, 5]),
+        ("/x/app/", [2, 1, 3, 5]),
+        ("/x//app/./src/..", [2, 1, 3, 5]),
+        ("-D /x/app", [1, 5]),
+        ("/x/app -D", [1, 5]),
+        ("/x/app/src", [2, 3]),
+        ("-D /x", [3]),
+        ("-s /x/app", [2, 1]),
+        ("/x/app -NU", [2, 1]),
+        ("-NU /x/app", [2, 1]),
+        ("--not-used /x/app", [2, 1]),
+        ("-s -D /x/app", [1]),
+        ("-NU /x", [2, 4, 1, 3]),
+        ("/x/app --all", [2, 1, 3, 5, 6]),
+        ("--deleted /x/app", [6]),
+        ("--deleted -D /x/app", [6]),
+        ("--deleted -NU /y", []),
+        ("/", [4, 2, 1, 3, 5]),
+        ("-D /", []),
+        ("/x/ap", []),
+        ("/x/APP", [4]),
+        ("/x/app*", []),
+        ("/x/_pp", []),
+        ("app", []),
+        ("'/x/app\n'", []),
+        ("-- /y/x/app", [4]),
+    ],
+)
 @pytest.mark.few(2)
 def test_below_exactly_and_started(sh, folders, words, expected):
     assert scan(sh, words) == expected
@@ -66,8 +91,8 @@ def test_the_work_in_it_decides_the_order(sh, put):
     assert numbers(done) == [2, 3, 5, 1, 4]
     assert [r["work"] for r in done.records] == [3, 2, 2, 2, 2]
     done = sh("csb-scan -D /a")
-    assert [(number, r["work"]) for number, r in zip(numbers(done), done.records, strict=True)] == [
-        (2, 3), (5, 2), (3, 1), (1, 1)]
+    assert numbers(done) == [2, 5, 3, 1]
+    assert [record["work"] for record in done.records] == [3, 2, 1, 1]
 
 
 def test_a_record_is_the_one_of_csb_list_and_its_work(sh, put):
@@ -78,7 +103,8 @@ def test_a_record_is_the_one_of_csb_list_and_its_work(sh, put):
 
 
 def test_here(sh, put, home):
-    """The working directory, by the name of the link that led to it and by its real one."""
+    """The working directory, by the name of the link that led to it and
+    by its real one."""
     real, link = home.path / "real", home.path / "link"
     (real / "sub").mkdir(parents=True)
     link.symlink_to("real")
@@ -86,7 +112,8 @@ def test_here(sh, put, home):
     put(2, str(link / "sub"))
     put(3, "/elsewhere")
     sh(INDEX).ok()
-    assert sh("cd ~/link && csb-scan | jq -r .session_id").ok().out.split() == [name(1), name(2)]
+    found = sh("cd ~/link && csb-scan | jq -r .session_id").ok().out
+    assert found.split() == [name(1), name(2)]
     for text in ("cd link && csb-scan -NU", "csb-scan link", "cd link && csb-scan ./"):
         assert numbers(sh(text).ok()) == [1, 2], text
     assert numbers(sh("cd ~/link && csb-scan sub").ok()) == [2]
@@ -117,15 +144,26 @@ def test_nothing_found_is_no_error_and_says_how_to_widen(sh, put, home):
     ):
         done = sh(f"csb-scan {words}")
         assert (done.rc, done.out, done.err.count("\n")) == (0, "", 1)
-        said = [hint for hint in ("--all", "-D and -s", "csb search") if hint in done.err]
+        said = [
+            hint for hint in ("--all", "-D and -s", "csb search") if hint in done.err
+        ]
         assert said == hints, "nothing that was typed, or would change nothing"
 
 
-@pytest.mark.parametrize("path, expected", [
-    ("C:\\Work\\App", [1, 2, 3]), ("c:/work/app", [1, 2, 3]), ("C:/work\\APP\\", [1, 2, 3]),
-    ("C:\\", [1, 2, 3, 4]), ("c:", [1, 2, 3, 4]), ("C:\\work\\app\\src", [3]), ("D:\\work", []),
-    ("\\\\Server\\Share", [5]), ("//server/share", []),
-])
+@pytest.mark.parametrize(
+    "path, expected",
+    [
+        ("C:\\Work\\App", [1, 2, 3]),
+        ("c:/work/app", [1, 2, 3]),
+        ("C:/work\\APP\\", [1, 2, 3]),
+        ("C:\\", [1, 2, 3, 4]),
+        ("c:", [1, 2, 3, 4]),
+        ("C:\\work\\app\\src", [3]),
+        ("D:\\work", []),
+        ("\\\\Server\\Share", [5]),
+        ("//server/share", []),
+    ],
+)
 @pytest.mark.few(2)
 def test_windows_paths(sh, put, path, expected):
     """Either slash, any case; only paths that are Windows paths."""
@@ -144,4 +182,5 @@ def test_misuse_and_no_index(sh, home):
         done = sh(f"csb-scan {words}")
         assert (done.rc, done.out, done.err.count("\n")) == (2, "", 1)
     done = sh("csb-scan")
-    assert (done.rc, done.out, done.err.count("\n")) == (3, "", 1) and not home.backup.exists()
+    assert (done.rc, done.out, done.err.count("\n")) == (3, "", 1)
+    assert not home.backup.exists()

@@ -68,8 +68,15 @@ def test_lines_are_broken_between_words():
     assert terminal.wrap_text("one two", 7) == ["one two"]
 
 
-@pytest.mark.parametrize("path, shown", [
-    ("/home/me", "~"), ("/home/me/code", "~/code"), ("/home/mean", "/home/mean"), ("x", "x")])
+@pytest.mark.parametrize(
+    "path, shown",
+    [
+        ("/home/me", "~"),
+        ("/home/me/code", "~/code"),
+        ("/home/mean", "/home/mean"),
+        ("x", "x"),
+    ],
+)
 def test_folders(monkeypatch, path, shown):
     monkeypatch.setenv("HOME", "/home/me")
     assert terminal.with_tilde(path) == shown
@@ -80,9 +87,18 @@ def test_a_home_that_is_the_root_is_no_home(monkeypatch):
     assert terminal.with_tilde("/srv") == "/srv"
 
 
-@pytest.mark.parametrize("count, text", [
-    (0, "0 bytes"), (1, "1 byte"), (999, "999 bytes"), (1000, "1.0 KB"), (62_600_000, "62.6 MB"),
-    (999_960, "1.0 MB"), (5 * 10**15, "5000.0 TB")])
+@pytest.mark.parametrize(
+    "count, text",
+    [
+        (0, "0 bytes"),
+        (1, "1 byte"),
+        (999, "999 bytes"),
+        (1000, "1.0 KB"),
+        (62_600_000, "62.6 MB"),
+        (999_960, "1.0 MB"),
+        (5 * 10**15, "5000.0 TB"),
+    ],
+)
 def test_sizes(count, text):
     assert terminal.human_size(count) == text
 
@@ -93,27 +109,55 @@ def test_counts(count, text):
     assert terminal.counted(count, "file") == text
 
 
-@pytest.mark.parametrize("seconds, long, short", [
-    (0, "0 seconds", "1 min"), (59, "59 seconds", "1 min"), (61, "1 minute", "1 min"),
-    (55 * MINUTE, "55 minutes", "55 min"), (2 * HOUR, "2 hours", "2 h"),
-    (47 * HOUR, "1 day", "47 h"), (3 * DAY, "3 days", "3 d"), (800 * DAY, "2 years", "800 d")])
+@pytest.mark.parametrize(
+    "seconds, long, short",
+    [
+        (0, "0 seconds", "1 min"),
+        (59, "59 seconds", "1 min"),
+        (61, "1 minute", "1 min"),
+        (55 * MINUTE, "55 minutes", "55 min"),
+        (2 * HOUR, "2 hours", "2 h"),
+        (47 * HOUR, "1 day", "47 h"),
+        (3 * DAY, "3 days", "3 d"),
+        (800 * DAY, "2 years", "800 d"),
+    ],
+)
 def test_spans(seconds, long, short):
     assert (terminal.span(seconds), terminal.short_span(seconds)) == (long, short)
 
 
-@pytest.mark.parametrize("seconds, text", [
-    (-20, "just now"), (20, "just now"), (-61, "1 minute ago"), (-125, "2 minutes ago"),
-    (-HOUR - 5, "1 hour ago"), (-45 * DAY, "1 month ago"), (3 * HOUR + 60, "in 3 hours"),
-    (2 * DAY + 60, "in 2 days")])
+@pytest.mark.parametrize(
+    "seconds, text",
+    [
+        (-20, "just now"),
+        (20, "just now"),
+        (-61, "1 minute ago"),
+        (-125, "2 minutes ago"),
+        (-HOUR - 5, "1 hour ago"),
+        (-45 * DAY, "1 month ago"),
+        (3 * HOUR + 60, "in 3 hours"),
+        (2 * DAY + 60, "in 2 days"),
+    ],
+)
 def test_times_seen_from_now(seconds, text):
     assert terminal.from_now(NOW + seconds, NOW) == text
 
 
-@pytest.mark.parametrize("seconds, text", [
-    (0, "today 03:04"), (-3 * HOUR, "today 00:04"), (-4 * HOUR, "yesterday 23:04"),
-    (-27 * HOUR, "yesterday 00:04"), (-28 * HOUR, "31 Dec 23:04"), (DAY, "3 Jan 03:04"),
-    (-100 * DAY, "24 Sep 03:04"), (-200 * DAY, "16 Jun 2025"), (200 * DAY, "21 Jul 03:04"),
-    (-3000 * DAY, "16 Oct 2017")])
+@pytest.mark.parametrize(
+    "seconds, text",
+    [
+        (0, "today 03:04"),
+        (-3 * HOUR, "today 00:04"),
+        (-4 * HOUR, "yesterday 23:04"),
+        (-27 * HOUR, "yesterday 00:04"),
+        (-28 * HOUR, "31 Dec 23:04"),
+        (DAY, "3 Jan 03:04"),
+        (-100 * DAY, "24 Sep 03:04"),
+        (-200 * DAY, "16 Jun 2025"),
+        (200 * DAY, "21 Jul 03:04"),
+        (-3000 * DAY, "16 Oct 2017"),
+    ],
+)
 def test_the_clock(seconds, text):
     assert terminal.clock(NOW + seconds, NOW) == text
 
@@ -127,9 +171,15 @@ def test_times_are_local(monkeypatch):
     assert terminal.clock(NOW, NOW) == "today 22:04"
 
 
-@pytest.mark.parametrize("done, total, shown", [
-    (0, 10, "\u2591" * 24 + "   0%  0 of 10"), (5, 10, "\u2588" * 12 + "\u2591" * 12 + "  50%"),
-    (20, 10, "\u2588" * 24 + " 100%  20 of 10"), (0, 0, "   0%  0 of 0")])
+@pytest.mark.parametrize(
+    "done, total, shown",
+    [
+        (0, 10, "\u2591" * 24 + "   0%  0 of 10"),
+        (5, 10, "\u2588" * 12 + "\u2591" * 12 + "  50%"),
+        (20, 10, "\u2588" * 24 + " 100%  20 of 10"),
+        (0, 0, "   0%  0 of 0"),
+    ],
+)
 def test_how_far_work_has_come(done, total, shown):
     line = terminal.progress_line("Reading", done, total, str)
     assert line.startswith("Reading ") and shown in line

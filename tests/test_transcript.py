@@ -47,6 +47,20 @@ def user(content, **fields):
     return Record({"type": "user", "message": {"content": content}, **fields})
 
 
+def assistant(content, **fields):
+    return Record({"type": "assistant", "message": {"content": content}, **fields})
+
+
+def attached(prompt, kind="queued_command", **more):
+    attachment = {"type": kind, "prompt": prompt, **more}
+    return Record({"type": "attachment", "attachment": attachment})
+
+
+def words(text):
+    """A part of a message: text."""
+    return {"type": "text", "text": text}
+
+
 def roles(record):
     return [tuple(voice) for voice in record.voices()]
 
@@ -80,7 +94,10 @@ def test_lines_from_the_middle_of_a_file():
 
 
 def picture(size):
-    return {"type": "image", "source": {"media_type": "image/png", "data": "QUJD" * size}}
+    return {
+        "type": "image",
+        "source": {"media_type": "image/png", "data": "QUJD" * size},
+    }
 
 
 @pytest.mark.parametrize("size", [1 << 20, 65_537, 4093])
@@ -157,42 +174,52 @@ GOOD = {"type": "user", "sessionId": OWN, "message": {"content": "x"}}
 WHOLE = encoded(**GOOD)
 
 
-@pytest.mark.parametrize("line, wanted", [
-    (WHOLE, ([GOOD], False)),
-    (b" " + WHOLE + b"\r", ([GOOD], False)),
-    (b"", ([], False)),
-    (b" \t\r", ([], False)),
-    (b"\xef\xbb\xbf" + WHOLE, ([GOOD], False)),
-    (b"\xef\xbb\xbf", ([], False)),
-    (b"{}", ([{}], False)),
-    (b"[]", ([], True)),
-    (b"null", ([], True)),
-    (b"1", ([], True)),
-    (b"x", ([], True)),
-    (b'{"a":' * 100_000 + b"1" + b"}" * 100_000, ([], True)),
-    (b"\0" * 5000, ([], True)),
-    (b'{"type":"mode"', ([], True)),
-    # As Claude Code, which takes what is not UTF-8 for U+FFFD.
-    (b'{"type":"user","x":"\xe9"}', ([{"type": "user", "x": "\ufffd"}], False)),
-    # What Claude Code does not read.
-    (b"\0\0" + WHOLE, ([GOOD], True)),
-    (b"\0\0" + WHOLE + b"\0\0", ([GOOD], True)),
-    (b'{"type":"pr-link","sessionId":"a","prNu' + WHOLE, ([GOOD], True)),
-    (b'{"type":"user","message":{"content":[{"type":"text","text":"cut' + WHOLE,
-     ([GOOD], True)),
-    (WHOLE + WHOLE, ([GOOD, GOOD], True)),
-    (WHOLE[:-5] + WHOLE + WHOLE[:20], ([GOOD], True)),
-    (b'{"type":"user","x":"a\tb"}', ([], True)),
-    (b'{"type":"mode"}{"type":"tag"}', ([{"type": "mode"}, {"type": "tag"}], True)),
-    # A part of a record is none.
-    (b'{"type":"assistant","message":{"content":[{"type":"text","text":"a"}', ([], True)),
-    (b'{"a":{"type":"user"},"b":[REDACTED]}', ([], True)),
-])
+@pytest.mark.parametrize(
+    "line, wanted",
+    [
+        (WHOLE, ([GOOD], False)),
+        (b" " + WHOLE + b"\r", ([GOOD], False)),
+        (b"", ([], False)),
+        (b" \t\r", ([], False)),
+        (b"\xef\xbb\xbf" + WHOLE, ([GOOD], False)),
+        (b"\xef\xbb\xbf", ([], False)),
+        (b"{}", ([{}], False)),
+        (b"[]", ([], True)),
+        (b"null", ([], True)),
+        (b"1", ([], True)),
+        (b"x", ([], True)),
+        (b'{"a":' * 100_000 + b"1" + b"}" * 100_000, ([], True)),
+        (b"\0" * 5000, ([], True)),
+        (b'{"type":"mode"', ([], True)),
+        # As Claude Code, which takes what is not UTF-8 for U+FFFD.
+        (b'{"type":"user","x":"\xe9"}', ([{"type": "user", "x": "\ufffd"}], False)),
+        # What Claude Code does not read.
+        (b"\0\0" + WHOLE, ([GOOD], True)),
+        (b"\0\0" + WHOLE + b"\0\0", ([GOOD], True)),
+        (b'{"type":"pr-link","sessionId":"a","prNu' + WHOLE, ([GOOD], True)),
+        (
+            b'{"type":"user","message":{"content":[{"type":"text","text":"cut' + WHOLE,
+            ([GOOD], True),
+        ),
+        (WHOLE + WHOLE, ([GOOD, GOOD], True)),
+        (WHOLE[:-5] + WHOLE + WHOLE[:20], ([GOOD], True)),
+        (b'{"type":"user","x":"a\tb"}', ([], True)),
+        (b'{"type":"mode"}{"type":"tag"}', ([{"type": "mode"}, {"type": "tag"}], True)),
+        # A part of a record is none.
+        (
+            b'{"type":"assistant","message":{"content":[{"type":"text","text":"a"}',
+            ([], True),
+        ),
+        (b'{"a":{"type":"user"},"b":[REDACTED]}', ([], True)),
+    ],
+)
 def test_the_records_in_a_line(line, wanted):
     assert loaded(line) == wanted
 
 
-@pytest.mark.parametrize("text", ["\u00e9\U0001f600", "\u65e5\u672c", "\xe9\\u2014\xff"])
+@pytest.mark.parametrize(
+    "text", ["\u00e9\U0001f600", "\u65e5\u672c", "\xe9\\u2014\xff"]
+)
 def test_a_long_line_has_the_same_texts(text):
     fields = {"type": "user", "a": text, "b": [text, {"c": text}], "d": "x" * 1_100_000}
     for line in (json.dumps(fields).encode(),
@@ -209,70 +236,93 @@ def test_too_many_values_are_not_parsed():
 REMINDER = "<system-reminder>\nbe brief\n</system-reminder>"
 
 
-@pytest.mark.parametrize("text, wanted", [
-    ("plain words\nof a person ", [("user", "plain words\nof a person")]),
-    ("look at <b>this</b>", [("user", "look at <b>this</b>")]),
-    ("</tick>", [("user", "</tick>")]),
-    ("<ticket>7</ticket>", [("user", "<ticket>7</ticket>")]),
-    # What Claude Code or a program says.
-    *((text, [("meta", text)]) for text in (
-        '<teammate-message teammate_id="a">\nCount.\n</teammate-message>',
-        '<agent-message from="b">all done</agent-message>',
-        '<cross-session-message from="x">ping</cross-session-message>',
-        "<ci-monitor-event>red</ci-monitor-event>",
-        "<task-notification>\n<task-id>1</task-id>\n</task-notification>",
-        "<task-notification>x</task-notification>\nRead the output file to retrieve it: /t",
-        "<new-diagnostics>x</new-diagnostics>",
-        "<local-command-stdout>",
-        "<local-command-caveat>Caveat: ...</local-command-caveat>",
-        "<bash-stdout>a</bash-stdout><bash-stderr></bash-stderr>"[:26],
-        "<session-start-hook>",
-        "<user-prompt-submit-hook>x</user-prompt-submit-hook>",
-        "<tick>",
-        "<goal>win</goal>",
-        "<ide_opened_file>The user opened /x</ide_opened_file>",
-        "<ide_selection>a line</ide_selection>",
-        REMINDER,
-        "[Request interrupted by user]",
-        "[Request interrupted by user for tool use]",
-        "[Subagent hand-back] done",
-        "Base directory for this skill: /x",
-        'Another Claude session sent a message: <agent-message from="b">\nx',
-        "Stop hook feedback:\n- run the tests",
-        "SubagentStop hook feedback:\n- run the tests",
-        "TeammateIdle hook feedback:\n- go on",
-        "PreToolUse:Bash hook feedback:\n- no",
-        "SessionStart:startup hook additional context: x",
-        "UserPromptSubmit hook success: ok",
-        "PostToolUse:Edit hook blocking error from command: \"x\": y",
-        "<fork-boilerplate>\nx\n</fork-boilerplate>\n\nYour directive: y",
-        '<mcp-resource-update server="x">y</mcp-resource-update>',
-        "Caveat: The messages below were generated by the user",
-        "Your claude.ai usage limit has reset",
-    )),
-    # Words of a person, with what is around them.
-    ('<channel source="plugin:telegram" chat_id="7">\nfix the page\n</channel>',
-     [("user", "fix the page")]),
-    ('<pasted_content id="1">log</pasted_content> why?', [("user", "log why?")]),
-    (f"{REMINDER}\nfix it", [("meta", REMINDER), ("user", "fix it")]),
-    (f"fix it\n{REMINDER}\n", [("user", "fix it"), ("meta", REMINDER)]),
-    (f"<ide_selection>x</ide_selection>{REMINDER} a\n{REMINDER}{REMINDER}", [
-        ("meta", f"<ide_selection>x</ide_selection>{REMINDER}"), ("user", "a"),
-        ("meta", REMINDER * 2)]),
-    (f"{REMINDER}\nCaveat: The x", [("meta", f"{REMINDER}\nCaveat: The x")]),
-    # Commands.
-    ("<command-message>do</command-message>\n<command-name>/do</command-name>"
-     "<command-args>it  now</command-args>", [("command", "/do it  now")]),
-    ("<command-name>/clear</command-name>\n<command-args></command-args>",
-     [("command", "/clear")]),
-    ("<command-message>do</command-message>",
-     [("meta", "<command-message>do</command-message>")]),
-    ("/compact", [("command", "/compact")]),
-    ("/plugin:do it", [("command", "/plugin:do it")]),
-    ("/home/x/y.py is wrong", [("user", "/home/x/y.py is wrong")]),
-    ("/ is full", [("user", "/ is full")]),
-    ("<bash-input>ls -l</bash-input>", [("command", "! ls -l")]),
-])
+@pytest.mark.parametrize(
+    "text, wanted",
+    [
+        ("plain words\nof a person ", [("user", "plain words\nof a person")]),
+        ("look at <b>this</b>", [("user", "look at <b>this</b>")]),
+        ("</tick>", [("user", "</tick>")]),
+        ("<ticket>7</ticket>", [("user", "<ticket>7</ticket>")]),
+        # What Claude Code or a program says.
+        *(
+            (text, [("meta", text)])
+            for text in (
+                '<teammate-message teammate_id="a">\nCount.\n</teammate-message>',
+                '<agent-message from="b">all done</agent-message>',
+                '<cross-session-message from="x">ping</cross-session-message>',
+                "<ci-monitor-event>red</ci-monitor-event>",
+                "<task-notification>\n<task-id>1</task-id>\n</task-notification>",
+                (
+                    "<task-notification>x</task-notification>\n"
+                    "Read the output file to retrieve it: /t"
+                ),
+                "<new-diagnostics>x</new-diagnostics>",
+                "<local-command-stdout>",
+                "<local-command-caveat>Caveat: ...</local-command-caveat>",
+                "<bash-stdout>a</bash-stdout><bash-stderr></bash-stderr>"[:26],
+                "<session-start-hook>",
+                "<user-prompt-submit-hook>x</user-prompt-submit-hook>",
+                "<tick>",
+                "<goal>win</goal>",
+                "<ide_opened_file>The user opened /x</ide_opened_file>",
+                "<ide_selection>a line</ide_selection>",
+                REMINDER,
+                "[Request interrupted by user]",
+                "[Request interrupted by user for tool use]",
+                "[Subagent hand-back] done",
+                "Base directory for this skill: /x",
+                'Another Claude session sent a message: <agent-message from="b">\nx',
+                "Stop hook feedback:\n- run the tests",
+                "SubagentStop hook feedback:\n- run the tests",
+                "TeammateIdle hook feedback:\n- go on",
+                "PreToolUse:Bash hook feedback:\n- no",
+                "SessionStart:startup hook additional context: x",
+                "UserPromptSubmit hook success: ok",
+                "PostToolUse:Edit hook blocking error from command: \"x\": y",
+                "<fork-boilerplate>\nx\n</fork-boilerplate>\n\nYour directive: y",
+                '<mcp-resource-update server="x">y</mcp-resource-update>',
+                "Caveat: The messages below were generated by the user",
+                "Your claude.ai usage limit has reset",
+            )
+        ),
+        # Words of a person, with what is around them.
+        (
+            '<channel source="plugin:telegram" chat_id="7">\nfix the page\n</channel>',
+            [("user", "fix the page")],
+        ),
+        ('<pasted_content id="1">log</pasted_content> why?', [("user", "log why?")]),
+        (f"{REMINDER}\nfix it", [("meta", REMINDER), ("user", "fix it")]),
+        (f"fix it\n{REMINDER}\n", [("user", "fix it"), ("meta", REMINDER)]),
+        (
+            f"<ide_selection>x</ide_selection>{REMINDER} a\n{REMINDER}{REMINDER}",
+            [
+                ("meta", f"<ide_selection>x</ide_selection>{REMINDER}"),
+                ("user", "a"),
+                ("meta", REMINDER * 2),
+            ],
+        ),
+        (f"{REMINDER}\nCaveat: The x", [("meta", f"{REMINDER}\nCaveat: The x")]),
+        # Commands.
+        (
+            "<command-message>do</command-message>\n<command-name>/do</command-name>"
+            "<command-args>it  now</command-args>",
+            [("command", "/do it  now")],
+        ),
+        (
+            "<command-name>/clear</command-name>\n<command-args></command-args>",
+            [("command", "/clear")],
+        ),
+        (
+            "<command-message>do</command-message>",
+            [("meta", "<command-message>do</command-message>")],
+        ),
+        ("/compact", [("command", "/compact")]),
+        ("/plugin:do it", [("command", "/plugin:do it")]),
+        ("/home/x/y.py is wrong", [("user", "/home/x/y.py is wrong")]),
+        ("/ is full", [("user", "/ is full")]),
+        ("<bash-input>ls -l</bash-input>", [("command", "! ls -l")]),
+    ],
+)
 def test_voices_in_a_text(text, wanted):
     assert [tuple(voice) for voice in voices_in(text)] == wanted
 
@@ -296,7 +346,8 @@ def test_voices_in_a_text(text, wanted):
 def test_the_record_says_who_speaks(fields, role):
     record = user("plain words", **fields)
     assert roles(record) == [(role, "plain words")]
-    assert record.prompts() == [("prompt", "plain words")] * (role == "user")
+    prompts = [("prompt", "plain words")] if role == "user" else []
+    assert record.prompts() == prompts
 
 
 @pytest.mark.parametrize("start, again", [
@@ -305,11 +356,12 @@ def test_the_record_says_who_speaks(fields, role):
     ("a ", "<system-reminder>b</system-reminder>\n"), ("a ", "</system-reminder> "),
 ])
 def test_who_speaks_is_told_of_any_text_in_one_pass(start, again):
-    """What begins a million times and never ends is not looked through each time: that would take
-    hours, and csb-index would wait."""
+    """What begins a million times and never ends is not looked through each time:
+    that would take hours, and csb-index would wait."""
     text = start + again * (1_000_000 // len(again))
     voices = voices_in(text)
-    assert 1 <= len(voices) <= 2 and max(len(voice.text) for voice in voices) <= len(text)
+    assert 1 <= len(voices) <= 2
+    assert max(len(voice.text) for voice in voices) <= len(text)
 
 
 def test_what_a_person_types_may_look_like_a_machines_words():
@@ -324,83 +376,137 @@ def test_what_a_person_types_may_look_like_a_machines_words():
 
 
 def test_a_document_is_shown_and_is_no_prompt():
-    """A person's question stands beside it. What it is called is a part of what was said."""
-    page = {"type": "document", "title": "report.pdf", "source": {"type": "base64", "data": "QUJD"}}
+    """A person's question stands beside it. What it is called is a part
+    of what was said."""
+    page = {
+        "type": "document",
+        "title": "report.pdf",
+        "source": {"type": "base64", "data": "QUJD"},
+    }
     record = user([page, {"type": "text", "text": "is this right?"}])
     assert record.prompts() == [("prompt", "is this right?")]
-    assert roles(record) == [("user", "[document] report.pdf"), ("user", "is this right?")]
+    assert roles(record) == [
+        ("user", "[document] report.pdf"),
+        ("user", "is this right?"),
+    ]
     found = {"type": "web_search_tool_result", "tool_use_id": "t", "content": [
         {"type": "web_search_result", "title": "All of it", "url": "https://x/y"}]}
     result, = user([found]).said.results
     assert result.text == "[web_search_result] All of it https://x/y"
 
 
-@pytest.mark.parametrize("part, wanted", [
-    ({"type": "search_result", "title": "T", "source": "https://x",
-      "content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]},
-     "[search_result] T https://x a b"),
-    ({"type": "resource", "resource": {"uri": "file:///r", "text": "a", "blob": "QUJD"}},
-     "[resource] file:///r a"),
-    ({"type": "tool_result", "content": [{"type": "text", "text": "inner"}]},
-     "[tool_result] inner"),
-    ({"type": "tool_reference", "tool_name": "Grep"}, "[tool_reference] Grep"),
-    ({"type": "document", "source": {"type": "text", "data": "words"}}, "[document] words"),
-    ({"type": "document", "source": {"type": "base64", "data": "QUJD"}}, "[document]"),
-    ({"text": "x"}, "[?] x"),
-])
+@pytest.mark.parametrize(
+    "part, wanted",
+    [
+        (
+            {
+                "type": "search_result",
+                "title": "T",
+                "source": "https://x",
+                "content": [words("a"), words("b")],
+            },
+            "[search_result] T https://x a b",
+        ),
+        (
+            {
+                "type": "resource",
+                "resource": {"uri": "file:///r", "text": "a", "blob": "QUJD"},
+            },
+            "[resource] file:///r a",
+        ),
+        (
+            {"type": "tool_result", "content": [words("inner")]},
+            "[tool_result] inner",
+        ),
+        ({"type": "tool_reference", "tool_name": "Grep"}, "[tool_reference] Grep"),
+        (
+            {"type": "document", "source": {"type": "text", "data": "words"}},
+            "[document] words",
+        ),
+        (
+            {"type": "document", "source": {"type": "base64", "data": "QUJD"}},
+            "[document]",
+        ),
+        ({"text": "x"}, "[?] x"),
+    ],
+)
 def test_what_stands_within_a_part_of_an_unknown_type(part, wanted):
     assert Result({"content": [part]}).text == wanted
 
 
-@pytest.mark.parametrize("record, wanted", [
-    (Record({"type": "assistant", "message": {"content": [
-        {"type": "thinking", "thinking": "hm"}, {"type": "text", "text": "yes"},
-        {"type": "tool_use", "id": "t", "name": "Bash", "input": {}}]}}),
-     [("assistant", "yes")]),
-    (Record({"type": "assistant", "isMeta": True, "message": {"content": "yes"}}),
-     [("assistant", "yes")]),
-    (Record({"type": "system", "content": "Conversation compacted"}),
-     [("system", "Conversation compacted")]),
-    (Record({"type": "system", "subtype": "turn_duration", "durationMs": 1}), []),
-    (Record({"type": "attachment", "attachment": {
-        "type": "queued_command", "prompt": "and this"}}), [("user", "and this")]),
-    (Record({"type": "attachment", "attachment": {
-        "type": "queued_command", "prompt": "x", "origin": {"kind": "peer"}}}),
-     [("meta", "x")]),
-    (Record({"type": "attachment", "attachment": {
-        "type": "queued_command", "commandMode": "task-notification", "prompt": "x"}}),
-     [("meta", "x")]),
-    (Record({"type": "attachment", "attachment": {
-        "type": "queued_command", "prompt": [{"type": "text", "text": "and this"}]}}),
-     [("user", "and this")]),
-    (Record({"type": "attachment", "attachment": {"type": "todo", "prompt": "x"}}), []),
-    *((Record({"type": kind, "content": "x", "message": {"content": "x"}}), []) for kind in (
-        "progress", "queue-operation", "file-history-snapshot", "mode", "summary",
-        "brand-new")),
-    (user(""), []),
-    (user(" \n"), []),
-    (user(None), []),
-    (user(7), []),
-    (user([1, None, {"text": "x"}, {"type": "text"}, {"type": "text", "text": 1}]),
-     [("user", "[?] x")]),
-    (Record({"type": "user", "message": "x"}), []),
-    (Record({"type": ["user"], "message": {"content": "x"}}), []),
-])
+@pytest.mark.parametrize(
+    "record, wanted",
+    [
+        (
+            assistant(
+                [
+                    {"type": "thinking", "thinking": "hm"},
+                    words("yes"),
+                    {"type": "tool_use", "id": "t", "name": "Bash", "input": {}},
+                ]
+            ),
+            [("assistant", "yes")],
+        ),
+        (assistant("yes", isMeta=True), [("assistant", "yes")]),
+        (
+            Record({"type": "system", "content": "Conversation compacted"}),
+            [("system", "Conversation compacted")],
+        ),
+        (Record({"type": "system", "subtype": "turn_duration", "durationMs": 1}), []),
+        (attached("and this"), [("user", "and this")]),
+        (attached("x", origin={"kind": "peer"}), [("meta", "x")]),
+        (attached("x", commandMode="task-notification"), [("meta", "x")]),
+        (attached([words("and this")]), [("user", "and this")]),
+        (attached("x", "todo"), []),
+        *(
+            (Record({"type": kind, "content": "x", "message": {"content": "x"}}), [])
+            for kind in (
+                "progress",
+                "queue-operation",
+                "file-history-snapshot",
+                "mode",
+                "summary",
+                "brand-new",
+            )
+        ),
+        (user(""), []),
+        (user(" \n"), []),
+        (user(None), []),
+        (user(7), []),
+        (
+            user([1, None, {"text": "x"}, {"type": "text"}, words(1)]),
+            [("user", "[?] x")],
+        ),
+        (Record({"type": "user", "message": "x"}), []),
+        (Record({"type": ["user"], "message": {"content": "x"}}), []),
+    ],
+)
 def test_voices(record, wanted):
     assert roles(record) == wanted
 
 
-@pytest.mark.parametrize("record, wanted", [
-    (user("  What   is\nthis? "), [("prompt", "What is this?")]),
-    (user([{"type": "text", "text": "<ide_opened_file>x</ide_opened_file>"},
-           {"type": "image"}, {"type": "text", "text": "real"}]), [("prompt", "real")]),
-    (user([{"type": "tool_result", "content": "x"}, {"type": "text", "text": "no"}]), []),
-    (user("/rename it"), [("command", "/rename it")]),
-    (user("p", isSidechain=True), []),
-    (user("p", isMeta=True), []),
-    (user("p", isCompactSummary=True), []),
-    (Record({"type": "assistant", "message": {"content": "p"}}), []),
-])
+@pytest.mark.parametrize(
+    "record, wanted",
+    [
+        (user("  What   is\nthis? "), [("prompt", "What is this?")]),
+        (
+            user(
+                [
+                    words("<ide_opened_file>x</ide_opened_file>"),
+                    {"type": "image"},
+                    words("real"),
+                ]
+            ),
+            [("prompt", "real")],
+        ),
+        (user([{"type": "tool_result", "content": "x"}, words("no")]), []),
+        (user("/rename it"), [("command", "/rename it")]),
+        (user("p", isSidechain=True), []),
+        (user("p", isMeta=True), []),
+        (user("p", isCompactSummary=True), []),
+        (assistant("p"), []),
+    ],
+)
 def test_prompts(record, wanted):
     assert record.prompts() == wanted
 
@@ -457,15 +563,31 @@ def test_where_a_large_output_is(text, name_of_file):
     assert Result({"content": text}).saved_as() == name_of_file
 
 
-@pytest.mark.parametrize("text, is_error, words", [
-    ("The user doesn't want to proceed with this tool use. The tool use was rejected. To tell "
-     "you how to proceed, the user said:\nuse pnpm\nand no more", True, "use pnpm\nand no more"),
-    ("The user doesn't want to proceed with this tool use. STOP what you are doing.", True, ""),
-    ("a file: To tell you how to proceed, the user said:\nno", False, ""),
-    ('User has answered your questions: "Which?"="Both".', False,
-     'User has answered your questions: "Which?"="Both".'),
-    ("", False, ""),
-])
+@pytest.mark.parametrize(
+    "text, is_error, words",
+    [
+        (
+            "The user doesn't want to proceed with this tool use. "
+            "The tool use was rejected. "
+            "To tell you how to proceed, the user said:\nuse pnpm\nand no more",
+            True,
+            "use pnpm\nand no more",
+        ),
+        (
+            "The user doesn't want to proceed with this tool use. "
+            "STOP what you are doing.",
+            True,
+            "",
+        ),
+        ("a file: To tell you how to proceed, the user said:\nno", False, ""),
+        (
+            'User has answered your questions: "Which?"="Both".',
+            False,
+            'User has answered your questions: "Which?"="Both".',
+        ),
+        ("", False, ""),
+    ],
+)
 def test_what_a_person_told_a_tool(text, is_error, words):
     assert Result({"content": text, "is_error": is_error}).persons_words == words
 
@@ -512,71 +634,138 @@ def summary(text, uuid):
 
 
 def queued(text, **fields):
-    return {"type": "queue-operation", "operation": "enqueue", "content": text, **fields}
+    return {
+        "type": "queue-operation",
+        "operation": "enqueue",
+        "content": text,
+        **fields,
+    }
 
 
 PICTURE = {"type": "image", "source": {"type": "base64", "data": "QUJD"}}
 
 
-@pytest.mark.parametrize("wanted, kind, more", [
-    (True, "user", {"content": "hello"}),
-    (True, "assistant", {"content": [{"type": "thinking"}, {"type": "text", "text": "hi"}]}),
-    (False, "assistant", {"content": [{"type": "tool_use", "input": '"enqueue"'}]}),
-    (False, "user", {"content": [{"type": "tool_result", "content": '{"text": "x"}'}]}),
-    (True, "user", {"content": [{"type": "tool_result", "content": "the user said:\nno"}]}),
-    (True, "user", {"content": [{"type": "tool_result", "content": "User has answered ..."}]}),
-])
+@pytest.mark.parametrize(
+    "wanted, kind, more",
+    [
+        (True, "user", {"content": "hello"}),
+        (
+            True,
+            "assistant",
+            {"content": [{"type": "thinking"}, words("hi")]},
+        ),
+        (False, "assistant", {"content": [{"type": "tool_use", "input": '"enqueue"'}]}),
+        (
+            False,
+            "user",
+            {"content": [{"type": "tool_result", "content": '{"text": "x"}'}]},
+        ),
+        (
+            True,
+            "user",
+            {"content": [{"type": "tool_result", "content": "the user said:\nno"}]},
+        ),
+        (
+            True,
+            "user",
+            {"content": [{"type": "tool_result", "content": "User has answered ..."}]},
+        ),
+    ],
+)
 def test_what_tools_were_given_and_answered_is_no_talk(wanted, kind, more):
     line = json.dumps({"type": kind, "message": more}, separators=(",", ":"))
     assert may_be_talk(line.encode()) is wanted
 
 
-@pytest.mark.parametrize("records, wanted", [
-    ([], None),
-    ([{"type": "mode", "mode": "x"}], None),
-    # What a person typed while the model was at work, which may be all that there is.
-    ([queued("later"), prompt("/clear")], ("prompt", "later")),
-    ([queued([{"type": "text", "text": "later"}])], ("prompt", "later")),
-    ([queued("later"), prompt("first")], ("prompt", "first")),
-    ([{"type": "attachment", "attachment": {"type": "queued_command", "prompt": "q"}}],
-     ("prompt", "q")),
-    ([queued("<task-notification>x</task-notification>"), queued('{"task_id": "x"}'),
-      queued(7), queued("x", operation="remove"), queued("x", operation=["enqueue"])], None),
-    ([prompt([PICTURE]), prompt("/clear")], ("command", "/clear")),
-    ([prompt([PICTURE]), by_model("")], ("prompt", "(a picture)")),
-    ([prompt([PICTURE]), prompt("a cat?")], ("prompt", "a cat?")),
-    ([prompt([PICTURE], isMeta=True)], None),
-    ([prompt([PICTURE], origin={"kind": "peer"})], None),
-    ([prompt([{"type": "tool_result", "content": [PICTURE]}])], None),
-    ([prompt("p"), custom("a"), by_model("z"), custom(" b\n c")], ("custom", "b c")),
-    ([custom("a"), prompt("p"), custom("")], ("prompt", "p")),
-    ([prompt("p"), by_model("a"), by_model("b")], ("ai", "b")),
-    ([summary("s", "x"), prompt("p", uuid="y")], ("prompt", "p")),
-    ([summary("s", "x"), prompt("p", uuid="x")], ("summary", "s")),
-    ([prompt("p", uuid="x"), summary("s", "x")], ("summary", "s")),
-    ([summary("1", "x"), summary("2", "z"), prompt("p", uuid="x")], ("summary", "1")),
-    ([summary("1", "x"), summary("2", "x"), prompt("p", uuid="x")], ("summary", "2")),
-    ([prompt("first"), prompt("second")], ("prompt", "first")),
-    ([prompt("/clear"), prompt("p")], ("prompt", "p")),
-    ([prompt("/clear"), prompt("/do it")], ("command", "/clear")),
-    ([prompt("<tick>"), prompt("x", isMeta=True)], None),
-    ([prompt("<teammate-message>x</teammate-message>"), prompt("p")], ("prompt", "p")),
-    ([{"type": "ai-title", "aiTitle": 1}, {"type": "custom-title"}, prompt("p")],
-     ("prompt", "p")),
-])
+@pytest.mark.parametrize(
+    "records, wanted",
+    [
+        ([], None),
+        ([{"type": "mode", "mode": "x"}], None),
+        # What a person typed while the model was at work: it may be all that there is.
+        ([queued("later"), prompt("/clear")], ("prompt", "later")),
+        ([queued([words("later")])], ("prompt", "later")),
+        ([queued("later"), prompt("first")], ("prompt", "first")),
+        (
+            [
+                {
+                    "type": "attachment",
+                    "attachment": {"type": "queued_command", "prompt": "q"},
+                }
+            ],
+            ("prompt", "q"),
+        ),
+        (
+            [
+                queued("<task-notification>x</task-notification>"),
+                queued('{"task_id": "x"}'),
+                queued(7),
+                queued("x", operation="remove"),
+                queued("x", operation=["enqueue"]),
+            ],
+            None,
+        ),
+        ([prompt([PICTURE]), prompt("/clear")], ("command", "/clear")),
+        ([prompt([PICTURE]), by_model("")], ("prompt", "(a picture)")),
+        ([prompt([PICTURE]), prompt("a cat?")], ("prompt", "a cat?")),
+        ([prompt([PICTURE], isMeta=True)], None),
+        ([prompt([PICTURE], origin={"kind": "peer"})], None),
+        ([prompt([{"type": "tool_result", "content": [PICTURE]}])], None),
+        (
+            [prompt("p"), custom("a"), by_model("z"), custom(" b\n c")],
+            ("custom", "b c"),
+        ),
+        ([custom("a"), prompt("p"), custom("")], ("prompt", "p")),
+        ([prompt("p"), by_model("a"), by_model("b")], ("ai", "b")),
+        ([summary("s", "x"), prompt("p", uuid="y")], ("prompt", "p")),
+        ([summary("s", "x"), prompt("p", uuid="x")], ("summary", "s")),
+        ([prompt("p", uuid="x"), summary("s", "x")], ("summary", "s")),
+        (
+            [summary("1", "x"), summary("2", "z"), prompt("p", uuid="x")],
+            ("summary", "1"),
+        ),
+        (
+            [summary("1", "x"), summary("2", "x"), prompt("p", uuid="x")],
+            ("summary", "2"),
+        ),
+        ([prompt("first"), prompt("second")], ("prompt", "first")),
+        ([prompt("/clear"), prompt("p")], ("prompt", "p")),
+        ([prompt("/clear"), prompt("/do it")], ("command", "/clear")),
+        ([prompt("<tick>"), prompt("x", isMeta=True)], None),
+        (
+            [prompt("<teammate-message>x</teammate-message>"), prompt("p")],
+            ("prompt", "p"),
+        ),
+        (
+            [{"type": "ai-title", "aiTitle": 1}, {"type": "custom-title"}, prompt("p")],
+            ("prompt", "p"),
+        ),
+    ],
+)
 def test_titles(records, wanted):
     assert called(*records) == wanted
 
 
-@pytest.mark.parametrize("records, wanted", [
-    ([prompt("p", uuid="x"), summary("s", "x")], "s"),
-    ([summary("s", "x"), prompt("p", uuid="x")], "s"),
-    ([summary("1", "x"), prompt("p", uuid="x"), prompt("q", uuid="y"), summary("2", "y")], "2"),
-    ([prompt("p", uuid="x"), summary("1", "x"), summary("2", "z")], "1"),
-    ([prompt("p", uuid="x"), summary("s", "x"), by_model("a")], "a"),
-    ([prompt("p", uuid="x")], ""),
-    ([queued("q"), prompt([PICTURE])], ""),
-])
+@pytest.mark.parametrize(
+    "records, wanted",
+    [
+        ([prompt("p", uuid="x"), summary("s", "x")], "s"),
+        ([summary("s", "x"), prompt("p", uuid="x")], "s"),
+        (
+            [
+                summary("1", "x"),
+                prompt("p", uuid="x"),
+                prompt("q", uuid="y"),
+                summary("2", "y"),
+            ],
+            "2",
+        ),
+        ([prompt("p", uuid="x"), summary("1", "x"), summary("2", "z")], "1"),
+        ([prompt("p", uuid="x"), summary("s", "x"), by_model("a")], "a"),
+        ([prompt("p", uuid="x")], ""),
+        ([queued("q"), prompt([PICTURE])], ""),
+    ],
+)
 def test_a_given_title_is_that_of_the_index(records, wanted):
     """Wherever a summary stands."""
     lines = "".join(json.dumps(record) + "\n" for record in records).encode()
@@ -617,23 +806,51 @@ def answer(**fields):
     return {"type": "assistant", "message": {"content": "x"}, "uuid": "a", **fields}
 
 
-@pytest.mark.parametrize("records, wanted", [
-    ([prompt("p", uuid="u", sessionId=OWN)], {}),
-    # Each copied record names the source.
-    ([prompt("p", uuid="u", sessionId=OWN, forkedFrom={"sessionId": OTHER})], OTHER),
-    # A fork of a fork: what it inherited names the grandparent.
-    ([prompt("p", uuid="u", sessionId=OWN, forkedFrom={"sessionId": OTHER}),
-      answer(requestSessionId=THIRD, forkedFrom={"sessionId": OTHER})], THIRD),
-    ([answer(requestSessionId=OTHER), answer(requestSessionId=THIRD)], THIRD),
-    ([answer(requestSessionId=OWN)], {}),
-    ([answer(requestSessionId=OWN.upper())], {}),
-    # Older versions: the new file begins with records of the session before.
-    ([prompt("p", uuid="u", sessionId=OTHER), prompt("p", uuid="v", sessionId=OWN)],
-     OTHER),
-    ([prompt("p", uuid="u", sessionId=OWN), prompt("p", uuid="v", sessionId=OTHER)], {}),
-    ([{"type": "mode", "sessionId": OTHER}, prompt("p", uuid="u", sessionId=OWN)], {}),
-    ([prompt("p", uuid="u", sessionId="no id", forkedFrom={"sessionId": 1})], {}),
-])
+@pytest.mark.parametrize(
+    "records, wanted",
+    [
+        ([prompt("p", uuid="u", sessionId=OWN)], {}),
+        # Each copied record names the source.
+        (
+            [prompt("p", uuid="u", sessionId=OWN, forkedFrom={"sessionId": OTHER})],
+            OTHER,
+        ),
+        # A fork of a fork: what it inherited names the grandparent.
+        (
+            [
+                prompt("p", uuid="u", sessionId=OWN, forkedFrom={"sessionId": OTHER}),
+                answer(requestSessionId=THIRD, forkedFrom={"sessionId": OTHER}),
+            ],
+            THIRD,
+        ),
+        ([answer(requestSessionId=OTHER), answer(requestSessionId=THIRD)], THIRD),
+        ([answer(requestSessionId=OWN)], {}),
+        ([answer(requestSessionId=OWN.upper())], {}),
+        # Older versions: the new file begins with records of the session before.
+        (
+            [
+                prompt("p", uuid="u", sessionId=OTHER),
+                prompt("p", uuid="v", sessionId=OWN),
+            ],
+            OTHER,
+        ),
+        (
+            [
+                prompt("p", uuid="u", sessionId=OWN),
+                prompt("p", uuid="v", sessionId=OTHER),
+            ],
+            {},
+        ),
+        (
+            [
+                {"type": "mode", "sessionId": OTHER},
+                prompt("p", uuid="u", sessionId=OWN),
+            ],
+            {},
+        ),
+        ([prompt("p", uuid="u", sessionId="no id", forkedFrom={"sessionId": 1})], {}),
+    ],
+)
 def test_where_a_session_came_from(records, wanted):
     lineage = Lineage(OWN)
     for fields in records:
@@ -657,7 +874,9 @@ def test_where_a_session_goes_on(record, name_of_fact, wanted):
 
 
 def test_a_copy_knows_the_record_that_it_is_of():
-    record = Record({"uuid": "new", "forkedFrom": {"sessionId": OTHER, "messageUuid": "old"}})
+    record = Record(
+        {"uuid": "new", "forkedFrom": {"sessionId": OTHER, "messageUuid": "old"}}
+    )
     assert (record.original_uuid, record.forked_from) == ("old", OTHER)
     assert Record({"uuid": "new"}).original_uuid == "new"
 
@@ -716,7 +935,20 @@ NAMES = """type message content uuid sessionId timestamp agentId cwd gitBranch v
 customTitle aiTitle leafUuid summary prUrl slug forkedFrom requestSessionId
 continuedInSessionId relocatedCwd worktreeSession attachment toolUseResult origin
 promptSource usage""".split()
-ODD = [None, True, 0, -1.5, "", "x", [], [[]], {}, {"type": 1}, [{"type": []}], ["x", 1]]
+ODD = [
+    None,
+    True,
+    0,
+    -1.5,
+    "",
+    "x",
+    [],
+    [[]],
+    {},
+    {"type": 1},
+    [{"type": []}],
+    ["x", 1],
+]
 KINDS = ["user", "assistant", "system", "attachment", "summary", "custom-title",
          "ai-title", "pr-link", "continued-in", "relocated", "worktree-state", "x", 1]
 
@@ -743,7 +975,9 @@ def test_no_record_is_too_odd(kind):
                 "type": "queued_command", field: value}}))
 
 
-@pytest.mark.skipif(not os.path.exists(DATA), reason="the real transcripts are not here")
+@pytest.mark.skipif(
+    not os.path.exists(DATA), reason="the real transcripts are not here"
+)
 @pytest.mark.long
 def test_real_transcripts(tmp_path):
     """Every line is read, and nothing that is asked of a record goes wrong."""

@@ -56,21 +56,32 @@ CASES = {
     "a FIFO has its place": (f"rm {GONE}; mkfifo {GONE}", {1: ("-w", "deleted")}),
     "a link to nowhere has its place": (f"rm {GONE}; ln -s nowhere {GONE}", {}),
     "a file has the place of its project": (
-        "rm -r projects/-v; touch projects/-v", {3: ("-v", "deleted")}),
+        "rm -r projects/-v; touch projects/-v",
+        {3: ("-v", "deleted")},
+    ),
     "its project cannot be listed": (f"rm {GONE}; chmod 0 projects/-w", {}),
-    "its project can be entered, but not listed": (f"rm {GONE}; chmod 100 projects/-w", {}),
+    "its project can be entered, but not listed": (
+        f"rm {GONE}; chmod 100 projects/-w",
+        {},
+    ),
     "its project is a disk that is away": (
-        "mv projects/-v ../v; ln -s nowhere projects/-v", {}),
+        "mv projects/-v ../v; ln -s nowhere projects/-v",
+        {},
+    ),
     "its project is an empty mount point": (
-        "mv projects/-v ../v; mkdir ../e; ln -s ../../e projects/-v", {}),
+        "mv projects/-v ../v; mkdir ../e; ln -s ../../e projects/-v",
+        {},
+    ),
     "no project can be listed": ("chmod 0 projects", {}),
-    "it was moved": (
-        f"mv {GONE} projects/-v", {1: ("-v", "present")}),
+    "it was moved": (f"mv {GONE} projects/-v", {1: ("-v", "present")}),
     "it was moved and goes on": (
         f"mv {GONE} projects/-v; echo x >>projects/-v/{name(1)}.jsonl",
-        {1: ("-v", "present")}),
+        {1: ("-v", "present")},
+    ),
     "another one of its id is elsewhere": (
-        f"rm {GONE}; echo '{{}}' >projects/-v/{name(1)}.jsonl", {1: ("-w", "deleted")}),
+        f"rm {GONE}; echo '{{}}' >projects/-v/{name(1)}.jsonl",
+        {1: ("-w", "deleted")},
+    ),
 }
 ALL_AWAY = {
     "projects is gone": "rm -r projects",
@@ -107,14 +118,17 @@ def test_the_disk_decides(sh, indexed, what):
 @pytest.mark.parametrize("what", ALL_AWAY)
 @pytest.mark.few(2)
 def test_where_all_is_away_each_is_missing(sh, home, capfd, what):
-    """One line asks for the disk, and says what brings them back: once a process and directory."""
+    """One line asks for the disk, and says what brings them back:
+    once a process and directory."""
     make_indexed(sh, home)
     indexed = str(home.backup / "session-backup.db")
     sh(f"cd ~/.claude; {ALL_AWAY[what]}").ok()
     assert states(indexed) == {
         number: (project, "missing") for number, (project, _) in HERE.items()}
     said = capfd.readouterr().err
-    assert said.count("\n") == 1 and "csb restore --deleted" in said and "mounted" in said
+    assert said.count("\n") == 1
+    assert "csb restore --deleted" in said
+    assert "mounted" in said
 
 
 def test_what_the_index_holds_as_deleted(sh, put, home, indexed):
@@ -157,8 +171,10 @@ def test_nobody_waits_for_a_reader(sh, put, home, indexed):
 def test_a_reader_waits_for_a_writer(home, indexed):
     db = sqlite3.connect(indexed)
     db.execute("BEGIN EXCLUSIVE")
-    script = (f"import sys; sys.path[:0] = ['{ROOT}/lib']; from csb.index import sessions; "
-              f"print(len(list(sessions('{indexed}'))))")
+    script = (
+        f"import sys; sys.path[:0] = ['{ROOT}/lib']; from csb.index import sessions; "
+        f"print(len(list(sessions('{indexed}'))))"
+    )
     child = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE)
     time.sleep(0.3)
     assert child.poll() is None
