@@ -1,9 +1,9 @@
 """Run the tests on another day: faketime '+400 days' make test.
 
-faketime alone will not do: the times that the kernel gives to files stay those of today, so that
-what was written just now is 400 days old. Under faketime pytest starts itself again with
-shifted.c in its place, which shifts both; that needs a C compiler and Linux. make soak runs the
-tests so (test_calendar.py).
+faketime alone will not do: the times that the kernel gives to files stay those of
+today, so that what was written just now is 400 days old. Under faketime pytest starts
+itself again with shifted.c in its place, which shifts both; that needs a C compiler and
+Linux. make soak runs the tests so (test_calendar.py).
 """
 import os
 import subprocess
@@ -33,14 +33,17 @@ def build():
 
 
 def put_python(folder, python):
-    """Have folder/python3 be a Python with the shifted clock, whatever environment it is started
-    in: a timer's is empty. sys.executable is its own path, so that what it starts has it, too."""
+    """Have folder/python3 be a Python with the shifted clock, whatever environment it
+    is started in: a timer's is empty. sys.executable is its own path, so that what it
+    starts has it, too."""
     if not environment():
         return
     settings = " ".join(f"{name}='{value}'" for name, value in environment().items())
     path = os.path.join(folder, "python3")
     with open(path, "w", encoding="utf-8") as file:
-        file.write(f"#!/bin/bash\nexport {settings}\nexec -a \"$0\" '{python}' \"$@\"\n")
+        file.write(
+            f"#!/bin/bash\nexport {settings}\nexec -a \"$0\" '{python}' \"$@\"\n"
+        )
     os.chmod(path, 0o755)
 
 
@@ -52,7 +55,9 @@ def start_again(config):
     try:
         shift = int(word)
     except ValueError:
-        pytest.exit(f"under faketime the tests need a shift such as '+400 days', not {word}", 3)
+        pytest.exit(
+            f"under faketime the tests need a shift such as '+400 days', not {word}", 3
+        )
     try:
         build()
     except (OSError, subprocess.CalledProcessError) as error:
@@ -62,6 +67,7 @@ def start_again(config):
         if name.startswith("FAKETIME"):
             del os.environ[name]
     os.environ.update(LD_PRELOAD=LIBRARY, CSB_SHIFT=str(shift))
-    # pytest has put its own stdout and stderr in place: the new one is to have the real ones.
+    # pytest has put its own stdout and stderr in place:
+    # the new one is to have the real ones.
     config.pluginmanager.getplugin("capturemanager").stop_global_capturing()
     os.execv(sys.executable, sys.orig_argv)

@@ -1,4 +1,5 @@
-"""tests/bench --check says when csb has become worse beside a peer, or a peer is missing"""
+"""tests/bench --check says when csb has become worse beside a peer,
+or a peer is missing"""
 import subprocess
 import sys
 
@@ -96,10 +97,15 @@ def test_a_step_that_failed_is_one(as_measured):
 def test_the_status(tmp_path):
     """Without restic and borg it is 1, and the words say so."""
     done = subprocess.run(
-        [sys.executable, f"{ROOT}/tests/bench", "--check", "--sessions", "5", "--total-mb", "1",
-         "--big-mb", "0.2", "--runs", "1", "--peers", "git", "--only", "noop"],
+        [
+            *(sys.executable, f"{ROOT}/tests/bench", "--check"),
+            *("--sessions", "5", "--total-mb", "1", "--big-mb", "0.2"),
+            *("--runs", "1", "--peers", "git", "--only", "noop"),
+        ],
         env={"PATH": "/usr/bin:/bin", "CSB_BIN": "bin", "TMPDIR": str(tmp_path)},
-        capture_output=True, text=True)
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 1
     assert "the check beside restic failed: it is not here" in done.stdout
     assert "| no-op backup: seconds | git |" in done.stdout

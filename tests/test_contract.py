@@ -1,4 +1,5 @@
-"""every command line printed in the two documents that this project implements, as printed"""
+"""every command line printed in the two documents that this project
+implements, as printed"""
 import json
 import os
 import re
@@ -24,15 +25,23 @@ def lines(name, pattern):
     return list(dict.fromkeys(found))
 
 
-CSB = [line for line in lines("csb-0.2.1.txt", r"csb [a-z]") if not line.startswith(LATER)
-       and re.match(r"csb (backup|list|restore|rebuild-index)( |$)", line)
-       and not re.search(r" preserves | \w+ \w+ \w+ \w+", line)]
-SNAPSHOT = [line for line in lines("jsonl_snapshot.txt", r"(jsonl_snapshot|python -m) .*--")
-            if "|" not in line]
+CSB = [
+    line
+    for line in lines("csb-0.2.1.txt", r"csb [a-z]")
+    if not line.startswith(LATER)
+    and re.match(r"csb (backup|list|restore|rebuild-index)( |$)", line)
+    and not re.search(r" preserves | \w+ \w+ \w+ \w+", line)
+]
+SNAPSHOT = [
+    line
+    for line in lines("jsonl_snapshot.txt", r"(jsonl_snapshot|python -m) .*--")
+    if "|" not in line
+]
 
 
 def spelled(line):
-    """The lines that a printed one with [optional] parts and {a|b} choices stands for."""
+    """The lines that a printed one with [optional] parts and {a|b}
+    choices stands for."""
     if choice := re.search(r"\{(.*?)\}", line):
         return [line.replace(choice[0], word) for word in choice[1].split("|")]
     if option := re.search(r" \[(.*?)\]", line):
@@ -96,8 +105,14 @@ def test_the_hooks_and_the_cron_line(lived_in, sh):
                 for entry in entries for hook in entry["hooks"]]
     commands.append(re.search(r"^\*/15 \* \* \* \* /usr/local/bin/(.*)", text, re.M)[1])
     assert len(commands) == 3
-    payload = json.dumps({"session_id": ID, "transcript_path": "x", "cwd": "/",
-                          "hook_event_name": "SessionEnd", "reason": "other"}).encode() + b"\n"
+    event = {
+        "session_id": ID,
+        "transcript_path": "x",
+        "cwd": "/",
+        "hook_event_name": "SessionEnd",
+        "reason": "other",
+    }
+    payload = json.dumps(event).encode() + b"\n"
     for command in commands:
         done = sh(command.replace("&", "& wait $!"), payload)
         assert (done.rc, done.out, done.err) == (0, "", "")
@@ -116,7 +131,9 @@ def test_jsonl_snapshot(lived_in, sh, line, tmp_path):
     line = re.sub(r"backup/sessions/raw/\S+\.gz|<backup\.gz>", str(backup), line)
     line = line.replace("/Volumes/External/recovery", str(outside))
     line = line.replace("python -m", f"{sys.executable} -m")
-    done = sh(line, cwd=work, PYTHONPATH=os.path.join(ROOT, "lib"), TMPDIR=str(tmp_path))
+    done = sh(
+        line, cwd=work, PYTHONPATH=os.path.join(ROOT, "lib"), TMPDIR=str(tmp_path)
+    )
     assert done.rc == 0, done
     record, = done.records
     if "--restore" in line:
@@ -128,4 +145,5 @@ def test_jsonl_snapshot(lived_in, sh, line, tmp_path):
             os.unlink(record["path"])
     else:
         assert record.get("dry_run", False) == ("--dry-run" in line)
-        assert len(list((work / "backup/sessions/raw").glob("*.gz"))) == 1 + ("--dry" not in line)
+        made = list((work / "backup/sessions/raw").glob("*.gz"))
+        assert len(made) == (1 if "--dry" in line else 2)

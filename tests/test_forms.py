@@ -178,7 +178,8 @@ def among_traps(copied, alone, tmp_path):
         there = copied(tool, form)
         set_traps(there, TRAPS)
         modules = [file.removesuffix(".py") for file in os.listdir(f"{ROOT}/lib/csb")]
-        strangers = set(modules) - {"__init__", "__pycache__"} | {"csb", "git", "secrets"}
+        strangers = set(modules) - {"__init__", "__pycache__"}
+        strangers |= {"csb", "git", "secrets"}
         set_traps(tmp_path / "site", strangers)
         return there, str(tmp_path / "site")
     return make

@@ -22,11 +22,15 @@ TOOLS = sorted(name for name in os.listdir(os.path.join(ROOT, "bin"))
 
 def made(top):
     """{name: when it was made} of the files in dist/."""
-    return {name: os.stat(top / "dist" / name).st_mtime_ns for name in os.listdir(top / "dist")}
+    return {
+        name: os.stat(top / "dist" / name).st_mtime_ns
+        for name in os.listdir(top / "dist")
+    }
 
 
 def test_make_dist_makes_what_is_needed(sh, house):
-    """Again when the tool, the helper, squash or PYTHON changed; else not; nothing half made."""
+    """Again when the tool, the helper, squash or PYTHON changed; else not;
+    nothing half made."""
     make = f"make -s dist PY='{sys.executable}' "
     sh(make, cwd=house).ok()
     first = made(house)
@@ -55,12 +59,15 @@ def test_make_dist_makes_what_is_needed(sh, house):
 def section(name):
     """The lines of a section of pyproject.toml (no tomllib in 3.10)."""
     with open(os.path.join(ROOT, "pyproject.toml"), encoding="utf-8") as file:
-        return file.read().partition(f"\n[{name}]\n")[2].partition("\n[")[0].splitlines()
+        _, _, rest = file.read().partition(f"\n[{name}]\n")
+        return rest.partition("\n[")[0].splitlines()
 
 
 def test_every_tool_is_an_entry_point():
     found = [line.split(" = ") for line in section("project.scripts") if " = " in line]
-    assert found == [[tool, f'"csb_tools.lib.launch:{tool.replace("-", "_")}"'] for tool in TOOLS]
+    assert found == [
+        [tool, f'"csb_tools.lib.launch:{tool.replace("-", "_")}"'] for tool in TOOLS
+    ]
 
 
 def test_what_the_tests_need_is_said_once():
@@ -88,22 +95,32 @@ def tree(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def pip(tmp_path_factory):
-    """pip(words): run the pip of the tests. It finds what builds the package (the setuptools that
-    pyproject.toml asks for, fetched once), and no registry."""
+    """pip(words): run the pip of the tests. It finds what builds the package (the
+    setuptools that pyproject.toml asks for, fetched once), and no registry."""
     folder = tmp_path_factory.mktemp("wheels")
     with open(os.path.join(ROOT, "pyproject.toml"), encoding="utf-8") as file:
         wanted = re.search(r'^requires = \["(.+)"\]$', file.read(), re.M)[1]
     command = [sys.executable, "-m", "pip"]
-    done = subprocess.run([*command, "download", "-q", "--no-deps", "-d", str(folder), wanted],
-                          capture_output=True, text=True)
+    done = subprocess.run(
+        [*command, "download", "-q", "--no-deps", "-d", str(folder), wanted],
+        capture_output=True,
+        text=True,
+    )
     if done.returncode:
         pytest.skip(f"pip cannot fetch {wanted}")
     env = {k: v for k, v in os.environ.items() if not k.startswith("PIP_")}
-    env |= {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(folder), "PIP_CONFIG_FILE": os.devnull,
-            "PIP_DISABLE_PIP_VERSION_CHECK": "1", "PYTHONDONTWRITEBYTECODE": "1"}
+    env |= {
+        "PIP_NO_INDEX": "1",
+        "PIP_FIND_LINKS": str(folder),
+        "PIP_CONFIG_FILE": os.devnull,
+        "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+        "PYTHONDONTWRITEBYTECODE": "1",
+    }
 
     def run(*words):
-        done = subprocess.run([*command, *words], env=env, capture_output=True, text=True)
+        done = subprocess.run(
+            [*command, *words], env=env, capture_output=True, text=True
+        )
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
     run.wanted = wanted
@@ -112,7 +129,9 @@ def pip(tmp_path_factory):
 
 def machine(top, name):
     """An empty environment to install into; its bin/ directory."""
-    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(top / name)], check=True)
+    subprocess.run(
+        [sys.executable, "-m", "venv", "--without-pip", str(top / name)], check=True
+    )
     return top / name / "bin"
 
 
@@ -124,12 +143,15 @@ def installed(sh, home, where):
         assert done.out.startswith(f"{tool} ")
         assert sh(f"command -v {tool}", PATH=path).out == f"{where}/{tool}\n"
     for module in ("session_snapshot", "jsonl_snapshot"):
-        assert sh(f"python -m {module} --version", PATH=path).ok().out.startswith(module + " ")
+        done = sh(f"python -m {module} --version", PATH=path).ok()
+        assert done.out.startswith(module + " ")
         done = sh(f"python -m {module} --wrong", PATH=path)
         assert done.rc == 2 and done.err.startswith(f"{module}: "), done
     session = home.claude / "projects/-w/11111111-2222-4333-8444-000000000001.jsonl"
     session.parent.mkdir(parents=True, exist_ok=True)
-    session.write_text('{"type":"user","uuid":"1","message":{"role":"user","content":"hello"}}\n')
+    session.write_text(
+        '{"type":"user","uuid":"1","message":{"role":"user","content":"hello"}}\n'
+    )
     assert '"change":"new"' in sh("csb-backup", PATH=path, cwd="/").ok().out
     assert "hello" in sh("csb list", PATH=path, cwd="/").ok().out
 
@@ -142,7 +164,8 @@ def wheel_of(pip, source, folder):
 
 @pytest.mark.long
 def test_pip_install(sh, home, pip, tree, tmp_path):
-    """pip install . puts every tool on PATH, needs nothing else, and knows its version."""
+    """pip install . puts every tool on PATH, needs nothing else,
+    and knows its version."""
     where = machine(tmp_path, "venv")
     wheel = wheel_of(pip, tree, tmp_path)
     version = sh("csb-find --version").ok().out.split()[1]
@@ -150,8 +173,9 @@ def test_pip_install(sh, home, pip, tree, tmp_path):
     pip("--python", str(where / "python"), "install", wheel)
     names = {name for name in os.listdir(where) if "csb" in name or "snapshot" in name}
     assert names == set(TOOLS)
-    assert [line for line in pip("--python", str(where / "python"), "show", "csb-tools").split("\n")
-            if line.startswith("Requires:")] == ["Requires: "]
+    shown = pip("--python", str(where / "python"), "show", "csb-tools")
+    needs = [line for line in shown.split("\n") if line.startswith("Requires:")]
+    assert needs == ["Requires: "]
     installed(sh, home, where)
     share = where.parent / "share"
     pages = {path.name for path in (share / "man").glob("man?/*")}
@@ -181,17 +205,31 @@ def test_pip_install_editable(sh, home, pip, tree, tmp_path):
 def test_sdist(sh, home, pip, tree, tmp_path):
     """The source archive holds what is needed to install from it."""
     pip("install", "--target", str(tmp_path / "builder"), pip.wanted)
-    subprocess.run([sys.executable, "-c", "import sys; from setuptools import build_meta; "
-                    "build_meta.build_sdist(sys.argv[1])", str(tmp_path)], cwd=tree, check=True,
-                   env={**os.environ, "PYTHONPATH": str(tmp_path / "builder")},
-                   capture_output=True)
+    build = "import sys; from setuptools import build_meta; "
+    build += "build_meta.build_sdist(sys.argv[1])"
+    subprocess.run(
+        [sys.executable, "-c", build, str(tmp_path)],
+        cwd=tree,
+        check=True,
+        env={**os.environ, "PYTHONPATH": str(tmp_path / "builder")},
+        capture_output=True,
+    )
     archive, = glob.glob(str(tmp_path / "*.tar.gz"))
     with tarfile.open(archive) as file:
         names = {name.partition("/")[2] for name in file.getnames()}
     assert {f"bin/{tool}" for tool in TOOLS} <= names
-    assert {"lib/csb/__init__.py", "lib/csb/git.py", "lib/build/squash", "lib/build/manual",
-            "lib/build/completion", "lib/build/described.py", "README.md", "LICENSE",
-            "pyproject.toml", "setup.py"} <= names
+    assert {
+        "lib/csb/__init__.py",
+        "lib/csb/git.py",
+        "lib/build/squash",
+        "lib/build/manual",
+        "lib/build/completion",
+        "lib/build/described.py",
+        "README.md",
+        "LICENSE",
+        "pyproject.toml",
+        "setup.py",
+    } <= names
     where = machine(tmp_path, "venv")
     pip("--python", str(where / "python"), "install", wheel_of(pip, archive, tmp_path))
     installed(sh, home, where)
@@ -207,17 +245,25 @@ def test_demo(sh):
 @pytest.mark.long
 def test_bench(sh):
     """tests/bench prints its tables, on a small corpus, and every step succeeds."""
-    done = sh(f"'{sys.executable}' '{ROOT}/tests/bench' --sessions 5 --total-mb 1 --big-mb 0.2 "
-              "--runs 1 --versions 2 --peers git", cwd="/", timeout=300).ok()
+    done = sh(
+        f"'{sys.executable}' '{ROOT}/tests/bench' --sessions 5 --total-mb 1 "
+        "--big-mb 0.2 --runs 1 --versions 2 --peers git",
+        cwd="/",
+        timeout=300,
+    ).ok()
     assert done.out.count("\n## ") == (6 if shutil.which("strace") else 5)
     assert "failed" not in done.out
 
 
 def test_the_corpus_is_the_same_for_the_same_seed(sh):
     """Bytes and the mtimes of transcripts."""
-    line = "{} {}/tests/corpus.py --sessions 4 --total-mb 0.2 --big-mb 0.1 --seed 5 --out {}"
+    make = f"'{sys.executable}' {ROOT}/tests/corpus.py --seed 5"
+    sizes = "--sessions 4 --total-mb 0.2 --big-mb 0.1"
+    transcripts = "-name '*.jsonl' ! -name history.jsonl"
+    times = []
     for name in ("one", "two"):
-        sh(line.format(f"'{sys.executable}'", ROOT, name)).ok()
+        sh(f"{make} {sizes} --out {name}").ok()
+        found = sh(f"cd {name} && find . {transcripts} -printf '%p %T@\n' | sort")
+        times.append(found.ok().out)
     sh("diff -r one two").ok()
-    times = "cd {} && find . -name '*.jsonl' ! -name history.jsonl -printf '%p %T@\n' | sort"
-    assert sh(times.format("one")).ok().out == sh(times.format("two")).ok().out
+    assert times[0] == times[1]

@@ -17,7 +17,8 @@ def again(home):
 
 
 def test_a_copy_is_the_same(sh, home, listing, once, backed_up, again):
-    """Bytes, modes and times; there is nothing new to back up, and nothing is damaged."""
+    """Bytes, modes and times; there is nothing new to back up,
+    and nothing is damaged."""
     made = listing(home.path)
     again()
     assert once(back_up_two_sessions) == backed_up
@@ -30,7 +31,8 @@ def test_a_copy_is_the_same(sh, home, listing, once, backed_up, again):
 
 
 def test_a_copy_is_worked_with(sh, home, backed_up):
-    """It grows, what is deleted in it comes back, and the next test sees nothing of that."""
+    """It grows, what is deleted in it comes back,
+    and the next test sees nothing of that."""
     first, second = (backed_up / f"{name(number)}.jsonl" for number in range(2))
     old = second.read_bytes()
     with open(first, "a") as file:

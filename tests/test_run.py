@@ -50,7 +50,8 @@ def test_waits():
 
 @pytest.fixture
 def suite(tmp_path):
-    """suite(a=text, ...): tests/test_a.py ... beside a copy of tests/run; how it is run."""
+    """suite(a=text, ...): tests/test_a.py ... beside a copy of tests/run;
+    how it is run."""
     top = tmp_path / "suite"
     (top / "tests").mkdir(parents=True)
     shutil.copy(os.path.join(ROOT, "tests", "run"), top / "tests")
@@ -89,7 +90,9 @@ def test_failures_are_printed_last_and_whole(suite):
     place = max(text.index("bin: test_c.py"), text.index("bin: test_d.py"))
     reports = text[place:].split("= FAILURES =")[1:]
     assert len(reports) == 2 == text.count("= FAILURES =")
-    names = [re.search(r"tests/test_(.)\.py:2: Assert", report)[1] for report in reports]
+    names = [
+        re.search(r"tests/test_(.)\.py:2: Assert", report)[1] for report in reports
+    ]
     assert sorted(names) == ["a", "b"]
 
 
@@ -152,7 +155,10 @@ def test_interrupted_it_ends_all_processes(suite, tmp_path, number):
     locks = tmp_path / "locks"
     locks.mkdir()
     running = subprocess.Popen(
-        command, env={**os.environ, "LOCKS": str(locks)}, stdout=subprocess.PIPE, text=True
+        command,
+        env={**os.environ, "LOCKS": str(locks)},
+        stdout=subprocess.PIPE,
+        text=True,
     )
     while sum(map(held, locks.iterdir())) < 2:
         assert running.poll() is None

@@ -162,12 +162,27 @@ def test_what_nothing_calls_is_left_out(sh, house):
     for word in ("gzip", "zlib", "ALONE", "UNUSED", "onely", "def hidden", "obody",
                  "not used", "from csb", "silent", "def speak"):
         assert word not in part, word
-    order = ("# an extra module", "wraps", "# A heading.", "# Of SIZE.", "SIZE =",
-             "LEFT, RIGHT", "WORDS = []", "WORDS.append", "def decorator",
-             "# What is used.\n@decorator\ndef used", "def later():\n\n    hidden",
-             "# --- the end", "class Words", "def unheard", "class Talk",
-             'us alone."""\n\n    @property\n    def count(self):\n        return len(Words())'
-             "\n\n\nclass Used")
+    order = (
+        "# an extra module",
+        "wraps",
+        "# A heading.",
+        "# Of SIZE.",
+        "SIZE =",
+        "LEFT, RIGHT",
+        "WORDS = []",
+        "WORDS.append",
+        "def decorator",
+        "# What is used.\n@decorator\ndef used",
+        "def later():\n\n    hidden",
+        "# --- the end",
+        "class Words",
+        "def unheard",
+        "class Talk",
+        (
+            'us alone."""\n\n    @property\n    def count(self):\n'
+            "        return len(Words())\n\n\nclass Used"
+        ),
+    )
     places = [part.index(word) for word in order]
     assert places == sorted(places)
     assert "\ndef replace_file" not in text and "\nclass Lock" not in text
