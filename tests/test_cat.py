@@ -288,8 +288,11 @@ def test_as_it_was_at_a_time(sh, home, tool):
         ("then~1", ["a"]),
     ):
         assert said(sh, f"{tool} --at {then} {ID}") == words, then
-    wrong = [("2026-01-02", "no backup was made"), ("nope", "commit"), ("''x", "commit")]
-    for then, problem in wrong:
+    for then, problem in (
+        ("2026-01-02", "no backup was made"),
+        ("nope", "commit"),
+        ("''x", "commit"),
+    ):
         done = sh(f"{tool} --at {then} {ID}")
         assert done.rc == 1 and done.err.count("\n") == 1 and problem in done.err
 
