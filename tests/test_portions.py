@@ -98,26 +98,23 @@ def many(home, seeded):
     return made
 
 
+def start_writer(home, tools):
+    """Start a csb-gitcommit of many portions, of the changes in the file ~/in."""
+    words = [
+        tools.python, "-I", f"{tools.bin}/csb-gitcommit", "--portion", str(PORTION)
+    ]
+    with open(home.path / "in", "rb") as source:
+        return subprocess.Popen(
+            words, stdin=source, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            env=home.env, cwd=home.path)
+
+
 @pytest.fixture
 def at_work(sh, home, tools, many):
     """A csb-gitcommit that has many portions, and has committed the first of them."""
     changes = sh("csb-changes").ok().out
     (home.path / "in").write_text(changes)
-    with open(home.path / "in", "rb") as source:
-        process = subprocess.Popen(
-            [
-                tools.python,
-                "-I",
-                f"{tools.bin}/csb-gitcommit",
-                "--portion",
-                str(PORTION),
-            ],
-            stdin=source,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env=home.env,
-            cwd=home.path,
-        )
+    process = start_writer(home, tools)
     assert b'"commit"' in process.stdout.readline()
     yield process
     process.kill()
@@ -265,28 +262,16 @@ def test_others_beside_a_first_backup(sh, home, tools, many, rounds, seeded, fig
             turn += 1
             put(home, path, f"{number} {turn}\n".encode() * 50)
             done = sh(f"csb-changes --session {name(1000 + number)} | csb-gitcommit")
-            problems.extend([done] if done.rc or done.err else [])
-            problems.extend([] if held(sh, store, "main")[path].startswith(
-                f"{number} {turn}\n".encode()) else [f"{path} is not stored"])
+            if done.rc or done.err:
+                problems.append(done)
+            stored = held(sh, store, "main")[path]
+            if not stored.startswith(f"{number} {turn}\n".encode()):
+                problems.append(f"{path} is not stored")
     others = [
         threading.Thread(target=come, args=(number, seeded)) for number in range(3)
     ]
     for turn in range(rounds(4, 12)):
-        with open(home.path / "in", "rb") as source:
-            process = subprocess.Popen(
-                [
-                    tools.python,
-                    "-I",
-                    f"{tools.bin}/csb-gitcommit",
-                    "--portion",
-                    str(PORTION),
-                ],
-                stdin=source,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                env=home.env,
-                cwd=home.path,
-            )
+        process = start_writer(home, tools)
         if not turn:
             process.stdout.readline()
             for other in others:
