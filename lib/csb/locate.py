@@ -217,7 +217,7 @@ class _Disk:
     def __init__(self, root):
         self.root = root
         self._sessions = None   # {id: [path of a transcript]}, once they are listed
-        self._flat = {}         # {project: {key of an id: [its flat agent files]}}
+        self._flat = {}         # {folder: {key of an id: [its flat agent files]}}
 
     def find(self, word, project):
         """The path of the transcript of the session that a word means, "" if none is.
@@ -289,14 +289,15 @@ class _Disk:
         """The paths of what the subagents of a session said."""
         from glob import escape, glob
 
-        place = escape(os.path.dirname(path))
+        folder = os.path.dirname(path)
+        place = escape(folder)
         below = f"{place}/{session_id}/subagents/**/agent-*.jsonl"
-        if place not in self._flat:
-            self._flat[place] = {}
+        if folder not in self._flat:
+            self._flat[folder] = {}
             for flat in sorted(glob(f"{place}/agent-*.jsonl")):
                 owner = key_of(owner_of(flat) or "")
-                self._flat[place].setdefault(owner, []).append(flat)
-        flat = self._flat[place].get(key_of(session_id), [])
+                self._flat[folder].setdefault(owner, []).append(flat)
+        flat = self._flat[folder].get(key_of(session_id), [])
         return sorted(glob(below, recursive=True)) + flat
 
 

@@ -90,7 +90,8 @@ Transcript = namedtuple("Transcript", "project session_id place")
 
 
 def transcript_in(path):
-    """The Transcript at a path where Claude Code looks, else None. It has no place."""
+    """The Transcript at a path where Claude Code looks, else None. Its place is None.
+    """
     match = _TRANSCRIPT.fullmatch(path)
     return match and Transcript(match[1], match[2], None)
 
@@ -147,7 +148,8 @@ def agent_file_owner(path):
 
 
 def owner_of(path):
-    """The same, if it can be read; else that is said, and it is None."""
+    """What agent_file_owner() says; None of a file that is gone, or cannot be read,
+    which is said."""
     try:
         return agent_file_owner(path)
     except FileNotFoundError:
